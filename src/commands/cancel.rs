@@ -1,4 +1,4 @@
-//! `cancel`: stops a dbt run, or a Databricks run together with the dbt run behind it.
+//! `cancel`: cancels a dbt run, or a Databricks run together with the dbt run it started.
 
 mod report;
 
@@ -20,7 +20,7 @@ use crate::http::{Deadline, HttpError, Meaning, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_behind, follow};
 
-/// A dbt run that was started just before may not show in lists yet.
+/// Pause before the second lookup: a dbt run that has just started may not be in lists yet.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Cancel a run
@@ -85,14 +85,14 @@ async fn cancel_dbt(
     }
 }
 
-/// Where a dbt run is stopped, and the command that does it again.
+/// Account and client for canceling dbt runs, and the command that tries again.
 struct DbtLine<'a> {
     account: &'a Account,
     writer: &'a Writer,
     again: &'a str,
 }
 
-/// A dbt run that was asked to stop, and its place in the report.
+/// A dbt run whose cancellation was requested, and its index in the report.
 struct AskedToStop {
     run: Run,
     place: usize,
@@ -112,20 +112,20 @@ fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
     }
 }
 
-/// Why a run was not cancelled.
+/// Why a run was not canceled.
 pub(super) enum NotCancelled {
-    /// It is not there any more.
+    /// It no longer exists.
     Gone(HttpError),
     Failed(HttpError),
 }
 
-/// Asks dbt to stop the run, and gives it as it stands then.
+/// Asks dbt to cancel the run. Returns its state after that.
 pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run, NotCancelled> {
     let run = seen.id;
     match writer.put(cancel_run(account, run)).await {
         Ok(now) if now.id == run => Ok(now),
         Ok(_) => Ok(seen),
-        // A run that is over is refused; what is true is what it says now (dbt-cloud-api §5.1).
+        // dbt refuses to cancel a run that has ended, so read its status (dbt-cloud-api §5.1).
         Err(error) => match writer.read(get_run(account, run)).await {
             Ok(now) if now.id == run && now.ended().is_some() => Ok(now),
             Err(now) if now.means() == Meaning::NotFound => Err(NotCancelled::Gone(now)),
@@ -134,7 +134,7 @@ pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run,
     }
 }
 
-/// Asks for the run to be stopped. `None`: it has ended.
+/// Requests cancellation. Returns `None` if the run has ended.
 async fn ask_dbt(
     seen: Run,
     line: &DbtLine<'_>,
@@ -167,13 +167,13 @@ async fn ask_dbt(
     Ok(latest.ended().is_none().then_some(AskedToStop { run: latest, place }))
 }
 
-/// Notes that a dbt run is not there any more.
+/// Records that a dbt run no longer exists.
 fn gone_dbt(run: u64, error: &HttpError, place: usize, report: &mut CancelReport) -> Failure {
     report.dbt.get_or_insert_default()[place].fate = CancelOutcome::Gone;
     of_gone(&format!("dbt run {run}"), error).run("list recent runs", "dbtrigger runs")
 }
 
-/// Waits until a run that was asked to stop has ended.
+/// Waits until a run whose cancellation was requested has ended.
 async fn confirm_dbt(
     asked: AskedToStop,
     line: &DbtLine<'_>,
@@ -221,7 +221,7 @@ async fn cancel_workflow(
     stop_workflow(run, &identity.origin, &writer, deadline, report, ctx).await
 }
 
-/// Cancels a Databricks run, and the dbt runs behind it.
+/// Cancels a Databricks run and the dbt runs it started.
 pub(super) async fn stop_workflow(
     run: u64,
     origin: &Origin,
@@ -258,14 +258,14 @@ pub(super) async fn stop_workflow(
     let already = matches!(standing, Some(RunState::Ended(_)));
     report.workflow = Some(stopped(standing.as_ref(), already));
     let mut gone = None;
-    // Databricks first: the other way round it would see a cancelled dbt run, or start another one.
+    // Databricks first: otherwise its notebook would see a canceled dbt run, or start another one.
     if !already {
         ctx.last_known.set(Checkpoint {
             data: report.known(),
             line: format!("canceling Databricks run {run}: {url}"),
             resume: again.clone(),
         });
-        // A refusal may mean that it has just ended: what is true is what it says next.
+        // The refusal may mean that the run has just ended, so read its status.
         if let Err(error) = writer.put(cancel_workflow_run(run)).await {
             match writer.read(get_workflow_run(run, None)).await {
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
@@ -304,7 +304,7 @@ pub(super) async fn stop_workflow(
             return Err(failure.cause("its dbt run was not looked up yet").run("try again", again));
         }
     }
-    // The dbt runs behind it go on without it.
+    // The dbt runs go on even if their Databricks run is deleted.
     let gone = gone.map(|error| {
         report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(standing.as_ref(), false) });
         of_gone(&format!("Databricks run {run}"), &error)
@@ -318,16 +318,16 @@ pub(super) async fn stop_workflow(
     }
 }
 
-/// The Databricks run whose dbt runs are cancelled.
+/// The Databricks run whose dbt runs are canceled.
 struct ParentRun<'a> {
     workflow_run: u64,
     workspace: Option<String>,
-    /// It was going on until now, and its notebooks may just have started something.
+    /// The run was active until now, so its notebooks may just have started a dbt run.
     fresh: bool,
     databricks: &'a Writer,
 }
 
-/// The dbt runs that the run's tasks tell of themselves.
+/// Returns the URLs of the dbt runs that the run's tasks report.
 async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
     let mut probe = WorkflowProbe::new(parent.databricks, parent.workflow_run);
     match follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await {
@@ -339,8 +339,7 @@ async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &Comman
     }
 }
 
-/// Cancels what the notebooks of the run have started in dbt, in any task, attempt and repair, and have not cancelled
-/// themselves.
+/// Cancels the dbt runs that the run's notebooks started in any task, attempt or repair and did not cancel themselves.
 async fn cancel_child_runs(
     parent: &ParentRun<'_>,
     deadline: &Deadline,
@@ -350,7 +349,7 @@ async fn cancel_child_runs(
 ) -> Result<(), Failure> {
     let (account, writer) = match line_to_dbt(&[], InputErrors::default(), ctx) {
         Ok((account, writer)) => (account, writer.until(deadline)),
-        // Who has no access to dbt may stop a run in Databricks all the same; the notebook tries to cancel the rest.
+        // The Databricks run can be canceled without access to dbt; the notebook tries to cancel its dbt run.
         Err(failure) => {
             let why = failure.causes.join("; ");
             ctx.events.warning(format!(
@@ -378,10 +377,10 @@ async fn cancel_child_runs(
     let line = DbtLine { account: &account, writer: &writer, again };
     let (mut known, mut asked, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for last in [!fresh, true] {
-        // All are asked before any is waited for, and one that refuses holds no other up.
+        // Request all cancellations before waiting for any; one failure does not stop the others.
         let found = match look().await {
             Ok(found) => found,
-            // What was asked before is waited for all the same.
+            // Still wait for the runs already requested.
             Err(failure) => {
                 failures.push(failure);
                 break;

@@ -1,4 +1,4 @@
-//! `completions`: scripts with which a shell completes commands, flags and their values.
+//! `completions`: shell completion scripts.
 
 use clap_complete::Shell;
 
@@ -46,7 +46,7 @@ impl Named {
     }
 }
 
-/// Prints the script for the command line `root`.
+/// Prints the script for the clap command `root`.
 pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
     let Args { shell } = args;
     let (shell, generator) = shell.generator();

@@ -13,7 +13,7 @@ use crate::credentials::{
     Token, account, api_token, open_file, profiles_at,
 };
 use crate::dbt::Link;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::http::{Credential, Profile, Proxy, Roots, Service, Sockets, TokenClient, Transport, Walk, Writer, walk};
 use crate::origin::Origin;
 use crate::questions::Question;
@@ -178,13 +178,13 @@ pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<
     let variable = environment.get("SSL_CERT_FILE").map(Path::new).filter(|_| !SYSTEM_READS_SSL_CERT_FILE);
     if let Some(file) = environment.get("SSL_CERT_FILE").map(Path::new).filter(|file| file.exists()) {
         // Where the system reads it, too.
-        open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", error.to_string()))?;
+        open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", io_reason(&error)))?;
     }
     let mut roots = Roots::default();
     for (source, file) in [("--ca-bundle", bundle), ("SSL_CERT_FILE", variable)] {
         let Some(file) = file else { continue };
         let mut pem = Vec::new();
-        let read = open_file(file).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| error.to_string());
+        let read = open_file(file).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| io_reason(&error));
         read.and_then(|_| roots.add(&pem)).map_err(|reason| no_certificates(file, source, reason))?;
     }
     Ok(roots)

@@ -348,7 +348,8 @@ pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> 
 /// The accounts that the key may see.
 pub(super) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
     let page = match dbt.read(list_accounts()).await {
-        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4); what has neither is no dbt.
+        // Older hosts do not have the newer endpoint, in whatever form they say so (dbt-cloud-api §2.4); what has neither is no
+        // dbt.
         Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
         answer => answer,
     };
@@ -366,11 +367,13 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
 
 /// Why the accounts of a key could not be listed.
 pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let doing = "Nothing was written: cannot check the key with dbt";
+    let doing = "Cannot check the key with dbt; nothing was written";
     match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Nothing was written: dbt rejects the key", error),
+        Meaning::TokenInvalid | Meaning::TokenExpired => {
+            of_dbt("Cannot use the dbt API key; nothing was written", error)
+        }
         Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Nothing was written: dbt accepts the key, but it can see no account", error)
+            of_dbt("Cannot see any dbt account with the key; nothing was written", error)
         }
         Meaning::WrongHost => {
             let origin = &error.origin;

@@ -1,6 +1,6 @@
-//! Asks a person for what is missing, and puts the answers where flags and variables would have put them.
+//! Prompts for missing values, and stores the answers where flags and variables would be.
 //!
-//! Commands know nothing of it: they fail with what is open, are told, and begin again. Nothing was written until then.
+//! A command fails with its open questions and is run again with the answers. Nothing is written before that.
 
 mod dbt;
 mod hosts;
@@ -15,48 +15,47 @@ use super::provision::who;
 use super::{CommandContext, to_databricks};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
-use crate::databricks::secrets::{self, KeyName};
+use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
 use crate::questions::{Open, Prompter, Question, Setting, Unanswered};
 
-/// A token that the service refuses is asked for so often.
+/// Attempts to enter a token that the service accepts.
 const MOST_TRIES: usize = 3;
 
-/// Questions come before anything is written.
+/// State note of a prompt: prompts come before any write.
 pub(crate) const NOTHING_WRITTEN: &str = "Nothing was written.";
 
-/// Where answers come from.
+/// Source of typed answers.
 const TYPED: Source = Source::Typed;
 
-/// The last of the workspaces to choose from.
+/// Last item in the list of workspaces.
 const ELSEWHERE: &str = "another workspace";
 
-/// Whom to ask, and what has no other place among the flags and variables.
+/// The prompter, and answers that have no other place among flags and variables.
 #[derive(Default)]
 pub(crate) struct Prompts {
     pub(crate) prompter: Option<Rc<dyn Prompter>>,
-    /// The scope has a dbt API key: none is asked for.
+    /// The scope already has a dbt API key, so none is asked for.
     pub(crate) key_is_stored: bool,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
-    /// What was said about settings; nothing: it stays as it is.
+    /// Edited settings of the plan; `None` restores the default.
     pub(crate) settings: BTreeMap<Setting, Option<String>>,
 }
 
-/// What would have made a question needless.
+/// A flag or variable that would have made a prompt unnecessary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Instead {
-    /// A variable and its value; none is shown of a secret.
+    /// Name and value; no value for a secret.
     Variable(&'static str, Option<String>),
-    /// A flag and its value.
+    /// Name and value.
     Flag(&'static str, String),
     Argument(String),
 }
 
-/// Asks for everything that is open, in an order in which each answer can be checked with the ones before it.
-/// Gives the answers, also beside a failure.
+/// Asks all open questions, in an order that lets each answer be checked with the previous ones.
 pub(crate) async fn answer(
     open: &Open,
     ctx: &mut CommandContext,
@@ -106,7 +105,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         | Question::DbtKey { tried: _, unless_stored: _ }
         | Question::Setting { setting: _, now: _ } => None,
     });
-    // Looking for a job takes an account and a token that the rest of the command may not need.
+    // Listing jobs needs an account and a token, even if the rest of the command does not.
     let looks = choice.is_some();
     if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
         prompts.address().await?;
@@ -152,7 +151,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     Ok(())
 }
 
-/// Whether the service was not there, or is another one, so that another host may help.
+/// Whether another host may help, because this one is unreachable or is not the service.
 fn is_about_the_host(code: Code) -> bool {
     match code {
         Code::Network | Code::Tls | Code::InvalidResponse | Code::NotFound | Code::Unavailable => true,
@@ -176,22 +175,22 @@ fn is_about_the_host(code: Code) -> bool {
     }
 }
 
-/// Where the workspace came from.
+/// How the workspace was determined.
 #[derive(PartialEq, Eq)]
 enum Workspace {
     /// A profile, with its credential.
     Profile,
-    /// The host of a profile whose credential cannot be used.
+    /// The host of a profile without a usable credential.
     ProfileHost,
     Typed,
 }
 
-/// How a command ends that gets no answer. Questions come before anything is written.
+/// The failure if a prompt gets no answer. Prompts come before any write.
 pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
     unanswered_at(unanswered, NOTHING_WRITTEN)
 }
 
-/// The same where something was done before; `state` says how things stand.
+/// The failure if a prompt after a write gets no answer; `state` is a sentence about what was done.
 pub(super) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
     match unanswered {
         Unanswered::Interrupted => left_at_a_question(2, "Canceled.", state),
@@ -203,7 +202,7 @@ pub(super) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
     }
 }
 
-/// How a command ends that is left at a question, as if by this signal.
+/// The failure if a prompt is interrupted, as if by this signal.
 pub(crate) fn left_at_a_question(signal: u8, what: &str, state: &str) -> Failure {
     Failure::new(Code::Interrupted(signal), what).state(state)
 }
@@ -213,21 +212,22 @@ struct Dialog<'a> {
     prompter: &'a dyn Prompter,
     pasted: Vec<(String, Link)>,
     instead: Vec<Instead>,
-    /// The job as typed at the question for its address.
+    /// The job, as entered at the prompt for its URL.
     named: Option<JobNamed>,
 }
 
 impl Dialog<'_> {
-    /// Whether the scope has this key already. Where that cannot be seen, a key is asked for.
+    /// Whether the scope already has this key; false if that cannot be read.
     async fn is_stored(&mut self, scope: &str, key: &str) -> bool {
         let environment = &self.ctx.context.environment;
         let identity = databricks(environment, &self.ctx.vault, &mut InputErrors::default());
-        let (Ok(scope), Ok(key), Some(identity)) = (scope.parse(), key.parse::<KeyName>(), identity) else {
+        let (Ok(scope), Ok(key), Some(identity)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>(), identity)
+        else {
             return false;
         };
         let Ok(writer) = to_databricks(&identity, self.ctx) else { return false };
         let stored =
-            writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| key.is(&info.key)));
+            writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| info.key == key.as_str()));
         if stored {
             self.ctx.events.remark(format!("API key: kept in {scope}/{key} (replace it with --rotate)"));
             self.ctx.prompts.key_is_stored = true;
@@ -235,7 +235,7 @@ impl Dialog<'_> {
         stored
     }
 
-    /// What is wrong with an answer, before the question comes again.
+    /// Explains what is wrong with an answer, before the prompt is repeated.
     fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
         self.ctx.events.warning(what.as_str());
@@ -243,7 +243,7 @@ impl Dialog<'_> {
             self.ctx.events.remark(format!("  cause: {cause}"));
         }
         for hint in hints {
-            // The next answer is all that has to be given.
+            // At a prompt, only the advice is useful, not the flags.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
                 Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => {
@@ -258,8 +258,8 @@ impl Dialog<'_> {
         self.prompter.choose(prompt, items).await.map_err(unanswered)
     }
 
-    /// Asks for the workspace: a profile of the file, which may have a credential too, or a host. The only profile whose
-    /// credential works is used without a question.
+    /// Asks for the workspace: a profile, which may have a credential, or a host. If the only profile works, it is used
+    /// without a prompt.
     async fn workspace(&mut self, credential: bool) -> Result<Workspace, Failure> {
         let mut offers: Vec<(String, String)> = profiles(&self.ctx.context.environment)
             .into_iter()
@@ -281,7 +281,7 @@ impl Dialog<'_> {
             let chosen = self.choose("Databricks workspace", &items).await?;
             if chosen < offers.len() {
                 let (name, host) = offers.swap_remove(chosen);
-                // A credential of the environment stays; only the host comes from the file then.
+                // A credential from the environment is kept, and only the host is taken from the profile.
                 if credential && let Some(environment) = self.with_profile(&name) {
                     self.ctx.context.environment = environment;
                     self.instead.push(Instead::Flag("-p", name));
@@ -303,7 +303,7 @@ impl Dialog<'_> {
         }
     }
 
-    /// The environment with this profile chosen, if it has a credential.
+    /// The environment with this profile, if it has a credential.
     fn with_profile(&self, name: &str) -> Option<Environment> {
         let environment = self.ctx.context.environment.with_profile(Some(name));
         let mut errors = InputErrors::default();
@@ -315,7 +315,7 @@ impl Dialog<'_> {
         self.prompter.text(prompt, initial).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
     }
 
-    /// One key, in lower case; Enter is the one in capitals.
+    /// Returns one key in lower case; Enter is the upper-case one in `keys`.
     async fn key(&self, prompt: &str, keys: &str) -> Result<char, Failure> {
         self.prompter.key(prompt, keys).await.map_err(unanswered)
     }
@@ -350,7 +350,7 @@ impl Dialog<'_> {
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }
 
-    /// Asks for a token, which the service has to accept. What is typed is known to the output's filter from then on.
+    /// Asks for a token until the service accepts it. The output filter masks it from then on.
     async fn token(
         &mut self,
         prompt: &str,
@@ -385,7 +385,7 @@ impl Dialog<'_> {
     }
 }
 
-/// Whether Databricks accepts the credential of this environment.
+/// Whether Databricks accepts the credential in this environment.
 async fn works(environment: &Environment, ctx: &CommandContext) -> bool {
     let mut errors = InputErrors::default();
     let Some(identity) = databricks(environment, &ctx.vault, &mut errors) else { return false };

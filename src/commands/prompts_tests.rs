@@ -1,4 +1,4 @@
-//! Questions with scripted answers, against the world in memory.
+//! Prompts with scripted answers, against the in-memory sandbox.
 
 use super::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Harness};
 use super::person::{Answer, Person};
@@ -34,7 +34,7 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
     assert_eq!(instead.unwrap(), [token.clone(), Instead::Flag("--job", "222222".to_owned())]);
     assert_eq!(ctx.prompts.job, Some(222_222));
     assert_eq!(line_to_dbt(&[], InputErrors::default(), &ctx).map(|(account, _)| account.id), Ok(51_234));
-    // An id and a flag that narrows names do not go together; the name does.
+    // A filter flag cannot be combined with an ID, but with a name.
     let script = [Ok(DBT_TOKEN), Ok("222222")];
     let (instead, _) = asked(&world, &[job(None, Some("Jaffle Shop"))], &script).await;
     assert_eq!(instead.unwrap(), [token, Instead::Argument("Nightly build".to_owned())]);
@@ -49,7 +49,7 @@ async fn what_is_no_token_is_asked_for_again() {
     assert_eq!(instead.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
 }
 
-/// What is asked for a job where the environment names neither account nor token, and the answers to it.
+/// Asks for a job, without account and token in the environment.
 async fn addressed(world: &Harness, answers: &[&'static str]) -> (Result<Vec<Instead>, Failure>, CommandContext) {
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN", "DBT_CLOUD_ACCOUNT_ID"] {
         world.set(name, "");
@@ -71,13 +71,13 @@ async fn the_address_of_the_job_or_what_is_known_of_it_leads_to_account_and_job(
     const ADDRESS: &str = "http://127.0.0.1:1/deploy/51234/projects/111111/jobs/222222";
     let rows: &[&[&'static str]] = &[
         &[ADDRESS, DBT_TOKEN],
-        // Another page of the account, and a job of the list.
+        // A URL of the account, and a job from the list.
         &["http://127.0.0.1:1/deploy/51234/projects/111111", DBT_TOKEN, "222222"],
-        // A host alone: the key tells the account.
+        // Only a host: the account is known from the key.
         &[HOST, DBT_TOKEN, "222222"],
         &["222222", HOST, DBT_TOKEN],
         &["Nightly build", HOST, DBT_TOKEN],
-        // Mistakes, each put right without losing what was typed before.
+        // Mistakes, each corrected without losing earlier answers.
         &["dbtc_Typed-in-the-wrong-place", "login.dbt.com/x", ADDRESS, DBT_TOKEN],
         &["https://dbt.example.org/deploy/51234/jobs/222222", "n", ADDRESS, DBT_TOKEN],
         &["http://127.0.0.1:1/deploy/7/jobs/222222", DBT_TOKEN, "y"],

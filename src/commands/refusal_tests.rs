@@ -6,9 +6,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::harness::{Harness, Outcome, id};
-use super::{auth, cancel, create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, runs, setup, watch};
+use super::{
+    auth, cancel, create_workflow, deploy_notebook, doctor, init_secrets, jobs, remove, run, runs, setup, watch,
+};
 use crate::failure::{Code, Remedy};
 use crate::http::Service;
+use crate::keyring::double::{Double, Mood};
 use crate::sim::say;
 
 /// The workspace of the world.
@@ -171,6 +174,7 @@ enum Command {
     Watch,
     Cancel,
     Doctor,
+    Remove,
     Auth,
 }
 
@@ -187,6 +191,7 @@ impl Command {
             Command::Watch => world.run(watch::run, line).await,
             Command::Cancel => world.run(cancel::run, line).await,
             Command::Doctor => world.run(doctor::run, line).await,
+            Command::Remove => Box::pin(world.run(remove::run, line)).await,
             Command::Auth => world.run(auth::run, line).await,
         };
         outcome.expect("nobody kills it")
@@ -204,6 +209,7 @@ fn has_timeout(command: Command) -> bool {
         | Command::Runs
         | Command::Jobs
         | Command::Doctor
+        | Command::Remove
         | Command::Auth => false,
     }
 }
@@ -236,7 +242,9 @@ async fn scene() -> Scene {
 
 impl Scene {
     fn copy(&self) -> Harness {
-        self.world.copy_of_age(self.age)
+        let copy = self.world.copy_of_age(self.age);
+        copy.use_keyring(&Double::new(Mood::Good).keyring());
+        copy
     }
 
     fn lines(&self) -> Vec<(Command, Vec<&str>)> {
@@ -262,7 +270,12 @@ impl Scene {
             (Command::Cancel, vec![waiting]),
             (Command::Cancel, vec!["--workflow-run", workflow_run]),
             (Command::Doctor, vec![]),
+            (Command::Remove, vec!["--all", "--with-secret", "--cancel-runs", "-y"]),
+            (Command::Remove, vec!["--workflow", "dbt: Long queue (222225)", "--cancel-runs", "-y"]),
+            (Command::Remove, vec!["--job", "222225", "--cancel-runs", "-y"]),
             (Command::Auth, vec!["status"]),
+            (Command::Auth, vec!["login"]),
+            (Command::Auth, vec!["login", "--databricks"]),
         ]
     }
 }
@@ -279,6 +292,8 @@ fn instead(command: Command, line: &[&str], service: Service, refusal: Refusal) 
         // Nothing is looked at there that a workspace without access lists refuses.
         (Command::Doctor, _, NoAcls) => Some((None, false)),
         (Command::Doctor, _, _) => Some((Some(Code::Failed), true)),
+        // A scope whose readers nobody can list stays, and so does what others may have been granted.
+        (Command::Remove, _, NoAcls) => Some((None, false)),
         (Command::InitSecrets, _, NoAcls) => Some((Some(Code::Refused), false)),
         // The key is there already; the check that follows ends only with its time.
         (Command::Setup, _, NoAcls) => Some((Some(Code::StillRunning), false)),
@@ -319,7 +334,10 @@ async fn each_command_says_what_a_refusal_means_and_what_helps() {
                 total += 1;
                 good += usize::from(found == wanted);
                 if found != wanted {
-                    wrong.push(format!("{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}"));
+                    wrong.push(format!(
+                        "{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}: {}",
+                        outcome.failure
+                    ));
                 }
             }
         }

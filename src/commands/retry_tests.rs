@@ -78,7 +78,7 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     // Somebody has started a newer run: the failed one is history.
     let ctx = Harness::new();
     let failed = start(&ctx, &["222226", "--idempotency-key", "one"]).await;
-    assert!(failed.failure.contains("--idempotency-key one --retry 1`"), "{failed:?}");
+    assert!(failed.failure.contains("--idempotency-key one --retry 1\""), "{failed:?}");
     let _ = start(&ctx, &["222226"]).await;
     let outcome = start(&ctx, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");

@@ -1,4 +1,4 @@
-//! A RUN as a person names it: a dbt run by id or address, a Databricks run by address or `--workflow-run`.
+//! The RUN argument: a dbt run by ID or URL, or a Databricks run by URL or `--workflow-run`.
 
 use url::Url;
 
@@ -7,19 +7,19 @@ use crate::document::unquoted;
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown, with_scheme};
 
-/// What was named.
+/// The run that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunNamed {
-    /// A dbt run, with the address it was named by.
+    /// A dbt run, with its URL if given as one.
     Dbt { run: u64, pasted: Option<(String, Link)> },
-    /// A run of a Databricks job; the workspace, if its address was given.
+    /// A run of a Databricks job; the workspace if given as a URL.
     Workflow { run: u64, origin: Option<Origin> },
 }
 
 const ADVICE: &str = "use the ID or URL of a dbt run, the URL of a Databricks run, or --workflow-run ID";
 
 impl RunNamed {
-    /// Takes RUN and `--workflow-run`, of which one is there.
+    /// Parses RUN and `--workflow-run`, one of which is set.
     pub(crate) fn of(text: Option<&str>, workflow_run: Option<u64>) -> Result<RunNamed, Failure> {
         match (text, workflow_run) {
             (_, Some(run)) => Ok(RunNamed::Workflow { run, origin: None }),
@@ -59,8 +59,8 @@ impl RunNamed {
     }
 }
 
-/// The run in an address of a workspace: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN` (databricks-api §5.7). dbt's addresses
-/// have the account in them, and never a job before a run (dbt-cloud-api §1.3).
+/// The run ID in a workspace URL: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN` (databricks-api §5.7). dbt's URLs contain
+/// the account, and never a job before a run (dbt-cloud-api §1.3).
 fn databricks_run(url: &Url) -> Option<u64> {
     let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
     let parts: Vec<&str> = path.split(['/', '?']).filter(|part| !part.is_empty()).collect();
@@ -73,7 +73,7 @@ fn databricks_run(url: &Url) -> Option<u64> {
     })
 }
 
-/// Refuses a run of another workspace than the one that is signed in to.
+/// Refuses a run in another workspace than the current one.
 pub(crate) fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<(), Failure> {
     match given {
         Some(given) if given != own => Err(Failure::new(

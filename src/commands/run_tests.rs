@@ -1,4 +1,4 @@
-//! `run`, `watch`, `cancel`, `jobs` and `runs` whole, against the world in memory.
+//! `run`, `watch`, `cancel`, `jobs` and `runs`, end to end against the in-memory sandbox.
 
 use super::harness::{Harness, InjectedFault, Outcome, id, number};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
@@ -6,7 +6,7 @@ use crate::events::Event;
 use crate::failure::Code;
 use crate::sandbox::Rule;
 
-/// The workspace of the world.
+/// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
@@ -29,7 +29,7 @@ async fn started(ctx: &Harness, job: &str) -> String {
     id(&start(ctx, &[job, "--no-wait"]).await.data["run_id"])
 }
 
-/// A run of a workflow, as if its notebook had been reached, and the dbt run that this one has started.
+/// Creates a workflow run and the dbt run that its notebook would have started.
 async fn workflow_with_dbt_run(ctx: &Harness) -> (String, String) {
     let _ = ctx.run(init_secrets::run, &[]).await.unwrap();
     let _ = ctx.run(deploy_notebook::run, &[]).await.unwrap();
@@ -321,7 +321,7 @@ async fn a_mistyped_workflow_is_not_started_and_the_nearest_is_named() {
     }
     let outcome = start(&ctx, &["--workflow", "something else entirely"]).await;
     assert!(outcome.code == Some(Code::NotFound) && !outcome.failure.contains("did you mean"), "{outcome:?}");
-    // A list that cannot be read takes nothing away from the answer.
+    // The suggestions are optional: the error is the same if the list cannot be read.
     fault(&ctx, "databricks:jobs/list=status=500,nth=2,times=forever");
     let outcome = start(&ctx, &["--workflow", "Nightly build"]).await;
     assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
@@ -417,7 +417,7 @@ async fn a_workflow_gets_its_parameters_and_a_key_does_not_take_others() {
     assert_eq!(first.exit, 0, "{first:?}");
     let sent = ctx.take_log().into_iter().find(|seen| seen.operation == "databricks:jobs/run-now").unwrap();
     assert!(sent.body.contains(r#""job_parameters":{"job_id":"222222","note":"a=b"}"#), "{}", sent.body);
-    // The same key and parameters are the same run; with others it is refused, and nothing else is started.
+    // The same key and parameters give the same run; other parameters are refused.
     let again = start(&ctx, &with(&["note=a=b", "job_id=222222"])).await;
     assert_eq!((again.exit, &again.data["workflow_run_id"]), (0, &first.data["workflow_run_id"]), "{again:?}");
     for other in [&["job_id=222223", "note=a=b"][..], &[]] {
@@ -455,14 +455,14 @@ async fn a_start_that_no_attempt_can_have_made_is_not_unknown() {
             fault(&ctx, &format!("databricks:jobs/run-now={rule}"));
             let line = ["--workflow", "dbt: Long queue (222225)", "--no-wait", "--timeout", timeout];
             let outcome = start(&ctx, &line).await;
-            // At the deadline it is the time that was too short, and nothing was started.
+            // At the deadline the failure may be the timeout, but nothing was started.
             let late = timeout == "10s" && code != Code::OutcomeUnknown && outcome.code == Some(Code::StillRunning);
             assert!(late || outcome.code == Some(code), "{rule} {timeout}: {outcome:?}");
             assert!(outcome.took < std::time::Duration::from_secs(125), "{rule} {timeout}: {:?}", outcome.took);
             held += 1;
         }
     }
-    // What was lost once may have been done, whatever the attempts after it were told.
+    // A lost response may mean a started run, whatever later attempts return.
     let ctx = Harness::new();
     let _ = workflow_with_dbt_run(&ctx).await;
     fault(&ctx, "databricks:jobs/run-now=reset,phase=after,nth=1");
@@ -474,7 +474,7 @@ async fn a_start_that_no_attempt_can_have_made_is_not_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_of_another_form_is_not_asked_for_again_and_numbers_may_be_text() {
-    // Of what is broken, the next answer may be whole; of what is whole, the next one is the same.
+    // A truncated response is retried; a complete but invalid one is not.
     for (body, request) in [(r#"{"data": 7}"#, 1), (r#"{"status": {}}"#, 1), (r#"{"data": [{"id": "#, 9), ("", 9)] {
         let ctx = Harness::new();
         ctx.answer_with("dbt:runs/list", 200, body);

@@ -1,4 +1,4 @@
-//! `runs`: lists recent dbt runs of the account, or of one job, or those that have lost their Databricks run; or runs of a workflow.
+//! `runs`: lists recent dbt runs, orphaned dbt runs, or runs of a workflow.
 
 mod of_workflow;
 mod orphans;
@@ -106,7 +106,7 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<RunsReport, Failure>
     };
     let statuses: Vec<Status> = status.into_iter().map(Wanted::status).collect();
     let filter = RunFilter { job, statuses };
-    // What a service ignores of the filter is done here.
+    // Filter here too, in case the service ignores a parameter.
     let fits = |run: &Run| {
         let RunFilter { job, statuses } = &filter;
         let is_job = job.is_none_or(|job| run.job_definition_id.is_none_or(|of| of == job));

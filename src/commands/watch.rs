@@ -1,4 +1,4 @@
-//! `watch`: picks a run up again, from any machine.
+//! `watch`: follows an existing run, from any machine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::runs::{DbtRun, Journal};
 
 /// Follow a run until it ends
 ///
-/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome: 0 success, 3
-/// error, 20 canceled, 8 timed out while the run goes on.
+/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome:
+/// 0 success, 3 error, 20 canceled, 8 timed out while the run goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger watch 123442
@@ -69,7 +69,7 @@ async fn watch_dbt(
         ctx.last_known.set(Checkpoint { data: report.json(), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
-    // A command that starts something else would be worse than none.
+    // Suggest no restart command unless all overrides are known: it would start something else.
     let overrides = seen.trigger.as_ref().and_then(Overrides::of);
     let again = seen
         .job_definition_id
@@ -113,7 +113,7 @@ async fn watch_workflow(
             (job, seen.run_name.unwrap_or_default(), Some(url), parameters)
         }
         Err(error) => {
-            // A hiccup is the follower's to outlast.
+            // The follower retries temporary errors.
             if error.is_final() {
                 return Err(of_databricks(&format!("Cannot read Databricks run {run}"), &error));
             }

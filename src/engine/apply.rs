@@ -1,4 +1,4 @@
-//! Does what a plan says, and nothing else.
+//! Applies a plan.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,23 +14,24 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
 
-/// How long a write may take to show in reads before that is reported.
+/// How long a write may take to become visible in reads before it is reported as failed.
 const SHOWS_WITHIN: Duration = Duration::from_secs(30);
 
-/// What applying needs and a plan must not hold.
+/// Inputs of `apply` that a plan must not hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inputs {
     /// The dbt API key.
     pub(crate) key: Option<Secret>,
 }
 
-/// Walks the plan in waves: within a wave each lane writes one thing after another (parallel ACL writes on one scope end
-/// inconsistently, databricks-api §3.4), and the lanes do so side by side. Then all of them are read back at once, beside the
-/// looks that precede the first writes of the next wave: those writes wait for both. A plan with anything blocked in it is not
-/// walked at all. `told` hears of each step as it gets on.
+/// Applies the plan in waves. Within a wave, the steps of a lane are written one after another (parallel ACL writes
+/// on one scope end inconsistently, databricks-api §3.4), and the lanes in parallel. A wave is then read back all
+/// at once, in parallel with the reads before the first writes of the next wave; those writes wait for both. A plan
+/// with a blocked step is not applied at all. `told` is called whenever a step has progressed.
 ///
 /// # Errors
-/// The first change that fails or does not show. What came before it stays; the same command picks up there.
+/// The first change that fails or does not become visible. Earlier changes stay; running the same command again
+/// continues there.
 pub(crate) async fn apply(
     writer: &Writer,
     plan: &mut Plan,
@@ -95,12 +96,13 @@ async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)
     join_all(looks).await.into_iter().collect()
 }
 
-/// Opens for the writes of a wave once the wave before it is read back and each lane has looked at what it writes first.
+/// Opens for the writes of a wave once the previous wave is read back and each lane has read the object of its
+/// first write.
 struct Gate {
     awaited: Cell<usize>,
-    /// Whether the wave before it shows, once that is known.
+    /// Whether the previous wave is visible; `None` until that is known.
     confirmed: watch::Sender<Option<bool>>,
-    /// `None`: closed; `Some(false)`: something failed, and nothing more is to be written.
+    /// `None`: closed; `Some(true)`: open; `Some(false)`: something failed, write nothing more.
     state: watch::Sender<Option<bool>>,
 }
 
@@ -119,7 +121,7 @@ impl Gate {
     }
 }
 
-/// When a look directly before a write was taken.
+/// When the read directly before a write began and ended.
 #[derive(Clone, Copy)]
 struct Look {
     began: Instant,
@@ -127,20 +129,21 @@ struct Look {
 }
 
 impl Look {
-    /// Waiting for others has taken longer than the look itself, so more than a round trip lies between it and the write.
+    /// Whether waiting for other lanes took longer than the read itself, so that more than a round trip separates
+    /// it from the write.
     fn is_old(self) -> bool {
         self.ended.elapsed() > self.ended.duration_since(self.began)
     }
 }
 
-/// Waits until it is known; `false`: something failed.
+/// Waits for a value; `false` means that something failed.
 async fn is_well(state: &watch::Sender<Option<bool>>) -> bool {
     let mut state = state.subscribe();
-    // The sender lives as long as whoever waits here.
+    // The sender outlives every waiter.
     state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
 }
 
-/// What a lane still has to tell the gate.
+/// The arrival at the gate that a lane still owes.
 struct Arrival<'a> {
     gate: &'a Gate,
     is_due: bool,
@@ -158,14 +161,14 @@ impl Arrival<'_> {
         self.gate.arrive(false);
     }
 
-    /// Waits until this lane may write.
+    /// Waits until this lane may write; `false` means that it must not.
     async fn may_write(&mut self) -> bool {
         self.arrives();
         is_well(&self.gate.state).await
     }
 }
 
-/// The refusal of a plan with anything blocked in it: all of it at once.
+/// The failure for a plan with blocked steps, naming all of them.
 pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     let mut failure: Option<Failure> = None;
     for entry in plan.entries() {
@@ -177,7 +180,7 @@ pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     failure
 }
 
-/// What is refused, behind what is refused already.
+/// Adds a refusal to the failure so far.
 fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Failure {
     let Refusal { what, diff: _, advice } = why;
     let mut failure = match before {
@@ -190,9 +193,9 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
     advice.into_iter().fold(failure, Failure::advise)
 }
 
-/// Reads once more directly before each attempt of a write: what has changed since the plan is left alone. No call of the
-/// service has a condition that would do that (databricks-api §4.1, §5.5), so what somebody writes between that read and the
-/// write is not seen.
+/// Reads the object again directly before each attempt to write it, and leaves it alone if it has changed since the
+/// plan. No API call supports a precondition (databricks-api §4.1, §5.5), so a change between that read and the
+/// write goes unnoticed.
 async fn write<K: Kind>(
     writer: &Writer,
     step: &mut Step<K>,
@@ -208,7 +211,7 @@ async fn write<K: Kind>(
         (Action::Create, Creation::MakesAnother) => ("create", false, false),
     };
     let end = writer.repeats_until();
-    // No answer told of an attempt before, so it may have been done.
+    // An earlier attempt may have succeeded without an answer.
     let mut unanswered = false;
     let mut attempts = 1;
     loop {
@@ -217,7 +220,7 @@ async fn write<K: Kind>(
             let began = Instant::now();
             let now = K::look_again(writer, step).await;
             let look = Look { began, ended: Instant::now() };
-            // What does not show yet tells nothing of what stands on it.
+            // While the previous wave is not visible, this read proves nothing.
             if !is_well(&arrival.gate.confirmed).await {
                 return Ok(());
             }
@@ -263,7 +266,8 @@ async fn write<K: Kind>(
     }
 }
 
-/// Something of this name has come to be there since the plan: by an attempt of ours that nobody answered, or by somebody else.
+/// An object of this name has appeared since the plan: created by an earlier attempt of ours without an answer, or
+/// by someone else.
 async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
     let end = Instant::now() + SHOWS_WITHIN;
     let mut pause = Duration::from_millis(100);
@@ -284,7 +288,7 @@ async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -
     taken(step)
 }
 
-/// What others did since the plan stays. If nothing is left to be done, that is fine.
+/// Reports a change made by others since the plan, which stays. If nothing is left to do, the step is done.
 fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
     let (kind, name) = (K::KIND, K::quoted(&step.want));
@@ -293,7 +297,7 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let what = format!("The {kind} {name} was not {done}: what is there has changed since it was compared.");
     let failure = Failure::new(Code::ChangedMeanwhile, what);
     let failure = match action {
-        // What is to be kept now is not what was to be removed.
+        // The object must be kept now, so removing it has failed.
         Action::Keep(note) if removes && !K::differences(step, step.now.as_ref()).is_empty() => {
             note.into_iter().fold(failure, |failure, note| failure.cause(note.to_string()))
         }
@@ -318,7 +322,7 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     Err(failure.advise("run the same command again to compare with the current state"))
 }
 
-/// Looks until a change shows, and whether everything else is still there.
+/// Reads until the change is visible, then checks that everything else is still there.
 async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Failure> {
     if step.progress != Progress::Written {
         return Ok(());
@@ -351,7 +355,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
         match settled {
             Settled::Theirs => return taken(step),
             Settled::Ours if differences.is_empty() => break,
-            // Who reports the step names the others.
+            // The command's report names the other objects.
             Settled::NotYet if differences.is_empty() && late => break,
             Settled::Ours | Settled::NotYet if late => {
                 return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))

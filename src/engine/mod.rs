@@ -1,7 +1,7 @@
-//! The one road of everything that provisions: what should be, what is there, what differs, what was done.
+//! Provisioning: observe the workspace, plan the changes, apply them, report.
 //!
-//! Observing is handed a [`Reader`](crate::http::Reader) and cannot write. A plan is data; one with anything blocked
-//! in it is not walked at all, so nothing is half written. There is no state file: things are found by name and mark.
+//! Observing takes a [`Reader`](crate::http::Reader) and cannot write. A plan is data, and one with a blocked step
+//! is not applied at all. There is no state file: objects are found by name and mark.
 
 mod apply;
 pub(crate) mod kinds;

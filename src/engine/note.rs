@@ -1,16 +1,16 @@
-//! What a person should still know about something that stays as it is.
+//! Notes on steps that write nothing.
 
 use std::fmt;
 
-/// A remark on a step that writes nothing.
+/// A note on a step that writes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     Kept(String),
-    /// A grant that was left out.
+    /// A grant that was skipped.
     Skipped(Skipped),
 }
 
-/// Why a grant is left out: it would add nothing.
+/// Why a grant was skipped: it would add nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skipped {
     /// The workspace has no access lists for secrets.
@@ -19,7 +19,7 @@ pub(crate) enum Skipped {
     NoNotebookAcls,
     /// The workspace has no access lists for jobs.
     NoJobAcls,
-    /// Everybody manages the scope.
+    /// Every user has MANAGE on the scope.
     OpenScope,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Note {
 }
 
 impl Skipped {
-    /// In documents.
+    /// The word for it in JSON documents.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Skipped::NoSecretAcls | Skipped::NoNotebookAcls | Skipped::NoJobAcls => "no-acls",

@@ -1,4 +1,4 @@
-//! What differs between what should be and what is there, as data with reasons.
+//! Plans: the differences between the wanted and the actual state, with their reasons.
 
 use std::fmt;
 
@@ -14,25 +14,24 @@ use crate::document::{Data, Shown, document};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
 
-/// What somebody said yes to: each has its own flag.
+/// What the user agreed to, each with its own flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
     /// `--force`: overwrite what was edited by hand, would be downgraded or points elsewhere.
     Force,
-    /// `--adopt`: take over what carries no mark of ours.
+    /// `--adopt`: take over an object without our mark.
     Adopt,
-    /// `--rotate`: replace a key that is there.
+    /// `--rotate`: replace an existing key.
     Rotate,
-    /// `--accept-shared-path`: a place where everybody may edit.
+    /// `--accept-shared-path`: use a path that every user can edit.
     AcceptSharedPath,
-    /// `--accept-shared-scope`: a scope that others can read.
+    /// `--accept-shared-scope`: use a scope that others can read.
     AcceptSharedScope,
-    /// `--cancel-runs`: cancel the runs of what is removed.
+    /// `--cancel-runs`: cancel active runs of what is removed.
     CancelRuns,
 }
 
 impl Consent {
-    /// The flag that gives it.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Consent::Force => "--force",
@@ -45,7 +44,7 @@ impl Consent {
     }
 }
 
-/// All that was said yes to.
+/// The consents given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Consents(Vec<Consent>);
 
@@ -66,16 +65,16 @@ impl Consents {
 /// One difference, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// In the service's words: `schedule.quartz_cron_expression`.
+    /// The field's name in the API, such as `schedule.quartz_cron_expression`.
     pub(crate) field: String,
     pub(crate) from: Option<String>,
     pub(crate) to: Option<String>,
-    /// Why it is changed: `the template is newer`.
+    /// Why it changes, such as `newer version`.
     pub(crate) reason: String,
 }
 
 impl Change {
-    /// The same, where it was written and a read shows it otherwise.
+    /// Describes the change as one that was written but reads back differently.
     pub(crate) fn as_difference(&self) -> String {
         let Change { field, from, to, reason: _ } = self;
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
@@ -97,14 +96,14 @@ impl Shown for Change {
     }
 }
 
-/// Why something is left alone although it differs.
+/// Why an object is left alone although it differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// A whole sentence: "The notebook was edited by hand since dbtrigger 0.1.0 wrote it."
     pub(crate) what: String,
-    /// The lines that differ, in unified form.
+    /// The differing lines, as a unified diff.
     pub(crate) diff: Option<String>,
-    /// What else to do about it, beside the consent: "set the key in the vault vault.example".
+    /// What else the user can do besides consenting: "set the key in the vault vault.example".
     pub(crate) advice: Option<String>,
 }
 
@@ -123,21 +122,21 @@ impl Refusal {
         self
     }
 
-    /// As an action: blocked unless somebody consents.
+    /// Blocked unless the user gives this consent.
     pub(crate) fn unless(self, consent: Consent) -> Action {
         Action::Blocked { why: self, unless: Some(consent) }
     }
 
-    /// As an action that no consent helps with.
+    /// Blocked whatever the user consents to.
     pub(crate) fn always(self) -> Action {
         Action::Blocked { why: self, unless: None }
     }
 }
 
-/// What is to be done about one thing.
+/// What to do about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Nothing is written; the note says what a reader should still know.
+    /// Nothing is written; the note is for the report.
     Keep(Option<Note>),
     Create,
     Update(Vec<Change>),
@@ -150,7 +149,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// It stays, and why.
+    /// Keeps the object, with the reason.
     pub(crate) fn kept(why: impl fmt::Display) -> Action {
         Action::Keep(Some(Note::Kept(format!("kept: {why}"))))
     }
@@ -161,12 +160,12 @@ impl Action {
     }
 }
 
-/// What a create does where something of this name has come to be there since the plan.
+/// What a create does if an object of this name has appeared since the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Creation {
     Overwrites,
     IsRefused,
-    /// Names are not unique. Such a create is never repeated by the walk.
+    /// Names are not unique. `apply` never repeats such a create.
     MakesAnother,
 }
 
@@ -174,35 +173,35 @@ pub(crate) enum Creation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     Written,
-    /// Nothing was written, since something of this name is there.
+    /// Nothing was written, since an object of this name exists.
     Found,
 }
 
-/// How a step stands to others that made the same thing at the same time.
+/// The state of a step that may race with other processes creating the same object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// There are no others.
+    /// There is no other object.
     Ours,
     /// There still are others.
     NotYet,
-    /// What this step made was taken back: the other one is used.
+    /// The object created by this step was deleted again: the other one is used.
     Theirs,
 }
 
-/// One kind of thing: how it is found, compared and changed.
+/// One kind of object: how it is found, compared and changed.
 pub(crate) trait Kind: Sized {
-    /// What a create does where something of this name has come to be there since the plan.
+    /// What a create does if an object of this name has appeared since the plan.
     const CREATION: Creation;
 
-    /// What should be. It is serialised into reports, and a secret cannot be serialised.
+    /// The wanted state. It must be serializable, which a secret is not.
     type Want: Serialize;
-    /// What is there.
+    /// The state found.
     type Have;
 
-    /// In the service's words: `secret scope`.
+    /// The kind in Databricks' terms, such as `secret scope`.
     const KIND: &'static str;
 
-    /// The name in the words of the user's input.
+    /// The name as the user writes it.
     fn name(want: &Self::Want) -> String;
 
     /// The name within a sentence.
@@ -210,82 +209,82 @@ pub(crate) trait Kind: Sized {
         Self::name(want)
     }
 
-    /// Looks at what is there; `None` if nothing is.
+    /// Reads the object; `None` if it does not exist.
     async fn observe(reader: &Reader, want: &Self::Want) -> Result<Option<Self::Have>, HttpError>;
 
-    /// Compares. Pure.
+    /// Compares without I/O.
     fn diff(want: &Self::Want, have: Option<&Self::Have>, consents: &Consents) -> Action;
 
-    /// Looks once more at what a step is about, directly before its write and after it. Where its id is known, by that.
+    /// Reads the object again, directly before the write and after it; by its ID if that is known.
     async fn look_again(reader: &Reader, step: &Step<Self>) -> Result<Option<Self::Have>, HttpError> {
         Self::observe(reader, &step.want).await
     }
 
-    /// Whether what a look directly before the write shows is what the plan was made for.
+    /// Whether the read directly before the write shows the state that the plan was made for.
     fn is_as_planned(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
 
-    /// Makes the one change that the action names, with one attempt: the walk looks again before it repeats it. What it
-    /// learns of the thing goes into the step.
+    /// Makes the change of the step's action in a single attempt: the caller reads again before it repeats one.
+    /// What it learns about the object goes into the step.
     async fn apply(writer: &Writer, step: &mut Step<Self>, inputs: &Inputs) -> Result<Applied, HttpError>;
 
-    /// What of the change a look after `apply` does not show, field by field. Empty: all of it shows.
+    /// The parts of the change that a read after `apply` does not show, one text per field.
     fn differences(step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String>;
 
-    /// What of others was there before the change and is not any more, by name.
+    /// Names of other people's things that the change has lost.
     fn gone(_step: &Step<Self>) -> Vec<String> {
         Vec::new()
     }
 
-    /// Settles with others that made the same thing at the same time.
+    /// Resolves a race with other processes that created the same object.
     async fn settle(_writer: &Writer, _step: &mut Step<Self>) -> Result<Settled, HttpError> {
         Ok(Settled::Ours)
     }
 
-    /// What the service calls the thing that a step made, such as `job 123`, if the name does not tell.
+    /// What the service calls a created object, such as `job 123`, if the name does not say it.
     fn made_as(_step: &Step<Self>) -> Option<String> {
         None
     }
 
-    /// The lines that an update would overwrite though somebody else wrote them, in unified form.
+    /// Lines by others that an update would overwrite, as a unified diff.
     fn lost(_want: &Self::Want, _have: Option<&Self::Have>) -> Option<String> {
         None
     }
 
-    /// What a look after `apply` shows to be needless after all, as a note in place of the change.
+    /// A note in place of the change, if a read after `apply` shows that it was not needed.
     fn downgraded_to_noop(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<Note> {
         None
     }
 
-    /// Says more about a failed request than its status does, where the kind knows more.
+    /// Adds what this kind knows about a failed request.
     fn explain(_want: &Self::Want, _error: &HttpError, failure: Failure) -> Failure {
         failure
     }
 }
 
-/// One thing with what should be, what is there, and what is to be done.
+/// One object: its wanted state, its actual state and the action between them.
 pub(crate) struct Step<K: Kind> {
     pub(crate) want: K::Want,
-    /// What was there before anything was written for it.
+    /// The state before any write of this step.
     pub(crate) have: Option<K::Have>,
     pub(crate) action: Action,
     pub(crate) progress: Progress,
-    /// What a look after the change shows, or the answer to it.
+    /// The state after the change, as read back or as answered.
     pub(crate) now: Option<K::Have>,
     pub(crate) consents: Consents,
 }
 
-/// How far a step has come.
+/// How far a step has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Nothing was sent for it.
+    /// Nothing was sent.
     Pending,
-    /// The service has taken the change; reads do not show all of it.
+    /// The service accepted the change, but reads do not show all of it yet.
     Written,
-    /// Done and read back, or nothing was to do.
+    /// Done and read back, or nothing to do.
     Done,
-    /// It was not changed.
+    /// Not changed.
     Failed,
-    /// No answer tells whether it was changed.
+    /// No answer says whether it was changed.
     Unknown,
 }
 
@@ -296,7 +295,7 @@ impl<K: Kind> Step<K> {
         Step::compare(want, found, consents)
     }
 
-    /// Compares with what was observed before.
+    /// Compares with an earlier observation.
     pub(crate) fn compare(
         want: K::Want,
         found: Result<Option<K::Have>, HttpError>,
@@ -307,18 +306,18 @@ impl<K: Kind> Step<K> {
         Ok(Step { want, have, action, progress: Progress::Pending, now: None, consents: consents.clone() })
     }
 
-    /// A step whose difference is known, for tests.
+    /// A step with a given action, for tests.
     #[cfg(test)]
     pub(crate) fn settled(want: K::Want, action: Action) -> Step<K> {
         Step { want, have: None, action, progress: Progress::Pending, now: None, consents: Consents::default() }
     }
 
-    /// What is there as far as is known: after a change what a look showed, else what was found.
+    /// The latest known state: as read after the change, else as found.
     pub(crate) fn present(&self) -> Option<&K::Have> {
         self.now.as_ref().or(self.have.as_ref())
     }
 
-    /// Whether the walk has something to write here.
+    /// Whether applying this step writes anything.
     pub(crate) fn writes(&self) -> bool {
         match self.action {
             Action::Create | Action::Update(_) | Action::Remove => true,
@@ -347,13 +346,13 @@ impl<K: Kind> Step<K> {
     }
 }
 
-/// A request about one thing that failed: "Cannot create the secret scope dbt-cloud."
+/// The failure of a request about one object: "Cannot create the secret scope dbt-cloud."
 pub(super) fn failed<K: Kind>(verb: &str, want: &K::Want, error: &HttpError) -> Failure {
     let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::quoted(want)), error);
     K::explain(want, error, failure)
 }
 
-/// A step of any kind. Grows with the files in `kinds/`; the walk and the plan match on it without a catch-all.
+/// A step of any kind.
 pub(crate) enum Planned {
     Scope(Step<Scope>),
     Secret(Step<Secret>),
@@ -366,7 +365,7 @@ pub(crate) enum Planned {
     Removal(Removal),
 }
 
-/// A step that takes something away.
+/// A step that removes something.
 pub(crate) enum Removal {
     Workflow(Step<WorkflowRemoval>),
     Task(Step<TaskRemoval>),
@@ -376,7 +375,7 @@ pub(crate) enum Removal {
     Scope(Step<ScopeRemoval>),
 }
 
-/// Does the same with a step of whichever kind.
+/// Evaluates the same expression for a step of any kind.
 macro_rules! each {
     ($planned:expr, $step:ident => $same:expr) => {
         match $planned {
@@ -423,10 +422,11 @@ impl Planned {
         }
     }
 
-    /// Steps of one lane of a wave are written one after another. Those of a lane stand side by side in a plan.
+    /// The lane within the wave. Steps of one lane are written one after another and are adjacent in a plan.
     pub(super) fn lane(&self) -> u8 {
         match self {
-            // Who else may read the scope is compared before the key is stored in it.
+            // The scope's readers are checked before the key is stored, so a grant must not change them at the same
+            // time.
             Planned::Secret(_) | Planned::Grant(_) => 1,
             Planned::Notebook(_) => 2,
             Planned::Scope(_)
@@ -438,7 +438,7 @@ impl Planned {
         }
     }
 
-    /// Steps of one wave do not need one another; each wave needs the ones before it.
+    /// The wave. Steps of one wave are independent; each wave depends on the earlier ones.
     pub(super) fn wave(&self) -> u8 {
         match self {
             Planned::Scope(_) => 0,
@@ -452,7 +452,7 @@ impl Planned {
 }
 
 impl Removal {
-    /// The other way round: nothing is taken away while something that stays may need it.
+    /// The reverse order of creation: nothing is removed while something that remains may need it.
     fn wave(&self) -> u8 {
         match self {
             Removal::Workflow(_) | Removal::Task(_) => 0,
@@ -464,7 +464,7 @@ impl Removal {
     }
 }
 
-/// The printable side of a step.
+/// A step as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: &'static str,
@@ -473,7 +473,7 @@ pub(crate) struct Entry {
     pub(crate) quoted: String,
     pub(crate) action: Action,
     pub(crate) progress: Progress,
-    /// What is there and what should be, in unified form, where that helps to decide.
+    /// The difference as a unified diff, where it helps the user decide.
     pub(crate) diff: Option<String>,
 }
 
@@ -517,7 +517,7 @@ impl Entry {
     }
 }
 
-/// All steps, in the order in which they are walked.
+/// All steps, in the order in which they are applied.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Planned>,
 }
@@ -527,7 +527,7 @@ impl Plan {
         self.steps.iter().map(Planned::entry).collect()
     }
 
-    /// Whether walking it would write anything.
+    /// Whether applying it writes anything.
     pub(crate) fn writes(&self) -> bool {
         self.steps.iter().any(Planned::writes)
     }

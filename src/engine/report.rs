@@ -1,4 +1,4 @@
-//! How a provisioning command reports: the same for all of them.
+//! The report of every provisioning command.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use super::plan::{Action, Change, Entry, Progress};
 use crate::document::{Data, document};
 use crate::failure::{Hint, Report, next_lines};
 
-/// What was found, and what was done about it.
+/// What was found and what was done about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Provisioned {
-    /// The workspace that was written to.
+    /// The workspace.
     pub(crate) workspace: String,
-    /// The identity that wrote.
+    /// The identity used.
     pub(crate) identity: String,
-    /// Nothing was written: this is what would be.
+    /// Whether nothing was written and the entries are only planned.
     pub(crate) dry_run: bool,
     pub(crate) entries: Vec<Entry>,
-    /// What the command adds: lines for people, fields for JSON.
+    /// Additions of the command: lines for text output, fields for JSON.
     pub(crate) lines: Vec<String>,
     /// What to do next: the last lines.
     pub(crate) hints: Vec<Hint>,
@@ -26,7 +26,7 @@ pub(crate) struct Provisioned {
 impl Report for Provisioned {
     fn text(&self) -> String {
         let Provisioned { workspace: _, identity: _, dry_run, entries, lines, hints, fields: _ } = self;
-        // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
+        // If any step was begun, the pending ones were not reached; otherwise nothing was meant to be written.
         let stopped = entries.iter().any(|entry| match entry.progress {
             Progress::Written | Progress::Failed | Progress::Unknown => true,
             Progress::Pending | Progress::Done => false,
@@ -35,7 +35,7 @@ impl Report for Provisioned {
         for Entry { kind, name: _, quoted, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
                 Progress::Pending if stopped => ": not reached".to_owned(),
-                // A plan: the sign says it.
+                // In a plan, the sign is enough.
                 Progress::Pending => String::new(),
                 Progress::Written => format!(": {verb}, not confirmed"),
                 Progress::Done => format!(": {verb}"),
@@ -48,7 +48,7 @@ impl Report for Provisioned {
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
                 Action::Remove => ('-', said("removed")),
-                // The reason is in the error, or in the last lines of a dry run.
+                // The reason is in the error, or at the end of a dry run.
                 Action::Blocked { why: _, unless: _ } => ('!', ": refused".to_owned()),
             };
             let _ = writeln!(text, "  {sign} {kind} {quoted}{state}");

@@ -1,4 +1,4 @@
-//! Failures of requests, with advice for each service.
+//! Maps failed requests to failures, with advice for each service.
 
 use http::StatusCode;
 
@@ -6,7 +6,7 @@ use super::remedy::Remedy;
 use super::{Code, Failure, Hint};
 use crate::http::{Fault, HttpError, Limit, Meaning, NetKind, Service, ServiceError, Shape};
 
-/// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
+/// A failed request to dbt. `doing` is the failed action, such as "Cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
     // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
     explained(Service::Dbt, "this is not your account's host", doing, error)
@@ -17,7 +17,7 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
     explained(Service::Databricks, "belongs to another workspace", doing, error)
 }
 
-/// `or_else`: what is wrong where a token is not accepted and is neither invalid nor expired.
+/// `or_else` is the other possible cause of a rejected token, besides being invalid or expired.
 fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
     if error.late.is_some() {
@@ -66,10 +66,10 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         },
         Fault::Status(status, said) => of_status(*status, said),
         Fault::InvalidResponse(_) => Code::InvalidResponse,
-        // `last_fault` has unwrapped it.
+        // Unreachable: `last_fault` unwraps it.
         Fault::DeadlineExceeded(_) => Code::Unavailable,
     };
-    let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
+    let failure = Failure::new(code, with_reason(doing, error.last_fault())).cause(error.to_string());
     match error.last_fault() {
         Fault::NoToken(none) => {
             let advice = match none.net {
@@ -92,13 +92,43 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::Status(..) if code == Code::Failed => {
             failure.advise("run the same command again with `-vv` to see the request and the response")
         }
-        // What the others need depends on the service.
+        // Advice for the other statuses depends on the service.
         Fault::Status(..) => failure,
         Fault::InvalidResponse(Shape::Page(_)) => {
             failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
         }
         Fault::InvalidResponse(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
         | Fault::DeadlineExceeded(_) => failure.advise("run the same command again with `-vv` to see the response"),
+    }
+}
+
+/// What failed, and why; what stands after a semicolon is the state that follows.
+fn with_reason(doing: &str, fault: &Fault) -> String {
+    let reason = match fault {
+        Fault::NotSent(net) | Fault::Lost(net) => net.kind.to_string(),
+        Fault::NoToken(_) => "not signed in".to_owned(),
+        Fault::Status(status, said) => {
+            let words = match said.means {
+                Meaning::TokenInvalid => "token rejected",
+                Meaning::TokenExpired => "token expired",
+                Meaning::AddressBlocked => "IP address not allowed",
+                Meaning::RightMissing => "permission denied",
+                Meaning::NotInPlan => "not in this workspace's plan",
+                Meaning::Unpaid => "not in the account's plan, or unpaid",
+                Meaning::OtherAccount => "the token is for another account",
+                Meaning::WrongHost => "wrong host",
+                Meaning::NotFound => "not found",
+                Meaning::NotImplemented => "not supported by this server",
+                Meaning::Other => &status.canonical_reason().unwrap_or("unexpected status").to_lowercase(),
+            };
+            format!("{words} ({})", status.as_u16())
+        }
+        Fault::InvalidResponse(_) => "unexpected response".to_owned(),
+        Fault::DeadlineExceeded(_) => "timed out".to_owned(),
+    };
+    match doing.split_once("; ") {
+        Some((doing, state)) => format!("{doing}: {reason}; {state}."),
+        None => format!("{doing}: {reason}."),
     }
 }
 
@@ -114,7 +144,7 @@ fn of_net(kind: NetKind) -> Code {
     }
 }
 
-/// What helps on the way to a host.
+/// Advice for a connection problem.
 fn on_the_way(kind: NetKind) -> &'static str {
     match kind {
         NetKind::Name => "check the host name and the network",

@@ -1,9 +1,10 @@
-//! What went wrong, for people and for machines: a stable code, causes, and the next thing to do.
+//! Failures as people and machines see them: a stable code, causes, and next steps.
 //!
-//! One file per layer turns its errors into failures, each an exhaustive mapping.
+//! Each file maps the errors of one layer, exhaustively.
 
 mod hint;
 mod http;
+mod io;
 mod pages;
 mod remedy;
 mod runs;
@@ -15,56 +16,57 @@ use crate::questions::Open;
 
 pub(crate) use self::hint::{Hint, hints_in_json, next_lines};
 pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::io::io_reason;
 pub(crate) use self::pages::Page;
 pub(crate) use self::remedy::Remedy;
 pub(crate) use self::runs::{of_gone, of_start};
 
-/// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
+/// The stable error codes. Names and exit codes are a public interface (`docs/reference/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// Something failed that has no code of its own.
+    /// A failure without a code of its own.
     Failed,
-    /// A flag or argument that does not exist or does not fit.
+    /// Unknown or conflicting flags or arguments.
     Usage,
-    /// Values are missing, and nobody can be asked.
+    /// Values are missing and there is no terminal to prompt on.
     MissingInput,
-    /// A value is not of its form.
+    /// A value is malformed.
     InvalidInput,
-    /// Two sources say different things.
+    /// Two sources disagree.
     Contradiction,
-    /// The run ended in error.
+    /// The run failed.
     RunFailed,
-    /// The token is missing, wrong or expired.
+    /// The token is missing, invalid or expired.
     NotAuthenticated,
-    /// The identity may not do this.
+    /// The identity lacks a permission.
     NotAllowed,
-    /// It does not exist, or is not visible.
+    /// Not found, or not visible to the identity.
     NotFound,
-    /// The run was there, and is not any more.
+    /// The run existed before and no longer does.
     RunGone,
-    /// Not ours, changed by hand, or open to others: its own flag consents.
+    /// Not ours, edited by hand, or open to others. A flag of its own overrides this.
     Refused,
-    /// Somebody else has changed it while the command ran; their change stays.
+    /// Another process or user changed the object while the command ran. Their change is kept.
     ChangedMeanwhile,
-    /// Waited long enough; the run goes on.
+    /// Timed out; the run is still active.
     StillRunning,
-    /// Nobody knows whether the run was started; nothing was sent again.
+    /// Unknown whether the run was started. Nothing was sent again.
     OutcomeUnknown,
-    /// Name, connection, proxy.
+    /// DNS, connection or proxy.
     Network,
     /// Certificate or handshake.
     Tls,
-    /// The service answered something that makes no sense.
+    /// The service's response could not be understood.
     InvalidResponse,
-    /// The run was cancelled.
+    /// The run was canceled.
     RunCancelled,
-    /// A bug of ours.
+    /// A bug in dbtrigger.
     Bug,
-    /// Rate limited after all retries.
+    /// Still rate limited after all retries.
     RateLimited,
-    /// Unavailable after all retries.
+    /// Still unavailable after all retries.
     Unavailable,
-    /// Ended by a signal: its number.
+    /// Ended by a signal, with its number.
     Interrupted(u8),
 }
 
@@ -97,7 +99,7 @@ impl Code {
         }
     }
 
-    /// The exit code of the contract.
+    /// The process exit code.
     pub(crate) fn exit(self) -> u8 {
         match self {
             Code::Failed => 1,
@@ -118,15 +120,15 @@ impl Code {
     }
 }
 
-/// One failure, complete.
+/// A failure with its causes and next steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// What happened to what, in the words of the user's input. A whole sentence.
+    /// What failed and for what object, as a full sentence and in the terms of the user's input.
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
-    /// What a person could be asked for, so that it goes on. Not shown.
+    /// The questions that could resolve it at a prompt. Not printed.
     pub(crate) open: Open,
 }
 
@@ -135,7 +137,7 @@ impl Failure {
         Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: Open::default() }
     }
 
-    /// Somebody has ended the program with this signal.
+    /// The program was ended by this signal.
     pub(crate) fn interrupted(signal: u8) -> Failure {
         let name = match signal {
             1 => "SIGHUP",
@@ -158,30 +160,30 @@ impl Failure {
         self
     }
 
-    /// A command to paste, and what it does.
+    /// Adds a command to paste, with a label.
     pub(crate) fn run(self, label: impl Into<Cow<'static, str>>, command: impl Into<String>) -> Failure {
         self.hint(Hint::run(label, command))
     }
 
-    /// The flag that consents to what was refused.
+    /// Adds the flag that consents to what was refused.
     pub(crate) fn unless(mut self, flag: &'static str) -> Failure {
         self.hints.push(Hint::Add(flag));
         self
     }
 
-    /// Advice in words.
+    /// Adds advice in words.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
         self.hints.push(Hint::Do(advice.into()));
         self
     }
 
-    /// Advice that is there to use.
+    /// Adds an existing hint.
     pub(crate) fn hint(mut self, hint: Hint) -> Failure {
         self.hints.push(hint);
         self
     }
 
-    /// Names that were perhaps meant, before all other advice.
+    /// Inserts "did you mean" with these names before all other hints.
     pub(crate) fn meant(mut self, names: &[String]) -> Failure {
         if let [first, rest @ ..] = names {
             let names = rest.iter().fold(first.clone(), |names, name| format!("{names} or {name}"));
@@ -196,7 +198,7 @@ impl Failure {
     }
 }
 
-/// How a command ended: what is known, and what failed. Both can be there.
+/// How a command ended: its report, its failure, or both.
 #[derive(Debug)]
 pub(crate) struct Ended<R> {
     pub(crate) report: Option<R>,
@@ -215,15 +217,15 @@ impl<R> From<Failure> for Ended<R> {
     }
 }
 
-/// What a command found out or did.
+/// What a command found or did.
 pub(crate) trait Report {
-    /// For people, on stdout; whole lines. May be empty where everything was said on the way.
+    /// Text for stdout, in whole lines. Empty if everything was printed along the way.
     fn text(&self) -> String;
     /// The `data` of the JSON document.
     fn json(&self) -> Data;
 }
 
-/// What the JSON document still has to say where people have seen it all.
+/// A report that exists only in JSON, for commands whose text was printed along the way.
 pub(crate) struct DataOnly(pub(crate) Data);
 
 impl Report for DataOnly {

@@ -1,15 +1,15 @@
-//! What each code means, why it happens and what to do: the pages of `explain`, and of `docs/reference/errors.md`.
+//! The explanation of each code, for `explain` and `docs/reference/errors.md`.
 
 use super::Code;
 
-/// All that is said of one code.
+/// The explanation of one code.
 pub(crate) struct Page {
     pub(crate) means: &'static str,
-    /// Whole sentences, the commonest first.
+    /// Full sentences, most common first.
     pub(crate) why: &'static [&'static str],
-    /// What to do, the commonest first. What stands in backticks can be typed.
+    /// Full sentences, most common first. Commands are in backticks and can be typed.
     pub(crate) what_to_do: &'static [&'static str],
-    /// What is typed, and what comes.
+    /// A command line and its output.
     pub(crate) example: (&'static str, &'static str),
 }
 
@@ -40,7 +40,7 @@ impl Code {
         Code::Interrupted(2),
     ];
 
-    /// What a script may conclude from the exit code alone.
+    /// What a script can conclude from the exit code alone.
     pub(crate) fn exit_means(self) -> &'static str {
         match self {
             Code::Failed => "failed without a more specific code",
@@ -64,7 +64,7 @@ impl Code {
         }
     }
 
-    /// The page of this code.
+    /// The explanation of this code.
     #[expect(clippy::too_many_lines, reason = "one page for each code, in one exhaustive match")]
     pub(crate) fn page(self) -> Page {
         match self {
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn all_codes_are_listed_once_and_those_of_one_exit_code_say_the_same_of_it() {
-        // Each code has one line in the match that names it.
+        // In `name()`, each code has exactly one match arm.
         let source = include_str!("mod.rs");
         let names = source.split("fn name(self)").nth(1).unwrap().split("fn exit(self)").next().unwrap();
         assert_eq!(names.matches("=> \"").count(), Code::ALL.len());

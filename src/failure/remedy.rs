@@ -1,10 +1,10 @@
-//! What helps against a refusal of a service: the one table of such advice.
+//! Advice against refusals by a service, in one table.
 
 use std::fmt;
 
 use crate::http::{Meaning, Service};
 
-/// What helps against a refusal.
+/// Advice against a refusal by a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remedy {
     DbtToken,
@@ -23,7 +23,7 @@ pub(crate) enum Remedy {
 }
 
 impl Remedy {
-    /// Each of them.
+    /// Every remedy.
     #[cfg(test)]
     pub(crate) const ALL: [Remedy; 13] = [
         Remedy::DbtToken,
@@ -41,7 +41,7 @@ impl Remedy {
         Remedy::DatabricksHost,
     ];
 
-    /// What helps where this service refuses with this meaning.
+    /// The remedy when this service refuses for this reason.
     pub(crate) fn against(service: Service, means: Meaning) -> Option<Remedy> {
         Some(match (service, means) {
             (Service::Dbt, Meaning::TokenInvalid | Meaning::TokenExpired) => Remedy::DbtToken,
@@ -89,14 +89,14 @@ impl Remedy {
             Remedy::DatabricksPlan => "this workspace's plan does not include this",
             Remedy::DatabricksRight => "ask a workspace administrator for the permission, or use a token that has it",
             Remedy::DatabricksName => "check the name; an object that this identity cannot see gets the same response",
-            // databricks-api §1.4: so a host of several workspaces is told which one is meant.
+            // databricks-api §1.4: this tells a host of several workspaces which one is meant.
             Remedy::DatabricksHost => {
                 "check the host; where one host serves several workspaces, the number behind `o=` in the browser's address bar is that of the workspace"
             }
         }
     }
 
-    /// What is to be set then: needless where the value is being asked for.
+    /// The setting to change afterwards. Left out when a prompt asks for the value itself.
     fn set(self) -> Option<&'static str> {
         match self {
             Remedy::DbtToken => Some("DBT_CLOUD_TOKEN or DBT_CLOUD_HOST"),

@@ -1,4 +1,4 @@
-//! Starts that led to no run.
+//! Failures to start a run, and runs that disappeared.
 
 use super::http::of_dbt;
 use super::{Code, Failure};
@@ -6,14 +6,14 @@ use crate::dbt::Difference;
 use crate::http::HttpError;
 use crate::runs::NotStarted;
 
-/// A run that was there and is not any more: `dbt run 123456`.
+/// A run that existed before and no longer does. `run` is its description, such as `dbt run 123456`.
 pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
     Failure::new(Code::RunGone, format!("{run} is gone: it was deleted, or cannot be seen any more."))
         .cause(error.to_string())
 }
 
-/// A dbt job of which no run is followed. `job` is how the person named it; `start` is the command that starts it with
-/// the same key, `page` the job's page.
+/// A dbt job whose run could not be started or found. `job` is the job as the user named it, `start` the command that
+/// starts it again with the same key, `page` the URL of the job.
 pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
     match error {
         NotStarted::Blind(error) => {

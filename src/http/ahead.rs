@@ -1,5 +1,5 @@
-//! Connections that are opened before there is a request for them, so that the first ones of a later moment need not wait for
-//! one. Nothing is sent over them: one that a request gets from here has carried no other.
+//! Connections opened before there is a request for them, so that the first requests need not wait for one. Nothing has
+//! been sent over such a connection when a request takes it.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// An idle connection of this age is not used any more: the other side may be about to close it.
+/// Maximum age of an idle connection. The server may be about to close an older one.
 const FRESH_FOR: Duration = Duration::from_secs(4);
 
 tokio::task_local! {
-    /// Where the connection goes that this task opens: there is no request behind it.
+    /// Where the current task puts the connection it opens instead of sending a request over it.
     static OPENS: Cell<Option<oneshot::Sender<Opened>>>;
 }
 
@@ -29,16 +29,16 @@ struct Opened {
     connection: Box<dyn Any + Send>,
 }
 
-/// Connections that are open, or will be in a moment, for one client.
+/// The connections of one client that are open or being opened.
 #[derive(Clone, Default)]
 pub(super) struct Ahead(Arc<Mutex<VecDeque<oneshot::Receiver<Opened>>>>);
 
 impl Ahead {
-    /// Opens one. `client` makes connections of its own for each request, and its connector is a [`Connector`].
+    /// Opens a connection. `client` must keep no idle connections, and its connector must be a [`Connector`].
     pub(super) fn open(&self, client: &reqwest::Client, origin: &url::Url) {
         let (opened, promise) = oneshot::channel();
         self.queue(|queue| queue.push_back(promise));
-        // What goes wrong is told to the request that opens a connection after this one.
+        // Errors are dropped: the request that opens the next connection meets them too.
         let connecting = client.get(origin.clone()).send();
         tokio::spawn(OPENS.scope(Cell::new(Some(opened)), async { drop(connecting.await) }));
     }
@@ -56,7 +56,7 @@ impl<S> Layer<S> for Ahead {
     }
 }
 
-/// Gives out what is open already, and otherwise opens a connection.
+/// Hands out connections opened ahead; opens a new one if there is none.
 #[derive(Clone)]
 pub(super) struct Connector<S> {
     inner: S,
@@ -82,12 +82,12 @@ where
 
     fn call(&mut self, to: R) -> Self::Future {
         let next = self.inner.clone();
-        // The one that is ready.
+        // `self.inner` is the service that `poll_ready` was called on; the clone may not be ready.
         let mut inner = std::mem::replace(&mut self.inner, next);
         if let Some(opened) = OPENS.try_with(Cell::take).ok().flatten() {
             return Box::pin(async move {
                 let connection = Box::new(inner.call(to).await?);
-                // Nobody waits any more if the client is gone.
+                // Fails if the client has been dropped.
                 let _ = opened.send(Opened { at: Instant::now(), connection });
                 Err(BoxError::from(NoRequest))
             });
@@ -107,7 +107,7 @@ where
     }
 }
 
-/// Ends the opening of a connection before anything is sent.
+/// Stops reqwest after connecting, before anything is sent.
 #[derive(Debug)]
 struct NoRequest;
 

@@ -1,4 +1,4 @@
-//! Request values: what to send, and how to read the answer. No I/O here.
+//! Request values: what to send and how to parse the response. No I/O.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -9,26 +9,27 @@ use http::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How an answer becomes a `T`.
+/// Parses a response into a `T`.
 pub(crate) type Parse<T> = fn(&Response<Bytes>) -> Result<T, Shape>;
 
-/// An answer that is not what the service promises.
+/// How a response differs from what the API promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// A web page came instead: a login page, a proxy, a wrong host. Holds its title.
+    /// A web page (a login page, a proxy, the wrong host), with its title.
     Page(String),
-    /// The body is empty where something was due.
+    /// The body is empty although data was expected.
     Empty,
-    /// More bytes than the cap allows.
+    /// The body is larger than `cap` bytes.
     TooLarge { cap: usize },
-    /// It is no JSON: cut off, or spoiled on the way.
+    /// Not valid JSON, for example truncated.
     Broken(String),
-    /// Anything else, with the reason.
+    /// Any other reason.
     Unreadable(String),
 }
 
 impl Shape {
-    /// A body that is no JSON may come whole the next time; one that is, and has another form, will have it then too.
+    /// Invalid JSON may be whole on the next attempt (`Broken`); valid JSON of another type will not change
+    /// (`Unreadable`).
     pub(crate) fn of(error: &serde_json::Error) -> Shape {
         if error.is_data() { Shape::Unreadable(error.to_string()) } else { Shape::Broken(error.to_string()) }
     }
@@ -48,12 +49,12 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A path whose segments are encoded, so that no value can leave its place.
+/// A path whose segments are percent-encoded, so that no value can escape its segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path(String);
 
 impl Path {
-    /// A fixed path of the API's own, such as `/api/2.0/secrets/put`.
+    /// A fixed API path, such as `/api/2.0/secrets/put`.
     pub(crate) fn new(fixed: &'static str) -> Path {
         Path(fixed.to_owned())
     }
@@ -70,7 +71,7 @@ impl Path {
         self
     }
 
-    /// Appends what a service named, slashes between its parts included; everything else that means something is encoded.
+    /// Appends a file name from the service. Slashes are kept; other special characters are encoded.
     pub(crate) fn file(mut self, name: &str) -> Path {
         for byte in name.bytes() {
             if byte.is_ascii_alphanumeric() || b"-_./~".contains(&byte) {
@@ -87,22 +88,22 @@ impl Path {
     }
 }
 
-/// One request as a value.
+/// One request.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// The operation in the service's words, for messages and the trace: `secrets/put`.
+    /// The API operation, for messages and the trace, such as `secrets/put`.
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) path: Path,
     pub(crate) query: Vec<(&'static str, String)>,
-    /// JSON text; may hold a secret, so it is shown by the trace only after redaction.
+    /// JSON. May contain a secret, so the trace redacts it.
     pub(crate) body: Option<Bytes>,
     pub(crate) accept: &'static str,
-    /// How long one attempt may take in all.
+    /// Timeout of one attempt, body included.
     pub(crate) attempt: Duration,
-    /// How many bytes of an answer are taken in.
+    /// Longest body accepted, in bytes.
     pub(crate) cap: usize,
-    /// Of longer texts in it so many bytes at both ends are taken in.
+    /// Longer JSON strings are cut to about this many bytes at each end.
     pub(crate) longest_text: Option<usize>,
 }
 
@@ -130,9 +131,9 @@ impl Call {
         self
     }
 
-    /// Sends this value as JSON.
+    /// Sets the JSON body.
     pub(crate) fn json(mut self, body: &impl Serialize) -> Call {
-        // Our wire types have text keys and finite numbers only, so this cannot fail.
+        // Wire types have string keys and finite numbers only, so this cannot fail.
         self.body = Some(serde_json::to_vec(body).expect("a wire type serialises").into());
         self
     }
@@ -152,13 +153,13 @@ impl Call {
         self
     }
 
-    /// Of texts in the answer that are longer only both ends are of interest.
+    /// Keeps only both ends of JSON strings longer than this many bytes.
     pub(crate) fn shorten(mut self, longest_text: usize) -> Call {
         self.longest_text = Some(longest_text);
         self
     }
 
-    /// Path and query as they go into the request line.
+    /// Path and query, as in the request line.
     pub(crate) fn target(&self) -> String {
         if self.query.is_empty() {
             return self.path.as_str().to_owned();
@@ -186,22 +187,22 @@ macro_rules! lane {
 }
 
 lane!(
-    /// A request that changes nothing, and may be repeated.
+    /// A request that changes nothing and may be retried.
     Read
 );
 lane!(
-    /// A request that changes something, and may be repeated: doing it twice is doing it once.
+    /// A request that changes something and may be retried, because a second time has no further effect.
     Idempotent
 );
 lane!(
-    /// A request that must not be repeated blindly.
+    /// A request that must not be retried blindly.
     NonIdempotent
 );
 
 macro_rules! whole_json {
     ($($name:ident),*) => {$(
         impl<T: DeserializeOwned> $name<T> {
-            /// The answer's whole body is JSON of this type.
+            /// Parses the whole body as JSON.
             pub(crate) fn json(call: Call) -> $name<T> {
                 $name { call, parse: json }
             }
@@ -211,7 +212,7 @@ macro_rules! whole_json {
 
 whole_json!(Read, Idempotent);
 
-/// Reads the whole body as JSON.
+/// Parses the whole body as JSON.
 pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
     if answer.body().is_empty() {
         return Err(Shape::Empty);

@@ -1,7 +1,7 @@
-//! How long a certificate is valid: the one field of it that people are told.
+//! Reads the expiry time of a certificate, for display.
 //!
-//! Whether it is good is judged by the TLS library, before anything here is looked at. So a reader of the few elements that
-//! stand in front of that field is enough (RFC 5280, section 4.1), and whatever it does not know, it gives no time for.
+//! The TLS library has validated the certificate before. This parser knows only the fields up to the validity (RFC
+//! 5280, section 4.1) and returns `None` for anything else.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -13,11 +13,11 @@ const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The last moment at which this certificate, in DER, is valid.
+/// Returns the end of the validity period of a DER certificate.
 pub(super) fn valid_until(der: &[u8]) -> Option<Timestamp> {
     let (certificate, _) = element(der, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
-    // Only a certificate of the first version does not say which it is.
+    // Optional: version 1 certificates omit it.
     if let Some((_, behind)) = element(rest, VERSION) {
         rest = behind;
     }
@@ -30,7 +30,7 @@ pub(super) fn valid_until(der: &[u8]) -> Option<Timestamp> {
     time(not_after)?.0
 }
 
-/// What the first element holds, if it has this tag, and what stands behind it.
+/// Splits off the first element if it has this tag; returns its content and the remaining bytes.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = der.split_first()?;
     if first != tag {
@@ -49,19 +49,19 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// The moment that stands first, if it can be told, and what stands behind it.
+/// Splits off the first time; returns it, or `None` if it is out of range, and the remaining bytes.
 fn time(der: &[u8]) -> Option<(Option<Timestamp>, &[u8])> {
     if let Some((text, rest)) = element(der, GENERALIZED_TIME) {
         return Some((moment(str::from_utf8(text).ok()?), rest));
     }
     let (text, rest) = element(der, UTC_TIME)?;
     let text = str::from_utf8(text).ok()?;
-    // Two digits of a year: from 1950 to 2049.
+    // Two-digit years are 1950 to 2049 (RFC 5280, section 4.1.2.5.1).
     let century = if text < "5" { "20" } else { "19" };
     Some((moment(&format!("{century}{text}")), rest))
 }
 
-/// `20271124000000Z`. `99991231235959Z` stands for no end, and is later than any time that is reckoned with here.
+/// Parses `20271124000000Z`. `99991231235959Z`, which means no expiry, is out of jiff's range and gives `None`.
 fn moment(text: &str) -> Option<Timestamp> {
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
     time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())

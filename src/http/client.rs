@@ -1,5 +1,5 @@
-//! The reader and the writer. One function sends one attempt, in this order: base address, credential, headers, time
-//! limit, transport, trace, verdict. Repeating stands around it and never looks inside.
+//! The reader and the writer. `attempt` sends one request: credential, request, timeout, transport, trace, verdict.
+//! Retries wrap it.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -24,10 +24,10 @@ use crate::context::{Entropy, Wall};
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
-/// Names the workspace to a host that serves several (databricks-api §1.4).
+/// Header that selects the workspace on a host that serves several (databricks-api §1.4).
 const WORKSPACE: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
 
-/// How one service is spoken to.
+/// How to talk to one service.
 pub(crate) struct Profile {
     /// `Databricks` or `dbt Cloud`.
     pub(crate) service: &'static str,
@@ -36,12 +36,12 @@ pub(crate) struct Profile {
     /// `Bearer` or `Token`.
     pub(crate) scheme: &'static str,
     pub(crate) credential: Credential,
-    /// Whose it is and where it comes from, for messages: `DATABRICKS_TOKEN`.
+    /// Owner and source of the credential, for messages, such as `DATABRICKS_TOKEN`.
     pub(crate) known_as: String,
     pub(crate) user_agent: String,
-    /// Which workspace of a host that serves several: letters, digits, `-` and `_`.
+    /// The workspace ID, on a host that serves several: letters, digits, `-` and `_`.
     pub(crate) workspace: Option<String>,
-    /// Reads the service's own words out of a refusal.
+    /// Parses the service's own error format.
     pub(crate) said: fn(&Response<Bytes>) -> ServiceError,
 }
 
@@ -52,16 +52,16 @@ struct Line {
     entropy: Entropy,
     wall: Wall,
     events: Events,
-    /// The last write of [`Writer::put_once`] broke on its way.
+    /// Whether the last [`Writer::put_once`] lost its connection.
     write_was_lost: Cell<bool>,
 }
 
-/// Reads from one service, until its deadline if it has one. There is no way to write with it.
+/// Reads from one service, up to its deadline if it has one. It has no method that writes.
 #[derive(Clone)]
 pub(crate) struct Reader {
     line: Rc<Line>,
     deadline: Option<Deadline>,
-    /// Whether it waits through a service's cool-down.
+    /// Whether it waits out a rate limit.
     is_patient: bool,
 }
 
@@ -77,44 +77,43 @@ impl Deref for Writer {
     }
 }
 
-/// How one send that must not be repeated blindly ended.
+/// Outcome of one send that must not be retried blindly.
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Sent<T> {
-    /// Done, and this is the answer.
     Done(T),
-    /// The service has done nothing (never reached, or told to come back later with 429): it may be sent again.
+    /// The service did nothing (not reached, or 429), so it may be sent again.
     NotSent(HttpError),
-    /// The service refused it.
+    /// The service rejected it.
     Rejected(HttpError),
-    /// Nobody knows whether it was done.
+    /// Unknown whether the service did it.
     Open(HttpError),
 }
 
 impl Reader {
-    /// Reads, repeating what is worth it until the answer is there or the total time is over.
+    /// Reads with retries, up to the total time.
     pub(crate) async fn read<T>(&self, read: Read<T>) -> Result<T, HttpError> {
         self.repeat(&read.call, read.parse, self.line.pace.total).await
     }
 
-    /// Reads with one attempt, for callers with a rhythm of their own (following a run, looking a trigger up).
+    /// Reads with one attempt, for callers with an interval of their own (following a run, looking up a start).
     pub(crate) async fn read_once<T>(&self, read: Read<T>) -> Result<T, HttpError> {
         self.attempt(&read.call, read.parse, Lane::Pooled, self.left())
             .await
             .map_err(|fault| self.error(&read.call, fault, 1))
     }
 
-    /// The same with this deadline instead of its own.
+    /// Returns a reader with this deadline instead of its own.
     pub(crate) fn until(&self, deadline: &Deadline) -> Reader {
         Reader { deadline: Some(deadline.clone()), ..self.clone() }
     }
 
-    /// The same reader, which waits through a service's cool-down: for what stands before a start.
+    /// Returns a reader that waits out rate limits, for reads before a start.
     pub(crate) fn patient(&self) -> Reader {
         Reader { is_patient: true, ..self.clone() }
     }
 
-    /// Does the work for so long at most, and never past the deadline. `None`: the time was over.
+    /// Runs `work` for at most `limit` and not past the deadline. Returns `None` on timeout.
     pub(crate) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         timeout(limit.min(self.left()), work).await.ok()
     }
@@ -127,17 +126,17 @@ impl Reader {
         self.deadline.as_ref().map(Deadline::limit)
     }
 
-    /// Whose credential is used, and where it comes from.
+    /// Owner and source of the credential.
     pub(crate) fn known_as(&self) -> &str {
         &self.line.profile.known_as
     }
 
-    /// How long the token at hand lives, if that is known.
+    /// Remaining lifetime of the current token, if known.
     pub(crate) async fn token_life(&self) -> Option<Duration> {
         self.line.profile.credential.life().await
     }
 
-    /// The origin that is asked.
+    /// The origin that requests go to.
     pub(crate) fn origin(&self) -> &str {
         &self.line.profile.origin
     }
@@ -146,7 +145,7 @@ impl Reader {
         self.repeat_and_tell(call, parse, total).await.map_err(|(error, _)| error)
     }
 
-    /// Repeats; tells of a failure also whether any of the attempts may have done its work.
+    /// Retries. A failure comes with whether any of the attempts may have taken effect.
     async fn repeat_and_tell<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, (HttpError, bool)> {
         let mut open = false;
         let mut end = Instant::now() + total.min(self.left());
@@ -172,15 +171,15 @@ impl Reader {
         }
     }
 
-    /// When repeating ends that begins now.
+    /// When retries that start now end.
     pub(crate) fn repeats_until(&self) -> Instant {
         Instant::now() + self.line.pace.total.min(self.left())
     }
 
-    /// Waits before the next attempt of what failed so.
+    /// Waits before the next attempt.
     ///
     /// # Errors
-    /// The failure itself, if another attempt is not worth it or there is no time for it.
+    /// Returns `error` if it is not worth retrying or there is no time left.
     pub(crate) async fn pause(&self, error: HttpError, end: Instant) -> Result<(), HttpError> {
         if !worth_repeating(&error.fault, error.attempts) {
             return Err(error);
@@ -194,7 +193,7 @@ impl Reader {
         self.wait(wait, error, end).await
     }
 
-    /// Waits while the service, which has limited us so often, cools down.
+    /// Waits out a rate limit. `times` counts the 429 responses so far.
     async fn cool_down(&self, error: HttpError, times: u32, end: Instant) -> Result<(), HttpError> {
         let asked = error.said().and_then(|said| said.retry_after);
         let wait = asked.map_or_else(|| cool_down(times), |RetryAfter(asked)| asked);
@@ -229,7 +228,8 @@ impl Reader {
         self.judge(again.as_ref().unwrap_or(&answer), parse)
     }
 
-    /// Sends once more with another token, if one is to be had. The service has refused, so nothing was done: that is not repeating.
+    /// Sends again with a new token, if the issuer has one. The service rejected the first request, so this is not a
+    /// retry.
     async fn renewed(
         &self,
         call: &Call,
@@ -243,14 +243,14 @@ impl Reader {
                 self.send(call, lane, left.saturating_sub(begun.elapsed()), &renewed).await.map(Some)
             }
             Ok(_) => Ok(None),
-            // Whatever else was refused, it is that which a person has to know.
+            // Report the service's own refusal, not the failed renewal.
             Err(_) if !refused.is_named => Ok(None),
             Err(failed) => Err(failed),
         }
     }
 
-    /// Whether another token may help, and whether the service says that it is the token. Tokens that have ended are refused with
-    /// 403 as often as with 401, and not always in words or in JSON (databricks-api §2.2a).
+    /// Whether a new token may help: `Some(true)` if the service names the token as the cause. Expired tokens are
+    /// rejected with 403 as often as with 401, and not always with a message or in JSON (databricks-api §2.2a).
     fn may_be_the_token(&self, answer: &Response<Bytes>) -> Option<bool> {
         let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if !refused || !self.line.profile.credential.is_renewable() {
@@ -268,7 +268,7 @@ impl Reader {
         }
     }
 
-    /// The secret to send. It is asked for anew at each request, before anything is sent.
+    /// The secret to send, requested again for each attempt.
     async fn secret(&self, refused: Option<RefusedToken<'_>>, left: Duration) -> Result<Secret, Failed> {
         match timeout(left, self.line.profile.credential.secret(refused)).await {
             Ok(secret) => secret.map_err(|none| Fault::NoToken(none).into()),
@@ -308,7 +308,7 @@ impl Reader {
             return Err(Fault::Status(answer.status(), said));
         }
         parse(answer).map_err(|shape| {
-            // A page is named as one whatever the parser stumbled over.
+            // Report a web page as one, whatever the parse error.
             Fault::InvalidResponse(title_of_page(answer.body()).map_or(shape, Shape::Page))
         })
     }
@@ -317,7 +317,7 @@ impl Reader {
         let profile = &self.line.profile;
         let mut request = Request::new(call.body.clone().unwrap_or_default());
         *request.method_mut() = call.method.clone();
-        // Origin and target are made of checked parts, and a secret is printable ASCII: neither can fail to parse.
+        // Origin and target are made of checked parts, and a secret is printable ASCII, so neither can fail to parse.
         *request.uri_mut() =
             format!("{}{}", profile.origin, call.target()).parse().expect("a checked origin and an encoded target");
         let mut authorization = HeaderValue::from_str(&format!("{} {}", profile.scheme, secret.reveal()))
@@ -358,7 +358,7 @@ impl Reader {
         self.line.events.emit(Event::Trace { line, bodies });
     }
 
-    /// An answer that makes no sense, found out by whoever asked.
+    /// An error for a response that the caller found to be invalid.
     pub(crate) fn nonsense(&self, operation: &'static str, shape: Shape) -> HttpError {
         HttpError {
             service: self.line.profile.service,
@@ -382,7 +382,7 @@ impl Reader {
             request_id: failed.request_id,
             late: None,
         };
-        // What is said beyond doubt is true however late it comes.
+        // A final error is reported as such even past the deadline.
         HttpError { late: self.limit().filter(|_| self.left().is_zero() && !error.is_final()), ..error }
     }
 }
@@ -400,29 +400,30 @@ impl Writer {
         Writer(Reader { line: Rc::new(line), deadline: None, is_patient: false })
     }
 
-    /// The same with this deadline instead of its own.
+    /// Returns a writer with this deadline instead of its own.
     pub(crate) fn until(&self, deadline: &Deadline) -> Writer {
         Writer(self.0.until(deadline))
     }
 
-    /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
+    /// Starts opening connections: `at_once` pooled ones, and a fresh one if `sends_once`.
     pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
         let transport = &self.0.line.transport;
         transport.open_ahead(Lane::Pooled, at_once);
         transport.open_ahead(Lane::Fresh, usize::from(sends_once));
     }
 
-    /// The same line with reading only.
+    /// Returns a reader for the same service.
     pub(crate) fn reader(&self) -> Reader {
         self.0.clone()
     }
 
-    /// Writes what may be repeated, like a read.
+    /// Sends an idempotent write, with retries.
     pub(crate) async fn put<T>(&self, put: Idempotent<T>) -> Result<T, HttpError> {
         self.repeat(&put.call, put.parse, self.0.line.pace.total).await
     }
 
-    /// Writes what may be repeated, for no longer than this; tells whether any of the attempts may have done its work.
+    /// Sends an idempotent write with retries for at most `within`. The outcome says whether any attempt may have taken
+    /// effect.
     pub(crate) async fn put_within<T>(&self, put: Idempotent<T>, within: Duration) -> Sent<T> {
         match self.repeat_and_tell(&put.call, put.parse, self.0.line.pace.total.min(within)).await {
             Ok(value) => Sent::Done(value),
@@ -432,10 +433,10 @@ impl Writer {
         }
     }
 
-    /// Writes what may be repeated, with one attempt: for callers who look again before each.
+    /// Sends an idempotent write with one attempt, for callers who check the current state before each.
     ///
-    /// After one that was lost the next goes over a connection of its own: a server that ends connections while they are idle
-    /// would break the kept one each time, since the caller's look has used it before.
+    /// After a lost connection the next write opens a new one: the caller's check has just used the pooled connection,
+    /// and a server that closes idle connections would break it each time.
     pub(crate) async fn put_once<T>(&self, put: Idempotent<T>) -> Result<T, HttpError> {
         let lane = if self.0.line.write_was_lost.get() { Lane::Fresh } else { Lane::Pooled };
         let sent = self.attempt(&put.call, put.parse, lane, Duration::MAX).await;
@@ -444,7 +445,7 @@ impl Writer {
         sent.map_err(|failed| self.error(&put.call, failed, 1))
     }
 
-    /// Sends once, on a connection of its own.
+    /// Sends once, on a new connection.
     pub(crate) async fn once<T>(&self, once: NonIdempotent<T>) -> Sent<T> {
         match self.attempt(&once.call, once.parse, Lane::Fresh, self.left()).await {
             Ok(value) => Sent::Done(value),
@@ -458,7 +459,7 @@ impl Writer {
                         429 => Sent::NotSent(error),
                         408 => Sent::Open(error),
                         400..=499 => Sent::Rejected(error),
-                        // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
+                        // Any 5xx may have taken effect (dbt-core#2836), and a redirect says nothing about it.
                         _ => Sent::Open(error),
                     },
                     Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => Sent::Open(error),
@@ -468,18 +469,18 @@ impl Writer {
     }
 }
 
-/// Whether a request that failed so may have done its work all the same.
+/// Whether the request may have taken effect despite this fault.
 fn may_be_done(fault: &Fault) -> bool {
     match fault {
         Fault::NotSent(_) | Fault::NoToken(_) => false,
-        // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
+        // Any 5xx may have taken effect (dbt-core#2836), and a redirect says nothing about it.
         Fault::Status(status, _) => !status.is_client_error() || status.as_u16() == 408,
         Fault::Lost(_) | Fault::InvalidResponse(_) => true,
         Fault::DeadlineExceeded(last) => may_be_done(last),
     }
 }
 
-/// A failed attempt before it is told which call it belonged to.
+/// A failed attempt, before its call is known.
 struct Failed {
     fault: Fault,
     request_id: Option<String>,

@@ -1,4 +1,4 @@
-//! Until when a command waits. It is given to the handles that send requests, so that no request outlasts it.
+//! Deadlines of commands. Readers and writers hold one, so no request outlasts it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Whose a deadline is, which decides what helps where it cuts a request short.
+/// Where a deadline comes from, which decides the advice when it is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// `--timeout` of the command.
+    /// The command's `--timeout`.
     Timeout,
-    /// Ours: the command has no flag for it.
+    /// A built-in limit; the command has no flag for it.
     Own,
 }
 
-/// The end of a command's waiting. Clones share it.
+/// When a command stops waiting. Clones share the value.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     at: Rc<Cell<Instant>>,
@@ -29,12 +29,12 @@ impl From<Instant> for Deadline {
 }
 
 impl Deadline {
-    /// What `--timeout` gives, from now on.
+    /// A `--timeout` that starts now.
     pub(crate) fn of_timeout(timeout: Duration) -> Deadline {
         Deadline { limit: Limit::Timeout, ..Deadline::after(timeout) }
     }
 
-    /// A limit of our own, this long from now.
+    /// A built-in limit that starts now.
     pub(crate) fn after(wait: Duration) -> Deadline {
         Deadline::from(Instant::now() + wait)
     }
@@ -51,7 +51,7 @@ impl Deadline {
         self.at().saturating_duration_since(Instant::now())
     }
 
-    /// Moves it to a later moment: time in which the machine slept is no time in which we waited.
+    /// Moves the deadline later, for example by the time that the machine was asleep.
     pub(crate) fn extend_to(&self, later: Instant) {
         self.at.set(self.at().max(later));
     }

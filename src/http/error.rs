@@ -1,4 +1,4 @@
-//! The one error of a request, with what the service itself said.
+//! The error of a failed request, with the service's own error.
 
 use std::fmt;
 
@@ -16,60 +16,60 @@ use super::transport::{Net, NetKind};
 pub(crate) struct HttpError {
     /// `Databricks` or `dbt Cloud`.
     pub(crate) service: &'static str,
-    /// The operation in the service's words: `secrets/put`.
+    /// The API operation, such as `secrets/put`.
     pub(crate) operation: &'static str,
-    /// The origin that was asked: `https://host`.
+    /// The origin of the request, such as `https://host`.
     pub(crate) origin: String,
     pub(crate) fault: Fault,
-    /// How many attempts were made.
+    /// Number of attempts made.
     pub(crate) attempts: u32,
-    /// The service's own name for the request, for its support.
+    /// The service's request ID, for its support.
     pub(crate) request_id: Option<String>,
-    /// Whose deadline cut it short, if one did: that is no fault of the service.
+    /// The deadline that cut the request short, if any. The service is not at fault then.
     pub(crate) late: Option<Limit>,
 }
 
-/// What kind of failure it was. Policy code takes this apart without a catch-all.
+/// The kind of failure. Match it without a catch-all.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// Nothing of the request reached the service.
     NotSent(Net),
-    /// There was no token to send it with, so nothing was sent.
+    /// No token was available, so nothing was sent.
     NoToken(NoToken),
-    /// It may have reached the service; no usable answer came.
+    /// The request may have reached the service; no complete response was received.
     Lost(Net),
-    /// The service answered with a status that is no success.
+    /// A status other than 2xx.
     Status(StatusCode, ServiceError),
-    /// A success whose body is not what it should be.
+    /// A 2xx response with an unexpected body.
     InvalidResponse(Shape),
-    /// The time set for all attempts together is over; holds the last failure in words.
+    /// The total time for all attempts is over; holds the last failure.
     DeadlineExceeded(Box<Fault>),
 }
 
-/// What the service said about a refusal, already shortened.
+/// The service's own error, with long text shortened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceError {
-    /// Its own code, such as `RESOURCE_DOES_NOT_EXIST`.
+    /// Error code, such as `RESOURCE_DOES_NOT_EXIST`.
     pub(crate) code: Option<String>,
     pub(crate) message: String,
-    /// Where a redirect pointed to (it is never followed).
+    /// Target of a redirect (redirects are never followed).
     pub(crate) location: Option<String>,
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The answer was a web page.
+    /// Whether the response was a web page.
     pub(crate) page: bool,
-    /// What it means, by the service's own table.
+    /// What the error means, from the table in `refusal`.
     pub(crate) means: Meaning,
 }
 
 impl ServiceError {
-    /// Whether it names this value of ours.
+    /// Whether the message contains `value`.
     pub(crate) fn names(&self, value: &str) -> bool {
         self.message.contains(value)
     }
 }
 
 impl HttpError {
-    /// The failure itself: of attempts cut short by time, the last one's.
+    /// The underlying fault: the last attempt's if the time was over.
     pub(crate) fn last_fault(&self) -> &Fault {
         match &self.fault {
             Fault::DeadlineExceeded(last) => last,
@@ -81,7 +81,7 @@ impl HttpError {
         }
     }
 
-    /// The same where a thing that is not there means that another server answers.
+    /// Turns "not found" into "wrong host", for endpoints that every host of the service has.
     pub(crate) fn of_wrong_host(mut self) -> HttpError {
         if let Fault::Status(_, said) = &mut self.fault
             && said.means == Meaning::NotFound
@@ -102,7 +102,7 @@ impl HttpError {
         }
     }
 
-    /// What the service said, if it answered with a refusal.
+    /// The service's error, if it responded with one.
     pub(crate) fn said(&self) -> Option<&ServiceError> {
         match self.last_fault() {
             Fault::Status(_, said) => Some(said),
@@ -114,12 +114,12 @@ impl HttpError {
         }
     }
 
-    /// What the refusal means; `Other` if there was none.
+    /// What the error means; `Other` if the service responded with none.
     pub(crate) fn means(&self) -> Meaning {
         self.said().map(|said| said.means).unwrap_or_default()
     }
 
-    /// The service's own error code.
+    /// The service's error code.
     pub(crate) fn code(&self) -> Option<&str> {
         self.said()?.code.as_deref()
     }
@@ -128,7 +128,7 @@ impl HttpError {
         self.status().is_some_and(|found| found.as_u16() == status)
     }
 
-    /// The answer is larger than what is taken in, and will be next time.
+    /// Whether the response exceeds the size limit; a retry would too.
     pub(crate) fn is_too_large(&self) -> bool {
         match self.last_fault() {
             Fault::InvalidResponse(Shape::TooLarge { .. }) => true,
@@ -141,8 +141,7 @@ impl HttpError {
         }
     }
 
-    /// The same request would fail the same way again: refused, or the certificate or the credential will not do. Anything
-    /// else may be a hiccup.
+    /// Whether a retry would fail the same way: the request was rejected, or the certificate or credential is invalid.
     pub(crate) fn is_final(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
@@ -153,7 +152,7 @@ impl HttpError {
         }
     }
 
-    /// Whether the service may have done all the same what was asked of it.
+    /// Whether the service may have acted on the request.
     pub(crate) fn may_have_arrived(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
@@ -162,7 +161,7 @@ impl HttpError {
         }
     }
 
-    /// A certificate that is not trusted will not be trusted next time either.
+    /// Whether the certificate is not trusted, which a retry does not change.
     pub(crate) fn is_certificate(&self) -> bool {
         match self.last_fault() {
             Fault::NotSent(net) | Fault::Lost(net) => net.kind == NetKind::Certificate,
@@ -175,8 +174,15 @@ impl HttpError {
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::NotSent(net) | Fault::Lost(net) if net.detail.is_empty() => write!(formatter, "{}", net.kind),
-            Fault::NotSent(net) | Fault::Lost(net) => write!(formatter, "{} ({})", net.kind, net.detail),
+            Fault::NotSent(net) | Fault::Lost(net) => {
+                let kind = net.kind.to_string();
+                // Without the number of the system's error.
+                let detail = net.detail.split(" (os error").next().unwrap_or_default();
+                if detail.is_empty() || detail.eq_ignore_ascii_case(&kind) {
+                    return formatter.write_str(&kind);
+                }
+                write!(formatter, "{kind} ({detail})")
+            }
             Fault::NoToken(none) => write!(formatter, "{none}"),
             Fault::Status(status, said) => {
                 write!(formatter, "{}", status.as_u16())?;
@@ -211,7 +217,8 @@ impl fmt::Display for HttpError {
     }
 }
 
-/// The title of a web page, or the text of its `<pre>` (databricks-api §2.1), shortened; `None` if the body is no page.
+/// Returns the title of a web page, or the text of its `<pre>` (databricks-api §2.1), shortened; `None` if the body is
+/// not a page.
 pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
     let start = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
     let trimmed = start.trim_start_matches('\u{feff}').trim_start();
@@ -228,7 +235,7 @@ pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
     Some(shorten(&title))
 }
 
-/// At most 200 characters on one line.
+/// Joins the text to one line of at most 200 characters.
 pub(crate) fn shorten(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(200) {

@@ -1,14 +1,14 @@
-//! Takes a body in, up to its cap; of long texts in JSON only both ends where that was asked for, so that logs of any length
-//! hide nothing that stands beside them.
+//! Reads a body up to its size limit. Long JSON strings are cut to both ends on request, so that huge logs do not push
+//! the other fields over the limit.
 
 use bytes::Bytes;
 
 use super::transport::{Limits, WireError};
 
-/// Stands where something was left out of a text.
+/// Replaces the omitted middle of a string.
 const GAP: &[u8] = b" [...] ";
 
-/// A body on its way in.
+/// A body being received.
 pub(crate) struct Intake {
     kept: Vec<u8>,
     cap: usize,
@@ -16,24 +16,24 @@ pub(crate) struct Intake {
     place: Place,
 }
 
-/// Where in the JSON the next byte stands.
+/// Where the next byte is in the JSON.
 #[derive(Clone, Copy)]
 enum Place {
     Outside,
     Text(Text),
-    /// Behind a backslash.
+    /// After a backslash.
     Escape(Text),
-    /// In the digits of `\uXXXX`, so many of which are to come.
+    /// In the digits of `\uXXXX`, with the number of digits left.
     Digits(Text, u8),
 }
 
-/// A text, by places in what was kept. It is cut before plain ASCII only, so that no character and no escape is cut apart.
+/// A string, as offsets into `kept`. Cuts happen only before printable ASCII, so no character and no escape is split.
 #[derive(Clone, Copy)]
 struct Text {
     begin: usize,
-    /// From here on the oldest may be left out.
+    /// End of the head; what follows may be omitted.
     after_head: Option<usize>,
-    /// Where the newest part begins.
+    /// Start of the newest part.
     newest: usize,
     has_gap: bool,
 }
@@ -45,7 +45,7 @@ impl Intake {
     }
 
     /// # Errors
-    /// What is kept outgrows the cap.
+    /// Returns [`WireError::TooLarge`] if the kept bytes exceed the limit.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<(), WireError> {
         let Some(longest) = self.longest else {
             self.kept.extend_from_slice(chunk);
@@ -73,7 +73,7 @@ impl Intake {
         self.fits()
     }
 
-    /// Leaves out what stands between the beginning and the newest part of a long text.
+    /// Omits the middle of a long string, between its head and its newest part.
     fn shorten(&mut self, mut text: Text, longest: usize) -> Text {
         let here = self.kept.len();
         match text.after_head {

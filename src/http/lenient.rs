@@ -1,4 +1,4 @@
-//! Reading fields of answers that differ a little from what the services promise, where that does no harm.
+//! Deserializers that tolerate small deviations from the documented types, where that is harmless.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,10 +7,10 @@ use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-/// The largest whole number that a float holds exactly.
+/// 2^53: `f64` represents all integers up to it exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The value as a `T`; a number given as text, and `1.0` for `1`, count as that number.
+/// Deserializes a `T`. Falls back to reading `"7"` and `7.0` as the number 7.
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
     let number = whole_number(&value);
     serde_json::from_value(value).or_else(|error| match number {
@@ -32,21 +32,22 @@ fn whole_number(value: &Value) -> Option<Number> {
     }
 }
 
-/// For numbers that must be there.
+/// For required numbers.
 pub(crate) fn whole<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     Value::deserialize(deserializer).and_then(|value| read(value).map_err(D::Error::custom))
 }
 
-/// For fields that are only shown: what has another type than expected counts as absent.
+/// For fields that are only displayed: another type counts as absent.
 pub(crate) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     Value::deserialize(deserializer).map(|value| read(value).ok())
 }
 
-/// A list that is read element by element: one that cannot be read hides no other. Absent and `null` are empty.
+/// A list whose elements are parsed one by one, so that an invalid one does not hide the others. Absent and `null` are
+/// empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
-    /// How many elements cannot be read. Where something must not be there, they may be it.
+    /// Number of elements that could not be parsed. Checks that something is absent must take them into account.
     pub(crate) odd: usize,
 }
 
@@ -57,7 +58,7 @@ impl<T> Default for Rows<T> {
 }
 
 impl<T> Rows<T> {
-    /// Takes a row as it was read.
+    /// Adds a parsed row, or counts it as invalid.
     pub(crate) fn take(&mut self, row: Option<T>) {
         match row {
             Some(row) => self.rows.push(row),
@@ -92,12 +93,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
     }
 }
 
-/// For lists in which nothing is missed: what cannot be read is left out.
+/// For lists where a missing element does no harm: invalid elements are left out.
 pub(crate) fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Rows::deserialize(deserializer).map(|Rows { rows, odd: _ }| rows)
 }
 
-/// For lists that are only shown: another type counts as absent, too.
+/// For lists that are only displayed: like [`known`], and another type counts as absent.
 pub(crate) fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
@@ -107,7 +108,7 @@ pub(crate) fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     })
 }
 
-/// For fields where `null` is as good as absent.
+/// For fields where `null` means absent.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

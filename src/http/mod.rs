@@ -1,7 +1,7 @@
-//! Requests as values, and the two handles that send them.
+//! Request values, and the two clients that send them.
 //!
-//! A [`Read`] may be repeated and changes nothing; a [`Idempotent`] may be repeated; a [`NonIdempotent`] is sent once, on a
-//! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
+//! A [`Read`] changes nothing and may be retried, an [`Idempotent`] write may be retried, and a [`NonIdempotent`] one
+//! is sent once, on a new connection; its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
 mod ahead;
 mod call;

@@ -1,4 +1,4 @@
-//! Lists that come in pages: one loop for those of both services. What is not read to its end never passes for the whole.
+//! One loop for the paged lists of both services. A list that cannot be read to its end is an error.
 
 use std::collections::HashSet;
 
@@ -8,10 +8,10 @@ use super::call::Shape;
 use super::client::Reader;
 use super::error::HttpError;
 
-/// Far more pages than any list of either service has: an end for a service whose pages do not end.
+/// More pages than any list has; protects against a service whose pages never end.
 const MOST: usize = 500;
 
-/// The places of the pages that were asked for, so that pages get on.
+/// The page tokens or offsets requested so far, to detect loops.
 #[derive(Debug)]
 pub(crate) struct Pages<P>(Vec<P>);
 
@@ -22,7 +22,7 @@ impl<P> Default for Pages<P> {
 }
 
 impl<P: Clone + PartialEq> Pages<P> {
-    /// Gives the place of the next page back, unless it was there before or there were too many.
+    /// Returns the next page, or an error if it was requested before or there are too many.
     pub(crate) fn step(&mut self, next: Option<P>) -> Result<Option<P>, Shape> {
         let Some(next) = next else { return Ok(None) };
         if self.0.contains(&next) {
@@ -37,8 +37,9 @@ impl<P: Clone + PartialEq> Pages<P> {
 }
 
 impl Reader {
-    /// Reads a list to its end, or until there are `enough` rows. A row that moved on to the next page meanwhile is taken once.
-    /// `page` gives the rows of the page at this place, and the place of the next one.
+    /// Reads a list to its end, or until there are `enough` rows. `page` returns the rows of one page and where the
+    /// next one starts. Rows with the same `id` are taken once, because rows may shift to the next page between
+    /// requests.
     pub(crate) async fn pages<T, P: Clone + PartialEq>(
         &self,
         operation: &'static str,
@@ -66,10 +67,10 @@ impl Reader {
     }
 }
 
-/// Requests that do not depend on one another and are under way at a time.
+/// Concurrent requests.
 const AT_A_TIME: usize = 8;
 
-/// Does the same for each, a few at a time. What comes of it stands in the order of the items.
+/// Runs `work` for each item, a few at a time. Results are in the order of the items.
 pub(crate) async fn side_by_side<T, R>(items: &[T], work: impl AsyncFn(&T) -> R) -> Vec<R> {
     let mut done = Vec::with_capacity(items.len());
     for some in items.chunks(AT_A_TIME) {

@@ -1,65 +1,65 @@
-//! What a refusal means: one function for both services, from status, error code and the words that they are known to use.
+//! What an error response means, from its status, error code and known wording, for both services.
 
 use http::{HeaderMap, StatusCode};
 
-/// Whose refusal it is.
+/// The service that responded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     Databricks,
     Dbt,
 }
 
-/// What a refusal means. Everything that a person is advised, and every decision on a refusal, rests on this.
+/// What an error response means. All advice and all decisions about errors depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// Requests from this address are not let in.
+    /// IP address not allowed.
     AddressBlocked,
-    /// The token is wrong, revoked, or of another host.
+    /// The token is invalid, revoked, or for another host.
     TokenInvalid,
-    /// The token was good, and its time is over.
+    /// The token has expired.
     TokenExpired,
-    /// The identity may not do this.
+    /// The identity lacks a permission.
     RightMissing,
-    /// The workspace's plan does not have this, access lists above all.
+    /// The workspace's plan does not include this, mostly access control lists.
     NotInPlan,
-    /// The dbt account is not paid for.
+    /// The dbt account is unpaid.
     Unpaid,
     /// The token belongs to another dbt account.
     OtherAccount,
-    /// Something else than the service answers, or a host of several workspaces that was not told which one is meant.
+    /// Not the service, or a host of several workspaces that needs a workspace ID.
     WrongHost,
-    /// It is not there, or this identity cannot see it.
+    /// Not found, or not visible to this identity.
     NotFound,
-    /// The server does not have this call.
+    /// The server does not have this endpoint.
     NotImplemented,
-    /// The status says all there is to say.
+    /// Nothing more specific than the status.
     #[default]
     Other,
 }
 
-/// What known words of a service say.
+/// What a known phrase means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phrase {
-    /// In a refusal: what it means.
+    /// The meaning of an error response.
     Refusal(Meaning),
-    /// It exists already.
+    /// The object already exists.
     AlreadyExists,
-    /// The workspace has no serverless compute, so a task needs compute of its own.
+    /// The workspace has no serverless compute, so the task needs a cluster.
     ServerlessOff,
-    /// Without the Premium plan everybody can read a new secret scope.
+    /// Without the Premium plan a new secret scope is readable by all users.
     PremiumOnly,
-    /// Whoever the runs act as is the problem.
+    /// The `run_as` identity is the problem.
     RunAs,
-    /// In the error of a task: the notebook cannot be read.
+    /// In a task's error: the notebook cannot be read.
     NotebookUnreadable,
-    /// In the message of a dbt run that was cancelled: by dbt's own time limit.
+    /// In the message of a canceled dbt run: dbt's time limit was reached.
     TimedOut,
 }
 
-/// Words that a service is known to use, in lower case: the only place where its texts are searched. The first row that fits
-/// a refusal decides, so what blocks everything stands first.
+/// Known phrases, in lower case. Response text is searched nowhere else. The first matching row decides, so errors that
+/// block everything come first.
 const WORDS: &[(Service, &str, Phrase)] = &[
-    // databricks-api §2.3; the wording is not confirmed.
+    // databricks-api §2.3; wording not confirmed.
     (Service::Databricks, "ip acl", Phrase::Refusal(Meaning::AddressBlocked)),
     (Service::Databricks, "ip access list", Phrase::Refusal(Meaning::AddressBlocked)),
     // databricks-api §2.2b: azure-databricks-operator#99, ucx#557, migrate#63.
@@ -67,7 +67,7 @@ const WORDS: &[(Service, &str, Phrase)] = &[
     (Service::Databricks, "acls for", Phrase::Refusal(Meaning::NotInPlan)),
     (Service::Databricks, "not available in this tier", Phrase::Refusal(Meaning::NotInPlan)),
     (Service::Databricks, "feature_disabled", Phrase::Refusal(Meaning::NotInPlan)),
-    // databricks-api §2.2b: migrate#284; a right for tokens is a right too.
+    // databricks-api §2.2b: migrate#284. Before "access token", because permissions may be about tokens.
     (Service::Databricks, "does not have permission", Phrase::Refusal(Meaning::RightMissing)),
     (Service::Databricks, "is not authorized to", Phrase::Refusal(Meaning::RightMissing)),
     // databricks-api §1.6: databricks-vscode#583.
@@ -78,12 +78,12 @@ const WORDS: &[(Service, &str, Phrase)] = &[
     // databricks-api §2.2a: sdk-go#917, terraform#66, cli#4768.
     (Service::Databricks, "access token", Phrase::Refusal(Meaning::TokenInvalid)),
     (Service::Databricks, "invalid token", Phrase::Refusal(Meaning::TokenInvalid)),
-    // databricks-api §1.4: a host of several workspaces that was not told which one.
+    // databricks-api §1.4: a host of several workspaces without a workspace ID.
     (Service::Databricks, "unable to load oauth config", Phrase::Refusal(Meaning::WrongHost)),
-    // databricks-api §2.2: what is missing is often said so, with 400.
+    // databricks-api §2.2: often the only sign that something does not exist, with 400.
     (Service::Databricks, "does not exist", Phrase::Refusal(Meaning::NotFound)),
     (Service::Databricks, "doesn't exist", Phrase::Refusal(Meaning::NotFound)),
-    // databricks-api §3.3, for answers without a code.
+    // databricks-api §3.3, for responses without a code.
     (Service::Databricks, "already exists", Phrase::AlreadyExists),
     // databricks-api §6.3.
     (Service::Databricks, "serverless", Phrase::ServerlessOff),
@@ -91,7 +91,7 @@ const WORDS: &[(Service, &str, Phrase)] = &[
     // databricks-api §3.3, §2.2b: azure-devops-docs PR#9089.
     (Service::Databricks, "initial_manage_principal", Phrase::PremiumOnly),
     (Service::Databricks, "premium", Phrase::PremiumOnly),
-    // databricks-api §5.5: the name of the field.
+    // databricks-api §5.5: the field name.
     (Service::Databricks, "run_as", Phrase::RunAs),
     // databricks-api §4.3.
     (Service::Databricks, "unable to access the notebook", Phrase::NotebookUnreadable),
@@ -106,13 +106,13 @@ const WORDS: &[(Service, &str, Phrase)] = &[
     (Service::Dbt, "timed out", Phrase::TimedOut),
 ];
 
-/// Whether these words of the service say this.
+/// Whether this text contains a phrase with this meaning.
 pub(crate) fn says(service: Service, words: &str, phrase: Phrase) -> bool {
     let words = words.to_lowercase();
     WORDS.iter().any(|(whose, known, says)| *whose == service && *says == phrase && words.contains(known))
 }
 
-/// Codes of Databricks that mean the same whatever the status (databricks-api §2.2).
+/// Databricks error codes that mean the same with any status (databricks-api §2.2).
 const CODES: &[(&str, Meaning)] = &[
     ("FEATURE_DISABLED", Meaning::NotInPlan),
     ("NOT_IMPLEMENTED", Meaning::NotImplemented),
@@ -123,7 +123,7 @@ const CODES: &[(&str, Meaning)] = &[
     ("UNAUTHENTICATED", Meaning::TokenInvalid),
 ];
 
-/// What this refusal means. `message` is what the service says, and `page` that it came as a web page.
+/// Returns the meaning of an error response. `page` says that it was a web page.
 pub(crate) fn meaning(
     service: Service,
     status: StatusCode,
@@ -136,11 +136,10 @@ pub(crate) fn meaning(
     if matches!(status, 408 | 425 | 429) {
         return Meaning::Other;
     }
-    // databricks-api §2.2a: old endpoints say it only there.
+    // databricks-api §2.2a: old endpoints report the reason only in this header.
     let phrase = headers.get("x-databricks-reason-phrase").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = format!("{} {message} {phrase}", code.unwrap_or_default()).to_lowercase();
-    // A server that fails, and a request that is wrong in itself, may quote anything: of theirs only the plan counts, and what a
-    // request names that is not there.
+    // 5xx and other 4xx responses may quote any text. For them, only "not in plan" counts, and "not found" with 400.
     let decides = |meaning: Meaning| match meaning {
         Meaning::NotInPlan => true,
         Meaning::NotFound => status == 400,
@@ -169,7 +168,7 @@ pub(crate) fn meaning(
         return means;
     }
     match status {
-        // databricks-api §1.4: so a host of several workspaces answers that was not told which one.
+        // databricks-api §1.4: the response of a host of several workspaces without a workspace ID.
         300..=399 if service == Service::Databricks && leads_to_login(headers) => Meaning::WrongHost,
         401 => Meaning::TokenInvalid,
         403 | 404 if page => Meaning::WrongHost,
@@ -186,7 +185,7 @@ fn leads_to_login(headers: &HeaderMap) -> bool {
 }
 
 impl Meaning {
-    /// Whoever asks is refused, or where they ask from, as far as the service says so: the next request will be, too.
+    /// Whether the identity or its address is rejected, so that the next request will be too.
     pub(crate) fn is_of_whoever_asks(self) -> bool {
         match self {
             Meaning::AddressBlocked
@@ -196,7 +195,7 @@ impl Meaning {
             | Meaning::NotInPlan
             | Meaning::Unpaid
             | Meaning::OtherAccount => true,
-            // What stands in between may be gone in a moment.
+            // May be temporary, such as a proxy.
             Meaning::WrongHost | Meaning::NotFound | Meaning::NotImplemented | Meaning::Other => false,
         }
     }
@@ -206,7 +205,7 @@ impl Meaning {
 mod tests {
     use super::*;
 
-    /// Every answer of a service that is known from its users' reports, with its source in the reference.
+    /// Error responses from user reports, with their expected meaning.
     const KNOWN: &[(Service, u16, &str, &str, Meaning)] = &[
         (Service::Databricks, 403, "403", "Invalid access token.", Meaning::TokenInvalid),
         (Service::Databricks, 403, "PERMISSION_DENIED", "Invalid access token.", Meaning::TokenInvalid),
@@ -276,7 +275,7 @@ mod tests {
         (Service::Dbt, 429, "", "", Meaning::Other),
     ];
 
-    /// Words that decide something else than what a refusal means, and words that only look like them.
+    /// Phrases other than refusals, and near misses.
     const SAID: &[(Service, &str, Phrase, bool)] = &[
         (Service::Databricks, "Scope s already exists!", Phrase::AlreadyExists, true),
         (Service::Databricks, "Scope s does not exist", Phrase::AlreadyExists, false),

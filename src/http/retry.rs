@@ -1,4 +1,4 @@
-//! Whether to try again, and when: pure decisions over faults, times and one random number.
+//! Whether and when to retry: pure functions of faults, times and one random number.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::error::Fault;
 use super::refusal::Meaning;
 use super::transport::NetKind;
 
-/// When a service asks to be asked again: `Retry-After` in either form, as a wait from the moment of the answer.
+/// The `Retry-After` of a response, as a wait from its arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryAfter(pub(crate) Duration);
 
-/// A longer wish than this is cut: nobody waits for it, and times are added to it.
+/// Longer waits are capped, because adding them to an `Instant` could overflow.
 const LONGEST: Duration = Duration::from_hours(24);
 
 impl RetryAfter {
-    /// Reads the header, or dbt Cloud's own beside it (dbt-cloud-api §7). A date is judged against the answer's own `Date`, so that a wrong local clock does no
-    /// harm; without one, against the local clock.
+    /// Reads the header, or dbt's own variant of it (dbt-cloud-api §7). A date is compared with the response's `Date`,
+    /// so a wrong local clock does no harm; without one, with the local clock.
     pub(crate) fn read(headers: &HeaderMap, now: Timestamp) -> Option<RetryAfter> {
         let value = headers.get(http::header::RETRY_AFTER).or_else(|| headers.get("x-rate-limit-retry-after-seconds"));
         let text = value?.to_str().ok()?.trim();
@@ -33,23 +33,23 @@ impl RetryAfter {
     }
 }
 
-/// A date as HTTP writes it.
+/// Parses an HTTP date.
 pub(super) fn date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
 }
 
-/// The times of waiting and asking. Handed in, so that simulations and the sandbox can choose their own.
+/// Wait times and intervals. Passed in, so that simulations and the sandbox can use their own.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
-    /// The longest first wait before an attempt is repeated; doubles each time.
+    /// Upper bound of the first wait before a retry; doubles each time.
     pub(crate) backoff: Duration,
-    /// The longest wait between two attempts, unless the service names one.
+    /// Upper bound of later waits, unless the service asks for more.
     pub(crate) backoff_cap: Duration,
-    /// For all attempts of one read or repeatable write together.
+    /// All attempts of a read or idempotent write together.
     pub(crate) total: Duration,
-    /// For name, connection and TLS of one attempt.
+    /// DNS, connection and TLS of one attempt.
     pub(crate) connect: Duration,
-    /// The first and the longest wait between two looks at a run.
+    /// First and longest wait between two polls of a run.
     pub(crate) poll: Duration,
     pub(crate) poll_cap: Duration,
 }
@@ -67,21 +67,21 @@ impl Default for Pace {
     }
 }
 
-/// Attempts at a name that does not resolve, or at a host where nobody listens, before that is believed: a hiccup is over by
-/// then, and a typing error should not take minutes to be told.
+/// Attempts when a name does not resolve or a connection is refused. Enough for a hiccup, without making the user wait
+/// minutes for a typo.
 const MOST_UNREACHED: u32 = 4;
 
-/// Whether one more attempt of something repeatable is worth it after so many. Exhaustive on purpose: a new fault has to decide.
+/// Whether to retry after this many attempts. Exhaustive, so that a new fault needs a decision.
 pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
     match fault {
         Fault::NotSent(net) | Fault::Lost(net) => worth_another_try(net.kind, attempts),
-        // The way to whoever issues tokens is a way like any other.
+        // Requests to a token issuer are retried like any other.
         Fault::NoToken(none) => none.passing && none.net.is_none_or(|kind| worth_another_try(kind, attempts)),
-        // What a plan does not have it will not have next time either, whatever status that comes with.
+        // A plan does not change between retries, whatever the status.
         Fault::Status(_, said) if said.means == Meaning::NotInPlan => false,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::InvalidResponse(shape) => match shape {
-            // A page instead of data is a wrong host, a proxy or a login: it will be there next time too.
+            // A page means the wrong host, a proxy or a login, which a retry does not change.
             Shape::Page(_) | Shape::TooLarge { .. } | Shape::Unreadable(_) => false,
             Shape::Empty | Shape::Broken(_) => true,
         },
@@ -97,8 +97,8 @@ fn worth_another_try(kind: NetKind, attempts: u32) -> bool {
     }
 }
 
-/// How long to wait before attempt number `next` (the second is 2): full jitter between zero and a growing limit,
-/// never less than what the service asks for.
+/// The wait before attempt number `next` (the first retry is 2): full jitter up to a growing limit, and never less than
+/// the service asks for.
 pub(crate) fn wait_before(next: u32, asked: Option<RetryAfter>, pace: &Pace, fraction: f64) -> Duration {
     let limit = pace.backoff.saturating_mul(1 << next.saturating_sub(2).min(16)).min(pace.backoff_cap);
     let jitter = limit.mul_f64(fraction);
@@ -108,11 +108,10 @@ pub(crate) fn wait_before(next: u32, asked: Option<RetryAfter>, pace: &Pace, fra
     }
 }
 
-/// How long a start, and what stands before it, waits for a service that does not take it.
+/// How long a start, and the lookups around it, keep trying while the service is unreachable or rate limits us.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
 
-/// How long to leave a service alone that has limited us so often and does not say for how long: dbt cools down for five minutes
-/// (dbt-cloud-api §7).
+/// The wait after the `times`th rate limit without a `Retry-After`. dbt's cooldown is five minutes (dbt-cloud-api §7).
 pub(crate) fn cool_down(times: u32) -> Duration {
     Duration::from_mins(1).saturating_mul(times).min(Duration::from_mins(5))
 }
@@ -135,7 +134,7 @@ mod tests {
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT"), date]), Some(9));
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), date]), Some(0));
         assert_eq!(read(&[("x-rate-limit-retry-after-seconds", "11")]), Some(11));
-        // A clock that such a wish is added to would overflow.
+        // These would overflow when added to an `Instant`.
         for absurd in ["18446744073709551615", "999999999", "Thu, 31 Dec 2099 23:59:59 GMT"] {
             assert_eq!(read(&[("retry-after", absurd), date]), Some(24 * 3600));
         }

@@ -13,35 +13,35 @@ use super::intake::Intake;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
 use super::walk::Proxy;
 
-/// Real connections: one client that keeps them, and one that uses each once.
+/// One client with a connection pool, and one that opens a connection per request.
 ///
-/// The second is a client of its own because a kept connection is re-sent on silently by the layer below.
+/// The second exists because hyper silently resends on a pooled connection that was closed.
 pub(crate) struct Sockets {
     pooled: reqwest::Client,
     fresh: reqwest::Client,
-    /// A proxy stands on the way.
+    /// Whether requests go through a proxy.
     proxied: bool,
     origin: url::Url,
     pooled_ahead: Ahead,
     fresh_ahead: Ahead,
 }
 
-/// Certificates that are trusted beside the system's.
+/// Certificates trusted in addition to the system's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roots(Vec<reqwest::Certificate>);
 
 impl Roots {
-    /// Adds the certificates of a file in PEM.
+    /// Adds the certificates of a PEM file.
     ///
     /// # Errors
-    /// There is none in it, or one that nothing can be checked with.
+    /// Returns the reason if the file contains no certificate, or an invalid one.
     pub(crate) fn add(&mut self, pem: &[u8]) -> Result<(), String> {
         let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| last_cause(&error))?;
         if found.is_empty() {
             return Err("it contains no PEM certificate (-----BEGIN CERTIFICATE-----)".to_owned());
         }
         use_ring();
-        // Looked into here, where the file's name is known: a client that cannot be made later says only that.
+        // Validate here, where the file is known: building the client later would not say which file is wrong.
         reqwest::Client::builder().tls_certs_only(found.clone()).build().map_err(|error| last_cause(&error))?;
         self.0.extend(found);
         Ok(())
@@ -57,15 +57,15 @@ fn last_cause(error: &reqwest::Error) -> String {
 }
 
 impl Sockets {
-    /// Clients for one origin.
+    /// Creates the clients for one origin.
     ///
     /// # Errors
-    /// The system's certificates cannot be loaded.
+    /// Returns an error if the system's certificates cannot be loaded.
     pub(crate) fn new(origin: &url::Url, connect: Duration, roots: &Roots) -> Result<Sockets, reqwest::Error> {
         Sockets::through(None, origin, connect, roots)
     }
 
-    /// Clients for one origin, through this proxy if there is one, else through the one that the system names.
+    /// Creates the clients for one origin, through `proxy` or else the system's proxy.
     fn through(
         proxy: Option<&reqwest::Proxy>,
         origin: &url::Url,
@@ -96,14 +96,14 @@ impl Sockets {
     }
 }
 
-/// reqwest finds the cryptography of TLS in the process's default, which the first call here sets.
+/// Sets the process's default TLS crypto provider, which reqwest uses.
 fn use_ring() {
-    // An error says only that it is set already.
+    // An error means that it is already set.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here: it is spoken
-/// to over https only.
+/// Whether the origin is this machine, which a proxy cannot reach. `localhost` need not be a loopback address, so it is
+/// accepted with https only.
 pub(super) fn is_here(origin: &url::Url) -> bool {
     crate::origin::is_loopback(origin) || origin.host_str() == Some("localhost")
 }
@@ -142,16 +142,16 @@ impl Transport for Sockets {
             Lane::Fresh => &self.fresh_ahead,
         };
         for _ in 0..count {
-            // The client that never looks for an idle connection: it would send the request that stands for none.
+            // The client without a pool: a pooled one might send the placeholder request over an idle connection.
             ahead.open(&self.fresh, &self.origin);
         }
     }
 }
 
-/// What the library's error means for us: was anything sent, and what is wrong. Only types decide, since texts quote names
-/// and paths that somebody else chose.
+/// Maps a reqwest error: was anything sent, and what is wrong. Decides by type only, because messages quote names and
+/// paths from elsewhere.
 fn classify(error: reqwest::Error, secure: bool, proxied: bool) -> WireError {
-    // The last cause is the system's own; without any, the library's own words follow, which name the address.
+    // The last cause is the system's error. Without one, reqwest's own message follows, which quotes the URL.
     let error = error.without_url();
     let detail = last_cause(&error);
     if !error.is_connect() {
@@ -160,7 +160,7 @@ fn classify(error: reqwest::Error, secure: bool, proxied: bool) -> WireError {
     }
     let causes = causes(&error);
     let of_tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    // TLS takes no name that is too long to be one.
+    // rustls rejects names that are too long for DNS.
     let no_name = error.is_dns() || causes.iter().any(|cause| cause.is::<rustls::pki_types::InvalidDnsNameError>());
     let hung_up = causes.iter().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(hangs_up));
     let kind = match of_tls {
@@ -169,7 +169,7 @@ fn classify(error: reqwest::Error, secure: bool, proxied: bool) -> WireError {
         }
         Some(_) => NetKind::Tls,
         None if error.is_timeout() => NetKind::ConnectTimeout,
-        // Name and address of the host itself are the proxy's to find.
+        // The proxy resolves and connects to the host.
         None if proxied => NetKind::Proxy,
         None if no_name => NetKind::Name,
         None if secure && hung_up => NetKind::Tls,
@@ -178,7 +178,7 @@ fn classify(error: reqwest::Error, secure: bool, proxied: bool) -> WireError {
     WireError::NotSent(Net::new(kind, detail))
 }
 
-/// The error and all its causes. What an `io::Error` holds is no source of it, but itself.
+/// The error and all its causes. `io::Error::source` skips the error that it wraps, so get it with `get_ref`.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut found = Vec::new();
     let mut next = Some(error);
@@ -193,7 +193,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     found
 }
 
-/// A connection was there, and the other side ended it before both had agreed on TLS.
+/// Whether the server closed the connection during the TLS handshake.
 fn hangs_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -221,21 +221,21 @@ mod tests {
         sockets.send(request, Limits { attempt: Duration::from_secs(10), cap, longest_text: None }, Lane::Fresh).await
     }
 
-    /// A path and a label of a name with every word in them that the layers below use for what may go wrong.
+    /// A path and a host name with every word that the libraries use in their error messages.
     const PATH: &str = "/certificate/proxy%20load/tls/dns%20error/failed%20to%20lookup/tunnel/handshake/timeout";
     const LABEL: &str = "certificate.proxy.tls.dns-error.tunnel.handshake";
 
     #[derive(Clone, Copy)]
     enum Peer {
-        /// Nobody listens.
+        /// Refuses connections.
         Refuses,
-        /// Hangs up as soon as something comes.
+        /// Closes the connection on the first bytes.
         HangsUp,
-        /// Resets the connection as soon as something comes.
+        /// Resets the connection on the first bytes.
         Resets,
-        /// Says this, whatever comes.
+        /// Responds with this to anything.
         Says(&'static [u8]),
-        /// Has a certificate that nobody trusts, for this name.
+        /// Has an untrusted certificate for this name.
         Certified(&'static str),
     }
 
@@ -284,7 +284,7 @@ mod tests {
         let long = format!("{LABEL}.{}.invalid", "a".repeat(70));
         let http = &b"HTTP/1.1 400 certificate proxy tls tunnel\r\n\r\n"[..];
         let cases: Vec<(&str, String, Option<Peer>, NetKind)> = vec![
-            // Longer than a label may be, so no resolver asks anybody.
+            // Longer than a DNS label may be, so no resolver is queried.
             ("http", format!("http://{long}{PATH}"), None, NetKind::Name),
             ("https", format!("https://{long}{PATH}"), None, NetKind::Name),
             ("http", format!("http://127.0.0.1:{}{PATH}", peer(Peer::Refuses).await), None, NetKind::Connect),
@@ -346,7 +346,8 @@ mod tests {
         println!("transport errors: {held} of {}", cases.len());
     }
 
-    /// Answers each request with how many connections there were and which of them this is, and closes idle ones on demand.
+    /// Starts a server that answers each request with the number of its connection. Returns its origin and the count of
+    /// accepted connections.
     async fn counting() -> (String, std::rc::Rc<std::cell::Cell<usize>>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -392,7 +393,7 @@ mod tests {
                 assert_eq!(accepted.get(), 3);
                 assert!([first, second].contains(&send(Lane::Pooled).await), "kept ones are used again");
                 assert_eq!(send(Lane::Fresh).await, 4, "a fresh one carries one request");
-                // Opened, and then not needed for long: too old to be trusted with what is sent once.
+                // Opened ahead and idle for too long to be used.
                 sockets.open_ahead(Lane::Fresh, 1);
                 while accepted.get() < 5 {
                     tokio::task::yield_now().await;

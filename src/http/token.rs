@@ -1,7 +1,7 @@
-//! What stands in the `Authorization` header: a fixed secret, or tokens that somebody issues and that expire.
+//! The credential in the `Authorization` header: a fixed secret, or issued tokens that expire.
 //!
-//! A token is asked for at every request. The one at hand is given as long as it lives: a copy kept elsewhere would break
-//! long follows after exactly its life (databricks-api §1.7).
+//! The token is requested for every request and cached here while it is valid. A copy kept elsewhere would break long
+//! follows once it expires (databricks-api §1.7).
 
 use std::fmt;
 use std::future::Future;
@@ -23,46 +23,47 @@ use crate::context::Wall;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
-/// How long one request for a token may take.
+/// Timeout of one request to a token issuer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A token is renewed when this little of its life is left, or half of it if that is less (databricks-api §1.7).
+/// Renew a token with this much lifetime left, or half of it if that is less (databricks-api §1.7).
 const EARLY: Duration = Duration::from_mins(5);
 
-/// With less left than this, or an eighth of its life, a token is not used any more: services refuse the last seconds (§1.6).
+/// Do not use a token with less than this left, or an eighth of its lifetime: services reject the last seconds
+/// (databricks-api §1.6).
 const LAST: Duration = Duration::from_secs(40);
 
-/// After a renewal that failed while the old token still lives; and of a token that is younger, a refusal that does not name it
-/// says nothing.
+/// Wait after a failed renewal while the old token is still valid. Also the age from which a rejection that does not
+/// name the token leads to a renewal.
 const REST: Duration = Duration::from_mins(1);
 
-/// A secret of one request.
+/// The secret for requests to one service.
 #[derive(Clone)]
 pub(crate) enum Credential {
     Fixed(Secret),
     Issued(Rc<Issued>),
 }
 
-/// A token, and how long it lives from now on, if that is known.
+/// A token and its remaining lifetime, if known.
 pub(crate) struct IssuedToken {
     pub(crate) secret: Secret,
     pub(crate) life: Option<Duration>,
 }
 
-/// Why there is no token.
+/// Why no token is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoToken {
-    /// In words, with who was asked.
+    /// The message, including the issuer.
     pub(crate) message: String,
-    /// Whether asking once more may help.
+    /// Whether a retry may help.
     pub(crate) passing: bool,
-    /// What is wrong on the way to the issuer, if it is that.
+    /// The network problem with the issuer, if any.
     pub(crate) net: Option<NetKind>,
-    /// When the issuer asks to be asked again.
+    /// The issuer's `Retry-After`.
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The next thing to do.
+    /// The next step.
     pub(crate) advice: String,
-    /// The other ways, and why each does not apply.
+    /// The other auth methods, and why each does not apply.
     pub(crate) tried: Vec<String>,
 }
 
@@ -72,44 +73,44 @@ impl fmt::Display for NoToken {
     }
 }
 
-/// The pending answer of an issuer.
+/// The pending response of an issuer.
 pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<IssuedToken, NoToken>> + 'a>>;
 
-/// Whoever issues tokens.
+/// A source of tokens.
 pub(crate) trait Issuer {
-    /// A token; `refused`: the one that was issued last is not taken any more, so no copy of it will do.
+    /// Issues a token. `refused`: the service rejected the last one, so a cached copy must not be returned.
     fn issue(&self, refused: bool) -> Asking<'_>;
 }
 
-/// A token that the service has refused.
+/// A token that the service rejected.
 #[derive(Clone, Copy)]
 pub(super) struct RefusedToken<'a> {
     pub(super) secret: &'a Secret,
-    /// The service says that it is the token that it does not take.
+    /// Whether the service says that the token is the cause.
     pub(super) is_named: bool,
 }
 
-/// The token of an issuer, renewed before it expires.
+/// The cached token of an issuer, renewed before it expires.
 pub(crate) struct Issued {
     issuer: Box<dyn Issuer>,
     wall: Wall,
     held: Mutex<Holding>,
 }
 
-/// The token at hand, and a refusal that asked for time.
+/// The cached token, and a refusal of the issuer with a `Retry-After`.
 #[derive(Default)]
 struct Holding {
     token: Option<Held>,
-    /// Until then the issuer is left alone, whoever wants a token.
+    /// No request is sent to the issuer before this time.
     refusal: Option<(Instant, NoToken)>,
 }
 
 struct Held {
     secret: Secret,
-    /// When it came by either clock, and how long it lives.
+    /// When it was issued, by both clocks.
     since: (Instant, Timestamp),
     life: Option<Duration>,
-    /// Renewing it failed: until then it is not tried again.
+    /// No renewal is tried before this time, because the last one failed.
     resting: Option<Instant>,
 }
 
@@ -119,7 +120,7 @@ impl Held {
         Held { secret, since: (Instant::now(), wall.now()), life, resting: None }
     }
 
-    /// How old it is by the clock that has gone on further: one of them may stand still while the machine sleeps.
+    /// Its age by the clock that advanced further: the monotonic one may stop while the machine sleeps.
     fn age(&self, wall: &Wall) -> Duration {
         let (instant, timestamp) = self.since;
         let by_wall = Duration::try_from(wall.now().duration_since(timestamp)).unwrap_or_default();
@@ -136,7 +137,7 @@ impl Credential {
         Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), wall, held: Mutex::default() }))
     }
 
-    /// The secret for a request; `refused` is one that the service no longer takes.
+    /// The secret for a request. `refused` is the one that the service just rejected.
     pub(super) async fn secret(&self, refused: Option<RefusedToken<'_>>) -> Result<Secret, NoToken> {
         match self {
             Credential::Fixed(secret) => Ok(secret.clone()),
@@ -144,7 +145,7 @@ impl Credential {
         }
     }
 
-    /// How long the token at hand lives, if that is known.
+    /// Remaining lifetime of the cached token, if known.
     pub(super) async fn life(&self) -> Option<Duration> {
         match self {
             Credential::Fixed(_) => None,
@@ -156,7 +157,7 @@ impl Credential {
         }
     }
 
-    /// Whether another one can be had.
+    /// Whether a new one can be issued.
     pub(super) fn is_renewable(&self) -> bool {
         match self {
             Credential::Fixed(_) => false,
@@ -167,7 +168,7 @@ impl Credential {
 
 impl Issued {
     async fn secret(&self, refused: Option<RefusedToken<'_>>) -> Result<Secret, NoToken> {
-        // Held while asking: requests at the same time wait for one token instead of fetching several.
+        // Held during the request, so that concurrent requests share one new token.
         let mut held = self.held.lock().await;
         let Holding { token, refusal } = &mut *held;
         let now = Instant::now();
@@ -200,7 +201,7 @@ impl Issued {
         }
         match self.issuer.issue(false).await {
             Ok(fresh) => *held_still = Held::new(fresh, &self.wall),
-            // The old one still lives; it is tried again later.
+            // The old token is still valid; renew later.
             Err(none) => {
                 let rest = none.retry_after.map_or(REST, |RetryAfter(wait)| wait.max(REST));
                 held_still.resting = Some(Instant::now() + rest);
@@ -210,11 +211,11 @@ impl Issued {
     }
 }
 
-/// A question that got no answer.
+/// A request to an issuer that got no response.
 #[derive(Clone, Debug)]
 pub(crate) struct Unanswered {
     pub(crate) why: String,
-    /// What is wrong on the way, if it is that.
+    /// The network problem, if any.
     pub(crate) net: Option<NetKind>,
 }
 
@@ -224,7 +225,7 @@ impl From<String> for Unanswered {
     }
 }
 
-/// Sends what issuers ask. Bodies are never traced: they are secrets on both ways.
+/// Sends requests to token issuers. Never traces bodies, because requests and responses contain secrets.
 pub(crate) struct TokenClient {
     pub(crate) transport: Rc<dyn Transport>,
     pub(crate) user_agent: String,
@@ -232,22 +233,22 @@ pub(crate) struct TokenClient {
     pub(crate) wall: Wall,
 }
 
-/// A question of an issuer.
+/// A request to a token issuer.
 pub(crate) struct TokenRequest {
     pub(crate) url: Url,
-    /// The header's value, which is a secret.
+    /// The header value, which is a secret.
     pub(crate) authorization: Option<String>,
-    /// Sent as a form with POST; without it the request is a GET.
+    /// Form body of a POST; `None` sends a GET.
     pub(crate) form: Option<Vec<(&'static str, String)>>,
 }
 
 impl TokenClient {
-    /// When whoever answered so asks to be asked again.
+    /// The `Retry-After` of this response.
     pub(crate) fn retry_after(&self, answer: &Response<Bytes>) -> Option<RetryAfter> {
         RetryAfter::read(answer.headers(), self.wall.now())
     }
 
-    /// The answer, whatever its status.
+    /// Sends the request and returns the response, whatever its status.
     pub(crate) async fn ask(&self, ask: TokenRequest) -> Result<Response<Bytes>, Unanswered> {
         let TokenRequest { url, authorization, form } = ask;
         let mut shown = url.clone();
@@ -310,7 +311,7 @@ mod tests {
         }
     }
 
-    /// How many tokens were issued by the second request, so long after the first by each clock.
+    /// How many tokens are issued for two requests, the second one this much later by each clock.
     async fn issued(life: Duration, monotonic: Duration, wall: Duration, refused: Option<bool>) -> u32 {
         let (count, now) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Timestamp::UNIX_EPOCH)));
         let clock = now.clone();
@@ -330,16 +331,16 @@ mod tests {
             (hour, minute, minute, None, 1),
             (hour, minute * 54, minute * 54, None, 1),
             (hour, minute * 56, minute * 56, None, 2),
-            // The machine slept: one of the two clocks stood still.
+            // The machine slept: one of the two clocks stopped.
             (hour, minute, minute * 56, None, 2),
             (hour, minute * 56, minute, None, 2),
             (hour, minute, hour * 8, None, 2),
-            // Half of a short life, and not only its last quarter.
+            // Half of a short lifetime.
             (minute * 4, minute, minute, None, 1),
             (minute * 4, Duration::from_secs(121), Duration::from_secs(121), None, 2),
             (hour, Duration::ZERO, Duration::ZERO, Some(true), 2),
             (hour, minute * 2, minute * 2, Some(false), 2),
-            // Of a token that came just now, a refusal without a word about it says nothing.
+            // A rejection that does not name a just issued token does not renew it.
             (hour, Duration::ZERO, Duration::ZERO, Some(false), 1),
         ] {
             let found = issued(life, monotonic, wall, refused).await;

@@ -1,4 +1,4 @@
-//! Requests as lines for `-v`, bodies for `-vv`, without what must not be seen.
+//! Requests as lines for `-v` and bodies for `-vv`, without secrets.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::shorten;
 
-/// JSON fields whose text is never shown, whatever it is (databricks-api §2.7: `bytes_value` is the one others forget).
+/// JSON fields whose text is never shown (databricks-api §2.7; `bytes_value` is easily forgotten).
 const HIDDEN: [&str; 13] = [
     "string_value",
     "bytes_value",
@@ -20,11 +20,11 @@ const HIDDEN: [&str; 13] = [
     "subject_token",
     "api_key",
     "value",
-    // A notebook that somebody wrote by hand may hold a token.
+    // A notebook written by hand may contain a token.
     "content",
 ];
 
-/// The body in one line, hidden fields starred, long texts cut.
+/// The body on one line, with hidden fields as `***` and long text cut.
 pub(super) fn body(body: &Bytes) -> Option<String> {
     if body.is_empty() {
         return None;
@@ -64,7 +64,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// The service's own name for the request.
+/// The service's request ID.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     ["x-request-id", "x-databricks-request-id", "x-dbt-request-id"]
         .iter()

@@ -1,4 +1,4 @@
-//! The seam between requests and whatever carries them: real sockets, or a world in memory on simulated time.
+//! The interface between requests and what carries them: real sockets, or an in-memory world on simulated time.
 
 use std::fmt;
 use std::future::Future;
@@ -11,29 +11,29 @@ use http::{Request, Response};
 /// How connections are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Connections are kept and used again.
+    /// Connections are kept and reused.
     Pooled,
-    /// One connection for this one request; nothing below sends it a second time.
+    /// A new connection for this request; no layer below resends it.
     Fresh,
 }
 
-/// What one attempt may use up. The time for name, connection and TLS is the transport's own, and shorter than `attempt`, so
-/// that a slow connection counts as not sent.
+/// Limits of one attempt. The transport's own connect timeout (DNS, connection, TLS) is shorter than `attempt`, so a
+/// slow connection counts as not sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// From the first look-up to the last byte of the body.
+    /// From the DNS lookup to the last byte of the body.
     pub(crate) attempt: Duration,
-    /// Bytes of body.
+    /// Longest body, in bytes.
     pub(crate) cap: usize,
-    /// Of longer texts in a body of JSON so many bytes at both ends are kept; `None`: all of them.
+    /// Longer JSON strings are cut to about this many bytes at each end; `None` keeps them.
     pub(crate) longest_text: Option<usize>,
 }
 
-/// What went wrong on the way.
+/// A network problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Net {
     pub(crate) kind: NetKind,
-    /// The system's own words.
+    /// The system's error message.
     pub(crate) detail: String,
 }
 
@@ -43,24 +43,24 @@ impl Net {
     }
 }
 
-/// The kinds of trouble between here and the service that call for different advice.
+/// Kinds of network problems that need different advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NetKind {
-    /// The name does not resolve.
+    /// The host name does not resolve.
     Name,
-    /// Nobody accepts the connection.
+    /// The connection is refused.
     Connect,
-    /// Nobody answers the connection attempt in time.
+    /// The connection attempt times out.
     ConnectTimeout,
-    /// The proxy refuses.
+    /// The proxy refuses the connection.
     Proxy,
-    /// The certificate is not trusted: final, never repeated.
+    /// The certificate is not trusted. Never retried.
     Certificate,
-    /// The TLS handshake fails otherwise.
+    /// The TLS handshake fails for another reason.
     Tls,
-    /// The connection was closed or reset before the answer was whole.
+    /// The connection was closed or reset before the response was complete.
     Broken,
-    /// The answer was not whole in time.
+    /// The response was not complete in time.
     Timeout,
 }
 
@@ -79,28 +79,28 @@ impl fmt::Display for NetKind {
     }
 }
 
-/// One attempt that brought no whole answer.
+/// Why an attempt returned no complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WireError {
-    /// Certainly nothing of the request reached the service.
+    /// Nothing of the request reached the service.
     NotSent(Net),
-    /// The request may have reached it.
+    /// The request may have reached the service.
     Lost(Net),
-    /// The body outgrew the cap. The service has acted.
+    /// The body exceeds the limit. The service has acted on the request.
     TooLarge,
 }
 
-/// What the host has shown at a connection over TLS, in DER: an extension of the answer, on lanes that ask for it.
+/// The server's TLS certificate in DER: a response extension, on lanes that request it.
 #[derive(Clone)]
 pub(super) struct PeerCertificate(pub(super) Bytes);
 
-/// The pending answer to one request.
+/// The pending response to one request.
 pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, WireError>> + 'a>>;
 
-/// Carries one request, once. Follows no redirect and repeats nothing.
+/// Sends one request, once. Follows no redirects and never retries.
 pub(crate) trait Transport {
     fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_>;
 
-    /// Begins to open connections that requests of this lane will use first, and sends nothing over them.
+    /// Starts opening connections for the first requests of this lane. Sends nothing over them.
     fn open_ahead(&self, _lane: Lane, _count: usize) {}
 }

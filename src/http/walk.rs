@@ -1,4 +1,4 @@
-//! The way to a host, walked link by link, so that people can be told which one is broken.
+//! Probes a host step by step, to report which step fails.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use super::retry::date;
 use super::socket::is_here;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Transport, WireError};
 
-/// How long the host may take to answer once a connection is there.
+/// Timeout of the HTTP response, once connected.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The links of the way, in the order in which they are walked.
+/// The steps, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Link {
-    /// The name of the host, or of the proxy, has an address.
+    /// The name of the host, or of the proxy, resolves.
     Name,
-    /// Somebody accepts connections there.
+    /// A TCP connection is accepted.
     Connection,
     /// The proxy connects to the host.
     Proxy,
-    /// The certificate is trusted, and both sides come to an agreement.
+    /// The certificate is trusted and the handshake succeeds.
     Tls,
-    /// Something that speaks HTTP answers.
+    /// The host responds with HTTP.
     Answer,
 }
 
-/// A proxy that stands on the way: `http://proxy.example:3128`, without what it may have of a password.
+/// A proxy, such as `http://proxy.example:3128`. Its credentials are not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proxy {
     scheme: String,
@@ -45,7 +45,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// The one that requests to this origin go through: asked of the same code that sends them.
+    /// The proxy for requests to this origin, as found by the code that reqwest uses.
     pub(crate) fn on_the_way_to(origin: &Url) -> Option<Proxy> {
         if is_here(origin) {
             return None;
@@ -72,22 +72,22 @@ impl std::fmt::Display for Proxy {
     }
 }
 
-/// How far it was come, and what was seen on the way.
+/// How far the probe got, and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walk {
     pub(crate) proxy: Option<Proxy>,
-    /// Where the host is, or the proxy if there is one.
+    /// Addresses of the host, or of the proxy if there is one.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The link that is broken; those before it hold, and nothing is known of those behind it.
+    /// The step that failed. Earlier steps succeeded; later ones are unknown.
     pub(crate) broken: Option<(Link, Net)>,
-    /// What time it is for the host.
+    /// The host's clock, from its `Date` header.
     pub(crate) date: Option<Timestamp>,
-    /// Until when the certificate that it has shown is valid.
+    /// Expiry of the host's certificate.
     pub(crate) valid_until: Option<Timestamp>,
 }
 
-/// Walks it: looks the name up, connects, and lets `transport` ask for the head of the first page, with no credential.
-/// `connect` is how long each of the first two may take.
+/// Probes the host: resolves the name, connects, and sends a HEAD request without a credential through `transport`.
+/// `connect` is the timeout of each of the first two steps.
 pub(crate) async fn walk(
     origin: &Url,
     proxy: Option<Proxy>,
@@ -122,7 +122,7 @@ async fn walk_on(
         return Err((Link::Name, Net::new(NetKind::Name, "it has no address")));
     }
     walk.addresses = places.iter().map(std::net::SocketAddr::ip).collect();
-    // As the requests do it: an address family that leads nowhere must not hold the other one up.
+    // Try all addresses at once, so that an unreachable address family does not delay the other.
     let tries = select_ok(places.into_iter().map(|place| Box::pin(TcpStream::connect(place))));
     match timeout(connect, tries).await {
         Ok(Ok(_)) => {}
@@ -143,7 +143,7 @@ async fn walk_on(
             walk.date = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
             Ok(())
         }
-        // It answers, and more than was asked for.
+        // The host responded, just with too much.
         Ok(Err(WireError::TooLarge)) => Ok(()),
         Ok(Err(WireError::Lost(net))) => Err((Link::Answer, net)),
         Ok(Err(WireError::NotSent(net))) => Err((breaks_at(&net, walk.proxy.is_some(), secure), net)),
@@ -151,7 +151,7 @@ async fn walk_on(
     }
 }
 
-/// Which link it is that broke after the first connection was there.
+/// The step that failed, for an error after the first TCP connection succeeded.
 fn breaks_at(net: &Net, proxied: bool, secure: bool) -> Link {
     match net.kind {
         NetKind::Certificate | NetKind::Tls => Link::Tls,
@@ -166,7 +166,7 @@ fn breaks_at(net: &Net, proxied: bool, secure: bool) -> Link {
     }
 }
 
-/// Host and port, as the system's resolver takes them.
+/// Host and port, as the system resolver takes them.
 fn first_stop(origin: &Url) -> (String, u16) {
     let host = match origin.host() {
         Some(Host::Domain(name)) => name.to_owned(),
@@ -206,13 +206,13 @@ mod tests {
         (listener, port)
     }
 
-    /// Somebody who reads a little and says the same to everybody.
+    /// Starts a server that gives every request the same response.
     async fn answering(answer: &'static [u8]) -> u16 {
         let (listener, port) = listener().await;
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut first = [0; 16];
-                // Of a connection that is only tried, nothing comes.
+                // The probe's plain TCP connection sends nothing.
                 if stream.read(&mut first).await.is_ok_and(|count| count > 0) {
                     let _ = stream.write_all(answer).await;
                 }
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_found_breaks_the_first_link() {
-        // Longer than a label may be, so no resolver asks anybody.
+        // Longer than a DNS label may be, so no resolver is queried.
         let walk = walked(&format!("https://{}.invalid", "a".repeat(70)), None).await;
         assert_eq!(broken(&walk), (Link::Name, NetKind::Name));
         assert_eq!(walk.addresses, Vec::<IpAddr>::new());
@@ -257,7 +257,7 @@ mod tests {
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let listener = socket.listen(1).unwrap();
         let place = listener.local_addr().unwrap();
-        // Nobody accepts, so the queue is full soon, and from then on nothing is answered.
+        // Nothing accepts, so the backlog fills up and further connection attempts get no answer.
         let mut queue = Vec::new();
         while let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(place)).await {
             queue.push(stream);

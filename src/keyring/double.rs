@@ -1,4 +1,4 @@
-//! A keyring for tests: it refuses, hangs or forgets as it is told.
+//! A keyring for tests that refuses, hangs or forgets on request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,30 +9,30 @@ use zeroize::Zeroizing;
 use super::{Keyring, KeyringError, Owner, Store, wrapped};
 use crate::secret::Sealed;
 
-/// How it behaves.
+/// How the keyring behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Good,
-    /// Each call ends so.
+    /// Each call fails with this error.
     Refuses(KeyringError),
-    /// A call that begins so ends so, such as `write logins`.
+    /// A call that starts with this text, such as `write logins`, fails with this error.
     RefusesTo(&'static str, KeyringError),
-    /// No call ends.
+    /// No call returns.
     Hangs,
     /// Each call takes this long.
     Takes(Duration),
-    /// What is written is changed on the way.
+    /// Stored values are changed on the way.
     Garbles,
-    /// What is removed stays.
+    /// Removed entries stay.
     Clings,
 }
 
 pub(crate) struct Double {
     pub(crate) entries: Mutex<BTreeMap<String, String>>,
-    /// Each call, in order.
+    /// All calls, in order.
     pub(crate) calls: Mutex<Vec<String>>,
     mood: Mutex<Mood>,
-    /// What its calls have taken.
+    /// The total time of all calls, as the clock reports it.
     taken: Mutex<Duration>,
 }
 
@@ -46,12 +46,12 @@ impl Double {
         })
     }
 
-    /// From now on it behaves so.
+    /// Changes the behavior from now on.
     pub(crate) fn becomes(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
-    /// One that holds these tokens.
+    /// A keyring that holds these tokens.
     pub(crate) fn holding(tokens: &[(Owner, &str)]) -> Arc<Double> {
         let double = Double::new(Mood::Good);
         let index = super::Index { logins: tokens.iter().map(|(owner, _)| owner.clone()).collect() };
@@ -66,7 +66,7 @@ impl Double {
         self.entries.lock().unwrap().insert(entry.to_owned(), value.to_owned());
     }
 
-    /// A keyring on it. What hangs is waited for a moment only.
+    /// A `Keyring` on this double, with a short limit if it hangs.
     pub(crate) fn keyring(self: &Arc<Double>) -> Keyring {
         let hangs = *self.mood.lock().unwrap() == Mood::Hangs;
         let limit = if hangs { Duration::from_millis(20) } else { Duration::from_mins(1) };
@@ -86,7 +86,7 @@ impl Double {
             }
             Mood::Hangs => {
                 let (_kept, never) = mpsc::channel::<()>();
-                // As long as the test, whose end ends the thread too.
+                // Longer than the test, whose end also ends this thread.
                 let _ = never.recv_timeout(Duration::from_hours(1));
                 Err(KeyringError::Failed("it woke up".to_owned()))
             }

@@ -1,6 +1,6 @@
-//! Tokens in the operating system's keyring. Opened only when one is needed, on a thread of its own and with a time limit,
-//! since some keyrings wait for a window that nobody sees. What was read once is not read again, and all reading of a
-//! command together has one time limit.
+//! Tokens in the operating system's keyring. It is opened only when a token is needed, on a separate thread and
+//! with a time limit, since some keyrings wait for a window that the user does not see. Each entry is read once per
+//! command, and all reads together have one time limit.
 
 #[cfg(test)]
 pub(crate) mod double;
@@ -19,19 +19,19 @@ use zeroize::Zeroizing;
 
 use crate::secret::Sealed;
 
-/// So long a command waits altogether that only wants to know.
+/// Time limit of all reads of a command.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// So long somebody may take who unlocks the keyring in order to log in.
+/// Time limit while the user unlocks the keyring to log in.
 const LONG: Duration = Duration::from_mins(1);
 
-/// The entry that names the others: keyrings differ in what they let one search for.
+/// The entry that lists the others: keyrings differ in what can be searched.
 const INDEX: &str = "logins";
 
-/// The form of what we store.
+/// Format version of stored entries.
 const VERSION: u32 = 1;
 
-/// Whose token it is: a token goes to the host that it is stored with.
+/// What a token is for: it is only sent to the host that it is stored with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "service", rename_all = "lowercase")]
 pub(crate) enum Owner {
@@ -41,14 +41,14 @@ pub(crate) enum Owner {
     },
     Databricks {
         host: String,
-        /// Which workspace, where the host serves several. Older entries have none.
+        /// The workspace, if the host serves several. Older entries have none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         workspace: Option<String>,
     },
 }
 
 impl Owner {
-    /// The name of the entry.
+    /// The entry's name.
     fn entry(&self) -> String {
         match self {
             Owner::Dbt { host, account } => format!("dbt {host} {account}"),
@@ -70,22 +70,22 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Why a keyring gives or takes nothing.
+/// Why a keyring operation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyringError {
-    /// This variable forbids opening it.
+    /// This environment variable forbids opening it.
     Closed(&'static str),
-    /// There is none, and why.
+    /// There is no keyring, with the reason.
     Absent(String),
-    /// It wants its password, and nobody gave it.
+    /// It requires its password, and the user did not enter it.
     Locked(String),
-    /// No answer within this time.
+    /// No response within this time.
     Silent(Duration),
-    /// What this entry holds is not what was written.
+    /// The entry's content is not what dbtrigger wrote.
     Odd { entry: String, why: String },
-    /// A newer version of this program wrote this entry, in this form.
+    /// A newer version of dbtrigger wrote this entry in this format version.
     Newer { entry: String, form: u32 },
-    /// Anything else, in the system's words.
+    /// Any other error, as the system words it.
     Failed(String),
 }
 
@@ -93,8 +93,8 @@ impl fmt::Display for KeyringError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeyringError::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
-            KeyringError::Absent(why) => write!(formatter, "no keyring: {why}"),
-            KeyringError::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
+            KeyringError::Absent(_) => formatter.write_str("no keyring on this system"),
+            KeyringError::Locked(_) => formatter.write_str("the keyring is locked"),
             KeyringError::Silent(limit) => write!(
                 formatter,
                 "the keyring did not respond within {} s: it may be asking for its password in a separate window",
@@ -113,7 +113,7 @@ impl fmt::Display for KeyringError {
 }
 
 impl KeyringError {
-    /// Whether a keyring is there that may hold what is looked for.
+    /// Whether there is a keyring that may hold the entry.
     pub(crate) fn hides(&self) -> bool {
         match self {
             KeyringError::Locked(_)
@@ -125,7 +125,7 @@ impl KeyringError {
         }
     }
 
-    /// Whether only what stands in an entry is unusable, and not the keyring.
+    /// Whether the error is about the content of one entry, not the keyring.
     pub(crate) fn is_of_an_entry(&self) -> bool {
         match self {
             KeyringError::Odd { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ } => true,
@@ -137,7 +137,7 @@ impl KeyringError {
         }
     }
 
-    /// What its owner can do about it, if anything.
+    /// What the user can do, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             KeyringError::Closed(variable) => {
@@ -157,15 +157,15 @@ impl KeyringError {
     }
 }
 
-/// Named values, kept by somebody else. Each call may take as long as it likes.
+/// A store of named values. Its calls may block.
 pub(crate) trait Store: Send + Sync {
     fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError>;
     fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError>;
-    /// What is not there is removed already.
+    /// Succeeds if the entry does not exist.
     fn remove(&self, entry: &str) -> Result<(), KeyringError>;
 }
 
-/// What stands in an entry.
+/// The content of an entry.
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     version: u32,
@@ -185,22 +185,22 @@ struct Index {
 
 type Answer = Result<Option<Sealed>, KeyringError>;
 
-/// How much time has passed since some moment.
+/// Returns the time since a fixed moment.
 type Clock = Box<dyn Fn() -> Duration>;
 
-/// The keyring of whoever runs the program.
+/// The user's keyring.
 #[derive(Clone)]
 pub(crate) struct Keyring(Rc<Inner>);
 
 struct Inner {
     store: Result<Arc<dyn Store>, &'static str>,
-    /// For all reading together, and what of it has been waited.
+    /// `limit` is for all reads together, `waited` the time that they have taken.
     limit: Duration,
     waited: Cell<Duration>,
     clock: Clock,
     patience: Duration,
     answers: RefCell<BTreeMap<String, Answer>>,
-    /// It did not answer once: nobody waits for it again.
+    /// Set after a timeout: later reads do not wait again.
     silent: RefCell<Option<KeyringError>>,
 }
 
@@ -212,12 +212,12 @@ impl Default for Keyring {
 }
 
 impl Keyring {
-    /// The one of the system. Nothing is opened yet.
+    /// The system's keyring, not opened yet.
     pub(crate) fn of_the_system() -> Keyring {
         Keyring::new(Ok(Arc::new(system::System)), SHORT, LONG)
     }
 
-    /// One that is never opened, since this variable is set.
+    /// A keyring that is never opened, since this environment variable is set.
     pub(crate) fn closed(variable: &'static str) -> Keyring {
         Keyring::new(Err(variable), SHORT, LONG)
     }
@@ -237,7 +237,7 @@ impl Keyring {
         Keyring(Rc::new(Inner { store, limit, waited, clock, patience, answers, silent }))
     }
 
-    /// Whether it is known that nothing can be stored here. It is not opened for that.
+    /// Whether nothing can be stored here, as far as that is known without opening it.
     pub(crate) fn is_of_no_use(&self) -> bool {
         let Inner { store, limit: _, waited: _, clock: _, patience: _, answers, silent: _ } = &*self.0;
         let hides = |answer: &Answer| answer.as_ref().err().is_none_or(KeyringError::hides);
@@ -249,22 +249,23 @@ impl Keyring {
         index(self.read(INDEX))
     }
 
-    /// The token that is stored for this one.
+    /// The token stored for this owner.
     pub(crate) fn token(&self, owner: &Owner) -> Answer {
         let entry = owner.entry();
         let held = self.read(&entry)?.map(|text| unwrapped::<Held>(&entry, &text)).transpose()?;
         Ok(held.map(|Held { token }| Sealed::from(token)))
     }
 
-    /// Opens it, for as long as a person may take to unlock it.
+    /// Opens it, with time for the user to unlock it.
     pub(crate) async fn open(&self) -> Result<Vec<Owner>, KeyringError> {
         let answer = self.patiently(|store| store.read(INDEX)).await;
         self.0.answers.borrow_mut().insert(INDEX.to_owned(), answer.clone());
         index(answer)
     }
 
-    /// Stores the token, reads it back, and says whether one was there before. It is listed first: what is listed and not
-    /// there is not counted, and a token that no list names would be found by nobody. A damaged list is begun anew.
+    /// Stores the token, reads it back, and returns whether there was one before. The list is written first: a
+    /// listed token that does not exist is ignored, but an unlisted one would never be found. A damaged list is
+    /// replaced.
     pub(crate) async fn keep(&self, owner: &Owner, token: &str) -> Result<bool, KeyringError> {
         let (entry, owner) = (owner.entry(), owner.clone());
         let held = wrapped(Held { token: Zeroizing::new(token.to_owned()) })?;
@@ -283,7 +284,7 @@ impl Keyring {
                 Some(_) | None => Err(KeyringError::odd(&entry, "it returned a different token than was stored")),
             });
             if stored.is_err() && !before && store.remove(&entry).is_ok() {
-                // Nothing is lost if this fails, too.
+                // If this fails too, the list names a token that does not exist, which is harmless.
                 drop(write_list(store, listed));
             }
             stored.map(|()| before)
@@ -291,7 +292,7 @@ impl Keyring {
         .await
     }
 
-    /// Removes the token of this one, and says whether one was there. What lists it stays.
+    /// Removes this owner's token, and returns whether there was one. The list is not changed.
     pub(crate) async fn remove(&self, owner: &Owner) -> Result<bool, KeyringError> {
         let entry = owner.entry();
         self.0.answers.borrow_mut().clear();
@@ -308,7 +309,7 @@ impl Keyring {
         .await
     }
 
-    /// Takes these out of the list.
+    /// Removes these owners from the list.
     pub(crate) async fn unlist(&self, owners: &[Owner]) -> Result<(), KeyringError> {
         let owners = owners.to_vec();
         self.0.answers.borrow_mut().clear();
@@ -329,7 +330,7 @@ impl Keyring {
             return Err(trouble.clone());
         }
         let store = store.clone().map_err(KeyringError::Closed)?;
-        // A signal is not heard meanwhile.
+        // Signals are not handled while this blocks.
         let left = limit.saturating_sub(waited.get());
         if left.is_zero() {
             return Err(KeyringError::Silent(*limit));
@@ -338,7 +339,7 @@ impl Keyring {
         let name = entry.to_owned();
         let (tell, hear) = mpsc::channel();
         let thread = std::thread::Builder::new().name("keyring".to_owned());
-        // Nobody may listen any more when the answer comes.
+        // The receiver may have timed out.
         let begun = thread.spawn(move || drop(tell.send(store.read(&name))));
         let answer = match begun {
             Err(error) => Err(KeyringError::Failed(error.to_string())),
@@ -357,7 +358,7 @@ impl Keyring {
         answer
     }
 
-    /// Beside the program, so that a signal is still heard.
+    /// Runs a blocking operation on another thread, so that signals are still handled.
     async fn patiently<T: Send + 'static>(
         &self,
         act: impl FnOnce(&dyn Store) -> Result<T, KeyringError> + Send + 'static,
@@ -373,7 +374,7 @@ impl Keyring {
     }
 }
 
-/// Whether the entry is there, whatever it holds.
+/// Whether the entry exists, readable or not.
 fn is_there(store: &dyn Store, entry: &str) -> Result<bool, KeyringError> {
     match store.read(entry) {
         Err(trouble) if trouble.is_of_an_entry() => Ok(true),
@@ -398,7 +399,7 @@ fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, KeyringError> {
     text.map(Zeroizing::new).map_err(|error| KeyringError::Failed(error.to_string()))
 }
 
-/// Nothing of the text is quoted: it may be a token.
+/// Never quotes the text in errors: it may be a token.
 fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result<T, KeyringError> {
     #[derive(Deserialize)]
     struct Version {

@@ -1,4 +1,4 @@
-//! The keyring that the system has: macOS' Keychain, Windows' Credential Manager, the Secret Service elsewhere.
+//! The system's keyring: Keychain on macOS, Credential Manager on Windows, Secret Service elsewhere.
 
 use ::keyring::{Entry, Error};
 use zeroize::Zeroizing;
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{KeyringError, Store};
 use crate::secret::Sealed;
 
-/// What all our entries are filed under.
+/// The service name of all our entries.
 const SERVICE: &str = "dbtrigger";
 
 pub(super) struct System;
@@ -24,7 +24,7 @@ impl Store for System {
     }
 
     fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError> {
-        // As bytes: Windows would store a text in UTF-16, and takes 2,560 bytes.
+        // As bytes: Windows would store a string as UTF-16, and allows 2,560 bytes.
         open(entry)?.set_secret(value.as_bytes()).map_err(|error| trouble(&error))
     }
 
@@ -36,7 +36,7 @@ impl Store for System {
     }
 }
 
-/// How a person deletes an entry by the system's own means.
+/// How the user can delete an entry with the system's own tools.
 pub(super) fn deletion(entry: &str) -> String {
     if cfg!(target_os = "macos") {
         format!(
@@ -52,7 +52,7 @@ pub(super) fn deletion(entry: &str) -> String {
 }
 
 fn open(entry: &str) -> Result<Entry, KeyringError> {
-    // What `Entry::new` says of a missing keyring has no cause.
+    // `Entry::new` reports a missing keyring without its cause.
     if let Err(error) = Entry::store_status() {
         return Err(KeyringError::Absent(reason(error)));
     }
@@ -68,11 +68,11 @@ fn trouble(error: &Error) -> KeyringError {
         Error::NoStorageAccess(why) => KeyringError::Locked(why.to_string()),
         Error::NoDefaultStore => KeyringError::Absent("the system has none".to_owned()),
         Error::TooLong(what, most) => KeyringError::Failed(format!("its {what} takes {most} bytes at most")),
-        other => KeyringError::Failed(reason(other)),
+        _ => KeyringError::Failed("the keyring service reported an error".to_owned()),
     }
 }
 
-/// The error with what is behind it, in one line.
+/// The error's cause, as one line.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is behind others says no more")]
 fn reason(error: &Error) -> String {
     match error {

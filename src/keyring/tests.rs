@@ -120,7 +120,7 @@ async fn a_login_that_fails_half_way_leaves_no_token_that_no_list_names() {
         assert_eq!(double.keyring().logins(), Ok(listed), "{call}");
         assert_eq!(double.keyring().token(&dbt(1)), Ok(None), "{call}");
     }
-    // One that was there stays, with its place in the list.
+    // An existing token stays, and stays listed.
     let double = Double::holding(&[(dbt(1), "dbtc_old")]);
     double.becomes(Mood::RefusesTo("write dbt", failed()));
     assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Err(failed()));
@@ -159,7 +159,7 @@ async fn a_damaged_list_is_begun_anew_by_a_login_and_a_newer_one_is_left_alone()
 #[test]
 fn all_reading_of_a_command_has_one_limit() {
     let double = Double::holding(&[(dbt(1), "one"), (dbt(2), "two")]);
-    // Two of these are more than the minute that there is.
+    // Two of these exceed the minute available.
     double.becomes(Mood::Takes(Duration::from_secs(40)));
     let keyring = double.keyring();
     assert_eq!(keyring.logins(), Ok(vec![dbt(1), dbt(2)]));
@@ -191,7 +191,7 @@ async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left
     double.becomes(Mood::RefusesTo("read dbt", KeyringError::odd("x", "it is not text")));
     assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
     let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
-    // It was there before, so it is not taken away when it cannot be read back.
+    // It existed before, so it is not removed when it cannot be read back.
     assert_eq!((calls("write dbt"), calls("remove dbt")), (1, 0));
     double.becomes(Mood::Good);
     assert_eq!(double.keyring().unlist(&[dbt(2)]).await, Ok(()));

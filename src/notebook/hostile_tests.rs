@@ -1,4 +1,4 @@
-//! No value, however hostile, changes the program around the settings. `CPython` is the judge.
+//! No value, however hostile, changes the program around the settings, as `CPython` confirms.
 
 use std::fs;
 use std::io::Write as _;
@@ -96,8 +96,8 @@ impl Numbers {
     }
 }
 
-/// Renders `count` hostile settings and lets one Python process judge them all. Each value goes there with its
-/// cell; the text around the cell is compared here, and every 500th notebook is parsed there as a whole.
+/// Renders `count` hostile settings and checks them all in one Python process. Each value is sent with its cell;
+/// the text around the cell is compared here, and every 500th notebook is parsed as a whole.
 fn judge(count: u64, seed: u64) -> u64 {
     let (before, after) = TEMPLATE.split_once(PLACEHOLDER).expect("tested elsewhere");
     let (before_cell, in_cell) = before.rsplit_once("# COMMAND ----------\n").expect("not the first cell");

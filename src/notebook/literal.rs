@@ -1,14 +1,14 @@
-//! JSON as one Python string literal that no value can leave.
+//! JSON as a Python string literal that no value can break out of.
 //!
-//! The literal stands between single quotes on one line. Whatever is not plainly harmless becomes a JSON
-//! escape `\uXXXX`, whose backslash is doubled for Python. So the line holds neither a quote, nor a control
-//! character, nor a line end of any alphabet, nor a `#` that could begin a notebook command.
+//! The literal is in single quotes on one line. Every character not known to be harmless becomes a JSON escape
+//! `\uXXXX`, with the backslash doubled for Python, so the line contains no quote, control character or line break,
+//! and no `#` that could start a notebook command.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// The text between the quotes for a JSON value.
+/// Returns the text between the quotes for a JSON value.
 pub(super) fn encode(value: &Value) -> String {
     let json = value.to_string();
     let mut literal = String::with_capacity(json.len());
@@ -20,7 +20,7 @@ pub(super) fn encode(value: &Value) -> String {
             }
             plain if plain.is_ascii_alphanumeric() => literal.push(plain),
             other => {
-                // serde_json escapes control characters itself, so that what is left here stands inside a string.
+                // serde_json escapes control characters itself, so anything else here is inside a string.
                 let mut units = [0; 2];
                 for unit in other.encode_utf16(&mut units) {
                     write!(literal, "\\\\u{unit:04x}").expect("a String takes everything");
@@ -31,7 +31,7 @@ pub(super) fn encode(value: &Value) -> String {
     literal
 }
 
-/// The JSON value back from the text between the quotes; `None` for anything that [`encode`] does not write.
+/// Parses the text between the quotes; `None` for anything that [`encode`] does not write.
 pub(super) fn decode(literal: &str) -> Option<Value> {
     let mut json = String::with_capacity(literal.len());
     let mut characters = literal.chars();

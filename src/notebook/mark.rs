@@ -1,30 +1,29 @@
-//! The marker line, by which a later deploy tells *unchanged*, *outdated* and *edited by hand* apart.
+//! The marker line, which tells a later deploy whether a notebook is unchanged, outdated or edited by hand.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// How the marker line begins.
+/// Start of the marker line.
 pub(super) const PREFIX: &str = "# dbtrigger-notebook:";
 const CELL: &str = "# COMMAND ----------";
 
-/// A marker line found in the first cell.
+/// The marker line in the first cell.
 pub(super) struct Marker {
-    /// Empty where the line has been damaged.
+    /// Empty if the line is damaged.
     pub(super) version: String,
-    /// Whether the body still has the digest that the marker names.
+    /// Whether the body matches the digest in the marker.
     pub(super) intact: bool,
 }
 
-/// What import and export may change, taken out (databricks-api §4.5): byte order mark, CRLF, white space at the
-/// end of the text. Nothing else.
+/// Removes what import and export may change (databricks-api §4.5): byte order mark, CRLF, trailing white space.
 pub(crate) fn normalise(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.replace("\r\n", "\n").trim_end().to_owned()
 }
 
-/// Writes the marker of this version into the text, in the place of the marker line that it has.
+/// Replaces the text's marker line by one for this version.
 pub(super) fn put(text: &str, version: &str) -> String {
     let lines: Vec<&str> = text.split('\n').collect();
     let place = find(&lines).expect("the template has a marker line, a test sees to that");
@@ -34,7 +33,7 @@ pub(super) fn put(text: &str, version: &str) -> String {
     text.join("\n")
 }
 
-/// The marker of a text that has been normalised.
+/// The marker of a normalized text.
 pub(super) fn read(text: &str) -> Option<Marker> {
     let lines: Vec<&str> = text.split('\n').collect();
     let place = find(&lines)?;
@@ -47,12 +46,12 @@ pub(super) fn read(text: &str) -> Option<Marker> {
     })
 }
 
-/// The marker counts in the first cell only: further down it would be text that somebody quotes.
+/// Only the first cell counts: a marker further down may be quoted text.
 fn find(lines: &[&str]) -> Option<usize> {
     lines.iter().take_while(|line| line.trim_end() != CELL).position(|line| line.starts_with(PREFIX))
 }
 
-/// The digest that the mark of this text holds, or should hold; `None` for a text without a mark.
+/// The digest that the text's marker should contain; `None` for a text without a marker.
 pub(crate) fn digest(text: &str) -> Option<String> {
     let text = normalise(text);
     let lines: Vec<&str> = text.split('\n').collect();
@@ -69,7 +68,7 @@ fn digest_without(lines: &[&str], place: usize) -> String {
     })
 }
 
-/// Orders versions as `MAJOR.MINOR.PATCH[-PRE]`; `None` where one of them is not of that form.
+/// Orders versions of the form `MAJOR.MINOR.PATCH[-PRE]`; `None` if one of them has another form.
 pub(crate) fn compare_versions(left: &str, right: &str) -> Option<Ordering> {
     let (left, left_pre) = parse_version(left)?;
     let (right, right_pre) = parse_version(right)?;

@@ -1,5 +1,4 @@
-//! The notebook `templates/run_dbt_job.py`: rendering it, and recognising it when it is found in a workspace.
-//! Pure text, no I/O.
+//! The notebook `templates/run_dbt_job.py`: rendering it, and recognizing it in a workspace. Pure text, no I/O.
 
 mod literal;
 mod mark;
@@ -21,40 +20,40 @@ const PLACEHOLDER: &str = "@@DBTRIGGER_SETTINGS@@";
 const SETTINGS_BEFORE: &str = "SETTINGS = json.loads('";
 const SETTINGS_AFTER: &str = "')";
 
-/// Renders the notebook, marker included. It ends with one line end.
+/// Renders the notebook, with its marker and one final newline.
 pub(crate) fn render(settings: &Settings, version: &str) -> String {
     mark::put(&fill(settings), version)
 }
 
-/// The template with its settings, the marker line still the template's.
+/// The template with its settings and the template's own marker line.
 fn fill(settings: &Settings) -> String {
     let (before, after) =
         TEMPLATE.split_once(PLACEHOLDER).expect("the template has its placeholder, a test sees to that");
     [before, &literal::encode(&settings.to_json()), after].concat()
 }
 
-/// What a text found in a workspace is.
+/// What the text of a notebook in a workspace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// It carries no marker of ours.
+    /// It has no marker of ours.
     NotOurs,
-    /// A notebook that was rendered from a template of ours.
+    /// A notebook rendered from one of our templates.
     Ours {
-        /// The version of dbtrigger that rendered it; empty where the marker line was damaged.
+        /// The version of dbtrigger that rendered it; empty if the marker line is damaged.
         version: String,
-        /// Whether somebody has changed it since.
+        /// Whether it was edited since.
         state: State,
-        /// Its settings; `None` where they cannot be read any more.
+        /// Its settings; `None` if they are no longer readable.
         settings: Option<Found>,
     },
 }
 
-/// Whether a notebook of ours is still as it was rendered.
+/// Whether a notebook of ours is as it was rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The body has the digest that its marker names.
+    /// The body matches the digest in its marker.
     Intact,
-    /// It has another.
+    /// The body does not match.
     EditedByHand,
 }
 
@@ -76,28 +75,28 @@ pub(crate) fn read(text: &str) -> Reading {
     }
 }
 
-/// How the notebook in a workspace relates to the one that is wanted.
+/// How the notebook in a workspace relates to the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Drift {
-    /// Somebody else's notebook.
+    /// Someone else's notebook.
     NotOurs,
     /// The same text; nothing to do.
     Unchanged,
-    /// Ours and untouched, but another version or other settings.
+    /// Ours and unedited, but another version or other settings.
     Outdated(Difference),
-    /// Ours, and changed by somebody since.
+    /// Ours, and edited since.
     EditedByHand(Difference),
 }
 
-/// What an overwrite would change, beside the text.
+/// What an overwrite would change, besides the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// The version that rendered the notebook in the workspace; empty where its marker line was damaged.
+    /// The version that rendered the notebook in the workspace; empty if its marker line is damaged.
     pub(crate) version: String,
-    /// That version is newer than ours.
+    /// Whether that version is newer than ours.
     pub(crate) downgrade: bool,
-    /// The places where the key comes from or goes to that would change. Empty also where the settings of the
-    /// notebook in the workspace cannot be read.
+    /// Changes of where the key is read from or sent to. Empty also if the settings in the workspace are
+    /// unreadable.
     pub(crate) moved: Vec<Moved>,
 }
 

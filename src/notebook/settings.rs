@@ -1,4 +1,4 @@
-//! What is fixed when a notebook is rendered.
+//! The settings rendered into a notebook.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(crate) enum OverrideKey {
 }
 
 impl OverrideKey {
-    /// All of them, in the order of the endpoint's documentation.
+    /// All overrides, in the order of the endpoint's documentation.
     pub(crate) const ALL: [Self; 13] = [
         Self::GitSha,
         Self::GitBranch,
@@ -59,20 +59,20 @@ impl OverrideKey {
         }
     }
 
-    /// The key with this name in the request body.
+    /// The override with this name in the request body.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.name() == name)
     }
 }
 
-/// What is fixed in a rendered notebook: where the key goes, which key, and what a caller may ask for.
+/// The settings rendered into a notebook: where the key is sent, which key, and what a caller may request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Where dbt Cloud is.
+    /// The dbt platform's host.
     pub(crate) host: Origin,
-    /// The account there.
+    /// The dbt account's ID.
     pub(crate) account_id: u64,
-    /// Secret scope of the dbt key; any text is rendered safely, whether Databricks accepts it is for others to say.
+    /// Secret scope of the dbt key; any text is rendered safely, whether or not Databricks accepts it.
     pub(crate) scope: String,
     /// Name of the secret in that scope.
     pub(crate) key: String,
@@ -83,7 +83,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// As the notebook reads it. Lists are sorted and without repetition, so that the order of flags is no difference.
+    /// The JSON that the notebook reads. Lists are sorted and deduplicated, so that the order of flags makes no
+    /// difference.
     pub(super) fn to_json(&self) -> Value {
         let Self { host, account_id, scope, key, allow_override, allow_job } = self;
         let mut overrides = allow_override.clone();
@@ -103,7 +104,7 @@ impl Settings {
     }
 }
 
-/// What a notebook found in a workspace says; read leniently, since another version may have written it.
+/// The settings in a notebook found in a workspace, read leniently, since another version may have written it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) host: String,
@@ -115,7 +116,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// `None` where one of the four that say where the key goes is missing.
+    /// Returns `None` if one of the four settings for the key's source and destination is missing.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         let text = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
         let list = |name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
@@ -129,14 +130,14 @@ impl Found {
         })
     }
 
-    /// Where this notebook and the one that is wanted would take the key from or send it to different places.
+    /// Settings that would make the wanted notebook read the key from, or send it to, another place.
     pub(crate) fn moved(&self, want: &Settings) -> Vec<Moved> {
         let Self {
             host,
             account_id,
             scope,
             key,
-            allow_override: _, // what a caller may ask for is an ordinary change
+            allow_override: _, // a change in what a caller may request is an ordinary update
             allow_job: _,
         } = self;
         [
@@ -152,7 +153,7 @@ impl Found {
     }
 }
 
-/// A place that differs between the notebook in the workspace and the one that is wanted.
+/// A setting that differs between the notebook in the workspace and the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
     /// `dbt host`, `dbt account`, `secret scope` or `secret key`.
@@ -171,7 +172,7 @@ mod tests {
             assert_eq!(OverrideKey::named(key.name()), Some(key));
         }
         assert_eq!(OverrideKey::named("cause"), None);
-        // The same as the trigger takes.
+        // The same as the trigger's fields.
         let mut fields: Vec<&str> = crate::dbt::FIELDS.iter().map(|field| field.name).collect();
         let mut keys: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
         fields.sort_unstable();

@@ -1,14 +1,14 @@
-//! The dbt runs that the notebook of a Databricks run has started: found by the marker that its key makes.
+//! Finds the dbt runs that the notebook of a Databricks run started, by the marker with the notebook's key.
 
 use super::marker::Key;
 use crate::dbt::{End, PAGE, Run, RunFilter, Status, all_pages, get_run_with_trigger, list_account_runs};
 use crate::events::Events;
 use crate::http::{HttpError, Reader, side_by_side};
 
-/// A run may resume one that resumed another, and so on.
+/// Longest chain of resumed runs that is followed.
 const LONGEST_CHAIN: usize = 10;
 
-/// The task of a Databricks run whose notebook has started a dbt run.
+/// The task of a Databricks run whose notebook started a dbt run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parent {
     pub(crate) workspace: String,
@@ -22,7 +22,7 @@ impl Parent {
     }
 }
 
-/// The active dbt runs that were started, or resumed, for this Databricks run.
+/// Returns the active dbt runs that were started, or resumed, for this Databricks run.
 pub(crate) async fn dbt_runs_behind(
     reader: &Reader,
     account: u64,
@@ -34,8 +34,8 @@ pub(crate) async fn dbt_runs_behind(
     Ok(all.into_iter().filter(|(_, parent)| parent.is_of(workflow_run, workspace)).map(|(run, _)| run).collect())
 }
 
-/// The dbt runs behind this Databricks run that were cancelled lately, as its notebook does when it is cancelled itself. One
-/// look at the newest: it is for people to read, and nothing depends on it.
+/// Returns the dbt runs of this Databricks run that were recently canceled, as its notebook does when it is canceled
+/// itself. Reads only the newest page: the result is only displayed.
 pub(crate) async fn cancelled_behind(
     reader: &Reader,
     account: u64,
@@ -46,7 +46,7 @@ pub(crate) async fn cancelled_behind(
     let page = reader.read_once(list_account_runs(account, &cancelled, 0, PAGE)).await?;
     let rows: Vec<Run> = page.rows.into_iter().filter(|row| row.ended() == Some(End::Cancelled)).collect();
     let parents = side_by_side(&rows, async |row| parent_in_chain(reader, account, row).await).await;
-    // One whose past cannot be looked at hides no other.
+    // An error for one run does not hide the others.
     let is_of = |parent: &Result<Option<Parent>, HttpError>| match parent {
         Ok(Some(parent)) => parent.is_of(workflow_run, workspace),
         Ok(None) | Err(_) => false,
@@ -57,8 +57,8 @@ pub(crate) async fn cancelled_behind(
     Ok(found)
 }
 
-/// The active dbt runs that were started, or resumed, by notebooks of Databricks runs. One whose past cannot be looked at
-/// holds no other up: it has no parent that anybody knows, and that is said.
+/// Returns the active dbt runs that notebooks started, or resumed. A run whose cause cannot be read is left out with a
+/// remark.
 pub(crate) async fn dbt_runs_of_notebooks(
     reader: &Reader,
     account: u64,
@@ -85,7 +85,7 @@ pub(crate) async fn dbt_runs_of_notebooks(
     Ok(found)
 }
 
-/// A resumed run need not carry the marker (dbt-cloud-api §5.2); the first of its chain does.
+/// A resumed run may lack the marker (dbt-cloud-api §5.2); the first run of its chain has it.
 async fn parent_in_chain(reader: &Reader, account: u64, row: &Run) -> Result<Option<Parent>, HttpError> {
     let mut run = row.clone();
     for _ in 0..LONGEST_CHAIN {

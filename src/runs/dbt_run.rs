@@ -1,4 +1,4 @@
-//! Looks at a dbt run, and, where there may be a second one with our marker, for that one too.
+//! The probe of a dbt run, which also looks for a second run with our marker where one is possible.
 
 use std::time::Duration;
 
@@ -13,46 +13,46 @@ use crate::dbt::{self, End, Off, Run, Status, Steps};
 use crate::events::Events;
 use crate::http::{HttpError, Writer};
 
-/// Steps come with all their logs: fetched at changes, and at each of so many looks.
+/// The run with its steps includes all logs, so it is read when the status changes and on every fourth poll only.
 const LOOKS_PER_STEPS: u32 = 4;
 
-/// Steps, and how the job stands, are for show: they may not hold the look up.
+/// Timeout for reading steps and the job, which are only displayed and must not delay the poll.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where a second run is likely it is looked for this often in the first half minute, in the first ten minutes and later; else once
-/// after fifteen seconds and once after the settle time; always at the end.
+/// How often to look for a second run where one is likely: in the first 30 seconds, in the first 10 minutes, and later.
+/// Otherwise it is looked for after 15 seconds and after the settle time. Always at the end.
 const AUDIT_AT_FIRST: Duration = Duration::from_secs(5);
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
 
-/// While a run waits in the queue its job is looked at this often: dbt may have deactivated it meanwhile, and then the run waits for
-/// ever (dbt-cloud-api §7).
+/// How often to read the job of a queued run: if dbt deactivated the job meanwhile, the run never starts (dbt-cloud-api
+/// §7).
 const JOB_LOOKS: Duration = Duration::from_mins(1);
 
-/// At the end a look-up that fails is repeated so often in all.
+/// Attempts at the final lookup, in total.
 const FINAL_AUDITS: u32 = 3;
 
-/// A dbt run, as seen last.
+/// The last known state of a dbt run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DbtState {
     pub(crate) run: Run,
-    /// The step that runs, where it is known: its number, how many there are, its title.
+    /// The running step, if known: number, number of steps, title.
     pub(crate) step: Option<(u64, usize, String)>,
 }
 
-/// What became of a second run.
+/// What happened to a second run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DuplicateOutcome {
-    /// It still waited, and was cancelled.
+    /// It was queued, and was canceled.
     Cancelled,
-    /// It works, or could not be cancelled: left alone.
+    /// It was running or could not be canceled, and was left alone.
     Left,
-    /// It had ended before anything could be done.
+    /// It had already ended.
     Ended,
 }
 
 impl DuplicateOutcome {
-    /// The word in JSON output.
+    /// The value in JSON output.
     pub(crate) fn word(self) -> &'static str {
         match self {
             DuplicateOutcome::Cancelled => "cancelled",
@@ -68,7 +68,7 @@ pub(crate) struct DbtRun<'a> {
     wall: &'a Wall,
     events: &'a Events,
     account: u64,
-    /// Where runs beside it are looked at too.
+    /// Shares polls with other followed runs.
     poller: Option<&'a RunPoller>,
     run: Run,
     begun: Instant,
@@ -77,14 +77,14 @@ pub(crate) struct DbtRun<'a> {
     looks: u32,
     shows_steps: bool,
     doubt: Option<DuplicateRisk>,
-    /// `None`: only at the end.
+    /// `None`: look only at the end.
     next_audit: Option<Instant>,
     final_audits: u32,
-    /// Had it ended before anybody looked?
+    /// Whether the run had ended before the first poll.
     was_over: bool,
     duplicates: Vec<(u64, DuplicateOutcome)>,
     next_job_look: Instant,
-    /// Why it waits for ever, as far as that is known.
+    /// Why the job starts no runs, if it does not.
     off: Option<Off>,
 }
 
@@ -122,27 +122,27 @@ impl<'a> DbtRun<'a> {
         }
     }
 
-    /// Second runs with our marker, and what became of them.
+    /// Second runs with our marker, and what happened to them.
     pub(crate) fn duplicates(&self) -> &[(u64, DuplicateOutcome)] {
         &self.duplicates
     }
 
-    /// Why no run of its job starts any more, if that was seen while it waited.
+    /// Why the job starts no runs, if that was found while the run was queued.
     pub(crate) fn off(&self) -> Option<&Off> {
         self.off.as_ref()
     }
 
-    /// The same, looked at together with others.
+    /// Shares polls with other followed runs.
     pub(crate) fn polled_by(self, poller: &'a RunPoller) -> DbtRun<'a> {
         DbtRun { poller: Some(poller), ..self }
     }
 
-    /// The same without the steps, which nothing is decided by.
+    /// Does not read the steps, which are only displayed.
     pub(crate) fn without_steps(self) -> DbtRun<'a> {
         DbtRun { shows_steps: false, ..self }
     }
 
-    /// The run as seen last.
+    /// The last known state of the run.
     pub(crate) fn run(&self) -> &Run {
         &self.run
     }
@@ -154,7 +154,7 @@ impl<'a> DbtRun<'a> {
         }
     }
 
-    /// Looks for a second run until none can come to light any more, for callers who do not wait for the end.
+    /// Looks for a second run until none can appear, for callers who do not wait for the end.
     pub(crate) async fn outlast_doubt(&mut self) {
         let Some(doubt) = self.doubt.clone() else { return };
         while Instant::now() < doubt.until {
@@ -176,7 +176,7 @@ impl<'a> DbtRun<'a> {
         }
     }
 
-    /// Looks at the job of a run that waits.
+    /// Reads the job of a queued run.
     async fn look_at_job(&mut self) {
         let Some(job) = self.run.job_definition_id else { return };
         if Instant::now() < self.next_job_look {
@@ -197,13 +197,14 @@ impl<'a> DbtRun<'a> {
         self.off = off;
     }
 
-    /// Step 6: a second run with our marker. The lower id is kept. The other is cancelled only if it is surely ours, was
-    /// started through the API, resumes nothing and still waits; else it is left, and said. Returns whether the look-up was complete.
+    /// Step 6 of the protocol: looks for a second run with our marker. The lower ID is kept. The other run is canceled
+    /// only if it is ours, was started through the API, resumes nothing and is still queued; otherwise it is left and
+    /// reported. Returns whether the lookup was complete.
     async fn audit(&mut self, doubt: &DuplicateRisk) -> bool {
         let DuplicateRisk { account, job, marker, since, until: _, likely: _, settle: _ } = doubt;
         let look_up =
             LookUp { reader: self.writer, wall: self.wall, account: *account, job: Some(*job), patient: false };
-        // An incomplete look-up may still show a second run; what it does not show, the next one will.
+        // An incomplete lookup may still show a second run; if it does not, the next one will.
         let Looked { runs, cut, since: _ } = match self.poller {
             Some(poller) => poller.look_up(self.wall, *job, *since, self.run.created()).await,
             None => look_up.runs(Some(*since)).await,
@@ -212,7 +213,7 @@ impl<'a> DbtRun<'a> {
         let mut own: Vec<Run> = runs.into_iter().filter(|run| is_own(run, marker)).collect();
         let resumes = self.run.retrying_run_id.is_some();
         if !resumes && own.iter().all(|run| run.id != self.run.id) {
-            // Ours may not show yet.
+            // Lists may not show our run yet.
             own.push(self.run.clone());
         }
         own.sort_by_key(|run| run.id);
@@ -249,8 +250,8 @@ impl<'a> DbtRun<'a> {
         complete
     }
 
-    /// Until when a second run may still come to light once this one has ended. One that was cancelled in the queue has perhaps
-    /// lost against another of the same key, which may not show yet.
+    /// When a second run can no longer appear after this one ended. A run that was canceled in the queue may have lost
+    /// against another one with the same key that is not listed yet.
     fn settled(&mut self, doubt: &mut DuplicateRisk) -> Instant {
         let lost = self.run.ended() == Some(End::Cancelled) && self.run.started().is_none();
         if doubt.likely && lost && !self.was_over && self.final_audits == 0 {
@@ -272,7 +273,7 @@ impl<'a> DbtRun<'a> {
         if !may_be_stopped(other) {
             return DuplicateOutcome::Left;
         }
-        // The list may be old: what decides is how it stands now.
+        // The list may be outdated, so check the current state.
         match self.writer.read_once(dbt::get_run_with_trigger(self.account, other.id)).await {
             Ok(now) if now.id == other.id && may_be_stopped(&now) => {}
             Ok(_) | Err(_) => return DuplicateOutcome::Left,
@@ -302,7 +303,7 @@ impl Probe for DbtRun<'_> {
                 _ => AUDIT_LATE,
             };
             let (now, settled) = (Instant::now(), self.begun + doubt.settle);
-            // By then a second run of the same POST shows.
+            // A second run of the same POST is listed by then.
             self.next_audit =
                 if doubt.likely || !complete { Some(now + rhythm) } else { (now < settled).then_some(settled) };
         }
@@ -314,7 +315,7 @@ impl Probe for DbtRun<'_> {
             let reason = format!("it does not return the status of run {}", self.run.id);
             return Err(nonsense("runs/get", self.writer.origin(), &reason));
         }
-        // The bare answer carries no trigger; what was known of it stays known.
+        // The response without includes has no trigger; keep the known one.
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());
         self.run = run;
         self.looks += 1;
@@ -335,7 +336,7 @@ impl Probe for DbtRun<'_> {
             return Ok(Seen::Going(self.seen()));
         }
         if let Some(mut doubt) = self.doubt.clone() {
-            // A second run may come to light only now; the first one's end does not make it harmless.
+            // A second run may appear only now, and is not harmless because the first one ended.
             let settled = Instant::now() >= self.settled(&mut doubt);
             let followed = self.run.id;
             let complete = self.audit(&doubt).await;

@@ -1,4 +1,5 @@
-//! What failed in a dbt run: the step, the models and tests with their messages. Nothing here changes the verdict.
+//! Finds what failed in a dbt run: the step, and its models and tests with their messages. The outcome of the run does
+//! not depend on it.
 
 use std::time::Duration;
 
@@ -8,29 +9,30 @@ use super::upload::Upload;
 use crate::dbt::{self, Node, RESULTS, Run, Steps};
 use crate::http::Reader;
 
-/// Finding out what failed may take so long in all.
+/// Time limit of the search.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Logs appear some seconds after the end of a run (dbt-cloud-api §4.4): looked for so often, in this rhythm.
+/// Attempts to read the log, which appears some seconds after the end of a run (dbt-cloud-api §4.4), and the wait
+/// between them.
 const LOG_LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Longest message shown, in characters.
 const MESSAGE: usize = 400;
 
-/// Of a log so many lines are shown.
+/// Most lines shown of a log.
 const LOG_LINES: usize = 15;
 
-/// What was found out. Empty where there is nothing to find.
+/// What was found; empty if nothing was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     pub(crate) step: Option<FailedStep>,
     pub(crate) nodes: Vec<FailedNode>,
-    /// The last lines of the step's log, where no node says more.
+    /// The last lines of the step's log, if no node failed.
     pub(crate) log: Vec<String>,
-    /// Whether dbt would resume the run from its point of failure.
+    /// Whether dbt can resume the run from its point of failure.
     pub(crate) can_retry: Option<bool>,
-    /// Why not, if it says so.
+    /// The reason if not.
     pub(crate) no_retry: Option<String>,
 }
 
@@ -51,10 +53,10 @@ pub(crate) struct FailedNode {
     pub(crate) failures: Option<u64>,
 }
 
-/// Finds the step that failed the run, and what failed in it: its models and tests, else the last lines of its log.
+/// Finds the failed step of the run, and its failed models and tests or else the last lines of its log.
 pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> Findings {
     let mut findings = Findings { can_retry: run.can_retry, no_retry: no_retry(run), ..Findings::default() };
-    // What is not found in time is left out: the run has failed all the same.
+    // On timeout the findings stay incomplete.
     let _ = reader.within(LIMIT, search(reader, account, run.id, &mut findings)).await;
     findings
 }
@@ -81,7 +83,7 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
                 Err(_) => break,
             }
         }
-        // Without results, dbt calls it not resumable until they are uploaded.
+        // dbt reports a run as not resumable until its results are uploaded.
         if let Some(run) = upload.seen() {
             (findings.can_retry, findings.no_retry) = (run.can_retry, no_retry(run));
         }
@@ -103,7 +105,7 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
     }
 }
 
-/// The last lines that say something, each as one plain line.
+/// The last non-empty lines, each cleaned by [`plain`].
 fn last_lines(log: &str) -> Vec<String> {
     let lines = log.lines().rev().map(|line| plain(line, MESSAGE)).filter(|line| !line.is_empty());
     let mut lines: Vec<String> = lines.take(LOG_LINES).collect();
@@ -136,13 +138,14 @@ impl FailedNode {
     }
 }
 
-/// One line without escape sequences and control characters, of at most so many characters.
+/// Removes escape sequences and control characters, and shortens to one line of at most `limit` characters.
 pub(crate) fn plain(text: &str, limit: usize) -> String {
     let mut clean = String::new();
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         if character == '\u{1b}' {
-            // A control sequence ends with a byte from `@` to `~` (behind its `[`); of others one character goes too.
+            // A CSI sequence ends with a byte from `@` to `~`. Of other sequences, only the character after ESC is
+            // skipped.
             if characters.next() == Some('[') {
                 characters.by_ref().find(|end| ('@'..='~').contains(end));
             }

@@ -1,6 +1,6 @@
-//! One follower for everything that runs somewhere else: dbt runs and Databricks runs.
+//! Follows dbt runs and Databricks runs to their end.
 //!
-//! A failed look is not a failed run. Waiting ends with the run, with proof that looking is useless, or at the
+//! A failed poll is not a failed run. Following ends with the run, with proof that polling is useless, or at the
 //! deadline, which holds whatever the service does.
 
 use std::time::Duration;
@@ -11,69 +11,69 @@ use super::RunContext;
 use crate::context::Wall;
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
-/// The last look happens so long before the deadline, so that it can end in time.
+/// The last poll starts this long before the deadline, so that it can finish in time.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// Waiting is cut into pieces of this length, so that a sleep of the machine is noticed soon after.
+/// Longest uninterrupted sleep, so that a suspended machine is noticed soon after it resumes.
 const SLICE: Duration = Duration::from_secs(5);
 
-/// Clocks that part by more than this mean that the machine slept.
+/// A sleep that took this much longer than planned, by either clock, means that the machine was suspended.
 const SLEPT: Duration = Duration::from_secs(30);
 
-/// A service that limits without saying for how long may cool down for minutes (dbt-cloud-api §7), or be good again at once: the
-/// first wait, doubled each time.
+/// First wait after a 429 without a `Retry-After`; doubled each time. The service may need minutes to cool down
+/// (dbt-cloud-api §7), or recover at once.
 const LIMITED: Duration = Duration::from_secs(10);
 const LIMITED_CAP: Duration = Duration::from_mins(5);
 
-/// A longer wish to be left alone is not believed: it would turn every hiccup into the deadline.
+/// Cap on `Retry-After`: longer waits would turn every hiccup into a timeout.
 const LONGEST_WISH: Duration = Duration::from_mins(15);
 
-/// A fresh run may not be found for so long (dbt-cloud-api §4.5).
+/// How long a new run may not be found (dbt-cloud-api §4.5).
 const FRESH: Duration = Duration::from_mins(1);
 
-/// A run that was seen may still be unknown to another server of the service: in the first minute so many looks in a row have to
-/// miss it.
+/// In its first minute, a run that was seen must be missing from this many polls in a row, because another server of
+/// the service may not know it yet.
 const GONE_YOUNG: u32 = 4;
 
-/// Looks at one thing that runs.
+/// Polls something that runs.
 pub(crate) trait Probe {
     type State;
 
-    /// What it looks at: `dbt run 123456`.
+    /// The name of what is polled, such as `dbt run 123456`.
     fn name(&self) -> String;
 
-    /// One look. Dropping it at any await does no harm.
+    /// Polls once. Cancel-safe.
     async fn look(&mut self) -> Result<Seen<Self::State>, HttpError>;
 }
 
-/// What a look saw.
+/// Result of a poll.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen<S> {
     Going(S),
     Ended(S),
 }
 
-/// How the following ended.
+/// How following ended.
 #[derive(Debug)]
 pub(crate) enum Followed<S> {
-    /// The run has ended so.
+    /// The run ended.
     Ended(S),
-    /// The deadline has come; the run goes on as seen last, if it was seen at all.
+    /// The deadline passed. Holds the last known state of the run, if any.
     OutOfTime(Option<S>),
-    /// It was deleted, as far as can be seen.
+    /// The run was deleted, or is no longer visible.
     Gone(Option<S>, HttpError),
-    /// Looking further is useless; the run may go on.
+    /// Polling is useless; the run may still be active.
     Blind(Option<S>, HttpError),
 }
 
-/// What has gone wrong so far.
+/// Failed polls so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// Refused to whoever asks, in a row.
+    /// Rejected for the identity or its address, in a row.
     denied: u32,
-    /// Not found, in a row, after it was seen or after the first minute.
+    /// Not found, in a row, counted once the run was seen or is older than a minute.
     gone: u32,
-    /// It is too soon to believe a second answer that it is not there.
+    /// Within the first minute, when "not found" needs more repeats.
     young: bool,
     /// Failed in any way, in a row.
     failed: u32,
@@ -82,17 +82,17 @@ pub(crate) struct History {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     KeepGoing,
-    /// It will not get better by asking again.
+    /// Polling again will not help.
     Proof,
 }
 
 impl History {
-    /// `seen`: an earlier look has shown it.
+    /// `seen`: whether an earlier poll succeeded.
     fn note(&mut self, error: &HttpError, age: Duration, seen: bool) {
         self.failed += 1;
         let means = error.means();
         self.denied = if means.is_of_whoever_asks() { self.denied + 1 } else { 0 };
-        // A call that has worked exists: a later 501 is a gateway's.
+        // An endpoint that worked before exists, so a later 501 comes from a gateway.
         let missing =
             matches!(means, Meaning::NotFound | Meaning::WrongHost) || (means == Meaning::NotImplemented && !seen);
         self.young = age <= FRESH;
@@ -100,15 +100,16 @@ impl History {
     }
 }
 
-/// Whether a failed look proves anything. `history` has taken this error in already.
+/// Whether a failed poll proves anything. `history` includes this error.
 pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
     let History { denied, gone, young, failed: _ } = history;
     let enough = if *young { GONE_YOUNG } else { 2 };
-    // A certificate that is not trusted is nobody's hiccup; anything else may be, once.
+    // An untrusted certificate is proof at once; anything else may be temporary and has to repeat.
     if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::Proof } else { Verdict::KeepGoing }
 }
 
-/// Looks until the run has ended, until the deadline, or until proof. `on_look` sees every state that was looked at.
+/// Polls until the run ends, the deadline passes, or there is proof that polling is useless. `on_look` receives every
+/// state.
 pub(crate) async fn follow<P: Probe>(
     probe: &mut P,
     until: impl Into<Deadline>,
@@ -151,7 +152,7 @@ where
                     events.remark(format!("{error}; still waiting"));
                 }
             }
-            // Cut off by the time that is left.
+            // The poll was cut off at `cut`.
             Err(_) => {}
         }
         if last_look {
@@ -165,12 +166,12 @@ where
     }
 }
 
-/// How long before the deadline the last look happens. A short wait keeps half of it for looking.
+/// How long before the deadline the last poll starts: at most half of the time left.
 pub(super) fn reserve(deadline: Instant) -> Duration {
     LAST_LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
-/// What a failed look asks for, before it is cut to the time that is left.
+/// The wait that a failed poll asks for.
 fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
     match error.last_fault() {
         Fault::Status(status, said) => match said.retry_after {
@@ -186,8 +187,8 @@ fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
     }
 }
 
-/// The wait between two looks: grows with the run's age, with jitter, so that many of us stay far below the account's
-/// 5,000 requests a minute.
+/// The wait between two polls. Grows with the run's age, with jitter, so that many followers stay far below the
+/// account's 5,000 requests a minute.
 fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
     let wait = (age / 20).clamp(pace.poll, pace.poll_cap.max(pace.poll));
     wait.mul_f64(0.85 + 0.3 * fraction)
@@ -200,8 +201,8 @@ fn in_minutes(age: Duration) -> String {
     }
 }
 
-/// Sleeps until `wake`, or until a sleep of the machine is noticed. Returns by how much the deadline has to move: time
-/// in which the machine slept is no time in which we waited.
+/// Sleeps until `wake`, or until the machine turns out to have been suspended. Returns by how much to extend the
+/// deadline, so that suspended time does not count.
 async fn sleep_until_or_slept(
     wake: Instant,
     wall: &Wall,
@@ -220,7 +221,7 @@ async fn sleep_until_or_slept(
         let monotonic_over = monotonic_before.elapsed().saturating_sub(slice);
         let wall_over =
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
-        // Some systems' monotonic clock stands still while the machine sleeps, others' goes on.
+        // The monotonic clock stops during suspend on some systems and continues on others.
         if monotonic_over > SLEPT || wall_over > SLEPT {
             events.remark(format!(
                 "this machine slept for {} s; checking again",
@@ -278,7 +279,7 @@ mod tests {
         error(Fault::Lost(Net::new(kind, "")))
     }
 
-    /// A run that ends at a given age; each look first takes its turn in a list of faults.
+    /// A run that ends at a given age. Each poll first takes the next fault of a list.
     struct Script {
         begun: Instant,
         ends_at: Duration,
@@ -407,7 +408,7 @@ mod tests {
     async fn a_run_that_ends_just_before_the_deadline_is_seen_by_the_last_look() {
         let mut probe = script(97, Vec::new());
         probe.faults = vec![None, Some(retry_after(999_999_999))];
-        // The absurd wish is cut to the time that is left.
+        // The absurd `Retry-After` is cut to the time left.
         let (followed, _) = run(&mut probe, 100).await;
         assert!(matches!(followed, Followed::Ended(98)), "{followed:?}");
     }
@@ -452,7 +453,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn eight_hours_of_sleep_lead_to_a_fresh_look_and_not_to_a_false_timeout() {
-        // The monotonic clock stands still, the wall clock jumps.
+        // The monotonic clock stops, the wall clock jumps.
         let jumped = Rc::new(Cell::new(false));
         let remarks = Rc::new(RefCell::new(Vec::new()));
         let begun = Instant::now();

@@ -1,8 +1,10 @@
-//! What was about to be started, on disk and synced: a later start can point at what an earlier one left behind.
+//! The journal of starts: what is about to be started is written to disk, so that a later command can find what an
+//! earlier one left behind.
 //!
-//! One file per key and job, one JSON line per fact. Whoever starts holds it exclusively, so that of several processes with one key
-//! one sends and the others wait for its run; whoever follows the run shares it. The system releases the lock of a dead process. The
-//! marker in `cause` is what the protocol rests on; nothing here ever stops a trigger, and whatever cannot be read is passed over.
+//! Each key and job has one file with a JSON object per line. The process that starts a run locks it exclusively, so
+//! that of several processes with one key one sends and the others wait for its run; processes that follow the run
+//! share the lock. The OS releases the lock of a dead process. Correctness rests on the marker in `cause`: no error
+//! here stops a trigger, and unreadable files are skipped.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -13,23 +15,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::marker::Key;
 
-/// How long dbt Cloud's runs are looked through for a key; an older intent cannot be picked up by it any more.
+/// How far back dbt's runs are searched for a key. Older intents can no longer be picked up.
 pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// More than any intent of ours, so that a file of somebody else is not read to its end.
+/// Larger than any of our files, in bytes; a foreign file is not read further.
 const LARGEST: u64 = 64 << 10;
 
-/// A file that is removed while its lock is awaited is opened anew, but not forever.
+/// Attempts to open and lock a file that other processes keep removing.
 const MOST_TRIES: u32 = 10;
 
-/// Tries to lock a file for one process alone.
+/// Tries to lock a file exclusively.
 type Lock = fn(&File) -> Result<(), TryLockError>;
 
-/// The folder of intents, if there is a place for it.
+/// The folder of intents, if there is a state folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     folder: Option<PathBuf>,
-    /// Some file systems have no locks.
+    /// Replaced in tests: some file systems have no locks.
     lock: Lock,
 }
 
@@ -39,18 +41,18 @@ impl Default for Journal {
     }
 }
 
-/// What is about to be started.
+/// A start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) origin: String,
     pub(crate) account: u64,
     pub(crate) job: u64,
-    /// SHA-256 of the parameters.
+    /// SHA-256 of the parameters, in hex.
     pub(crate) parameters: String,
-    /// The newest run of the job before.
+    /// Lower bound of the run's ID (`Since::id`).
     pub(crate) newer_than: u64,
-    /// The command that picks the run up.
+    /// The command that finds or starts the run.
     pub(crate) resume: String,
     #[serde(serialize_with = "write_moment", deserialize_with = "read_moment")]
     pub(crate) at: Timestamp,
@@ -69,33 +71,33 @@ fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, 
 enum Line {
     Intent(Entry),
     Run(u64),
-    /// This run has ended, and another one may have been started that resumes it.
+    /// This run ended, and a run that resumes it may have been started.
     Resuming(u64),
 }
 
-/// An intent that this process holds. Dropping it leaves the file behind, open for a later start to find.
+/// An intent that this process holds. Dropping it keeps the file, for a later start to find.
 #[derive(Debug)]
 pub(crate) struct Intent {
     path: PathBuf,
     file: File,
-    /// Others may hold it too.
+    /// Whether other processes may hold it too.
     shared: bool,
 }
 
-/// Whose turn it is to start a run with a key on this machine.
+/// Which process may start a run with a key on this machine.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// There is no folder for a journal.
+    /// No state folder, so no journal.
     NoJournal,
-    /// Ours. Beside it what an earlier start has left behind.
+    /// This process, with what an earlier start left behind.
     Ours(Intent, Option<OpenIntent>),
     /// Other processes follow this run.
     Followed(Intent, OpenIntent),
-    /// Another process is starting it.
+    /// Another process is starting a run.
     Busy,
 }
 
-/// An intent that nobody has followed to its end.
+/// An intent whose run was not followed to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenIntent {
     pub(crate) entry: Entry,
@@ -103,12 +105,13 @@ pub(crate) struct OpenIntent {
 }
 
 impl Journal {
-    /// A journal in this folder of states; without one there is no journal.
+    /// Creates a journal in this state folder. Without one, nothing is recorded.
     pub(crate) fn new(state_folder: Option<PathBuf>) -> Journal {
         Journal { folder: state_folder.map(|folder| folder.join("starts")), lock: File::try_lock }
     }
 
-    /// Looks whose turn it is. An error says that locks are not to be had here: then the journal is not read either.
+    /// Takes the turn to start this entry, if it is free. An error means that files cannot be locked here, and then the
+    /// journal is not read either.
     pub(crate) fn turn(&self, entry: &Entry) -> io::Result<Turn> {
         let Journal { folder: Some(folder), lock } = self else { return Ok(Turn::NoJournal) };
         make_folder(folder)?;
@@ -122,7 +125,7 @@ impl Journal {
             if !alone && !locked(file.try_lock_shared())? {
                 return Ok(Turn::Busy);
             }
-            // Closed, and so removed, between opening and locking.
+            // Removed by another process between opening and locking.
             if !is_at(&file, &path) {
                 continue;
             }
@@ -137,7 +140,7 @@ impl Journal {
         Ok(Turn::Busy)
     }
 
-    /// The run has ended, whoever started it and whoever saw that: an intent for it leaves nothing to pick up.
+    /// Removes the intent of a run that ended, whichever process started it.
     pub(crate) fn close_run(&self, origin: &str, account: u64, run: u64, now: Timestamp) {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return };
         for path in listed.filter_map(|item| Some(item.ok()?.path())) {
@@ -152,7 +155,7 @@ impl Journal {
         }
     }
 
-    /// Intents that no living process follows, newest first. Those that are too old to pick up are removed.
+    /// Returns the intents that no running process holds, newest first. Removes those that are too old to pick up.
     pub(crate) fn open_intents(&self, now: Timestamp) -> Vec<OpenIntent> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
         let mut found: Vec<OpenIntent> =
@@ -163,10 +166,10 @@ impl Journal {
 }
 
 impl Intent {
-    /// Notes what is about to be started, and returns when it is on disk.
+    /// Records the start, and returns once it is on disk.
     pub(crate) fn note(&mut self, entry: &Entry) -> io::Result<()> {
         self.write(&Line::Intent(entry.clone()))?;
-        // The name of the file is on disk only when the folder is (where a folder can be opened at all).
+        // The directory entry is on disk only once the folder is synced (Windows cannot open folders).
         #[cfg(unix)]
         if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
@@ -174,42 +177,43 @@ impl Intent {
         Ok(())
     }
 
-    /// The run is known: others with the key may follow it too.
+    /// Lets other processes with the key follow the run, once it is recorded.
     pub(crate) fn share(&mut self) {
         self.shared = true;
-        // Whoever is faster in between finds the run noted; not sharing costs a remark of a later start at worst.
+        // A process that gets the lock in between finds the run recorded. If sharing fails, a later start prints a
+        // remark at worst.
         let _ = self.file.unlock();
         let _ = self.file.try_lock_shared();
     }
 
-    /// Nothing was noted: nothing is left behind, unless an earlier start has left something.
+    /// Gives the turn back. Removes the file unless something was recorded.
     pub(crate) fn abandon(self) {
         remove_if_empty(&self.file, &self.path);
     }
 
-    /// Notes the run as soon as it is known.
+    /// Records the run, as soon as it is known.
     pub(crate) fn run(&mut self, id: u64) -> io::Result<()> {
         self.write(&Line::Run(id))
     }
 
-    /// Notes that the run, which has ended, is about to be resumed: the key finds the run that does so, if there is one.
+    /// Records that a run that ended is about to be resumed: the key now belongs to the run that resumes it, if any.
     pub(crate) fn resuming(&mut self, id: u64) -> io::Result<()> {
         self.write(&Line::Resuming(id))
     }
 
-    /// The run has ended, or surely was not started: nothing is left to pick up.
+    /// Removes the intent of a run that ended, or that certainly was not started.
     pub(crate) fn close(self) {
         let Intent { path, file, shared } = self;
-        // Of several followers the last one removes it; under its name there may be the file of a new start by then.
+        // The last of several followers removes the file, unless a new start has replaced it.
         let alone = !shared || (file.unlock().is_ok() && file.try_lock().is_ok());
         if alone && is_at(&file, &path) {
-            // What cannot be removed is offered once more at worst.
+            // If this fails, a later start finds the intent once more at worst.
             let _ = fs::remove_file(&path);
         }
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        // The line before may be torn: this one begins on its own.
+        // Start on a new line, because the previous write may have been interrupted.
         let text = format!("\n{}\n", serde_json::to_string(line)?);
         self.file.write_all(text.as_bytes())?;
         self.file.sync_all()
@@ -224,7 +228,7 @@ fn file_name(entry: &Entry) -> String {
     format!("{}.jsonl", &super::marker::hex(&digest)[..32])
 }
 
-/// The intent in this file if no process holds it, and the lock on it.
+/// The intent in this file, with the lock on it, if no process holds it.
 fn take(path: &Path, lock: Lock, now: Timestamp) -> Option<(File, OpenIntent)> {
     if path.extension()? != "jsonl" {
         return None;
@@ -245,7 +249,7 @@ fn take(path: &Path, lock: Lock, now: Timestamp) -> Option<(File, OpenIntent)> {
     Some((file, open))
 }
 
-/// Whether the lock was got. Only "another process has it" is a "no".
+/// Whether the lock was taken. Only `WouldBlock` means that another process holds it.
 fn locked(tried: Result<(), TryLockError>) -> io::Result<bool> {
     match tried {
         Ok(()) => Ok(true),
@@ -260,7 +264,7 @@ fn remove_if_empty(file: &File, path: &Path) {
     }
 }
 
-/// Whether the path still leads to this file.
+/// Whether the path still names this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -268,7 +272,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::metadata(path)), (Ok(open), Ok(there)) if place(open.clone()) == place(there.clone()))
 }
 
-/// Elsewhere a file that is open keeps its name.
+/// On other systems an open file keeps its name.
 #[cfg(not(unix))]
 fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()
@@ -280,7 +284,7 @@ fn contents(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The newest intent, with the run if it was noted. A torn line says nothing; the others count.
+/// Returns the newest intent, with its run if recorded. Invalid lines are skipped.
 fn parse(text: &str) -> Option<OpenIntent> {
     let (mut entry, mut run) = (None, None);
     for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
@@ -335,7 +339,7 @@ mod tests {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
 
-    /// A start that notes this entry.
+    /// Records a start.
     fn note(journal: &Journal, entry: &Entry) -> Intent {
         match journal.turn(entry).unwrap() {
             Turn::Ours(mut intent, _) => {
@@ -383,16 +387,16 @@ mod tests {
         let known = |turn: &Turn| matches!(turn, Turn::Followed(_, OpenIntent { entry: _, run: Some(5) }));
         let (second, third) = (turn(), turn());
         assert!(known(&second) && known(&third), "{second:?} {third:?}");
-        // While it is resumed nobody knows the run.
+        // While the run is being resumed, the new run is unknown.
         first.resuming(5).unwrap();
         assert!(matches!(turn(), Turn::Busy));
         drop((first, second, third));
         assert!(matches!(turn(), Turn::Ours(_, Some(OpenIntent { entry: _, run: None }))));
-        // Whoever waits for a file that is closed meanwhile starts on a new one.
+        // After the file is closed, a waiting process starts with a new one.
         let Turn::Ours(waited, _) = turn() else { panic!() };
         waited.close();
         assert!(matches!(turn(), Turn::Ours(_, None)));
-        // Of two that follow a run the last one closes it.
+        // The last of two followers removes the file.
         let mut first = note(&journal, &entry("k", now()));
         first.run(6).unwrap();
         first.share();
@@ -411,7 +415,7 @@ mod tests {
         intent.run(5).unwrap();
         intent.resuming(5).unwrap();
         drop(intent);
-        // Whoever sees the end of the run that failed does not close it.
+        // The end of the failed run does not close the intent.
         journal.close_run(&entry("k", now()).origin, 1, 5, now());
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("k", now()), run: None }]);
         let mut again = note(&journal, &entry("k", now()));
@@ -452,7 +456,7 @@ mod tests {
     #[test]
     fn what_cannot_be_locked_is_neither_read_nor_written_nor_removed() {
         let kinds: [Lock; 3] = [
-            // ENOLCK of Linux: a network file system without its lock service.
+            // ENOLCK on Linux: a network file system without its lock service.
             |_| Err(TryLockError::Error(io::Error::from_raw_os_error(37))),
             |_| Err(TryLockError::Error(io::ErrorKind::Unsupported.into())),
             |_| Err(TryLockError::WouldBlock),
@@ -465,7 +469,7 @@ mod tests {
             note(&healthy, &noted).run(5).unwrap();
             let journal = Journal { lock, ..healthy.clone() };
             let turn = journal.turn(&noted);
-            // Locked by another process, it is that one's turn, or its run is followed, which takes a lock of its own.
+            // For `WouldBlock` the shared lock, which is not replaced, decides between busy and followed.
             let is_told = if number < 2 { turn.is_err() } else { turn.is_ok() };
             drop(turn);
             journal.close_run(&noted.origin, noted.account, 5, now());
@@ -475,7 +479,7 @@ mod tests {
         }
         crate::sim::say(&format!("journals that cannot be locked: {left_alone} of {}", kinds.len()));
         assert_eq!(left_alone, kinds.len());
-        // Nothing of it is left behind where there was nothing.
+        // No new file is left behind.
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal { lock: kinds[0], ..Journal::new(Some(folder.path().to_owned())) };
         assert!(journal.turn(&entry("k", now())).is_err());

@@ -1,4 +1,4 @@
-//! Looking for runs by the marker in their `cause`.
+//! Looks up runs by the marker in their `cause`.
 
 use std::collections::HashSet;
 
@@ -9,74 +9,75 @@ use crate::context::Wall;
 use crate::dbt::{self, PAGE, Page, Run, RunFilter, Trigger};
 use crate::http::{Fault, HttpError, Read, Reader, Shape};
 
-/// More rows than this are not looked through.
+/// Most rows read.
 const MOST_ROWS: u64 = 50_000;
 
-/// The same for a list that is out of order, which can only be read to its end.
+/// Most rows read of a list that is out of order, which has to be read to its end.
 const MOST_ROWS_OUT_OF_ORDER: u64 = 5_000;
 
-/// The same for the runs of all jobs together.
+/// Most rows read of the runs of all jobs.
 const MOST_ROWS_OF_ACCOUNT: u64 = 2_000;
 
-/// Rows without their trigger are read one by one, but not by the hundred.
+/// Most rows without a trigger that are read one by one.
 const MOST_SINGLES: u32 = 10;
 
-/// A run may show in lists so long after runs with a higher id.
+/// How long after runs with a higher ID a run may appear in lists.
 pub(super) const LATE: SignedDuration = SignedDuration::from_mins(10);
 
-/// Ids and creation times may part by so much before a list counts as out of order.
+/// How much later than the row above a run may have been created before the list counts as out of order.
 const SKEW: SignedDuration = SignedDuration::from_mins(1);
 
-/// What a run of ours is newer than, by its id or by its creation time. Ids alone would hide a run where they do not grow.
+/// Lower bound for our run. A run is newer if its ID or its creation time is: IDs alone would hide runs if they did not
+/// grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Since {
     pub(crate) id: u64,
-    /// `None`: not known, then the id decides.
+    /// `None`: unknown, so only the ID counts.
     pub(crate) at: Option<Timestamp>,
 }
 
 impl Since {
-    /// Right before this run was made.
+    /// Bound just below this run.
     pub(super) fn before(run: &Run) -> Since {
         let moment = |at: Timestamp| at.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(at);
         Since { id: run.id.saturating_sub(1), at: run.created().map(moment) }
     }
 
-    /// When this run, the newest, was there already.
+    /// Bound at this run, the newest one.
     pub(super) fn newest(run: &Run) -> Since {
         Since { id: run.id, at: run.created() }
     }
 
-    /// Not newer, neither by its id nor by its time.
+    /// Whether the run is older, by ID and by creation time.
     pub(super) fn excludes(&self, run: &Run) -> bool {
         let older = self.at.zip(run.created()).is_none_or(|(at, created)| created <= at);
         run.id <= self.id && older
     }
 }
 
-/// Where to look.
+/// What to search.
 pub(super) struct LookUp<'a> {
     pub(super) reader: &'a Reader,
     pub(super) wall: &'a Wall,
     pub(super) account: u64,
     /// `None`: all jobs of the account.
     pub(super) job: Option<u64>,
-    /// Repeat each request within the usual time, for callers without a rhythm of their own.
+    /// Whether each request is retried, for callers without retries of their own.
     pub(super) patient: bool,
 }
 
-/// How far a look-up came. Only a complete one says "no".
+/// Result of a lookup. Only a complete one proves that a run does not exist.
 #[derive(Debug)]
 pub(super) struct Looked {
-    /// Newest first; each with its trigger.
+    /// Newest first, each with its trigger.
     pub(super) runs: Vec<Run>,
-    /// Why it is not complete.
+    /// Why the lookup is incomplete.
     pub(super) cut: Option<HttpError>,
-    /// What runs that are made later are newer than.
+    /// Lower bound for runs created later.
     pub(super) since: Since,
 }
 
-/// The rows that have come so far, of which we believe only what they show themselves.
+/// The rows read so far, to judge the list by its content alone.
 #[derive(Default)]
 struct Rows {
     ids: HashSet<u64>,
@@ -86,9 +87,9 @@ struct Rows {
 }
 
 impl Rows {
-    /// Takes a row; `false` if it has come before.
+    /// Adds a row; `false` if it was seen before.
     fn take(&mut self, run: &Run) -> bool {
-        // Rows move on between pages while runs are made.
+        // Rows move to later pages while new runs are created.
         if !self.ids.insert(run.id) {
             return false;
         }
@@ -102,8 +103,8 @@ impl Rows {
         true
     }
 
-    /// What later runs are newer than. The last minutes are left out: a run that another attempt has started just now may
-    /// not show yet, and have a lower id than others that do.
+    /// Lower bound for later runs. Leaves out the last minutes: a run that another attempt just started may be listed
+    /// late, with a lower ID than others.
     fn since(&self, horizon: Timestamp) -> Since {
         let late = |(_, created): &(u64, Timestamp)| created.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
         let settled = self.dated.iter().map(late).max().map_or(horizon, |settled| settled.max(horizon));
@@ -113,8 +114,8 @@ impl Rows {
 }
 
 impl LookUp<'_> {
-    /// All runs that are newer than `since`; without it, those of the last 7 days. Whether the list is complete is judged by
-    /// what came, not by what was asked for: the order, by id and by time, an end that is reached, as many rows as the service
+    /// Returns all runs newer than `since`, or of the last 7 days. Whether the list is complete is judged by the rows
+    /// received: ordered by ID and by time down to an old one, or read to the end with as many rows as the service
     /// counts.
     pub(super) async fn runs(&self, since: Option<Since>) -> Looked {
         let (mut runs, mut rows, mut seen, mut singles, mut odd) = (Vec::new(), Rows::default(), 0, 0, 0);
@@ -141,7 +142,8 @@ impl LookUp<'_> {
                     reached = true;
                     continue;
                 }
-                // Without a working include every row lacks its trigger: that is no "no" (dbt-cloud-api §3.3).
+                // If the include is ignored, every row lacks its trigger, which does not mean that it has no marker
+                // (dbt-cloud-api §3.3).
                 if run.trigger.is_none() {
                     singles += 1;
                     match self.single(run.id, singles).await {
@@ -157,12 +159,12 @@ impl LookUp<'_> {
             if failed.is_some() {
                 break failed;
             }
-            // One row shows no order.
+            // A single row shows no order.
             if reached && !rows.out_of_order && count > 1 {
                 break None;
             }
             seen += count;
-            // Of several counts the highest: a page may count itself.
+            // Pages may report different counts; some may count only themselves, so take the highest.
             total = page.total.max(total);
             let ends = count == 0 || (count < PAGE && total.is_some_and(|total| seen >= total));
             if ends {
@@ -181,12 +183,12 @@ impl LookUp<'_> {
                 break Some(self.nonsense("too many runs to search"));
             }
         };
-        // One that cannot be read may be the one that is looked for.
+        // An unreadable row may be the run that is looked for.
         let cut = cut.or_else(|| (odd > 0).then(|| self.nonsense("a row of its list cannot be read")));
         Looked { runs, cut, since: rows.since(horizon) }
     }
 
-    /// What the run of a fresh key is newer than; no runs.
+    /// Returns no runs, only the lower bound for the run of a new key.
     pub(super) async fn newest(&self, job: u64) -> Looked {
         let (since, cut) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
             Ok(page) if page.odd > 0 => (Since::default(), Some(self.nonsense("a row of its list cannot be read"))),
@@ -203,7 +205,7 @@ impl LookUp<'_> {
         }
     }
 
-    /// A run with what started it.
+    /// Reads a run with its trigger.
     async fn single(&self, run: u64, singles: u32) -> Result<Run, HttpError> {
         if singles > MOST_SINGLES {
             return Err(self.nonsense("the list of runs does not include what started them"));
@@ -220,7 +222,7 @@ impl LookUp<'_> {
         if self.patient { self.reader.read(read).await } else { self.reader.read_once(read).await }
     }
 
-    /// Runs from before this moment are not looked at; by the service's clock, since ours may be wrong.
+    /// The oldest creation time searched, by the service's clock, since the local one may be wrong.
     fn horizon(&self, date: Option<Timestamp>) -> Timestamp {
         date.unwrap_or_else(|| self.wall.now()).saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN)
     }
@@ -230,7 +232,7 @@ impl LookUp<'_> {
     }
 }
 
-/// An answer that cannot be used, for this reason.
+/// An error for an unusable response.
 pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> HttpError {
     HttpError {
         service: "dbt Cloud",
@@ -243,7 +245,7 @@ pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> H
     }
 }
 
-/// Whether this run was started with the marker. A resumed run never was, whatever its cause says.
+/// Whether this run was started with the marker. A resumed run was not, whatever its cause says.
 pub(super) fn is_own(run: &Run, marker: &str) -> bool {
     run.retrying_run_id.is_none() && carries(run.trigger.as_ref(), marker)
 }
@@ -252,18 +254,18 @@ fn carries(trigger: Option<&Trigger>, marker: &str) -> bool {
     trigger.is_some_and(|trigger| trigger.cause.to_ascii_lowercase().contains(marker))
 }
 
-/// The first run that was started with the marker: of two, the lower id counts.
+/// The first run started with the marker: the one with the lowest ID.
 pub(super) fn first_own<'a>(runs: &'a [Run], marker: &str) -> Option<&'a Run> {
     runs.iter().filter(|run| is_own(run, marker)).min_by_key(|run| run.id)
 }
 
-/// The run that carries the marker, and the run that stands for it now: itself, or whatever has resumed it last.
+/// The run with the marker, and the last run that resumed it, or itself.
 pub(super) fn found<'a>(runs: &'a [Run], marker: &str) -> Option<(&'a Run, &'a Run)> {
-    // The first one may be too old to show while a run that resumed it is not.
+    // The first run may be too old to be listed while a run that resumed it is not.
     let first = first_own(runs, marker)
         .or_else(|| runs.iter().filter(|run| carries(run.trigger.as_ref(), marker)).max_by_key(|run| run.id))?;
     let mut now = first;
-    // Ids grow along the chain, so this ends.
+    // IDs grow along the chain, so this terminates.
     while let Some(next) =
         runs.iter().filter(|run| run.retrying_run_id == Some(now.id) && run.id > now.id).max_by_key(|run| run.id)
     {
@@ -291,12 +293,12 @@ mod tests {
         serde_json::from_value(json!({"id": id, "retrying_run_id": retrying, "trigger": {"cause": cause}})).unwrap()
     }
 
-    /// A full page has others behind it.
+    /// A full page is followed by others.
     fn total(data: &Value) -> Value {
         data.as_array().map_or(Value::Null, |rows| json!(if rows.len() == 100 { 300 } else { rows.len() }))
     }
 
-    /// A service that answers by path, and remembers what it was asked.
+    /// Responds by path and records the requests.
     struct Canned {
         answer: fn(&str) -> Value,
         asked: Rc<RefCell<Vec<String>>>,
@@ -305,7 +307,7 @@ mod tests {
     impl Transport for Canned {
         fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
             let target = request.uri().path_and_query().unwrap().to_string();
-            // All that it has is on the first page, unless a test says more.
+            // All data is on the first page, unless a test adds a second one.
             let behind = target.contains("offset=") && !target.contains("offset=0") && !target.contains("offset=100");
             let data = if behind { json!([]) } else { (self.answer)(&target) };
             let body = json!({"status": {}, "data": data, "extra": {"pagination": {"total_count": total(&data)}}});
@@ -409,7 +411,7 @@ mod tests {
             };
             Value::Array(ids.map(row).collect())
         }
-        /// (name, what is answered, requests, complete, the newer one of id 5 is found)
+        /// Name, response, number of requests, whether the lookup is complete, whether run 5 is found.
         type Case = (&'static str, fn(&str) -> Value, usize, bool, bool);
         let cases: [Case; 7] = [
             ("newest first", |_| rows((1..=5).rev(), |id| id * 100), 1, true, true),

@@ -1,4 +1,4 @@
-//! The key of a start and the marker that carries it in `cause`: the record that dbt Cloud keeps for us.
+//! The key of a start, and the marker that carries it in `cause`, where dbt keeps it for us.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::context::Entropy;
 
-/// The whole of `cause` (dbt-cloud-api §3.1: characters or bytes is not told, so bytes).
+/// Longest `cause`, in bytes (dbt-cloud-api §3.1 does not say whether characters or bytes).
 const CAUSE_LIMIT: usize = 255;
 
-/// Leaves room in `cause` for a few words of a person's.
+/// Longest key, in characters. Leaves room in `cause` for a short text.
 const KEY_LIMIT: usize = 200;
 
-/// Hex digits behind a key that has capitals.
+/// Hex digits appended to a key with uppercase letters.
 const DIGEST: usize = 8;
 
-/// What makes one start the same as another.
+/// The idempotency key: starts with the same key are one start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key(String);
 
-/// Why a text is no key.
+/// Why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadKey {
     Empty,
@@ -43,7 +43,7 @@ impl fmt::Display for BadKey {
 }
 
 impl Key {
-    /// The key of the marker that a `cause` carries, if it does; as the key of a start it makes the same marker.
+    /// The key in the marker of a `cause`. A start with this key makes the same marker.
     pub(crate) fn in_cause(cause: &str) -> Option<Key> {
         let cause = cause.to_ascii_lowercase();
         let (_, behind) = cause.split_once("[dbtrigger:")?;
@@ -51,7 +51,7 @@ impl Key {
         Key::parse(key).ok()
     }
 
-    /// Takes a key that somebody chose.
+    /// Parses a key from the user.
     pub(crate) fn parse(text: &str) -> Result<Key, BadKey> {
         if text.is_empty() {
             return Err(BadKey::Empty);
@@ -69,7 +69,7 @@ impl Key {
         Ok(Key(text.to_owned()))
     }
 
-    /// A key that nobody has used.
+    /// A new, unique key.
     pub(crate) fn fresh(entropy: &Entropy) -> Key {
         Key(entropy.name())
     }
@@ -78,8 +78,8 @@ impl Key {
         &self.0
     }
 
-    /// What stands in `cause`: in lower case, in case that the service keeps no other. A key with capitals gets a digest, so that keys
-    /// that differ in nothing else stay apart.
+    /// The marker in `cause`. Lower case, in case the service does not preserve case; a key with uppercase letters gets
+    /// a digest to stay distinct.
     pub(crate) fn marker(&self) -> String {
         let Key(key) = self;
         if !key.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -89,13 +89,13 @@ impl Key {
         format!("[dbtrigger:{}-{}]", key.to_ascii_lowercase(), &digest[..DIGEST])
     }
 
-    /// The idempotency token of Databricks for this key and job: 64 characters, the most that it takes.
+    /// The Databricks idempotency token for this key and job: 64 characters, the longest allowed.
     pub(crate) fn token(&self, workflow: u64) -> String {
         hex(&Sha256::digest(format!("dbtrigger/{workflow}/{}", self.0)))
     }
 }
 
-/// Lower-case hex digits.
+/// Lowercase hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -104,11 +104,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The text for `cause`: the marker, then what people read, in at most 255 bytes. The marker comes first, so that a `cause` that
-/// is cut carries it too.
+/// Builds the `cause`: the marker, then text for people, in at most 255 bytes. The marker comes first, so that it
+/// survives truncation.
 ///
-/// dbt hands the text on into SQL comments, and macros paste it into SQL texts: no quotes, backslashes, control
-/// characters or comment marks; and no brackets, so that nobody can write another marker (dbt-cloud-api §3.1).
+/// dbt writes the text into SQL comments, and macros paste it into SQL strings, so it has no quotes, backslashes,
+/// control characters or comment marks. It has no brackets either, so that it cannot contain another marker
+/// (dbt-cloud-api §3.1).
 pub(crate) fn cause(said: &str, key: &Key) -> String {
     let marker = key.marker();
     let mut plain: String = said
@@ -122,7 +123,7 @@ pub(crate) fn cause(said: &str, key: &Key) -> String {
             _ => character,
         })
         .collect();
-    // Cutting one mark can join the parts of another.
+    // Removing one mark can create another.
     while let Some(mark) = ["--", "/*", "*/"].into_iter().find(|mark| plain.contains(mark)) {
         plain = plain.replace(mark, if mark == "--" { "-" } else { " " });
     }
@@ -179,7 +180,7 @@ mod tests {
         let capital = marker("Nightly");
         assert!(capital.starts_with("[dbtrigger:nightly-") && capital != marker("NIGHTLY"), "{capital}");
         assert_eq!(capital, capital.to_ascii_lowercase());
-        // The key that is read back from a cause finds the same run.
+        // The key parsed from a cause has the same marker.
         assert_eq!(Key::in_cause(&capital).unwrap().marker(), capital);
     }
 

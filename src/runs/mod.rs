@@ -32,13 +32,13 @@ use crate::context::{Entropy, Wall};
 use crate::events::{Events, Interruption};
 use crate::http::Pace;
 
-/// What every part of this room needs from outside: time, chance, and somebody to tell.
+/// Clocks, randomness and events for everything in this module.
 #[derive(Clone)]
 pub(crate) struct RunContext {
     pub(crate) pace: Pace,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
     pub(crate) events: Events,
-    /// Once it is heard, nothing is sent any more; what is on its way is waited for.
+    /// Once interrupted, nothing more is sent; pending requests are waited for.
     pub(crate) interruption: Interruption,
 }

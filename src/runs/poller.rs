@@ -1,8 +1,7 @@
-//! Looks at many dbt runs with few requests: one list call serves a hundred of them.
+//! Polls many dbt runs with few requests: one list call covers a hundred runs.
 //!
-//! Each run keeps its follower, with its own patience and its own deadline; only the looks are shared. What a list does
-//! not show is asked for singly, a few at a time, so that neither a list that lags nor one that leaves rows out costs
-//! more than the rhythm allows.
+//! Each run keeps its own follower and deadline; only the polls are shared. Runs missing from the list are read one by
+//! one, a few per round, so that a list that lags or omits rows does not raise the request rate.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,25 +17,25 @@ use crate::context::Wall;
 use crate::dbt::{self, PAGE, Run};
 use crate::http::{Fault, HttpError, Reader};
 
-/// Looks that come within this time go into one round.
+/// How long polls are collected into one round.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Runs asked for singly in one round.
+/// Most runs read one by one in a round.
 const MOST_SINGLES: usize = 10;
 
-/// Where followers of many runs look.
+/// Polls for the followers of many runs.
 pub(crate) struct RunPoller {
     reader: Reader,
     account: u64,
-    /// Between two rounds, for each hundred runs in them.
+    /// Interval between rounds, for each hundred runs.
     rhythm: Duration,
-    /// From here on last looks come, and nobody waits for the rhythm.
+    /// From here on followers poll for the last time, so rounds no longer wait for the interval.
     hurry: Instant,
     waiting: RefCell<Vec<Waiter>>,
-    /// Who looks for second runs.
+    /// Followers that look for second runs.
     searching: RefCell<Vec<Searcher>>,
     somebody: Notify,
-    /// The service refuses our list: everything is asked for singly.
+    /// The service rejects the list request, so all runs are read one by one.
     refused: Cell<bool>,
 }
 
@@ -49,7 +48,7 @@ struct Searcher {
     wall: Wall,
     job: u64,
     since: Since,
-    /// When the run was created that a second one is looked for.
+    /// When the run was created whose second run is looked for.
     created: Option<Timestamp>,
     answer: oneshot::Sender<Looked>,
 }
@@ -68,19 +67,19 @@ impl RunPoller {
         }
     }
 
-    /// One look at a run. Dropping it does no harm.
+    /// Polls a run. Cancel-safe.
     pub(super) async fn look(&self, run: u64) -> Result<Run, HttpError> {
         let (answer, heard) = oneshot::channel();
         self.waiting.borrow_mut().push(Waiter { run, answer });
         self.somebody.notify_one();
         match heard.await {
             Ok(answer) => answer,
-            // The round was cut off: the follower's own limit is there, too.
+            // The round was cut off; the follower's own timeout ends this wait.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// The job's runs that are newer than `since`; a second one of a run that was created then is among them.
+    /// Returns the job's runs newer than `since`. `created` is when the followed run was created.
     pub(super) async fn look_up(&self, wall: &Wall, job: u64, since: Since, created: Option<Timestamp>) -> Looked {
         let (answer, heard) = oneshot::channel();
         self.searching.borrow_mut().push(Searcher { wall: wall.clone(), job, since, created, answer });
@@ -91,7 +90,7 @@ impl RunPoller {
         }
     }
 
-    /// Answers those who look for second runs: many of them by one list of the account's runs.
+    /// Answers the searches for second runs, many of them from one list of the account's runs.
     async fn search(&self) {
         let mut searchers = std::mem::take(&mut *self.searching.borrow_mut());
         searchers.retain(|searcher| !searcher.answer.is_closed());
@@ -104,14 +103,14 @@ impl RunPoller {
             && let Some(oldest) = oldest
             && let Some(wall) = searchers.first().map(|searcher| searcher.wall.clone())
         {
-            // By time alone: the jobs' own ids lie far apart.
+            // By time only, because the IDs differ between jobs.
             let since = Since { id: u64::MAX, at: oldest.checked_sub(LATE).ok() };
             let looked = look_up(wall, None, since).await;
             if looked.cut.is_none() {
                 for Searcher { wall: _, job, since, created: _, answer } in searchers {
                     let of_job = |run: &&Run| run.job_definition_id == Some(job) && !since.excludes(run);
                     let runs = looked.runs.iter().filter(of_job).cloned().collect();
-                    // Nobody listens any more: then nothing is lost.
+                    // Fails if the follower is gone.
                     let _ = answer.send(Looked { runs, cut: None, since: looked.since });
                 }
                 return;
@@ -125,7 +124,7 @@ impl RunPoller {
         }
     }
 
-    /// Answers all looks, for as long as it is polled.
+    /// Answers all polls, for as long as it is polled itself.
     pub(crate) async fn serve(&self) {
         loop {
             while self.waiting.borrow().is_empty() && self.searching.borrow().is_empty() {
@@ -157,19 +156,19 @@ impl RunPoller {
             let some: Vec<Waiter> = waiters.by_ref().take(chunk()).collect();
             missing.extend(self.list(some).await);
         }
-        // Whoever waits longest comes first; the others stay for the next round.
+        // Longest waiting first; the others stay for the next round.
         let later = missing.split_off(missing.len().min(MOST_SINGLES));
         self.waiting.borrow_mut().splice(0..0, later);
         if !self.waiting.borrow().is_empty() {
             self.somebody.notify_one();
         }
         for Waiter { run, answer } in missing {
-            // Nobody listens any more: then nothing is lost.
+            // Fails if the follower is gone.
             let _ = answer.send(self.reader.read_once(dbt::get_run(self.account, run)).await);
         }
     }
 
-    /// Answers what one list call shows, and gives back what it does not.
+    /// Answers the polls that one list call covers, and returns the others.
     async fn list(&self, waiters: Vec<Waiter>) -> Vec<Waiter> {
         if self.refused.get() {
             return waiters;
@@ -178,7 +177,7 @@ impl RunPoller {
         let page = match self.reader.read_once(dbt::list_these_runs(self.account, &runs)).await {
             Ok(page) => page,
             Err(error) => match &error.fault {
-                // It says something about the list, and nothing about any run.
+                // An error about the list request, not about any run.
                 Fault::Status(status, _) if matches!(status.as_u16(), 400 | 404 | 405 | 422) => {
                     self.refused.set(true);
                     return waiters;
@@ -199,7 +198,7 @@ impl RunPoller {
         let mut rows: HashMap<u64, Run> = page.rows.into_iter().map(|row| (row.id, row)).collect();
         let mut missing = Vec::new();
         for waiter in waiters {
-            // A row that does not say how the run stands is none.
+            // A row without a status is unusable.
             match rows.remove(&waiter.run).filter(|row| row.status.is_some()) {
                 Some(row) => {
                     let _ = waiter.answer.send(Ok(row));

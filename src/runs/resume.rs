@@ -1,6 +1,7 @@
-//! Resumes a failed run from its point of failure, once.
+//! Resumes a failed run from its point of failure, exactly once.
 //!
-//! dbt takes no `cause` there, so a lost answer is looked up by the run that the new one resumes (dbt-cloud-api §5.2).
+//! dbt accepts no `cause` there, so after a lost response the new run is looked up by the run that it resumes
+//! (dbt-cloud-api §5.2).
 
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Reader, Sent, Writer};
 
-/// Results are uploaded some seconds after the end of the run (dbt-cloud-api §6); before, it cannot be resumed.
+/// How long after the end of a run its results may be uploaded (dbt-cloud-api §6); until then it cannot be resumed.
 const UPLOAD: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_secs(3);
 
-/// Which run is to be resumed, and how carefully.
+/// Which run to resume, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resumption {
     pub(crate) account: u64,
     pub(crate) job: u64,
-    /// The run that failed, and when it was created.
+    /// The failed run, and when it was created.
     pub(crate) run: u64,
     pub(crate) created: Option<Timestamp>,
     pub(crate) settle: Duration,
@@ -33,19 +34,19 @@ pub(crate) struct Resumption {
 /// Why the run was not resumed.
 #[derive(Clone, Debug)]
 pub(crate) enum NotResumed {
-    /// dbt says that it cannot be: its reason.
+    /// dbt cannot resume it, for this reason.
     Cannot(String),
-    /// Something failed before anything was done.
+    /// A request failed before anything was sent.
     Failed(HttpError),
-    /// The time was over before anything was sent.
+    /// Timed out before anything was sent.
     NoTime,
     /// Interrupted before anything was sent.
     Interrupted,
-    /// Nobody knows whether it was.
+    /// Unknown whether it was resumed.
     Unknown { error: HttpError, looking: Option<HttpError> },
 }
 
-/// Resumes the run, or finds the one that resumes it already. `sending` hears of each moment from which a run may exist.
+/// Resumes the run, or returns the run that already resumes it. `sending` is called before each send.
 pub(crate) async fn resume(
     order: &Resumption,
     writer: &Writer,
@@ -63,7 +64,7 @@ pub(crate) async fn resume(
         let looked = means.interruption.or(timeout_at(deadline, looking)).await;
         looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
     };
-    // Somebody may have done it already: the same start on another machine, or a person in dbt.
+    // It may already be resumed: by the same start on another machine, or by a user in dbt.
     let first_look = LookUp { reader: &patient, wall: &means.wall, account, job: Some(job), patient: true };
     let looked = in_time(first_look.runs(Some(since))).await?;
     if let Some(there) = found(&looked.runs) {
@@ -76,7 +77,7 @@ pub(crate) async fn resume(
     if let Some(against) = against {
         let settling = Settling { means, from: Instant::now(), settle, deadline };
         let cannot = || NotResumed::Cannot(against.to_string());
-        // A newer run that lists do not show yet may be the one that resumes it.
+        // A newer run that is not listed yet may be the one that resumes it.
         return match against {
             NoRetry::NotLatest => settling.until_shown(look, found).await.ok().flatten().ok_or_else(cannot),
             NoRetry::Command(_)
@@ -102,7 +103,7 @@ pub(crate) async fn resume(
         let settling = Settling { means, from: Instant::now(), settle, deadline };
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
-            // That is no answer to what was asked.
+            // The response names the run itself, so it is unusable.
             Sent::Done(_) => nonsense("runs/retry", writer.origin(), "it returned no new run"),
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
@@ -114,7 +115,7 @@ pub(crate) async fn resume(
                 let limited = error.is_status(429);
                 wait_before_repeating(means, &error, refused, patience).await;
                 if limited {
-                    // Not resumed, says the service; a run that shows all the same is ours.
+                    // The service says that it did not resume the run; if a new run appears anyway, it is ours.
                     let settled = Instant::now().checked_sub(settle).unwrap_or(settling.from);
                     let settling = Settling { from: settling.from.max(settled), ..settling };
                     match settling.until_shown(look, found).await {
@@ -130,7 +131,7 @@ pub(crate) async fn resume(
             }
             Sent::Rejected(error) => {
                 let Some(first) = open else { return Err(NotResumed::Cannot(error.to_string())) };
-                // Perhaps because the send before it was heard.
+                // Possibly because an earlier send took effect.
                 return match settling.until_shown(look, found).await {
                     Ok(Some(there)) => Ok(there),
                     Ok(None) => Err(NotResumed::Cannot(error.to_string())),
@@ -156,7 +157,7 @@ pub(crate) async fn resume(
     }
 }
 
-/// Why the run cannot be resumed, if it says so itself.
+/// Why dbt cannot resume the run, if it says so.
 async fn may_not(order: &Resumption, reader: &Reader) -> Result<Option<NoRetry>, NotResumed> {
     let until = (Instant::now() + UPLOAD).min(order.deadline);
     loop {

@@ -1,5 +1,4 @@
-//! What is done between two sends of something that must not be done twice: looking whether the first one had an effect,
-//! and waiting.
+//! Between two sends of a non-idempotent request: looks whether the first one took effect, and waits.
 
 use std::time::Duration;
 
@@ -10,30 +9,30 @@ use super::look_up::Looked;
 use crate::dbt::Run;
 use crate::http::{HttpError, PATIENCE, cool_down};
 
-/// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
+/// Sends with an unclear outcome and no run found, before giving up.
 pub(super) const MOST_OPEN_SENDS: u32 = 5;
 
-/// The first wait between two look-ups, and the longest.
+/// First and longest wait between two lookups.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
+/// Longest `Retry-After` respected between two lookups: the service's own cooldown (dbt-cloud-api §7).
 const COOL_DOWN: Duration = Duration::from_mins(5);
 
-/// A send whose outcome is unclear.
+/// A send with an unclear outcome.
 pub(super) struct Settling<'a> {
     pub(super) means: &'a RunContext,
-    /// The end of the send: the settle time counts from here.
+    /// When the send ended; the settle time starts here.
     pub(super) from: Instant,
-    /// How long a run may take to show in lists.
+    /// How long a new run may take to appear in lists.
     pub(super) settle: Duration,
     pub(super) deadline: Instant,
 }
 
 impl Settling<'_> {
-    /// Looks at growing intervals until the run shows, or until the settle time is over and one complete look-up after it
-    /// has found nothing. Looking that fails is no "no": it goes on, for 15 minutes at most. `Err`: nobody knows, and why
-    /// looking failed.
+    /// Looks at growing intervals until the run appears, or until a complete lookup after the settle time found
+    /// nothing. Failed lookups prove nothing: looking goes on for 15 minutes, or twice the settle time if that is longer.
+    /// `Err`: still unknown, with the last lookup error.
     pub(super) async fn until_shown(
         &self,
         look: impl AsyncFn() -> Looked,
@@ -66,7 +65,7 @@ impl Settling<'_> {
             }
             let jitter = wait.mul_f64(0.9 + 0.2 * means.entropy.fraction());
             let mut wake = now + jitter.max(asked.min(COOL_DOWN));
-            // The look-up that decides is not put off.
+            // The final lookup is not delayed.
             if asked.is_zero() && now < settled {
                 wake = wake.min(settled);
             }
@@ -76,7 +75,7 @@ impl Settling<'_> {
     }
 }
 
-/// Waits after a send that surely had no effect.
+/// Waits after a send that had no effect.
 pub(super) async fn wait_before_repeating(means: &RunContext, error: &HttpError, attempt: u32, patience: Instant) {
     let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
     let limited = error.is_status(429);
@@ -91,6 +90,6 @@ pub(super) async fn wait_before_repeating(means: &RunContext, error: &HttpError,
     if wait >= Duration::from_secs(2) {
         means.events.remark(format!("{error}; nothing was started, retrying in {} s", wait.as_secs()));
     }
-    // Who is interrupted repeats nothing.
+    // The caller checks for an interruption before it sends again.
     let _ = means.interruption.or(sleep(wait)).await;
 }

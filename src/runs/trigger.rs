@@ -1,7 +1,7 @@
-//! The trigger: at most one run does work for one key, whatever gets lost.
+//! The trigger: starts at most one run per key, even if responses are lost.
 //!
-//! The steps carry the numbers of the protocol ("The trigger: exactly one run" in `docs/architecture.md`); step 6 goes
-//! on while the run is followed, in `dbt_run`.
+//! Comments number the steps of the protocol ("The trigger: exactly one run" in `docs/architecture.md`). Step 6
+//! continues while the run is followed, in `dbt_run`.
 
 use std::time::Duration;
 
@@ -16,90 +16,90 @@ use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
 use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
 
-/// What is to be started, and how carefully.
+/// What to start, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct TriggerRequest {
     pub(crate) account: u64,
     pub(crate) job: u64,
     pub(crate) key: Key,
-    /// Somebody gave the key, so an earlier start may have used it.
+    /// The user chose the key, so an earlier start may have used it.
     pub(crate) look_first: bool,
-    /// The part of `cause` that is for people.
+    /// The text in `cause` after the marker.
     pub(crate) said: String,
     pub(crate) overrides: Overrides,
-    /// How long a run whose trigger was not answered may take to show in lists.
+    /// How long a new run may take to appear in lists.
     pub(crate) settle: Duration,
     pub(crate) at_most_once: bool,
     pub(crate) deadline: Instant,
-    /// The command that picks the run up.
+    /// The command that finds or starts the run.
     pub(crate) resume: String,
 }
 
-/// A run that was started, or found again.
+/// A run that was started, or found.
 #[derive(Debug)]
 pub(crate) struct Triggered {
     pub(crate) run: Run,
-    /// It was there already, started with this key by an earlier command.
+    /// Whether an earlier command with this key started it.
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
-    /// What a second run is looked for with.
+    /// How to look for a second run.
     pub(crate) doubt: DuplicateRisk,
     pub(crate) intent: Option<Intent>,
 }
 
-/// What a second run with our marker is looked for with: the service may have made one whatever it answered.
+/// How to look for a second run with our marker, which the service may have created whatever it responded.
 #[derive(Clone, Debug)]
 pub(crate) struct DuplicateRisk {
     pub(crate) account: u64,
     pub(crate) job: u64,
     pub(crate) marker: String,
-    /// Only newer runs can be ours.
+    /// Lower bound of our runs.
     pub(crate) since: Since,
-    /// Until then a second run may still come to light.
+    /// Until when a second run may appear.
     pub(crate) until: Instant,
-    /// It was sent twice or not answered, or others may use the key: looked for at once and again and again.
+    /// Sent twice, without a response, or the key may be used elsewhere. Then look at once and repeatedly.
     pub(crate) likely: bool,
-    /// How long a run may take to show in lists.
+    /// How long a new run may take to appear in lists.
     pub(crate) settle: Duration,
 }
 
-/// Between two looks whether another process on this machine has started the run.
+/// Interval of checks whether another process on this machine has started the run.
 const BETWEEN_TURNS: Duration = Duration::from_millis(500);
 
-/// What somebody who watches should remember.
+/// What the caller should remember in case of an interruption.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Milestone<'a> {
-    /// From now on a run may exist.
+    /// A run may exist from now on.
     Sending,
-    /// It exists.
+    /// The run is known.
     Known(&'a Run),
 }
 
-/// Why no run is followed.
+/// Why there is no run to follow.
 #[derive(Clone, Debug)]
 pub(crate) enum NotStarted {
-    /// Earlier runs could not be looked through, so nothing was sent.
+    /// Earlier runs could not be listed. Nothing was sent.
     Blind(HttpError),
     /// The key belongs to a run with other parameters. Nothing was sent.
     OtherParameters { run: Box<Run>, difference: Difference },
-    /// The service refused.
+    /// The service rejected the request.
     Rejected(HttpError),
-    /// The service was not reached, or said to come back later, until patience or time was over.
+    /// The service was unreachable or responded 429 until the time was over.
     NeverSent(HttpError),
-    /// No run of the job would start. Nothing was sent.
+    /// The job starts no runs. Nothing was sent.
     Off(Off),
-    /// The time was over before anything was sent that may have had an effect; and what it was spent on.
+    /// Timed out before a send that may have taken effect, with the reason.
     NoTime(String),
-    /// Interrupted by this signal before anything was sent that may have had an effect.
+    /// Interrupted by this signal before a send that may have taken effect.
     Interrupted(u8),
-    /// The outcome stayed unclear each time, and no run showed each time.
+    /// Every send had an unclear outcome, and no run appeared.
     NoRunShows { error: HttpError, sends: u32 },
-    /// Nobody knows whether a run was started. Nothing was sent again.
+    /// Unknown whether a run was started. Nothing was sent again.
     Unknown { error: Option<HttpError>, looking: Option<HttpError> },
 }
 
 impl NotStarted {
-    /// Whether there may be a run all the same.
+    /// Whether a run may have been started.
     pub(crate) fn may_have_started(&self) -> bool {
         match self {
             NotStarted::NoRunShows { error: _, sends: _ } | NotStarted::Unknown { error: _, looking: _ } => true,
@@ -114,8 +114,8 @@ impl NotStarted {
     }
 }
 
-/// Starts a run of the job, or finds the one that was started with the same key. `off`: what is known against starting any, told
-/// by whoever looks at the job meanwhile.
+/// Starts a run of the job, or finds the one started with the same key. `off` resolves to the reason why the job starts
+/// no runs, if any, while earlier runs are looked up.
 pub(crate) async fn trigger(
     order: &TriggerRequest,
     writer: &Writer,
@@ -130,7 +130,7 @@ pub(crate) async fn trigger(
     let since = Since::default();
     let mut started = Attempt { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
 
-    // 2. On this machine one start at a time; then look before the first POST, from the one list that bounds later ones too.
+    // 2. One start at a time on this machine, then a lookup before the first POST. Its list also bounds later lookups.
     let (mut intent, left) = started.turn(journal).await?;
     match started.look_before(left.as_ref()).await {
         Ok(Some((first, now))) => return started.adopt(&first, now, intent, milestone),
@@ -145,7 +145,7 @@ pub(crate) async fn trigger(
     // 3. The intent, on disk and synced.
     started.note(intent.as_mut());
 
-    // A run of such a job would wait in the queue for ever.
+    // A run of such a job would stay queued forever.
     if let Some(off) = off.await {
         if let Some(intent) = intent {
             intent.close();
@@ -158,18 +158,18 @@ pub(crate) async fn trigger(
         Ok(run) => {
             milestone(Milestone::Known(&run));
             if let Some(intent) = &mut intent {
-                // The marker finds it anyway.
+                // If this fails, the marker still finds the run.
                 let _ = intent.run(run.id);
                 intent.share();
             }
             let unclear = progress.open > 0 || progress.sends > 1;
             let until = if unclear { started.settle_from + order.settle } else { Instant::now() };
-            // Somebody who used the key before us may have started it too.
+            // If another process used the key before, it may have started a run too.
             let doubt = started.doubt(until, unclear || order.look_first);
             Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
         }
         Err(failed) => {
-            // What surely was not started leaves nothing to pick up, unless an earlier start has.
+            // Nothing was started, so leave no intent, unless an earlier start left one.
             if progress.open == 0
                 && left.is_none()
                 && let Some(intent) = intent
@@ -181,7 +181,7 @@ pub(crate) async fn trigger(
     }
 }
 
-/// Before anything is sent the deadline, or a signal, only means that nothing will be.
+/// Runs a lookup before anything is sent, when the deadline or a signal means that nothing will be.
 async fn in_time<T>(
     order: &TriggerRequest,
     means: &RunContext,
@@ -194,27 +194,27 @@ async fn in_time<T>(
 
 const LOOKING: &str = "dbt had not listed earlier runs by then";
 
-/// What has been sent.
+/// Sends so far.
 #[derive(Default)]
 struct Progress {
     sends: u32,
-    /// Sends whose outcome stayed unclear.
+    /// Sends with an unclear outcome.
     open: u32,
 }
 
-/// One start, with what has been found out so far.
+/// One start, with what is known so far.
 struct Attempt<'a> {
     order: &'a TriggerRequest,
     writer: &'a Writer,
     means: &'a RunContext,
     marker: &'a str,
     since: Since,
-    /// The end of the last send: the settle time counts from here.
+    /// When the last send ended; the settle time starts here.
     settle_from: Instant,
 }
 
 impl<'a> Attempt<'a> {
-    /// Waits until no other process on this machine is starting a run with this key, and gives what such a one has noted.
+    /// Waits until no other process on this machine is starting a run with this key. Returns what it recorded.
     async fn turn(&self, journal: &Journal) -> Result<(Option<Intent>, Option<OpenIntent>), NotStarted> {
         let Attempt { order, means, .. } = self;
         let mut said = false;
@@ -225,7 +225,7 @@ impl<'a> Attempt<'a> {
                 Ok(Turn::Followed(intent, open)) => return Ok((Some(intent), Some(open))),
                 Ok(Turn::Busy) => {}
                 Err(error) => {
-                    // The marker in `cause` is record enough.
+                    // The marker in `cause` is enough.
                     means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
                     return Ok((None, None));
                 }
@@ -239,8 +239,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Looks for a run that an earlier start with this key has made: the first one, and what stands for it now. Notes what a run
-    /// of ours is newer than.
+    /// Looks for a run of an earlier start with this key; returns the first one, and the last one that resumed it. Sets
+    /// the lower bound for our run.
     async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
         let Attempt { order, means, marker, .. } = *self;
         let reader = self.writer.patient();
@@ -254,7 +254,7 @@ impl<'a> Attempt<'a> {
             return Err(NotStarted::Blind(error));
         }
         self.since = since;
-        // Noted, and nobody knows how it went: perhaps the POST is on its way right now.
+        // Recorded with an unknown outcome: its POST may be in flight.
         let Some(OpenIntent { entry, run }) = left else { return Ok(None) };
         if let Some(id) = run
             && let Ok(run) =
@@ -288,7 +288,7 @@ impl<'a> Attempt<'a> {
         let patience = (Instant::now() + PATIENCE).min(order.deadline);
         let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, order.at_most_once);
         loop {
-            // What is on its way is waited for; what is not, is not sent any more.
+            // A pending send is waited for; no new one begins.
             if let Some(signal) = self.means.interruption.heard() {
                 return Err(match unclear {
                     None => NotStarted::Interrupted(signal),
@@ -299,7 +299,7 @@ impl<'a> Attempt<'a> {
             if left.is_zero() && progress.open == 0 {
                 return Err(NotStarted::NoTime(last.unwrap_or_else(|| "no time was left to start it".to_owned())));
             }
-            // 4. One POST on a new connection; nothing below repeats it.
+            // 4. One POST on a new connection; no layer below resends it.
             milestone(Milestone::Sending);
             progress.sends += 1;
             let once = dbt::trigger(order.account, order.job, cause, &order.overrides, TRIGGER_LIMIT.min(left));
@@ -333,18 +333,19 @@ impl<'a> Attempt<'a> {
                     last = Some(error.to_string());
                     wait_before_repeating(self.means, &error, refused, patience).await;
                     if !limited {
-                        // Nothing left this machine: this was no send.
+                        // Nothing was sent, so do not count it.
                         progress.sends -= 1;
                         continue;
                     }
-                    // Not started, says the service; a run that shows all the same is ours. Looking has its own time behind the wait.
+                    // Not started, says the service; if a run appears anyway, it is ours. The time limit of the
+                    // lookup starts after the wait.
                     let settled = Instant::now().checked_sub(order.settle).unwrap_or(self.settle_from);
                     self.settle_from = self.settle_from.max(settled);
                     let Ok(settled) = self.means.interruption.or(self.settle(None)).await else { continue };
                     match settled {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => {}
-                        // Nothing unknown about it: it was refused.
+                        // Not unknown: the service refused it.
                         Err(_) if Instant::now() >= order.deadline && progress.open == 0 => {
                             return Err(NotStarted::NoTime(error.to_string()));
                         }
@@ -386,7 +387,7 @@ impl<'a> Attempt<'a> {
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
     }
 
-    /// Whether the run that the trigger was answered with is the one that it made.
+    /// Checks that the run in the response is the one this trigger created.
     async fn check(&self, run: Run) -> Result<Run, NotOurs> {
         let Attempt { order, writer, marker, since, .. } = *self;
         let not_ours = |run: &Run, reason: &str, strange| {
@@ -403,14 +404,14 @@ impl<'a> Attempt<'a> {
                 Ok(_) | Err(_) => return not_ours(&run, "of which nothing is known", false),
             }
         }
-        // A service that does not say what started it: nothing speaks against it.
+        // Without a trigger nothing contradicts it.
         if run.trigger.is_none() || is_own(&run, marker) {
             return Ok(run);
         }
         not_ours(&run, "which does not carry the marker of this start", true)
     }
 
-    /// Follows the run that carries the key already, if it was started as it would be now.
+    /// Follows the run that already carries the key, if its parameters are the same.
     fn adopt(
         &mut self,
         first: &Run,
@@ -432,7 +433,7 @@ impl<'a> Attempt<'a> {
             let _ = intent.run(now.id);
             intent.share();
         }
-        // Whoever started it may have sent it twice: a second run would show within the settle time of the first.
+        // The other start may have sent it twice; a second run appears within the settle time of the first.
         let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
         let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
         let until = if now.ended().is_none() { until } else { Instant::now() };
@@ -459,7 +460,7 @@ impl<'a> Attempt<'a> {
         if let Some(intent) = intent
             && let Err(error) = intent.note(&self.entry())
         {
-            // The marker in `cause` is record enough.
+            // The marker in `cause` is enough.
             self.means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
         }
     }
@@ -470,9 +471,9 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Why the run that the trigger was answered with is not followed.
+/// Why the run in the response is not followed.
 struct NotOurs {
     error: HttpError,
-    /// It is new, and does not carry our marker: ours, if the service keeps no `cause`. Nothing is sent again.
+    /// New but without our marker: ours if the service does not keep `cause`. Nothing is sent again.
     strange: bool,
 }

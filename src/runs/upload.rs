@@ -5,16 +5,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::dbt::{self, Run};
-use crate::http::{HttpError, Reader};
+use crate::http::{HttpError, Meaning, Reader};
 
-/// A file that is still to come does so within this time.
+/// How long to wait for a file.
 const LIMIT: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_secs(3);
 
-/// Once dbt says that all files are there, one that is listed is asked for so often.
+/// Attempts to read a listed file after dbt says that all files are uploaded.
 const TRIES_ONCE_SAVED: u32 = 4;
 
-/// One wait for all files of a run: 404 stands for "not yet" and for "never" alike.
+/// One wait for all files of a run. A 404 can mean "not yet" or "never".
 pub(crate) struct Upload<'a> {
     reader: &'a Reader,
     account: u64,
@@ -38,18 +38,18 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Whether this file, which just could not be had, may be there when this returns.
+    /// Waits if this file, which could not be read, may still be uploaded. Returns whether to try again.
     pub(crate) async fn may_still_bring(&mut self, path: &str, error: &HttpError) -> bool {
         self.may_come(path, error).await && self.goes_on().await
     }
 
-    /// Whether this file, which just could not be had, may still come.
+    /// Whether this file, which could not be read, may still be uploaded.
     pub(crate) async fn may_come(&self, path: &str, error: &HttpError) -> bool {
-        let may_change = error.is_status(404) || (!error.is_final() && !error.is_too_large());
+        let may_change = error.means() == Meaning::NotFound || (!error.is_final() && !error.is_too_large());
         may_change && (!self.saved || self.is_listed(path).await)
     }
 
-    /// Waits before what may still come is asked for again. False: that was done often and long enough.
+    /// Waits before the next attempt. Returns `false` after enough attempts or time.
     pub(crate) async fn goes_on(&mut self) -> bool {
         if self.saved {
             self.tries_left = self.tries_left.saturating_sub(1);
@@ -57,17 +57,17 @@ impl<'a> Upload<'a> {
         self.tries_left > 0 && self.wait().await
     }
 
-    /// Whether more may be listed when this returns.
+    /// Waits if more files may be listed. Returns whether to list again.
     pub(crate) async fn may_list_more(&mut self) -> bool {
         !self.saved && self.wait().await
     }
 
-    /// The run as seen last on the way.
+    /// The run as last read during the wait.
     pub(crate) fn seen(&self) -> Option<&Run> {
         self.seen.as_ref()
     }
 
-    /// Waits a little and looks at the run. False: the time is over.
+    /// Waits, then reads the run. Returns `false` if the time is over.
     async fn wait(&mut self) -> bool {
         if Instant::now() + BETWEEN >= self.until {
             return false;
@@ -80,7 +80,7 @@ impl<'a> Upload<'a> {
         true
     }
 
-    /// What the list cannot tell counts as listed.
+    /// If the list cannot be read, the file counts as listed.
     async fn is_listed(&self, path: &str) -> bool {
         let listed = self.reader.read_once(dbt::list_artifacts(self.account, self.run)).await;
         listed.map_or(true, |listed| listed.iter().any(|own| own == path))

@@ -1,4 +1,4 @@
-//! Looks at a run of a Databricks job, and reads what its tasks said when they ended.
+//! The probe of a Databricks run, which also reads the output of its tasks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,62 +14,62 @@ use crate::databricks::{
 use crate::dbt::Link;
 use crate::http::{HttpError, Pages, Reader, Shape, side_by_side};
 
-/// What a task said is for show: it may not hold a look up.
+/// Timeout for reading output, which is only displayed and must not delay the poll.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 
-/// After so many failed attempts what a task said is left out.
+/// Attempts to read the output of a task.
 const OUTPUT_TRIES: u32 = 3;
 
-/// What a run waits for is for show too, and looked at this seldom while it waits.
+/// While the run is queued, the runs ahead of it are read on every fourth poll only.
 const LOOKS_PER_QUEUE: u32 = 4;
 
-/// Of what a task said so many lines are kept, each this long.
+/// Most lines kept of a task's output, and most characters of a line.
 const LINES: usize = 100;
 const LINE: usize = 500;
 
-/// The run with its tasks, as seen last.
+/// The last known state of a run, with its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkflowState {
     pub(crate) run: WorkflowRun,
     pub(crate) standing: RunState,
     pub(crate) tasks: Vec<TaskState>,
-    /// What it waits behind while it is QUEUED, once that could be read.
+    /// The runs ahead of it while it is QUEUED, if they could be read.
     pub(crate) ahead: Option<Ahead>,
 }
 
-/// Other runs of the same job that are not over.
+/// Other active runs of the same job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ahead {
-    /// Those that have begun.
+    /// Runs that have started.
     pub(crate) begun: Vec<u64>,
-    /// How many wait, and have waited longer.
+    /// Number of runs that are queued and were created before.
     pub(crate) waiting: usize,
-    /// There are more than were read.
+    /// Whether there are more than were read.
     pub(crate) more: bool,
 }
 
-/// One task in its newest attempt.
+/// The latest attempt of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TaskState {
     pub(crate) key: String,
     pub(crate) run_id: u64,
-    /// From 1.
+    /// Starts at 1.
     pub(crate) attempt: u64,
-    /// In which repair of the run that attempt was made; 0 is the original run.
+    /// The repair that made this attempt; 0 is the original run.
     pub(crate) repair: usize,
     pub(crate) standing: Option<RunState>,
     pub(crate) message: Option<String>,
-    /// What a condition came to.
+    /// The result of a condition task.
     pub(crate) outcome: Option<String>,
-    /// How the runs of a loop went.
+    /// The iterations of a for-each task.
     pub(crate) iterations: Option<Iterations>,
-    /// The attempts before, the first one first.
+    /// Earlier attempts, oldest first.
     pub(crate) earlier: Vec<EarlierAttempt>,
-    /// What it said, once it has ended and could be read.
+    /// Its output, once it ended and could be read.
     pub(crate) said: Option<TaskSaid>,
 }
 
-/// An attempt that another one has followed: it decides nothing any more.
+/// An attempt that was followed by another one, so its outcome no longer counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EarlierAttempt {
     pub(crate) run_id: u64,
@@ -77,41 +77,41 @@ pub(crate) struct EarlierAttempt {
     pub(crate) repair: usize,
     pub(crate) standing: Option<RunState>,
     pub(crate) message: Option<String>,
-    /// Where it was heard while it was the newest.
+    /// As read while it was the latest attempt.
     pub(crate) dbt_run_url: Option<String>,
 }
 
-/// What a task said.
+/// The output of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TaskSaid {
-    /// The notebook's own lines.
+    /// Lines printed by the notebook.
     pub(crate) lines: Vec<String>,
     pub(crate) dbt_run_id: Option<u64>,
     pub(crate) dbt_run_url: Option<String>,
     pub(crate) dbt_status: Option<String>,
-    /// The exception that ended it, line by line.
+    /// The exception that ended the task, line by line.
     pub(crate) error: Vec<String>,
-    /// The notebook's own word for why it failed, for programs.
+    /// The notebook's machine-readable reason for its failure.
     pub(crate) reason: Option<String>,
-    /// In check mode: the notebook itself says that everything is well.
+    /// In check mode: whether all checks of the notebook passed.
     pub(crate) checked: bool,
 }
 
 impl TaskSaid {
-    /// Whether the stored key is no key that dbt accepts: running again does not help.
+    /// Whether dbt rejects the stored key, so that running again cannot help.
     pub(crate) fn needs_new_key(&self) -> bool {
         matches!(self.reason.as_deref(), Some("key-refused" | "key-malformed"))
     }
 }
 
-/// How the notebook begins the line that is for programs.
+/// Prefix of the machine-readable line.
 const REASON: &str = "dbtrigger-reason: ";
 
 /// The probe of a Databricks run.
 pub(crate) struct WorkflowProbe<'a> {
     reader: &'a Reader,
     run: u64,
-    /// By task run: how often it was tried, and what was read.
+    /// By task run: number of attempts, and the output.
     outputs: BTreeMap<u64, (u32, Option<TaskSaid>)>,
     queued_looks: u32,
     ahead: Option<Ahead>,
@@ -122,7 +122,8 @@ impl<'a> WorkflowProbe<'a> {
         WorkflowProbe { reader, run, outputs: BTreeMap::new(), queued_looks: 0, ahead: None }
     }
 
-    /// Reads what these tasks said, side by side, unless that was done, or tried often enough. False: nothing was left to read.
+    /// Reads the output of these tasks concurrently, unless it was read or tried often enough. Returns `false` if
+    /// nothing was left to read.
     async fn listen(&mut self, tasks: &[&TaskRun]) -> bool {
         let is_due = |task: &&&TaskRun| {
             has_spoken(task)
@@ -146,7 +147,7 @@ impl<'a> WorkflowProbe<'a> {
     }
 }
 
-/// Whether the task has ended, and may have said something.
+/// Whether the task has ended and may have output.
 fn has_spoken(task: &TaskRun) -> bool {
     match task.standing() {
         Some(RunState::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | RunState::Going(_)) | None => false,
@@ -159,7 +160,7 @@ fn has_spoken(task: &TaskRun) -> bool {
     }
 }
 
-/// The notebook's result is a JSON object with its `output`; whatever else a task says is shown as it is.
+/// Parses a task's output. A notebook's result is a JSON object with `output`; anything else is kept as text.
 fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
     let mut said = TaskSaid::default();
     if let Some(text) = output.result().filter(|_| notebook) {
@@ -184,7 +185,7 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
             None => said.error.push(line),
         }
     }
-    // A notebook that failed hands no result over; the exception ends with the dbt run's link.
+    // A failed notebook returns no result, but its exception ends with the link to the dbt run.
     if said.dbt_run_url.is_none()
         && let Some((url, run)) = said.error.iter().rev().find_map(|line| run_in(line))
     {
@@ -193,7 +194,7 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
     said
 }
 
-/// A line that is the address of a dbt run.
+/// Parses a line that is the URL of a dbt run.
 fn run_in(line: &str) -> Option<(String, u64)> {
     let link = line.starts_with("http").then(|| Link::parse(line).ok())??;
     Some((line.to_owned(), link.run?))
@@ -223,7 +224,7 @@ impl Probe for WorkflowProbe<'_> {
         self.queue(&run, &standing).await;
         let attempts = run.attempts();
         let newest: Vec<&TaskRun> = attempts.iter().filter_map(|all| Some(all.last()?.task)).collect();
-        // The last look has no later one to leave a failed attempt to.
+        // There is no later poll, so retry failed reads now.
         while self.listen(&newest).await && over {}
         let mut tasks = Vec::new();
         for attempts in attempts {
@@ -260,7 +261,7 @@ impl WorkflowProbe<'_> {
         }
     }
 
-    /// Looks what the run waits behind, if it waits.
+    /// Reads what the run waits for, if it is queued.
     async fn queue(&mut self, run: &WorkflowRun, standing: &RunState) {
         let (Some(job), "QUEUED") = (run.job_id, standing.word()) else {
             (self.queued_looks, self.ahead) = (0, None);

@@ -1,4 +1,4 @@
-//! Puts [`World`] on loopback sockets, on a clock of its own, with a log of every request.
+//! Serves [`World`] on loopback sockets, with its own clock and a log of every request.
 
 #[cfg(test)]
 mod tests;
@@ -40,41 +40,41 @@ struct Shared {
     changes: watch::Sender<u64>,
 }
 
-/// A running sandbox, seen from inside this process. Cheap to clone; keeps nothing running.
+/// Handle to a running sandbox in this process. Cheap to clone; does not keep the sandbox running.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of one request must not take the others with it.
+    // A panic in one request must not break the others.
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Handle {
-    /// `http://127.0.0.1:PORT`, or the same with https: both services.
+    /// Returns the origin of both services: `http://127.0.0.1:PORT`, or https with TLS.
     pub fn origin(&self) -> &str {
         &self.0.origin
     }
 
-    /// The variables that point a client here, in the order in which they are printed.
+    /// Returns the variables that point a client here, in the order they are printed.
     pub fn environment(&self) -> Variables {
         self.0.variables.clone()
     }
 
-    /// Now, on the sandbox's clock.
+    /// Returns the current time on the sandbox's clock.
     pub fn now(&self) -> SimTime {
         let passed = self.0.started.elapsed().mul_f64(self.0.speed).as_millis();
         SimTime(self.0.start.0.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
     }
 
-    /// Looks into the world, or changes it, between two requests.
+    /// Runs `look` on the world, between two requests.
     pub fn with_world<R>(&self, look: impl FnOnce(&mut World, SimTime) -> R) -> R {
         let mut world = lock(&self.0.world);
-        // Read under the lock, so that the world never sees its clock go back.
+        // Read under the lock, so the world never sees its clock go back.
         let now = self.now();
         look(&mut world, now)
     }
 
-    /// Waits until `look` finds something. It looks after every change and every 25 ms.
+    /// Waits until `look` returns `Some`. Calls it after every change and every 25 ms.
     pub async fn until<R>(&self, mut look: impl FnMut(&mut World, SimTime) -> Option<R>) -> R {
         loop {
             if let Some(found) = self.with_world(&mut look) {
@@ -84,17 +84,17 @@ impl Handle {
         }
     }
 
-    /// Every request so far, secrets replaced.
+    /// Returns every request so far, with secrets replaced.
     pub fn log(&self) -> Vec<LogLine> {
         lock(&self.0.log).lines().to_vec()
     }
 
-    /// How many TCP connections were accepted so far.
+    /// Returns the number of TCP connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.0.connections.load(Ordering::Relaxed)
     }
 
-    /// Wakes whoever waits for a change.
+    /// Wakes the tasks that wait in [`Handle::changed_within`].
     pub(super) fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
     }
@@ -116,7 +116,7 @@ impl Handle {
         self.0.connect_latency
     }
 
-    /// The certificate that clients have to trust, if https is served.
+    /// The CA certificate file that clients must trust, if https is served.
     pub(super) fn authority(&self) -> Option<&Path> {
         self.0.authority.as_deref()
     }
@@ -125,7 +125,7 @@ impl Handle {
         (lock(&self.0.remark))(text);
     }
 
-    /// One request: effect, answer, and its line in the log before a byte of the answer leaves.
+    /// Answers one request and logs it before any byte of the response is sent.
     pub(super) fn answer(&self, request: &Request<Bytes>, port: u16) -> (Reply, SimTime) {
         let (reply, now) = self.with_world(|world, now| (world.answer(now, request), now));
         let written = lock(&self.0.log).note(now, request, port, &reply);
@@ -137,11 +137,11 @@ impl Handle {
     }
 }
 
-/// A sandbox on the current runtime. Dropping it stops it.
+/// A sandbox on the current tokio runtime. Dropping it stops it.
 pub struct Sandbox {
     handle: Handle,
     work: [JoinHandle<()>; 2],
-    /// Holds the file that clients trust until the end.
+    /// Keeps the CA file until the sandbox is dropped.
     _tls: Option<Tls>,
 }
 
@@ -154,11 +154,11 @@ impl std::ops::Deref for Sandbox {
 }
 
 impl Sandbox {
-    /// Ends every connection and every notebook, and returns when nothing is left.
+    /// Ends every connection and notebook, and waits until they are gone.
     pub async fn stop(mut self) {
         for work in &mut self.work {
             work.abort();
-            // Cancelled is what was asked for.
+            // The only error here is the requested cancellation.
             let _ = work.await;
         }
     }
@@ -234,7 +234,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         connections: AtomicU64::new(0),
         changes: watch::Sender::new(0),
     }));
-    // Last: a script that waits for the file finds the sandbox listening.
+    // Written last, so a script that waits for the file finds the sandbox listening.
     if let Some(path) = env_file {
         environment::write(&path, &handle.0.variables).map_err(|source| StartError::File { path, source })?;
     }
@@ -274,14 +274,14 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, handle: Handle)
                 handle.0.connections.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(stream::serve(stream, peer, tls.clone(), handle.clone()));
             }
-            // A client that left at once, or no file descriptor left: the next try may work.
+            // The client disconnected, or no file descriptor is left; a later accept may succeed.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// A sandbox on a thread and runtime of its own, for tests and for programs that drive another one against
-/// it. Stopped when dropped.
+/// A sandbox on its own thread and runtime, for tests and for programs that run another program against it. Dropping it
+/// stops it.
 pub struct Background {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -297,7 +297,7 @@ impl std::ops::Deref for Background {
 }
 
 impl Background {
-    /// Returns when the sandbox listens.
+    /// Starts the sandbox and returns once it is listening.
     pub fn start(options: Options) -> Result<Background, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::System)?;
         let (stop, stopped) = oneshot::channel();
@@ -330,7 +330,7 @@ impl Drop for Background {
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
-            // A panic over there was reported over there.
+            // A panic in that thread has already been reported there.
             let _ = thread.join();
         }
     }

@@ -1,19 +1,19 @@
-//! The variables that point a client at the sandbox.
+//! The environment variables that point a client at the sandbox.
 
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::Seed;
 
-/// The one dbt account of the world.
+/// The only dbt account in the world.
 const ACCOUNT_ID: &str = "51234";
 
-/// Names and values, in the order in which they are printed.
+/// Names and values, in the order they are printed.
 pub type Variables = Vec<(&'static str, String)>;
 
-/// `authority` is the file with the certificate to trust, if the origin is https.
+/// Returns the variables for `origin`. `authority` is the CA certificate file to trust when the origin is https.
 pub(super) fn variables(origin: &str, authority: Option<&Path>, seed: &Seed) -> Variables {
-    // dbt's clients put https:// before a bare host, and take nothing else (dbt-cloud-api §2.4a).
+    // dbt's clients accept only a bare host and prepend https:// (dbt-cloud-api §2.4a).
     let dbt_host = origin.strip_prefix("https://").unwrap_or(origin);
     let mut variables = vec![
         ("DATABRICKS_HOST", origin.to_owned()),
@@ -23,14 +23,14 @@ pub(super) fn variables(origin: &str, authority: Option<&Path>, seed: &Seed) -> 
         ("DBT_CLOUD_TOKEN", seed.dbt_token.clone()),
     ];
     if let Some(authority) = authority {
-        // The second is what Python's `requests` reads, the first nearly everybody else.
+        // Python's `requests` reads REQUESTS_CA_BUNDLE; nearly every other client reads SSL_CERT_FILE.
         variables.push(("SSL_CERT_FILE", authority.display().to_string()));
         variables.push(("REQUESTS_CA_BUNDLE", authority.display().to_string()));
     }
     variables
 }
 
-/// `NAME=value` lines, whole or not at all, readable by the owner only (the mode that temporary files have).
+/// Writes `NAME=value` lines atomically; the file has mode 0600, the default for temporary files.
 pub(super) fn write(path: &Path, variables: &[(&'static str, String)]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

@@ -1,57 +1,56 @@
-//! Fault rules: which call of which operation goes wrong, when, and how.
+//! Fault rules: which calls of which operation fail, when, and how.
 //!
-//! A rule is written `OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]`; `--fault` and the
-//! scripts of the protocol tests share this form, so a failure seen in one can be repeated in the other.
+//! A rule is written `OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]`. `--fault` and the scripts of the
+//! protocol tests share this form, so a failure seen in one can be reproduced in the other.
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::Response;
 
-/// When the fault strikes, seen from the effect of the request.
+/// When a fault strikes, relative to the effect of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The request has no effect.
     Before,
-    /// The effect has happened; only the answer is spoilt.
+    /// The effect has happened; only the response is broken.
     After,
 }
 
-/// How a connection fails.
+/// A broken connection.
 #[derive(Debug)]
 pub enum Cut {
-    /// The name does not resolve. In memory only: no accepted connection can show it.
+    /// The host name does not resolve. In memory only: no accepted connection can show it.
     NoName,
-    /// Nobody listens. In memory only.
+    /// Connection refused. In memory only.
     Refused,
-    /// Packets vanish, the connection is never made. In memory only.
+    /// Packets are dropped and no connection is made. In memory only.
     Blackhole,
     /// The TLS handshake fails. In memory only.
     Tls,
-    /// RST before any byte of an answer.
+    /// RST before any byte of a response.
     Reset,
-    /// FIN before any byte of an answer.
+    /// FIN before any byte of a response.
     Close,
-    /// The head of this answer, then RST.
+    /// The head of this response, then RST.
     ResetAfterHead(Response<Bytes>),
-    /// Half of the body of this answer, then RST.
+    /// The head and half of the body of this response, then RST.
     ResetInBody(Response<Bytes>),
-    /// The head of this answer, then nothing, the connection stays open.
+    /// The head of this response, then silence on an open connection.
     Silence(Response<Bytes>),
-    /// Half of the announced body, then FIN.
+    /// The head and half of the body, then FIN.
     Truncated(Response<Bytes>),
-    /// The answer, one byte a second.
+    /// This response, one byte per second.
     Drip(Response<Bytes>),
-    /// This whole answer; the connection looks alive, and is reset when it is used again.
+    /// This whole response; the connection looks alive and is reset when it is used again.
     Stale(Response<Bytes>),
-    /// Status 200 and a body without end: 1 GiB announced and streamed on sockets, more than any client's
-    /// cap in memory.
+    /// Status 200 and an endless body: 1 GiB announced and streamed on sockets, more than any client's cap in memory.
     Huge,
-    /// The calling process is killed: with `Some`, half of this answer is sent first.
+    /// The calling process is killed; with `Some`, after the head and half of the body of this response.
     Kill(Option<Response<Bytes>>),
 }
 
-/// How one call goes wrong: the fault catalogue.
+/// How a call fails: the fault catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The host name does not resolve.
@@ -62,11 +61,11 @@ pub enum Class {
     Blackhole,
     /// The TLS handshake fails.
     Tls,
-    /// RST before the answer.
+    /// RST before the response.
     Reset,
-    /// FIN before the answer.
+    /// FIN before the response.
     Close,
-    /// No byte ever comes back.
+    /// No byte ever arrives.
     Hang,
     /// RST after the head.
     ResetAfterHead,
@@ -74,17 +73,17 @@ pub enum Class {
     ResetInBody,
     /// The head, then silence.
     Silence,
-    /// The connection is closed in the middle of the body.
+    /// FIN in the middle of the body.
     Truncated,
-    /// One byte a second.
+    /// The response, one byte per second.
     Drip,
-    /// A whole answer on a connection that is dead when it is used again: a stale keep-alive.
+    /// A whole response on a connection that is dead when it is used again: a stale keep-alive.
     Stale,
     /// This HTTP status with the service's usual error body (502 and 504: an HTML page, 503: empty).
     Status(u16),
     /// 429 with `Retry-After` in seconds.
     RetryAfter(u32),
-    /// 429 with `Retry-After` as an HTTP date so many seconds from now.
+    /// 429 with `Retry-After` as an HTTP date this many seconds from now.
     RetryAfterDate(u32),
     /// 429 with `Retry-After: 999999999`.
     RetryAfterAbsurd,
@@ -96,27 +95,27 @@ pub enum Class {
     Empty,
     /// 200 with a body that is not UTF-8.
     BadUtf8,
-    /// 200 with a body without end.
+    /// 200 with an endless body.
     Huge,
     /// 200 with 100,000 nested arrays.
     Deep,
-    /// 200 with a valid envelope that lacks its content.
+    /// 200 with a valid envelope but no content.
     MissingField,
-    /// 200 with statuses that nobody knows.
+    /// 200 with unknown statuses.
     UnknownStatus,
-    /// 200 whose content is null.
+    /// 200 with null content.
     NullData,
-    /// 200 whose content has another type.
+    /// 200 with content of the wrong type.
     WrongType,
-    /// 200 with `Content-Encoding: gzip`, small on the wire and 64 MiB unpacked.
+    /// 200 with `Content-Encoding: gzip`, small on the wire, 64 MiB uncompressed.
     GzipBomb,
-    /// The caller is killed; no byte is sent.
+    /// The caller is killed before any byte is sent.
     Kill,
-    /// The effect happens, half of the answer is sent, then the caller is killed.
+    /// The effect happens, half of the response is sent, then the caller is killed.
     KillDuring,
 }
 
-/// Classes that are written as one word.
+/// Classes written as one word.
 const WORDS: &[(&str, Class)] = &[
     ("no-name", Class::NoName),
     ("refused", Class::Refused),
@@ -146,11 +145,11 @@ const WORDS: &[(&str, Class)] = &[
     ("kill-during", Class::KillDuring),
 ];
 
-/// Statuses whose bodies the sandbox knows for both services.
+/// Statuses for which the sandbox has an error body of both services.
 const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 408, 409, 422, 425, 429, 500, 501, 502, 503, 504];
 
 impl Class {
-    /// The whole catalogue, each class once (those with a value: one example of each).
+    /// Returns every class once; those with a value as one example.
     pub fn catalogue() -> Vec<Class> {
         let mut all: Vec<Class> = WORDS.iter().map(|(_, class)| class.clone()).collect();
         all.extend(STATUSES.iter().copied().map(Class::Status));
@@ -167,8 +166,8 @@ impl Class {
         !matches!(self, Class::NoName | Class::Refused | Class::Blackhole | Class::Tls)
     }
 
-    /// Whether this class can strike in that phase: what never reached the service has no effect, and a
-    /// caller killed in the middle of an answer had one.
+    /// Whether this class can strike in `phase`: a request that never reaches the service has no effect, and a class
+    /// that sends the true response implies one.
     pub fn allows(&self, phase: Phase) -> bool {
         match phase {
             Phase::Before => !self.shows_the_truth(),
@@ -176,14 +175,13 @@ impl Class {
         }
     }
 
-    /// Whether some or all of the true answer goes out, so that the effect must have happened.
+    /// Whether part or all of the true response is sent, so the effect must have happened.
     fn shows_the_truth(&self) -> bool {
         matches!(self, Class::KillDuring | Class::Stale)
     }
 
-    /// Whether a service that answers so says that it did nothing (dbt-cloud-api §3.3): 4xx but 408, and
-    /// redirects. Both services keep to it, so a test that pairs such a class with [`Phase::After`] on a
-    /// write shows a service that lies.
+    /// Whether this response means that the service did nothing (dbt-cloud-api §3.3): 4xx except 408, and redirects.
+    /// Both services keep to that, so such a class with [`Phase::After`] on a write simulates a service that lies.
     pub fn denies_effect(&self) -> bool {
         if let Class::Status(status) = self {
             return (400..500).contains(status) && *status != 408;
@@ -233,13 +231,13 @@ impl fmt::Display for Class {
         } else if let Class::Redirect(address) = self {
             write!(out, "redirect={address}")
         } else {
-            // Only a class missing from WORDS gets here; the test over the catalogue finds it.
+            // Unreachable unless a class is missing from WORDS, which the catalogue test detects.
             write!(out, "{self:?}")
         }
     }
 }
 
-/// One rule: the class, and which calls it strikes. Made by [`Rule::parse`] only, so every rule makes sense.
+/// A fault rule: a class and the calls it strikes. Only [`Rule::parse`] makes one, so every rule is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     operation: String,
@@ -250,11 +248,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Reads `OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]`. The operation may end in `*`.
-    /// Defaults: before the effect, the first matching call, once.
+    /// Parses `OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]`. The operation may end in `*`. Defaults:
+    /// before the effect (after it for classes that imply one), the first matching call, once.
     ///
     /// # Errors
-    /// A sentence that names the part that could not be read.
+    /// A sentence that names the part that could not be parsed.
     pub fn parse(text: &str) -> Result<Rule, String> {
         let mut parts = text.trim().split(',');
         let head = parts.next().unwrap_or_default();
@@ -294,17 +292,17 @@ impl Rule {
         Ok(Rule { operation: operation.to_owned(), class, phase, nth, times })
     }
 
-    /// The operation that is struck, perhaps ending in `*`.
+    /// Returns the operation, which may end in `*`.
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// How the call goes wrong.
+    /// Returns how the call fails.
     pub fn class(&self) -> &Class {
         &self.class
     }
 
-    /// Before or after the effect.
+    /// Returns whether the fault strikes before or after the effect.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -339,7 +337,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// The rules in force, each with the calls it has seen since it was added.
+/// The rules in force, each with the number of matching calls since it was added.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults(Vec<(Rule, u32)>);
 
@@ -348,7 +346,7 @@ impl Faults {
         self.0.push((rule, 0));
     }
 
-    /// Counts this call with every rule that it matches; the oldest rule that is due strikes.
+    /// Counts this call for every matching rule and returns the fault of the oldest rule that is due.
     pub(super) fn strike(&mut self, operation: &str) -> Option<(Class, Phase)> {
         let mut struck = None;
         for (rule, seen) in &mut self.0 {

@@ -1,4 +1,4 @@
-//! The request log: what came in and how it was answered, with every secret replaced.
+//! The request log: each request and its outcome, with every secret replaced.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -16,10 +16,10 @@ use serde_json::Value;
 use super::world::is_form;
 use super::{Cut, Reply, SimTime, Spoilt, World};
 
-/// Stands where a secret stood.
+/// Replaces a secret.
 const HIDDEN: &str = "[secret]";
 
-/// Members of a body, be it JSON or a form, that are secret whatever they hold.
+/// Members of a JSON or form body whose values are always secret.
 const SECRET_MEMBERS: &[&str] = &[
     "string_value",
     "bytes_value",
@@ -33,53 +33,54 @@ const SECRET_MEMBERS: &[&str] = &[
     "refresh_token",
 ];
 
-/// Longer texts (a notebook in base64) would bury the rest of the line.
+/// Longest text logged in full, in bytes. Longer ones, such as a notebook in base64, would drown the rest.
 const LONGEST: usize = 2_000;
 
-/// Shorter values would blot out half of the log; neither service issues such tokens.
+/// Shortest value hidden, in bytes. Hiding shorter ones would blank out half the log; neither service issues such
+/// tokens.
 const SHORTEST_SECRET: usize = 6;
 
-/// One request.
+/// One logged request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogLine {
-    /// On the sandbox's clock; ISO 8601 in the file.
+    /// Time on the sandbox's clock; ISO 8601 in the file.
     #[serde(serialize_with = "iso")]
     pub time: SimTime,
-    /// `databricks`, `dbt`, or `none` for a path that the sandbox does not serve.
+    /// `databricks`, `dbt`, or `none` for a path the sandbox does not serve.
     pub service: &'static str,
-    /// As in fault rules, or `none`.
+    /// The operation as in fault rules, or `none`.
     pub operation: &'static str,
     /// The HTTP method.
     pub method: String,
     /// The path without the query.
     pub path: String,
-    /// The query without its question mark.
+    /// The query without the question mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// The HTTP status, if there was a whole answer.
+    /// The HTTP status, if there was a complete response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How the connection was spoilt instead, by the name of the fault class.
+    /// Otherwise, the fault class that broke the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<&'static str>,
-    /// Whether the operation changes something.
+    /// Whether the operation can change state.
     pub writes: bool,
-    /// The client's name for itself.
+    /// The User-Agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The client's port: requests with the same one came over one connection.
+    /// The client's port; requests with the same port used one connection.
     pub connection: u16,
-    /// The body: JSON as it is, long texts shortened; anything else as text.
+    /// The body: JSON with long texts shortened, otherwise text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
 }
 
-/// One request with its answer.
+/// One request with its response.
 #[derive(Serialize)]
 struct Exchange<'a> {
     #[serde(flatten)]
     line: &'a LogLine,
-    /// The content type of the answer.
+    /// The content type of the response.
     kind: Option<&'a str>,
     answer: Option<Value>,
 }
@@ -92,12 +93,12 @@ fn iso<S: Serializer>(time: &SimTime, to: S) -> Result<S::Ok, S::Error> {
     }
 }
 
-/// All lines so far, and the secrets that must not show in them.
+/// All lines so far, and the secrets that must not appear in them.
 pub(super) struct Log {
     file: Option<File>,
     exchanges: Option<File>,
     lines: Vec<LogLine>,
-    /// Each secret in every form in which it may be written.
+    /// Each secret in every encoding in which it may appear.
     hidden: BTreeSet<String>,
 }
 
@@ -110,14 +111,14 @@ impl Log {
         log
     }
 
-    /// Appends to the file too.
+    /// Creates a log that is also appended to a file.
     pub(super) fn at(path: &Path, secrets: &[String]) -> io::Result<Log> {
         let mut log = Log::in_memory(secrets);
         log.file = Some(open(path)?);
         Ok(log)
     }
 
-    /// From now on whole exchanges with dbt Cloud go to this file.
+    /// Appends complete exchanges with dbt Cloud to this file from now on.
     pub(super) fn keep_exchanges(&mut self, path: &Path) -> io::Result<()> {
         self.exchanges = Some(open(path)?);
         Ok(())
@@ -127,7 +128,7 @@ impl Log {
         &self.lines
     }
 
-    /// Adds one request. The first failure to write the file is returned; from then on memory is all.
+    /// Adds one request. Returns the first failure to write a file, which is not written to again.
     pub(super) fn note(&mut self, time: SimTime, request: &Request<Bytes>, port: u16, reply: &Reply) -> io::Result<()> {
         let body = self.body(kind(request.headers()), request.body());
         let (service, operation, writes) = match World::route(request) {
@@ -182,13 +183,13 @@ impl Log {
             return Some(Value::String(shortened(self.form(body))));
         }
         if let Ok(mut json) = serde_json::from_slice(body) {
-            // All values first: one member may repeat what another one says is secret.
+            // Collect secrets from all members first: a value may repeat a secret of another member.
             self.learn(&json);
             self.clean(&mut json);
             return Some(json);
         }
         Some(match std::str::from_utf8(body) {
-            // JSON that somebody got wrong: what is secret in it cannot be told.
+            // Malformed JSON: the secret in it cannot be located.
             Ok(text) if SECRET_MEMBERS.iter().any(|name| text.contains(name)) => {
                 Value::String(format!("[{} bytes]", text.len()))
             }
@@ -197,7 +198,7 @@ impl Log {
         })
     }
 
-    /// The fields of a form as they were sent, those that are secret without what they hold.
+    /// Returns the form's fields with secret values replaced.
     fn form(&mut self, body: &[u8]) -> String {
         let fields: Vec<_> = url::form_urlencoded::parse(body).collect();
         for (name, value) in &fields {
@@ -224,7 +225,7 @@ impl Log {
                         continue;
                     };
                     self.hide(secret);
-                    // `bytes_value` is base64 of what is really secret.
+                    // `bytes_value` is base64; the decoded value is secret too.
                     let inner = STANDARD.decode(secret).ok();
                     if let Some(inner) = inner.and_then(|bytes| String::from_utf8(bytes).ok()) {
                         self.hide(&inner);
@@ -266,7 +267,7 @@ impl Log {
 
     fn without_secrets(&self, text: &str) -> String {
         let mut clean = text.to_owned();
-        // Longest first: the form without padding is the beginning of the one with it.
+        // Longest first: the encoding without padding is a prefix of the padded one.
         let mut forms: Vec<&String> = self.hidden.iter().filter(|form| text.contains(form.as_str())).collect();
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
         for form in forms {
@@ -280,7 +281,7 @@ fn kind(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
-/// A new file is readable by its owner only.
+/// Opens a file for appending; a new one gets mode 0600.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -289,12 +290,12 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Adds a line; a file that cannot be written is given up.
+/// Appends a line; after a failure the file is not written to again.
 fn append(file: &mut Option<File>, line: &impl Serialize) -> io::Result<()> {
     let Some(open) = file else {
         return Ok(());
     };
-    // One write a line, so that a reader never sees half of one.
+    // One write per line, so a reader never sees half a line.
     let written = serde_json::to_vec(line).map_err(io::Error::from).and_then(|mut text| {
         text.push(b'\n');
         open.write_all(&text)
@@ -309,7 +310,7 @@ fn shortened(text: String) -> String {
     if text.len() > LONGEST { format!("[{} bytes]", text.len()) } else { text }
 }
 
-/// The name of the fault class that cuts so.
+/// Returns the fault class of a cut.
 fn name(cut: &Cut) -> &'static str {
     match cut {
         Cut::NoName => "no-name",
@@ -389,10 +390,10 @@ mod tests {
                     "Application/X-WWW-Form-Urlencoded; charset=utf-8",
                     format!("note=c4nary%2Fvalue&{member}=c4nary%2Fvalue"),
                 ),
-                // What curl sends as JSON if nobody tells it what it is.
+                // curl's default content type for JSON bodies.
                 (form, format!(r#"{{"{member}":"c4nary/value","note":"c4nary/value"}}"#)),
                 ("application/json", format!(r#"{{"{member}":"c4nary/value","note":"c4nary/value"}}"#)),
-                // A form that does not say so.
+                // A form with another content type.
                 ("text/plain", format!("{member}=c4nary%2fvalue")),
             ] {
                 let request = Request::post("http://localhost/oidc/v1/token?x=c4nary/value")
@@ -407,7 +408,7 @@ mod tests {
             let first = lines[0].body.as_ref().and_then(|body| body.as_str());
             assert_eq!(first, Some(format!("grant_type=x&{member}=[secret]&note=[secret]").as_str()));
         }
-        // What only has such a word in its name is shown.
+        // A name that only contains a secret member's name is not hidden.
         let request = Request::post("http://localhost/oidc/v1/token")
             .header("content-type", form)
             .body(Bytes::from("subject_token_type=urn%3Ajwt&scope=all-apis"))

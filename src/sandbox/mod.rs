@@ -1,8 +1,8 @@
-//! A Databricks workspace and a dbt Cloud account on this machine.
+//! The sandbox: a Databricks workspace and a dbt Cloud account on this machine.
 //!
-//! [`World`] is both services as a pure function of time and requests; the carrier puts it on loopback
-//! sockets and runs notebook tasks with the machine's Python. This room shares no type with the clients,
-//! so that one misunderstanding cannot cancel the other.
+//! [`World`] is both services as a pure function of time and requests. The carrier serves it on loopback sockets and
+//! runs notebook tasks with the machine's Python. The module shares no types with the clients, so a misunderstanding in
+//! one cannot hide the same one in the other.
 
 mod carrier;
 mod environment;
@@ -22,25 +22,25 @@ pub use log::LogLine;
 pub use options::{Options, Remark, StartError};
 pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, Spoilt, World};
 
-/// A moment on the sandbox's own clock: milliseconds since the Unix epoch.
+/// A moment on the sandbox's clock, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SimTime(pub i64);
 
 impl SimTime {
-    /// So many milliseconds later; negative: earlier.
+    /// Returns this moment plus `milliseconds`, which may be negative.
     #[must_use]
     pub fn plus(self, milliseconds: i64) -> SimTime {
         SimTime(self.0.saturating_add(milliseconds))
     }
 }
 
-/// What comes back for one request.
+/// The outcome of one request.
 #[derive(Debug)]
 pub enum Reply {
-    /// A whole answer.
+    /// A complete response.
     Answer(http::Response<bytes::Bytes>),
-    /// The connection fails in the way named; the effect of the request may or may not have happened.
+    /// The connection fails; whether the request had its effect depends on the fault rule's phase.
     Cut(Cut),
-    /// Nothing ever comes back, and the connection stays open.
+    /// No response; the connection stays open.
     Hold,
 }

@@ -1,4 +1,4 @@
-//! How the sandbox is to run, and why it may not start.
+//! Sandbox options, and the reasons a start can fail.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,49 +7,49 @@ use std::time::Duration;
 
 use super::{Rule, Seed};
 
-/// Beyond this the clock overflows in a long session, and no client could follow.
+/// Highest speed. Above it the clock overflows in a long session and no client could keep up.
 pub(super) const FASTEST: f64 = 100_000.0;
 
-/// What the sandbox says beside its answers: a private Python is made, a log cannot be written.
+/// Receives messages for the terminal, such as that a private Python environment is being made.
 pub type Remark = Box<dyn FnMut(&str) + Send>;
 
-/// How the sandbox is to run. Environment, entropy and the start of the clock are handed in.
+/// Options of the sandbox. Environment variables, entropy and the start of the clock are passed in.
 pub struct Options {
-    /// The port on 127.0.0.1; without one the system picks a free one.
+    /// Port on 127.0.0.1; `None` lets the system pick a free one.
     pub port: Option<u16>,
-    /// Https instead of http, with a certificate that is valid for a year from this moment of real time.
+    /// Serves https with a certificate valid for a year from this moment of real time; `None` serves http.
     pub tls: Option<jiff::Timestamp>,
-    /// Added to every request, half before its effect and half before its answer. Real time.
+    /// Delay added to every request, half before its effect and half before its response, in real time.
     pub latency: Duration,
-    /// Added to every connection before its first request is looked at. Real time.
+    /// Delay added to every connection before its first request, in real time.
     pub connect_latency: Duration,
-    /// How many seconds pass on the sandbox's clock in one real second.
+    /// Seconds on the sandbox's clock per real second.
     pub speed: f64,
-    /// What goes wrong, and when.
+    /// Fault rules in force from the start.
     pub faults: Vec<Rule>,
-    /// One JSON line per request is appended to this file.
+    /// File to which one JSON line per request is appended.
     pub log: Option<PathBuf>,
-    /// Each whole exchange with dbt Cloud that no fault spoilt is appended to this file, bodies included, secrets replaced: a
-    /// JSON line each, to be compared with dbt's own description.
+    /// File to which each complete exchange with dbt Cloud is appended as a JSON line, with bodies and with secrets
+    /// replaced, for comparison with dbt's API description. Exchanges hit by a fault rule are left out.
     pub exchanges: Option<PathBuf>,
-    /// The variables that point a client here are written to this file, `NAME=value` a line, mode 0600. It
-    /// stays when the sandbox stops: its token is worthless by then.
+    /// File to which the variables for clients are written, one `NAME=value` per line, mode 0600. It is not deleted
+    /// when the sandbox stops, because its tokens are worthless by then.
     pub env_file: Option<PathBuf>,
-    /// This Python runs the notebooks. Without it `python3`, then `python` is looked for in `search_path`.
+    /// Python that runs the notebooks; `None` searches `search_path` for `python3`, then `python`.
     pub python: Option<PathBuf>,
-    /// The value of `PATH`.
+    /// Value of `PATH`.
     pub search_path: Option<OsString>,
-    /// The folder of the private Python environment that is made once when `requests` is missing, such as
-    /// `<cache>/dbtrigger/sandbox-python`. Without one, none is made.
+    /// Folder of the private Python environment, made once if `requests` is missing, such as
+    /// `<cache>/dbtrigger/sandbox-python`; `None` makes none.
     pub python_environment: Option<PathBuf>,
-    /// Tokens, the start of the clock and the seed of ids.
+    /// Tokens, start of the clock and seed for ids.
     pub seed: Seed,
-    /// Told what a person at the terminal should know.
+    /// Receives messages for the user at the terminal.
     pub remark: Remark,
 }
 
 impl Options {
-    /// The defaults: any free port, http, no latency, speed 60, no faults, no files, no Python.
+    /// Returns the defaults: any free port, http, no latency, speed 60, no faults, no files, no Python.
     pub fn new(seed: Seed) -> Options {
         Options {
             port: None,
@@ -70,33 +70,33 @@ impl Options {
     }
 }
 
-/// Why the sandbox did not start.
+/// The reason the sandbox did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The port is taken, or may not be used.
+    /// The port is taken or not permitted.
     Port {
-        /// As asked for; 0 for any.
+        /// The requested port; 0 for any.
         port: u16,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The fault cannot be shown on sockets, or not on this system.
+    /// The fault cannot be produced on sockets, names no operation, or is not supported on this system.
     Fault {
         /// The rule in its text form.
         rule: String,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// The speed is no number between 0 and 100,000.
+    /// The speed is not above 0 and at most 100,000.
     Speed(f64),
     /// A file cannot be written.
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The system gives no thread or no event loop.
+    /// The system provides no thread, event loop or TLS certificate.
     System(std::io::Error),
 }
 

@@ -1,20 +1,20 @@
-//! The process at the other end of a loopback connection: found through `/proc`, for the kill rule.
+//! Finds the process at the other end of a loopback connection through `/proc`, for the kill rules.
 //!
-//! `OPERATION=kill` kills the caller with SIGKILL while it waits for its answer, of which no byte is sent:
-//! with `phase=before` the request has had no effect, with `phase=after` it has. `kill-during` sends the head
-//! and half of the body first. The connection then stays open until the kernel closes the dead one's end, so
-//! the caller never sees more than that. Linux only: elsewhere such a rule is refused at start.
+//! `OPERATION=kill` kills the caller with SIGKILL while it waits for a response, of which no byte is sent. With
+//! `phase=before` the request has had no effect, with `phase=after` it has. `kill-during` first sends the head and half
+//! of the body. The connection then stays open until the kernel closes the dead process's end, so the caller never sees
+//! more than that. Linux only: on other systems such a rule is refused at start.
 
 use std::net::SocketAddr;
 
-/// Whether this system tells whose a socket is.
+/// Whether this system can tell which process owns a socket.
 pub(super) const CAN_FIND: bool = cfg!(target_os = "linux");
 
-/// Kills the process that holds the other end of the connection, with SIGKILL, and never this one.
+/// Kills the process at the other end of the connection with SIGKILL, but never this process.
 ///
 /// # Errors
 ///
-/// Why nobody was killed.
+/// The reason no process was killed.
 #[cfg(target_os = "linux")]
 pub(super) fn kill(local: SocketAddr, peer: SocketAddr) -> Result<(), String> {
     use rustix::process::{Pid, Signal, kill_process};
@@ -40,11 +40,11 @@ pub(super) fn kill(_local: SocketAddr, _peer: SocketAddr) -> Result<(), String> 
     Err("the calling process can only be found on Linux".to_owned())
 }
 
-/// Process ids that have the other end open.
+/// Returns the ids of the processes that have the other end open.
 #[cfg(target_os = "linux")]
 fn find(local: SocketAddr, peer: SocketAddr) -> std::io::Result<Vec<u32>> {
     let mut inode = None;
-    // A client may have made its socket for both families; then it stands in the second table.
+    // A dual-stack client socket is listed in the second table.
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         let Ok(text) = std::fs::read_to_string(table) else {
             continue;
@@ -60,7 +60,7 @@ fn find(local: SocketAddr, peer: SocketAddr) -> std::io::Result<Vec<u32>> {
         let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        // Gone by now, or another user's.
+        // The process has exited or belongs to another user.
         let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
             continue;
         };
@@ -74,20 +74,20 @@ fn find(local: SocketAddr, peer: SocketAddr) -> std::io::Result<Vec<u32>> {
     Ok(holders)
 }
 
-/// The inode of the socket from `from` to `to` in the text of `/proc/net/tcp` or `tcp6`.
+/// Returns the inode of the socket from `from` to `to` in the text of `/proc/net/tcp` or `tcp6`.
 #[cfg(target_os = "linux")]
 fn inode_of(table: &str, from: SocketAddr, to: SocketAddr) -> Option<u64> {
     let (from, to) = (written(from)?, written(to)?);
     table.lines().skip(1).find_map(|line| {
         // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
         let fields: Vec<&str> = line.split_whitespace().collect();
-        // An address of the second table ends with the mapped address of the first.
+        // An address in `tcp6` ends with the IPv4 address it maps.
         let same = fields.get(1)?.ends_with(&from) && fields.get(2)?.ends_with(&to);
         if same { fields.get(9)?.parse().ok() } else { None }
     })
 }
 
-/// As the kernel prints it: the address as one number in the machine's own byte order, then the port.
+/// Formats an address as the kernel prints it: one number in native byte order, then the port.
 #[cfg(target_os = "linux")]
 fn written(address: SocketAddr) -> Option<String> {
     match address {

@@ -1,7 +1,7 @@
-//! One connection: whole answers go through hyper, spoilt ones are written by hand.
+//! Serves one connection: hyper writes regular responses, and this module writes the ones a fault rule breaks.
 //!
-//! A spoilt answer is the last thing that happens on its connection: the service function fails, hyper gives
-//! the socket back with nothing written, and [`spoil`] does to it what the fault asks for.
+//! A broken response is the last thing on its connection: the service function fails, hyper returns the socket without
+//! writing anything, and [`spoil`] does what the fault asks for.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,19 +26,20 @@ use tokio_rustls::server::TlsStream;
 use super::carrier::Handle;
 use super::{Cut, Reply, SimTime, peer};
 
-/// Above what both services take (10 MB in one notebook), so that the world itself refuses what is too large.
+/// Request limit in bytes. Above what both services accept (10 MB per notebook), so the world itself refuses larger
+/// ones.
 const REQUEST_LIMIT: usize = 64 * 1024 * 1024;
 
-/// What a body without end announces. It is streamed from one small block.
+/// Announced length of an endless body, in bytes. It is streamed from one small block.
 const HUGE: usize = 1 << 30;
 
-/// What is left to do to a connection that hyper gave back.
+/// What to do with a connection that hyper returned.
 enum Spoilt {
     Cut(Cut, SimTime),
     Hold,
 }
 
-/// Tells hyper that no answer comes. The reason lies in the slot beside it.
+/// Tells hyper that there is no response. The reason is in the [`Slot`].
 #[derive(Debug)]
 struct NoAnswer;
 
@@ -53,9 +54,9 @@ impl std::error::Error for NoAnswer {}
 type Slot = Arc<Mutex<Option<Spoilt>>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;
 
-/// What bytes go over: plainly, or through TLS.
+/// A byte stream, plain or TLS.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The connection below.
+    /// The underlying TCP connection.
     fn tcp(&self) -> &TcpStream;
 }
 
@@ -73,13 +74,13 @@ impl Stream for TlsStream<TcpStream> {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, handle: Handle) {
-    // One byte a second means one segment a second; and latencies are ours to add, not the kernel's.
+    // `drip` needs one segment per byte, and latency is added here, not by the kernel.
     let _ = stream.set_nodelay(true);
     wait(handle.connect_latency()).await;
     let Some(tls) = tls else {
         return speak(stream, peer, handle).await;
     };
-    // Whoever does not trust the certificate, or speaks no TLS, is told so by the handshake and leaves.
+    // A client that does not trust the certificate, or speaks no TLS, learns so from the failed handshake.
     if let Ok(stream) = tls.accept(stream).await {
         speak(stream, peer, handle).await;
     }
@@ -96,12 +97,12 @@ async fn speak(stream: impl Stream, peer: SocketAddr, handle: Handle) {
             Box::pin(answer(handle.clone(), Arc::clone(&slot), peer.port(), request))
         })
     };
-    // The date is the sandbox's own; hyper would add the machine's.
+    // Hyper would use the machine's clock for Date; responses use the sandbox's.
     let mut connection = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
     let _ = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let mut stream = connection.into_parts().io.into_inner();
     let spoilt = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // A client that has gone by itself is no failure of the sandbox.
+    // A client that disconnects is not a failure of the sandbox.
     let _ = match spoilt {
         None => stream.shutdown().await,
         Some(Spoilt::Hold) => hold(stream).await,
@@ -123,7 +124,7 @@ async fn answer(
             *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
             return Ok(refused);
         }
-        // The client left in the middle of its request: nothing has happened.
+        // The client disconnected in the middle of its request: no effect.
         Err(_) => return Err(NoAnswer),
     };
     wait(handle.latency() / 2).await;
@@ -164,7 +165,7 @@ async fn spoil(
     handle: &Handle,
 ) -> io::Result<()> {
     match cut {
-        // Not to be shown on an accepted connection, and refused at start. Nearest to it: no answer.
+        // Except for `Reset`, these are refused at start. A reset without a response comes closest.
         Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls | Cut::Reset => reset(stream),
         Cut::Close => stream.shutdown().await,
         Cut::ResetAfterHead(answer) => {
@@ -197,7 +198,7 @@ async fn spoil(
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
             stream.flush().await?;
-            // Whoever comes back with another request finds nobody; whoever leaves never knows.
+            // A client that sends another request gets a reset; one that disconnects sees nothing unusual.
             if stream.read(&mut [0; 1]).await? == 0 { Ok(()) } else { reset(stream) }
         }
         Cut::Huge => huge(&mut stream, now).await,
@@ -220,22 +221,22 @@ fn half(length: usize) -> usize {
     length / 2
 }
 
-/// RST: closing with no time to linger.
+/// Sends RST by closing with zero linger.
 fn reset(stream: impl Stream) -> io::Result<()> {
     stream.tcp().set_zero_linger()?;
     drop(stream);
     Ok(())
 }
 
-/// Keeps the connection open, silent, until the client leaves.
+/// Keeps the connection open and silent until the client disconnects.
 async fn hold(mut stream: impl Stream) -> io::Result<()> {
     let mut ignored = [0; 1024];
     while stream.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 
-/// Writes the head and as much of the body as `part` of its length. The head always announces at least one
-/// byte, or an answer without a body would be whole after all.
+/// Writes the head and the first `part(length)` bytes of the body. The head announces at least one byte, because an
+/// empty response would otherwise be complete.
 async fn send(
     stream: &mut impl Stream,
     answer: Response<Bytes>,
@@ -253,7 +254,7 @@ async fn huge(stream: &mut impl Stream, now: SimTime) -> io::Result<()> {
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (head, _) = wire(answer, now, HUGE);
     stream.write_all(head.as_bytes()).await?;
-    // Valid JSON as far as it goes, so that only a limit on the length stops a parser.
+    // Valid JSON so far, so only a length limit stops a parser.
     let opening = b"{\"data\":\"";
     stream.write_all(opening).await?;
     let block = vec![b'x'; 64 * 1024];
@@ -266,7 +267,7 @@ async fn huge(stream: &mut impl Stream, now: SimTime) -> io::Result<()> {
     stream.shutdown().await
 }
 
-/// The head as text, with a length of at least `announced`, and the body.
+/// Returns the head as text, with a content length of at least `announced`, and the body.
 fn wire(mut answer: Response<Bytes>, now: SimTime, announced: usize) -> (String, Bytes) {
     date(&mut answer, now);
     let (head, body) = answer.into_parts();

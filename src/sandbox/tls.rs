@@ -1,4 +1,4 @@
-//! Https: an authority and a certificate of its own, made at each start and worth nothing afterwards.
+//! TLS for the sandbox: a CA and a certificate made at each start and worthless afterwards.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-/// What connections begin with, and what clients have to trust. The file is gone when this is dropped.
+/// The acceptor, and the CA file for clients. The file is deleted on drop.
 pub(super) struct Tls {
     pub(super) acceptor: TlsAcceptor,
     folder: TempDir,
 }
 
 impl Tls {
-    /// For `127.0.0.1` and `localhost`, valid for a year from this moment of real time.
+    /// Makes a certificate for `127.0.0.1` and `localhost`, valid for a year from this moment of real time.
     ///
-    /// The certificate and the authority are two: a certificate that vouches for itself is refused by strict clients.
+    /// The CA is separate because strict clients refuse a self-signed server certificate.
     pub(super) fn make(now: Timestamp) -> io::Result<Tls> {
         let made = authority_and_acceptor(now).map_err(io::Error::other)?;
         let (authority, acceptor) = made;
@@ -34,7 +34,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// The authority's certificate, in PEM.
+    /// Returns the path of the CA certificate, in PEM.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
@@ -51,7 +51,7 @@ fn authority_and_acceptor(now: Timestamp) -> Result<(String, TlsAcceptor), Failu
     let mut params = self::params(now, &["127.0.0.1".to_owned(), "localhost".to_owned()], "dbtrigger sandbox")?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Python 3.13 and newer want it.
+    // Python 3.13 and newer require it.
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority)?;
@@ -73,7 +73,7 @@ fn params(now: Timestamp, names: &[String], name: &str) -> Result<CertificatePar
     let moment = |date: jiff::civil::Date| -> Result<_, Failure> {
         Ok(rcgen::date_time_ymd(date.year().into(), u8::try_from(date.month())?, u8::try_from(date.day())?))
     };
-    // Some clients take no certificate that is valid for more than 825 days.
+    // Some clients reject certificates valid for more than 825 days.
     params.not_before = moment(today.checked_sub(1.day())?)?;
     params.not_after = moment(today.checked_add(1.year())?)?;
     params.distinguished_name.push(DnType::CommonName, name);

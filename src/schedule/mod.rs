@@ -1,8 +1,8 @@
-//! Schedules as Databricks Jobs reads them: a Quartz cron expression and a time zone. Pure.
+//! Schedules of Databricks Jobs: a Quartz cron expression and a time zone. Pure.
 //!
-//! The expression is read by Quartz's own rules and not by a cron library's: Databricks answers a wrong one with a text
-//! that names neither field nor reason, and libraries accept what Quartz refuses (`* *` for both days) and the
-//! other way round (`L-2`). In the tests a library is the second opinion.
+//! The expression is parsed by Quartz's own rules, not by a cron library's: the error from Databricks names neither
+//! field nor reason, and libraries accept what Quartz rejects (`* *` for both days) and vice versa (`L-2`). The
+//! tests compare with a library.
 
 mod quartz;
 mod unix;
@@ -16,7 +16,7 @@ use jiff::{Timestamp, Zoned};
 use self::quartz::Expression;
 use self::unix::Reading;
 
-/// When a workflow starts by itself.
+/// When a workflow starts.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schedule {
     text: String,
@@ -24,20 +24,20 @@ pub(crate) struct Schedule {
     zone: Zone,
 }
 
-/// A time zone of the IANA database, by the name that the database writes.
+/// A time zone of the IANA database, with the database's spelling of its name.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Zone(TimeZone);
 
 /// Why a schedule cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BadSchedule {
-    /// Five fields or a nickname, as Unix cron has them; holds the Quartz form, if there is one.
+    /// Unix cron with five fields or a nickname; holds the Quartz form, if there is one.
     Unix { quartz: Option<String> },
     /// Not Quartz; holds the reason, and the expression that was probably meant.
     NotQuartz { reason: String, meant: Option<String> },
-    /// It is well formed, and no moment from now on fits.
+    /// Well-formed, but never fires in the future.
     Never,
-    /// No zone of the IANA database has this name.
+    /// The IANA database has no zone of this name.
     Zone,
 }
 
@@ -61,9 +61,9 @@ impl fmt::Display for BadSchedule {
 }
 
 impl Zone {
-    /// Reads a name in any case; Databricks wants it exactly as the database writes it.
+    /// Parses a name case-insensitively; Databricks requires the database's spelling.
     pub(crate) fn parse(name: &str) -> Result<Zone, BadSchedule> {
-        // "Etc/Unknown" is a marker of the library's, not a place.
+        // "Etc/Unknown" is a marker of the library, not a place.
         jiff::tz::db().get(name).ok().filter(|zone| !zone.is_unknown()).map(Zone).ok_or(BadSchedule::Zone)
     }
 
@@ -77,7 +77,7 @@ impl Zone {
 }
 
 impl Schedule {
-    /// Reads an expression and makes sure that it fires at all after `now`.
+    /// Parses an expression that fires at least once after `now`.
     pub(crate) fn parse(text: &str, zone: Zone, now: Timestamp) -> Result<Schedule, BadSchedule> {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         match unix::read(&text) {
@@ -98,14 +98,14 @@ impl Schedule {
         &self.text
     }
 
-    /// The next moments at which it fires after `now`, at most `count`.
+    /// The next times at which it fires after `now`, at most `count`.
     ///
-    /// A local time that the change to summer time leaves out fires as much later as the clock jumps, like Quartz's; one
-    /// that comes twice is shown once.
+    /// A local time skipped by a clock change fires later by the length of the gap, as in Quartz; one that occurs
+    /// twice is returned once.
     pub(crate) fn next(&self, now: Timestamp, count: usize) -> Vec<Zoned> {
         let Schedule { text: _, expression, zone: Zone(zone) } = self;
         let mut found: Vec<Zoned> = Vec::new();
-        // A day earlier: what a day's gap pushed forward may still lie ahead.
+        // Start a day earlier: a gap of a whole day may push its times into the future.
         let here = now.to_zoned(zone.clone()).datetime();
         let mut day = here.date().yesterday().unwrap_or(here.date());
         while day.year() <= quartz::LAST_YEAR {
@@ -137,7 +137,7 @@ fn moment(day: Date, time: Time, zone: &TimeZone) -> Option<Zoned> {
     DateTime::from_parts(day, time).to_zoned(zone.clone()).ok()
 }
 
-/// The commonest slip: no `?`, where one of the two days is a star anyway.
+/// Corrects the most common mistake: a missing `?` where one of the two day fields is `*`.
 fn meant(text: &str) -> Option<String> {
     let mut fields: Vec<&str> = text.split(' ').collect();
     if !(6..=7).contains(&fields.len()) {

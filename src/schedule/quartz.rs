@@ -1,10 +1,10 @@
-//! Quartz's cron grammar: seconds, minutes, hours, day of month, month, day of week, and a year that may be left out.
+//! Quartz's cron grammar: seconds, minutes, hours, day of month, month, day of week, and an optional year.
 
 use jiff::civil::{Date, Time, Weekday};
 
-/// Quartz knows no year behind this one.
+/// The last year in Quartz.
 pub(super) const LAST_YEAR: i16 = 2099;
-/// Longer than any sensible list of minutes; keeps messages readable.
+/// Longest expression accepted, in characters; keeps messages readable.
 const LONGEST: usize = 300;
 const FIRST_YEAR: u16 = 1970;
 
@@ -23,14 +23,14 @@ pub(super) struct Expression {
     years: Values,
 }
 
-/// Sorted values without doubles.
+/// Sorted and deduplicated values.
 type Values = Vec<u16>;
 
-/// Exactly one of the two day fields says something; the other is `?`.
+/// The day field that is not `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Days {
     OfMonth(Values),
-    /// `L`, `L-3`: so many days before the last.
+    /// `L`, `L-3`: this many days before the last.
     BeforeLast(i8),
     /// `15W`: the weekday nearest to this day, in the same month.
     Nearest(i8),
@@ -43,7 +43,7 @@ enum Days {
     NthOfWeek(u16, i8),
 }
 
-/// What one field may hold.
+/// The name and values of one field.
 struct Field {
     name: &'static str,
     low: u16,
@@ -60,7 +60,7 @@ const DAYS_OF_WEEK: Field = Field { name: "day of week", low: 1, high: 7, names:
 const YEARS: Field = Field { name: "year", low: FIRST_YEAR, high: LAST_YEAR.unsigned_abs(), names: &[] };
 
 impl Expression {
-    /// Reads fields parted by single spaces. The error is the reason, as part of a sentence.
+    /// Parses fields separated by single spaces. The error is the reason, as part of a sentence.
     pub(super) fn parse(text: &str) -> Result<Expression, String> {
         if text.len() > LONGEST {
             return Err(format!("it is longer than {LONGEST} characters"));
@@ -102,17 +102,17 @@ impl Expression {
         })
     }
 
-    /// Whether anything fires in the day's year.
+    /// Whether it can fire in the day's year.
     pub(super) fn has_year_of(&self, day: Date) -> bool {
         self.years.binary_search(&day.year().unsigned_abs()).is_ok()
     }
 
-    /// The first year behind the day's in which something fires.
+    /// The first year after the day's in which it can fire.
     pub(super) fn year_after(&self, day: Date) -> Option<i16> {
         self.years.iter().filter_map(|year| i16::try_from(*year).ok()).find(|year| *year > day.year())
     }
 
-    /// Whether the day fits.
+    /// Whether it fires on this day.
     pub(super) fn fires_on(&self, date: Date) -> bool {
         let has = |values: &Values, value: i8| values.binary_search(&u16::from(value.unsigned_abs())).is_ok();
         if !has(&self.months, date.month()) || !self.has_year_of(date) {
@@ -131,7 +131,7 @@ impl Expression {
         }
     }
 
-    /// The times of a day that fits, in order.
+    /// The times at which it fires on such a day, in order.
     pub(super) fn times(&self) -> impl Iterator<Item = Time> {
         self.hours.iter().flat_map(move |hour| {
             self.minutes.iter().flat_map(move |minute| {
@@ -144,7 +144,7 @@ impl Expression {
     }
 }
 
-/// The weekday nearest to a day of the date's month, without leaving the month; `None` if the month has no such day.
+/// The weekday nearest to a day of the date's month, within the month; `None` if the month has no such day.
 fn nearest(date: Date, day: i8) -> Option<i8> {
     let last = date.days_in_month();
     let target = Date::new(date.year(), date.month(), day).ok()?;
@@ -198,7 +198,7 @@ fn days_of_week(text: &str) -> Result<Days, String> {
             Some(_) | None => Err(format!("\"{text}\" for day of week: `#` takes a number from 1 to 5")),
         };
     }
-    // No name of a day ends in L, so this is the sign.
+    // No day name ends in L.
     if let Some(day) = text.strip_suffix('L') {
         return DAYS_OF_WEEK
             .value(day)
@@ -213,14 +213,14 @@ fn days_of_week(text: &str) -> Result<Days, String> {
     DAYS_OF_WEEK.values(text).map(Days::OfWeek)
 }
 
-/// Up to four digits and nothing else.
+/// Parses one to four digits.
 fn digits(text: &str) -> Option<u16> {
     let fits = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     if fits { text.parse().ok() } else { None }
 }
 
 impl Field {
-    /// Everything that a list of values, ranges and steps names.
+    /// All values of a list of values, ranges and steps.
     fn values(&self, text: &str) -> Result<Values, String> {
         let mut all = Values::new();
         for part in text.split(',') {
@@ -258,13 +258,13 @@ impl Field {
         } else if self.low == FIRST_YEAR {
             return Err(format!("\"{part}\" for {}: the range runs backwards", self.name));
         } else {
-            // Quartz takes `22-2` as a range over the turn.
+            // Quartz lets `22-2` wrap around.
             all.extend((from..=self.high).chain(self.low..=to).step_by(step));
         }
         Ok(())
     }
 
-    /// One number or name.
+    /// Parses one number or name.
     fn value(&self, text: &str) -> Result<u16, String> {
         if let Some(place) = self.names.iter().position(|name| *name == text) {
             return Ok(self.low + u16::try_from(place).unwrap_or_default());

@@ -96,7 +96,7 @@ fn hostile_expressions_are_refused_with_a_reason() {
         ("00000 0 6 * * ?", "is not a value for seconds"),
         (long.as_str(), "longer than"),
         ("@reboot", "this has 1"),
-        // Well formed, and never.
+        // Well-formed, but never fires.
         ("0 0 6 30 2 ?", "it never matches a future time"),
         ("0 0 6 31 4,6,9,11 ?", "it never matches a future time"),
         ("0 0 6 ? 2 MON#5 2027", "it never matches a future time"),
@@ -146,9 +146,9 @@ fn a_time_that_the_change_to_summer_time_leaves_out_fires_later_and_a_double_one
         next("0 30 2 * * ?", "Europe/Berlin", "2026-10-24T23:00:00Z", 2),
         ["2026-10-25 02:30:00+02:00 Sun", "2026-10-26 02:30:00+01:00 Mon",]
     );
-    // Apia left the whole 30th of December 2011 out.
+    // Apia skipped December 30, 2011.
     assert_eq!(next("0 0 6 30 12 ?", "Pacific/Apia", "2011-12-29T20:00:00Z", 1), ["2011-12-31 06:00:00+14:00 Sat"]);
-    // In the middle of the change itself.
+    // During the clock change itself.
     assert_eq!(
         next("0 0 * * * ?", "America/New_York", "2026-03-08T06:59:59Z", 2),
         ["2026-03-08 03:00:00-04:00 Sun", "2026-03-08 04:00:00-04:00 Sun",]

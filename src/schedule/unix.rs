@@ -1,14 +1,14 @@
-//! Unix cron, only to say how Quartz writes the same.
+//! Unix cron, parsed only to suggest the Quartz form.
 
 use super::quartz::DAYS;
 
-/// What a text is, seen from Unix cron.
+/// A text read as Unix cron.
 pub(super) enum Reading {
-    /// It has not five fields and is no nickname.
+    /// It neither has five fields nor is a nickname.
     NotUnix,
-    /// The same in Quartz, if the fields themselves are good.
+    /// The Quartz form, if the fields themselves are valid.
     Quartz(String),
-    /// Quartz cannot say the same in one expression, or nobody knows what it is to mean.
+    /// Quartz has no single expression for it, or its meaning is unclear.
     NoQuartz,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn read(text: &str) -> Reading {
     }
 }
 
-/// Days of the week, counted from Sunday as 0 (and 7), written with names so that nobody has to know who counts how.
+/// Days of the week, counted from 0 or 7 (Sunday), as names, which Unix and Quartz read alike.
 fn week(text: &str) -> Option<String> {
     let upper = text.to_ascii_uppercase();
     let day = |text: &str| {

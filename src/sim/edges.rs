@@ -1,4 +1,4 @@
-//! Single situations at the edges of the protocol, each told by its name.
+//! Single cases at the edges of the protocol.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::service::Service;
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
 
-/// A job for pull requests: its runs do not wait for each other.
+/// A job for pull requests, whose runs do not wait for each other.
 const CI_JOB: u64 = 300_120;
 
 fn given(faults: &[&str]) -> Scene {
@@ -43,7 +43,7 @@ fn the_deadline_holds_while_the_run_is_started() {
     }
 }
 
-/// A job of which the world has no run.
+/// A job without runs in the simulated account.
 const JOB_WITHOUT_RUNS: u64 = 300_005;
 
 const DAY: i64 = 86_400_000;
@@ -77,7 +77,7 @@ fn a_run_of_another_caller_between_any_two_requests_is_found() {
                 total += 1;
                 let good = match &told {
                     Told::Ended { run, end: Some(End::Success), adopted: _, duplicates } => {
-                        // What comes when ours is about to end may work before it is seen, and is told.
+                        // A run created when ours is about to end may do work before it is seen, and is reported.
                         truth.all.first() == Some(run)
                             && truth.worked.first() == Some(run)
                             && duplicates.len() + 1 == truth.all.len()
@@ -241,7 +241,7 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
             world.add_fault(Rule::parse(&format!("databricks:jobs/run-now={class},phase={word}")).unwrap());
             on_paused_time(async {
                 let stage = Stage::for_databricks(MemoryTransport::new(world, START));
-                // A second start with the same key, as after code 9.
+                // A second start with the same key, as after exit code 9.
                 let mut runs = Vec::new();
                 for _ in 0..2 {
                     if let Ok(started) = stage

@@ -1,5 +1,5 @@
-//! Exactly once, simulated: every fault class, before and after the effect, with every listing lag, alone and followed
-//! by a second fault, through the real protocol on the real world.
+//! Simulates exactly-once starts: every fault class, before and after the effect, with every listing lag, alone and
+//! followed by a second fault, through the real protocol on the sandbox's world.
 
 use std::sync::Mutex;
 
@@ -8,16 +8,16 @@ use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
 use crate::sandbox::{Class, Phase};
 
-/// What a case has to end in.
+/// The expected outcome of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
-    /// One run that did work, followed to its success.
+    /// One run that did work, followed until it succeeded.
     Run,
-    /// Refused, with no run.
+    /// Rejected, without a run.
     Nothing,
-    /// The service cannot be looked at any more: nobody knows, and nothing was sent again.
+    /// The service can no longer be read: the outcome is unknown, and nothing was sent again.
     Unknown,
-    /// Looking at the run is refused for good: it goes on, and the caller is told so.
+    /// Reading the run is refused for good: it continues, and the caller is told so.
     LeftAlone,
 }
 
@@ -25,9 +25,9 @@ enum Expect {
 struct Case {
     name: String,
     scene: Scene,
-    /// Started so often, as after a kill; the last start counts.
+    /// Number of starts, as after a kill; the last one counts.
     starts: u32,
-    /// The journal survives between starts (the same machine), or does not (another one).
+    /// Whether the journal survives between starts, as on the same machine.
     same_machine: bool,
     expect: Expect,
 }
@@ -36,7 +36,7 @@ fn phases(class: &Class) -> Vec<(&'static str, Phase)> {
     [("before", Phase::Before), ("after", Phase::After)]
         .into_iter()
         .filter(|(_, phase)| class.allows(*phase))
-        // A service that denies what it has done cannot be served right by anybody.
+        // Nothing can be done about a service that denies what it has done.
         .filter(|(_, phase)| *phase == Phase::Before || !class.denies_effect())
         .collect()
 }
@@ -45,13 +45,13 @@ fn kills(class: &Class) -> bool {
     matches!(class, Class::Kill | Class::KillDuring)
 }
 
-/// What a fault of this class at the trigger leads to.
+/// The outcome of a fault of this class at the trigger.
 fn expected(class: &Class) -> Expect {
     let refused = matches!(class, Class::Status(status) if (400..500).contains(status) && !matches!(status, 408 | 429));
     if refused { Expect::Nothing } else { Expect::Run }
 }
 
-/// Faults that come on top: none, the same trouble once more, trouble with looking and with following.
+/// Additional faults: none, the same fault again, faults while looking up and following.
 const SECOND: [&str; 12] = [
     "",
     "dbt:jobs/run=reset,phase=after,nth=2",
@@ -85,7 +85,8 @@ fn cases() -> Vec<Case> {
             let first = format!("dbt:jobs/run={class},phase={phase}");
             let expect = expected(&class);
             if kills(&class) {
-                // Killed at the trigger, then started again with the same key: at once, and on this or another machine.
+                // Killed at the trigger, then started again with the same key: at once, and on this or another
+                // machine.
                 for lag in (0..=50_000).step_by(500) {
                     for same_machine in [true, false] {
                         let scene = Scene {
@@ -114,7 +115,7 @@ fn cases() -> Vec<Case> {
                 }
             }
         }
-        // The same class at each look-up and at each look, after an answer that was lost behind the effect.
+        // The same class at each look-up and each poll, after a response lost after the effect.
         for operation in ["dbt:runs/list", "dbt:runs/get"] {
             let lost = "dbt:jobs/run=reset,phase=after".to_owned();
             for times in ["1", "4"] {
@@ -124,7 +125,7 @@ fn cases() -> Vec<Case> {
                         continue;
                     }
                     let Ok(_) = crate::sandbox::Rule::parse(&fault) else { continue };
-                    // Four waits of five minutes are more than the fifteen that looking may take.
+                    // Four waits of five minutes exceed the fifteen minutes for look-ups.
                     let too_long = class == Class::RetryAfterAbsurd && times == "4" && operation == "dbt:runs/list";
                     let proof =
                         operation == "dbt:runs/get" && times == "4" && matches!(class, Class::Status(401 | 403 | 404));
@@ -137,13 +138,13 @@ fn cases() -> Vec<Case> {
                 }
             }
         }
-        // At most once: whatever happens, one request at most leaves.
+        // At most once: whatever happens, at most one request is sent.
         if !kills(&class) {
             for (phase, when) in phases(&class) {
                 let expect = match (class.on_sockets(), class.denies_effect(), when) {
                     (true, true, _) if matches!(class, Class::Redirect(_)) => Expect::Unknown,
                     (true, true, _) => Expect::Nothing,
-                    // Nothing leaves: it may be repeated.
+                    // Nothing is sent, so it may be repeated.
                     (false, _, _) | (_, _, Phase::After) => Expect::Run,
                     (true, false, Phase::Before) => Expect::Unknown,
                 };
@@ -153,7 +154,7 @@ fn cases() -> Vec<Case> {
                 }
             }
         }
-        // Looking never works again: nothing may be sent a second time.
+        // Look-ups never work again: nothing may be sent a second time.
         let answers = matches!(class, Class::UnknownStatus | Class::Stale);
         if !kills(&class) && !answers {
             for phase in ["before", "after"] {
@@ -168,7 +169,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Runs one case and says what is wrong with it.
+/// Runs one case; returns what is wrong, if anything.
 async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
     let Case { name: _, scene, starts, same_machine, expect } = case;
     let stage = Stage::new(world, scene);
@@ -185,7 +186,7 @@ async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
     let truth = stage.truth(&key);
     let good = match (expect, &told) {
         (Expect::Run, Told::Ended { run, end, adopted: _, duplicates: _ }) => {
-            // Only two machines that know nothing of each other can make a second run, which is stopped while it waits.
+            // Only two machines without a shared journal can create a second run, which is canceled while queued.
             *end == Some(End::Success) && truth.worked == [*run] && (!same_machine || truth.all == [*run])
         }
         (Expect::Nothing, Told::NotStarted(NotStarted::Rejected(_))) => truth.all.is_empty() && truth.posts == 1,

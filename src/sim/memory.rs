@@ -1,4 +1,4 @@
-//! The transport in memory: the world on one side, on the other the errors that real sockets give.
+//! An in-memory transport: the sandbox's world behind it, and the errors of real sockets.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -14,21 +14,21 @@ use super::service::Service;
 use crate::http::{Intake, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 use crate::sandbox::{Cut, Reply, SimTime, World};
 
-/// Each request takes so long even where nothing goes wrong, so that time passes.
+/// Time that each request takes, so that time passes.
 const LATENCY: Duration = Duration::from_millis(40);
 
-/// After so long a connection that nobody answers is given up, as `Pace` has it.
+/// When a connection attempt without a response is given up, as in `Pace`.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// A world that can be reached.
+/// A transport to a world.
 #[derive(Clone)]
 pub(super) struct MemoryTransport {
     pub(super) world: Rc<RefCell<World>>,
-    /// What stands between the world and us.
+    /// The service between the world and us.
     pub(super) service: Rc<RefCell<Service>>,
     start: SimTime,
     begun: Instant,
-    /// How many triggers have been sent off.
+    /// Number of triggers sent.
     pub(super) posts: Rc<Cell<u32>>,
     killed: Rc<Notify>,
 }
@@ -49,7 +49,7 @@ impl MemoryTransport {
         self.start.plus(i64::try_from(self.begun.elapsed().as_millis()).unwrap())
     }
 
-    /// Waits until a fault kills the process that called.
+    /// Waits until a fault kills the calling process.
     pub(super) async fn killed(&self) {
         self.killed.notified().await;
     }
@@ -69,8 +69,8 @@ impl Transport for MemoryTransport {
     }
 }
 
-/// What a reply of the world comes to for whoever called, as over a real socket (`table` compares the two). A kill is told to
-/// `killed`, and nothing comes back.
+/// What the caller gets for a reply of the world, as over a real socket (`table` compares the two). A kill notifies
+/// `killed` and never returns.
 pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Result<Response<Bytes>, WireError> {
     let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "simulated")));
     let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "simulated")));
@@ -91,9 +91,9 @@ pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Res
             }
             Cut::Tls => not_sent(NetKind::Tls),
             Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => broken(),
-            // Nothing uses a connection twice here; what comes of that is shown on sockets.
+            // Connections are not reused here; `table` shows this on sockets.
             Cut::Stale(answer) => Ok(answer),
-            // The caller's own limit ends it.
+            // The caller's time limit ends it.
             Cut::Silence(_) | Cut::Drip(_) => pending().await,
             Cut::Huge => Err(WireError::TooLarge),
             Cut::Kill(_) => {

@@ -1,4 +1,4 @@
-//! Simulations: our own protocol, in Rust and in the notebook, against the sandbox's world, on virtual time.
+//! Simulations: our protocol, in Rust and in the notebook, against the sandbox's world, in virtual time.
 
 mod edges;
 mod exactly_once;
@@ -11,10 +11,10 @@ mod table;
 
 pub(crate) use memory::arrive;
 
-/// A line of a proof. Written past the test runner's capture, so that every run shows it.
+/// Prints a line of a proof, bypassing the test runner's capture so that every run shows it.
 pub(crate) fn say(line: &str) {
     use std::io::Write as _;
 
-    // A runner that has gone has nobody to tell.
+    // If the runner is gone, the line is lost.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The protocol cases through the real notebook, on virtual time, against the world of the sandbox.
+//! The protocol cases through the real notebook, in virtual time, against the sandbox's world.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -91,7 +91,7 @@ impl Side {
         }
     }
 
-    /// A call of the case's own, outside of what is counted.
+    /// A call by the case itself, which is not counted.
     fn call(&mut self, now: i64, method: &str, path: &str, body: &Value) -> Value {
         let request = Request::builder()
             .method(method)
@@ -133,7 +133,7 @@ fn broken(cut: &Cut) -> Value {
         Cut::Silence(head) => ("silence", Some(head)),
         Cut::Truncated(head) => ("truncated", Some(head)),
         Cut::Drip(head) => ("drip", Some(head)),
-        // The notebook uses no connection twice.
+        // The notebook does not reuse connections.
         Cut::Stale(answer) => return whole(answer),
         Cut::Huge => ("huge", None),
         Cut::Kill(_) => ("kill", None),
@@ -156,7 +156,7 @@ fn source() -> String {
     render(&settings, "0.1.0")
 }
 
-/// Makes the runs that a case says were there before.
+/// Creates the earlier runs of a case.
 fn earlier(side: &mut Side, case: &Value) {
     let job = case["job"].as_u64().unwrap();
     let mut made = Vec::new();
@@ -183,7 +183,7 @@ fn earlier(side: &mut Side, case: &Value) {
     }
 }
 
-/// Runs one case; what came out, and what was expected of it.
+/// Runs one case; returns the actual and the expected outcome.
 fn play(driver: &mut Driver, source: &str, case: &Value) -> (Value, Value) {
     let world = World::new(Seed {
         databricks_token: "dapi0123456789".to_owned(),
@@ -214,7 +214,7 @@ fn play(driver: &mut Driver, source: &str, case: &Value) -> (Value, Value) {
         driver.tell(&reply);
     };
     assert_eq!(done["violation"], Value::Null);
-    // A day later everything has ended.
+    // A day later every run has ended.
     let tick = Request::builder().uri(format!("{HOST}/api/v2/accounts/")).body(Bytes::new()).unwrap();
     let _ = side.world.answer(SimTime(done["now"].as_i64().unwrap() + DAY), &tick);
     let made: Vec<Value> = side.runs().into_iter().filter(|run| !before.contains(&run["id"].to_string())).collect();

@@ -15,7 +15,7 @@ use crate::sandbox::{Reply, Rule, Seed, SimTime, World};
 const DAY: i64 = 86_400_000;
 const OWN_KEY: &str = "7405609032100112/1055/dbt_222222/0";
 
-/// A call of the case's own, outside of what is counted.
+/// A call by the case itself, which is not counted.
 fn call(world: &mut World, now: SimTime, path: &str, body: &Value) -> Value {
     let request = http::Request::builder()
         .method("POST")
@@ -29,7 +29,7 @@ fn call(world: &mut World, now: SimTime, path: &str, body: &Value) -> Value {
     serde_json::from_slice(answer.body()).unwrap()
 }
 
-/// Makes the runs that the case says were there before, and gives the world at the start of the case.
+/// Creates the earlier runs of the case, and returns the world at its start.
 fn earlier(case: &Value, start: SimTime) -> World {
     let mut world = World::new(Seed {
         databricks_token: "dapi_simulation_token_0123456789".to_owned(),
@@ -67,7 +67,7 @@ fn earlier(case: &Value, start: SimTime) -> World {
     world
 }
 
-/// The exit codes that a verdict of the cases allows.
+/// The exit codes for a verdict of the cases.
 fn codes(verdict: &str) -> &'static [u8] {
     match verdict {
         "success" => &[0],

@@ -1,4 +1,4 @@
-//! One start of a dbt job in a world with faults, from the trigger to the end of the run, and the truth about it.
+//! One start of a dbt job in a world with faults, from the trigger to the end of the run, and what really happened.
 
 use std::future::ready;
 use std::rc::Rc;
@@ -26,13 +26,13 @@ pub(super) const START: SimTime = SimTime(1_795_435_200_000);
 pub(super) const DATABRICKS_TOKEN: &str = "dapi_simulation_token_0123456789";
 pub(super) const TOKEN: &str = "dbtc_simulation_token_0123456789";
 
-/// What the world does, and how the start is made.
+/// The world's behavior and the parameters of a start.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) faults: Vec<String>,
     pub(super) lag: i64,
     pub(super) fresh_404: i64,
-    /// A given key; else a fresh one.
+    /// A given key; `None`: a generated one.
     pub(super) key: Option<String>,
     pub(super) at_most_once: bool,
     pub(super) seed: u64,
@@ -57,48 +57,48 @@ impl Scene {
     }
 }
 
-/// How the start went, as the caller was told.
+/// The outcome of a start, as reported to the caller.
 #[derive(Debug)]
 pub(super) enum Told {
     Ended {
         run: u64,
         end: Option<End>,
         adopted: bool,
-        /// Second runs that were told.
+        /// Reported duplicate runs.
         duplicates: Vec<u64>,
     },
     NotStarted(NotStarted),
-    /// The following ended without the run's end.
+    /// Following ended before the run did.
     Left {
         run: u64,
-        /// Why looking ended early; `None` at the deadline.
+        /// Why following ended early; `None` at the deadline.
         error: Option<HttpError>,
     },
     /// A fault killed the process.
     Killed,
 }
 
-/// What the world knows of the runs with the marker.
+/// The runs with the marker that the world has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Truth {
-    /// Ids of those that did work.
+    /// IDs of the runs that did work.
     pub(super) worked: Vec<u64>,
-    /// Ids of all of them, resumed ones left out.
+    /// IDs of all runs but resumed ones.
     pub(super) all: Vec<u64>,
     pub(super) posts: u32,
 }
 
-/// A fresh world, to be cloned: making one is the dearest part of a case.
+/// A new world, meant to be cloned: creating one is the most expensive part of a case.
 pub(super) fn world() -> World {
     world_of(START)
 }
 
-/// A world whose past ends at this moment.
+/// A world whose history ends at this moment.
 pub(super) fn world_of(start: SimTime) -> World {
     World::new(Seed { databricks_token: DATABRICKS_TOKEN.to_owned(), dbt_token: TOKEN.to_owned(), start, random: 7 })
 }
 
-/// A place where processes start one after another.
+/// Where processes start one after another.
 pub(super) struct Stage {
     pub(super) transport: MemoryTransport,
     pub(super) means: RunContext,
@@ -117,7 +117,7 @@ impl Stage {
         Stage::with_seed(world, scene.seed)
     }
 
-    /// On a world that is prepared already.
+    /// On a prepared world.
     pub(super) fn on(world: World) -> Stage {
         Stage::with_seed(world, 1)
     }
@@ -126,7 +126,7 @@ impl Stage {
         Stage::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::said)
     }
 
-    /// With a line to Databricks.
+    /// With a client for Databricks.
     pub(super) fn for_databricks(transport: MemoryTransport) -> Stage {
         Stage::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::said)
     }
@@ -143,7 +143,7 @@ impl Stage {
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = remarks.clone();
         let means = RunContext {
-            // Polls far apart keep ten thousand runs affordable; what is shown does not depend on them.
+            // A long poll interval keeps ten thousand runs affordable; the outcome does not depend on it.
             pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_mins(1), ..Pace::default() },
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
             entropy: Entropy::seeded(seed),
@@ -175,7 +175,7 @@ impl Stage {
         Stage { transport, means, remarks, writer }
     }
 
-    /// One process: triggers, follows to the end, unless a fault kills it.
+    /// Runs one process: triggers and follows to the end, unless a fault kills it.
     pub(super) async fn start(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
         tokio::select! {
             biased;
@@ -220,7 +220,7 @@ impl Stage {
         }
     }
 
-    /// What really happened, long after.
+    /// What really happened, read long afterwards.
     pub(super) fn truth(&self, key: &Key) -> Truth {
         let mut world = self.transport.world.borrow_mut();
         world.advance(self.transport.now().plus(6 * 3600 * 1000));
@@ -250,7 +250,7 @@ pub(super) fn key_of(scene: &Scene) -> Key {
     }
 }
 
-/// Runs a future on a runtime whose time is paused.
+/// Runs a future on a runtime with paused time.
 pub(super) fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
 }

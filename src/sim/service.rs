@@ -1,4 +1,4 @@
-//! A dbt Cloud with habits of its own around the sandbox's world: what it does behind our back, and how it lists and answers.
+//! A variant of dbt Cloud on top of the sandbox's world: what it does on its own, and how it lists and answers.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -8,17 +8,17 @@ use crate::sandbox::{Reply, SimTime, World};
 
 const HOST: &str = "https://sandbox.invalid";
 
-/// Run ids of such a service fall: what is made later has the lower one.
+/// Upper limit of descending run IDs: a later run has a lower ID.
 const FALLING_FROM: u64 = 900_000;
 
-/// The member `service` of a protocol case (`tests/protocol/README.md`), with what has been seen so far.
+/// The `service` member of a protocol case (`tests/protocol/README.md`), and what has happened so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Service {
     habits: Value,
     begun: Option<SimTime>,
     requests: u32,
     triggers: u32,
-    /// Before the request with this number a run of the job with this cause is made by another caller.
+    /// Request number, job and cause of a run that another caller creates before that request.
     other_caller: Option<(u32, u64, String)>,
 }
 
@@ -32,7 +32,7 @@ impl Service {
         Service { other_caller: Some((nth, job, cause)), ..Service::default() }
     }
 
-    /// Whether the other caller has had its turn.
+    /// Whether the other caller has triggered its run.
     pub(super) fn other_caller_came(&self) -> bool {
         self.other_caller.is_none()
     }
@@ -117,7 +117,7 @@ impl Service {
         heard.body(body).unwrap()
     }
 
-    /// What comes back in place of the answer to the first trigger.
+    /// The response in place of that to the first trigger.
     fn other_answer(
         &self,
         world: &mut World,
@@ -146,7 +146,7 @@ impl Service {
         Some(answer.clone().map(|_| Bytes::from(body.to_string())))
     }
 
-    /// The answer as the service tells it.
+    /// The response as the service sends it.
     fn as_told(&self, answer: Response<Bytes>) -> Response<Bytes> {
         let Ok(mut body) = serde_json::from_slice::<Value>(answer.body()) else { return answer };
         if self.falls() {
@@ -165,7 +165,7 @@ impl Service {
     }
 }
 
-/// A request of somebody else, with the same credential.
+/// A request by another caller with the same credential.
 fn like(request: &Request<Bytes>, method: &str, path: &str, body: Bytes) -> Request<Bytes> {
     let mut other = Request::builder().method(method).uri(format!("{HOST}/api/v2/accounts/51234/{path}"));
     if let Some(headers) = other.headers_mut() {
@@ -176,7 +176,7 @@ fn like(request: &Request<Bytes>, method: &str, path: &str, body: Bytes) -> Requ
     other.body(body).unwrap()
 }
 
-/// Gives each run its falling id.
+/// Replaces each run's ID by its descending one.
 fn fall(value: &mut Value) {
     match value {
         Value::Array(rows) => rows.iter_mut().for_each(fall),

@@ -1,5 +1,5 @@
-//! What ties the simulation to the world outside: every fault arrives over a real socket as the error that the transport in
-//! memory gives. Without this the simulation would prove nothing.
+//! Compares the in-memory transport with real sockets: every fault arrives as the same error. Without this, the
+//! simulations would prove nothing.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::sandbox::{Background, Class, Options, Phase, Rule, Seed, SimTime, Wor
 
 const START: SimTime = SimTime(1_793_588_645_000);
 
-/// A fault that sends nothing more is believed after so long.
+/// How long to wait before concluding that nothing more is sent.
 const SILENT: Duration = Duration::from_millis(400);
 
-/// An answer that is due comes before this, also on a machine that is busy.
+/// Time limit of an expected response, also on a busy machine.
 const DUE: Duration = Duration::from_secs(30);
 
 /// What the caller of a transport sees.
@@ -31,7 +31,7 @@ enum Arrived {
     NotSent(NetKind),
     Lost(NetKind),
     TooLarge,
-    /// Nothing yet; the caller's own limit will end it.
+    /// Nothing yet; the caller's time limit will end it.
     Nothing,
 }
 
@@ -53,7 +53,7 @@ async fn send(transport: &impl Transport, origin: &str, patience: Duration) -> A
     let limits = Limits { attempt: Duration::from_mins(1), cap: 8 << 20, longest_text: None };
     match timeout(patience, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {
-            // Times differ between the two, and so do the bytes that are no text.
+            // Times and non-text bytes differ between the two.
             let body = String::from_utf8_lossy(answer.body()).replace(|letter: char| letter.is_ascii_digit(), "");
             Arrived::Answer { status: answer.status().as_u16(), body }
         }
@@ -84,7 +84,7 @@ async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
     send(&sockets_to(sandbox.origin()), sandbox.origin(), patience).await
 }
 
-/// The same through TLS, with a client that trusts the sandbox's own authority and nobody else's word for it.
+/// The same through TLS, with a client that trusts only the sandbox's certificate authority.
 async fn over_tls(rule: &Rule, patience: Duration) -> Arrived {
     let mut options = Options::new(seed());
     options.faults = vec![rule.clone()];
@@ -108,13 +108,13 @@ fn trusting(sandbox: &Background) -> Sockets {
     Sockets::new(&url::Url::parse(sandbox.origin()).unwrap(), DUE / 10, &roots).unwrap()
 }
 
-/// The faults that no accepted connection can show, made for real in other ways.
+/// Produces for real the faults that an accepted connection cannot show.
 async fn without_a_connection(class: &Class) -> Arrived {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
     let origin = match class {
-        // A label of 64 characters cannot even be asked for, so no network is needed to fail.
+        // A label of 64 characters is invalid, so resolving it fails without a network.
         Class::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
         Class::Refused => {
             drop(free);
@@ -126,7 +126,7 @@ async fn without_a_connection(class: &Class) -> Arrived {
             return send(&sockets_to(&origin), &origin, DUE).await;
         }
         Class::Blackhole => {
-            // A listener that nobody accepts from, its queue full: further connection attempts get no answer.
+            // A listener that does not accept and whose queue is full: further connection attempts get no response.
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let listener = socket.listen(0).unwrap();
@@ -147,7 +147,7 @@ async fn without_a_connection(class: &Class) -> Arrived {
 fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
     let mut rows = Vec::new();
     for class in Class::catalogue() {
-        // The sandbox never kills its own process, and here the caller is in it.
+        // The sandbox never kills its own process, which is the caller's here.
         if matches!(class, Class::Kill | Class::KillDuring) {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Questions at the terminal: dialoguer's lists and hidden lines, rustyline's line editor, in a terminal that is put back.
+//! Prompts at the terminal: dialoguer's lists and hidden input, rustyline's line editor. The terminal is restored
+//! afterwards.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,18 +19,18 @@ use super::sanitise::{clean, sanitise};
 use crate::questions::{Asking, Prompter, Unanswered};
 use crate::secret::{Filter, looks_like_a_token};
 
-/// So many of a list are shown at once.
+/// Most list items shown at once.
 const ROWS: usize = 10;
 
 const HOW_TO_CHOOSE: &str = "arrow keys, or type to search; Enter selects, Esc cancels";
 
-/// A secret is read as a line of the terminal, which drops what is longer than this without a word.
+/// A secret is read as a terminal line, which silently drops anything beyond this length.
 const LONGEST_LINE: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
 
 /// The terminal of this process.
 pub(super) struct Terminal {
     filter: Filter,
-    /// A question was put and has no answer yet.
+    /// Whether a question is on the screen without an answer.
     open: Rc<Cell<bool>>,
 }
 
@@ -38,12 +39,13 @@ impl Terminal {
         Terminal { filter, open }
     }
 
-    /// One line that is fit to be shown.
+    /// The text as one clean line.
     fn plain(&self, text: &str) -> String {
         clean(&self.filter, text).replace(['\n', '\t'], " ")
     }
 
-    /// Reads beside the program, so that a signal is still heard. Whatever happens to this future, the terminal is as it was.
+    /// Reads on another thread, so that signals are still handled. The terminal is restored even if this future is
+    /// dropped.
     async fn beside<T: Send + 'static>(
         &self,
         reads: Reads,
@@ -72,7 +74,7 @@ impl Prompter for Terminal {
         let prompt = self.plain(prompt);
         Box::pin(async move {
             let secret = self.beside(Reads::HiddenLine, move |screen| read_secret(screen, &prompt)).await?;
-            // A piece of something else is not taken for the token.
+            // A truncated input is not accepted as the token.
             if secret.len() >= LONGEST_LINE {
                 return Err(Unanswered::Broken("the input is longer than any token".to_owned()));
             }
@@ -92,7 +94,7 @@ impl Prompter for Terminal {
     }
 }
 
-/// Why a prompt gave no answer.
+/// Why a prompt got no answer.
 fn why(error: &io::Error) -> Unanswered {
     if error.kind() == io::ErrorKind::Interrupted {
         Unanswered::Interrupted
@@ -106,20 +108,21 @@ fn why(error: &io::Error) -> Unanswered {
 /// How a prompt reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// Key by key: between two of them Ctrl-C waits to be read as well. What is not read stays for whoever reads next.
+    /// Key by key: between keys, Ctrl-C is read like any other. Unread input is left for the next reader.
     Keys,
-    /// One key, such as consent: what was typed before the question appeared is not an answer to it.
+    /// One key, such as a confirmation: input typed before the question appeared is discarded.
     KeysFromNow,
-    /// A line that the terminal itself edits. Further lines of what was pasted are for nobody: not the next question,
-    /// and not the shell.
+    /// A line edited by the terminal itself. Further pasted lines are discarded, so that neither the next question
+    /// nor the shell reads them.
     HiddenLine,
 }
 
-/// The state of the terminal before a question. While it is open, nothing is echoed but what the prompt draws.
+/// The terminal's state before a question. Until it is restored, the terminal echoes nothing; the prompt draws the
+/// input.
 struct Kept {
     #[cfg(unix)]
     before: Option<rustix::termios::Termios>,
-    /// The question stands on the screen without an answer.
+    /// Whether the question is on the screen without an answer.
     open: bool,
     reads: Reads,
 }
@@ -155,7 +158,7 @@ fn quiet(reads: Reads) -> rustix::io::Result<rustix::termios::Termios> {
 impl Drop for Kept {
     fn drop(&mut self) {
         let term = Term::stderr();
-        // Nobody can be told that the terminal is gone.
+        // If the terminal is gone, errors cannot be reported.
         let _ = term.show_cursor();
         if self.open {
             let _ = term.write_line("");
@@ -172,13 +175,13 @@ impl Drop for Kept {
     }
 }
 
-/// Where the prompts draw, and how they look there.
+/// Where prompts draw.
 struct Screen {
     term: Term,
 }
 
 impl Screen {
-    /// One column stays free: a full line would wrap on some terminals.
+    /// One column is left free: a full line would wrap on some terminals.
     fn width(&self) -> usize {
         usize::from(self.term.size().1.max(2)) - 1
     }
@@ -191,7 +194,7 @@ impl Screen {
         Look { width: self.width(), labels: labels.to_vec(), shown }
     }
 
-    /// Writes one ordinary line, broken between words, and shows it.
+    /// Writes one line, wrapped between words, and flushes it.
     fn line(&self, line: &str) -> io::Result<()> {
         for line in wrapped(line, self.width(), 0) {
             self.term.write_line(&line)?;
@@ -200,7 +203,7 @@ impl Screen {
     }
 }
 
-/// The text in lines of at most `width` columns, broken between words; `first` columns of the first line are taken. A longer
+/// Wraps the text between words at `width` columns; `first` columns of the first line are used already. A longer
 /// word stays whole, so that it can be copied.
 pub(super) fn wrapped(text: &str, width: usize, first: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -226,13 +229,14 @@ pub(super) fn wrapped(text: &str, width: usize, first: usize) -> Vec<String> {
     lines
 }
 
-/// Further lines of a sentence may be indented so far.
+/// Largest indentation of continuation lines, in columns.
 const INDENT: usize = 4;
 
-/// An open question is whole lines, and what is typed stands below them: dialoguer counts on lines that do not wrap.
+/// The prompts' appearance. An open question consists of whole lines with the input below, since dialoguer assumes
+/// that lines do not wrap.
 struct Look {
     width: usize,
-    /// What there is to choose from, and how much of it is shown at once.
+    /// The list items, and how many are shown at once.
     labels: Vec<String>,
     shown: usize,
 }
@@ -242,12 +246,12 @@ impl Look {
         truncate_str(line, self.width, "…").into_owned()
     }
 
-    /// The lines of a question, each cut where even one word is too long.
+    /// The lines of a question, each truncated if even one word is too long.
     fn lines(&self, text: &str) -> String {
         wrapped(text, self.width, 0).iter().map(|line| self.cut(line)).collect::<Vec<_>>().join("\n")
     }
 
-    /// How much of the list is not to be seen.
+    /// How many matches are not shown, if any.
     fn hidden(&self, part: &str) -> String {
         match self.labels.iter().filter(|label| is_found(label, part)).count() {
             0 => "   no matches".to_owned(),
@@ -257,7 +261,7 @@ impl Look {
     }
 }
 
-/// Whether dialoguer finds the text by this part of it: all letters in this order; capitals count if there are any.
+/// Whether dialoguer's search matches: all letters in this order, case-sensitive if there are capitals.
 fn is_found(text: &str, part: &str) -> bool {
     let exact = part.chars().any(|sign| sign.is_ascii_uppercase());
     let mut signs = text.chars();
@@ -291,9 +295,9 @@ impl Theme for Look {
     }
 }
 
-/// Reads a line with the usual editing keys. `initial` is there to be edited.
+/// Reads a line with the usual editing keys. `initial` is prefilled.
 fn read_text(screen: &Screen, prompt: &str, initial: &str) -> Result<String, Unanswered> {
-    // Bracketed paste would stay on if a signal ended the program here.
+    // If a signal ended the program here, bracketed paste would stay on.
     let config =
         Config::builder().behavior(Behavior::PreferTerm).auto_add_history(false).bracketed_paste(false).build();
     let read = Editor::<(), _>::with_history(config, MemHistory::new())
@@ -304,7 +308,7 @@ fn read_text(screen: &Screen, prompt: &str, initial: &str) -> Result<String, Una
         Err(ReadlineError::Eof) => return Err(Unanswered::EndOfInput),
         Err(error) => return Err(Unanswered::Broken(error.to_string())),
     };
-    // A slip that need not stay on the screen.
+    // The user pasted a token by mistake: remove it from the screen.
     if looks_like_a_token(&text) {
         let width = measure_text_width(prompt) + 2 + measure_text_width(&text);
         screen.term.clear_last_lines(width / (screen.width() + 1) + 1).map_err(|error| why(&error))?;
@@ -313,7 +317,7 @@ fn read_text(screen: &Screen, prompt: &str, initial: &str) -> Result<String, Una
     Ok(text)
 }
 
-/// Nothing of it shows, not even its length.
+/// Reads a secret without showing anything, not even its length.
 fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, Unanswered> {
     let look = screen.look(&[], 0);
     Password::with_theme(&look)
@@ -324,7 +328,7 @@ fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, Unans
         .map_err(|dialoguer::Error::IO(error)| why(&error))
 }
 
-/// Reads one of these keys; Enter is the one in capitals.
+/// Reads one of these keys; Enter is the one in upper case.
 fn read_key(screen: &Screen, prompt: &str, keys: &str) -> Result<char, Unanswered> {
     let shown: Vec<String> = keys.chars().map(String::from).collect();
     let asks = || -> io::Result<Key> {
@@ -350,7 +354,7 @@ fn read_key(screen: &Screen, prompt: &str, keys: &str) -> Result<char, Unanswere
     }
 }
 
-/// Two need not be searched.
+/// Two items need no search.
 fn is_of_two(items: &[String]) -> bool {
     items.len() <= 2
 }
@@ -377,14 +381,14 @@ fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize,
             .report(false)
             .interact_on_opt(&screen.term)
     };
-    // Esc is as good as Ctrl-C.
+    // Esc cancels like Ctrl-C.
     let chosen = chosen.map_err(|dialoguer::Error::IO(error)| why(&error))?.ok_or(Unanswered::Interrupted)?;
     screen.line(&format!("{prompt}: {}", items[chosen])).map_err(|error| why(&error))?;
     Ok(chosen)
 }
 
-/// The items as they stand in the list, each in one row and none like another: dialoguer finds the chosen one by its
-/// text, and takes a text of more bytes than the terminal has columns for one that wraps.
+/// The items as list labels, each unique and in one row: dialoguer identifies the chosen one by its text, and
+/// assumes that a text with more bytes than the terminal has columns wraps.
 fn labels(items: &[String], most: usize) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut labels = Vec::with_capacity(items.len());
@@ -399,7 +403,8 @@ fn labels(items: &[String], most: usize) -> Vec<String> {
     labels
 }
 
-/// The text with this end, in so many bytes, which are never fewer than columns.
+/// Truncates the text so that it has at most `most` bytes including `end`; there are never fewer bytes than
+/// columns.
 fn short(text: &str, end: &str, most: usize) -> String {
     if text.len() + end.len() <= most {
         return format!("{text}{end}");

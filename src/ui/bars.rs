@@ -1,4 +1,4 @@
-//! What goes on, one line each below everything that is printed. The lines above are the same without a terminal.
+//! Progress lines, below everything that is printed. The printed lines are the same without a terminal.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use dialoguer::console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle, TermLike};
 
-/// So often a second at most.
+/// Highest refresh rate, per second.
 const RATE: u8 = 10;
 
-/// How often the sign in front moves.
+/// Interval of the spinner.
 const PACE: Duration = Duration::from_millis(250);
 
-/// So many lines at the bottom at most.
+/// Most progress lines.
 const MOST: usize = 8;
 
-/// So many rows of the terminal are left for what is printed.
+/// Rows of the terminal kept free for printed output.
 const LEFT: usize = 2;
 
-/// The stream of stderr, and the lines at the bottom of the terminal that it is. What is printed and what stands below it then
-/// are one write, so nobody sees the terminal without its lines.
+/// Stderr with the progress lines at the bottom of its terminal. Printed text and the progress lines are written at
+/// once, so that the lines never disappear in between.
 #[derive(Clone)]
 pub(super) struct Screen(Arc<Mutex<Inner>>);
 
@@ -30,13 +30,13 @@ struct Inner {
     stream: Box<dyn Write + Send>,
     /// Rows and columns.
     size: Box<dyn Fn() -> (u16, u16) + Send>,
-    /// The lines of the next frame, as far as they have come.
+    /// The lines of the next frame so far.
     drawing: Vec<String>,
-    /// The last frame that is whole.
+    /// The last complete frame.
     frame: Vec<String>,
-    /// Frames are taken note of and not drawn: what is printed comes with the last of them.
+    /// Whether frames are recorded but not drawn, because the next print draws the last of them.
     held: bool,
-    /// The cursor stands at the beginning of the first line that is drawn.
+    /// Whether lines are drawn, with the cursor at the start of the first one.
     drawn: bool,
 }
 
@@ -54,19 +54,19 @@ impl Screen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes whole lines above those at the bottom.
+    /// Writes whole lines above the progress lines.
     pub(super) fn print(&self, text: &str) -> io::Result<()> {
         self.lock().put(text)
     }
 }
 
 impl Inner {
-    /// The cursor waits above the lines at the bottom and not behind them: there `CSI J` takes them away however many rows they have
-    /// by now, and the `^C` that the terminal echoes with them.
+    /// The cursor is kept above the progress lines: from there, `CSI J` erases them however many rows they take by
+    /// now, along with the `^C` echoed by the terminal.
     fn put(&mut self, text: &str) -> io::Result<()> {
         let (rows, columns) = (self.size)();
         let mut lines = fitting(&self.frame, MOST.min(usize::from(rows).saturating_sub(LEFT)).max(1));
-        // Some may have been made for a terminal that was wider then.
+        // A line may have been formatted for a wider terminal.
         for line in &mut lines {
             *line = truncate_str(line, usize::from(room(columns)), "").into_owned();
         }
@@ -74,13 +74,13 @@ impl Inner {
             text.to_owned()
         } else {
             let erase = if self.drawn { "\r\u{1b}[J" } else { "" };
-            // A line that became too long on its way to the terminal must not wrap.
+            // If the terminal has become narrower meanwhile, a line must not wrap.
             let below = match lines.len() {
                 0 => String::new(),
                 1 => format!("\u{1b}[?7l{}\u{1b}[?7h\r", lines[0]),
                 count => format!("\u{1b}[?7l{}\u{1b}[?7h\r\u{1b}[{}A", lines.join("\n"), count - 1),
             };
-            // Terminals that know synchronised updates show all of it at once, even if it reaches them in pieces.
+            // Terminals with synchronized updates show all of it at once, even if it arrives in pieces.
             format!("\u{1b}[?2026h{erase}{text}{below}\u{1b}[?2026l")
         };
         self.drawn = !lines.is_empty();
@@ -89,7 +89,7 @@ impl Inner {
     }
 }
 
-/// The first lines, and how many there are besides.
+/// The first lines, with the number of the others in the last one.
 fn fitting(lines: &[String], most: usize) -> Vec<String> {
     if lines.len() <= most {
         return lines.to_vec();
@@ -99,7 +99,7 @@ fn fitting(lines: &[String], most: usize) -> Vec<String> {
     fitting
 }
 
-/// One column stays free: a full line would wrap on some terminals.
+/// One column is left free: a full line would wrap on some terminals.
 fn room(columns: u16) -> u16 {
     columns.max(2) - 1
 }
@@ -110,13 +110,13 @@ impl fmt::Debug for Screen {
     }
 }
 
-/// indicatif says line after line what is to be seen; where it stands is for [`Inner::put`] to say.
+/// Receives the lines that indicatif draws; [`Inner::put`] positions them.
 impl TermLike for Screen {
     fn width(&self) -> u16 {
         room((self.lock().size)().1)
     }
 
-    /// It draws all lines, so that those can be counted which have no place.
+    /// Unlimited, so that indicatif draws all lines and the excess can be counted.
     fn height(&self) -> u16 {
         u16::MAX
     }
@@ -142,7 +142,7 @@ impl TermLike for Screen {
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        // What only fills a row comes by itself.
+        // Drop padding: the rest of the row is erased anyway.
         let line = text.trim_end_matches([' ', '\r']);
         if !line.is_empty() {
             self.lock().drawing.push(line.to_owned());
@@ -158,14 +158,14 @@ impl TermLike for Screen {
         let mut inner = self.lock();
         inner.frame = std::mem::take(&mut inner.drawing);
         if !inner.held {
-            // Nobody can be told that stderr is gone.
+            // If stderr is gone, errors cannot be reported.
             let _ = inner.put("");
         }
         Ok(())
     }
 }
 
-/// The lines at the bottom of the terminal.
+/// The progress lines.
 pub(super) struct Bars {
     screen: Screen,
     all: MultiProgress,
@@ -178,26 +178,26 @@ impl Bars {
         Bars { screen, all: MultiProgress::with_draw_target(target), shown: RefCell::default() }
     }
 
-    /// Shows how it stands, on its line.
+    /// Shows the state of `what` on its line.
     pub(super) fn show(&self, what: &str, state: String) {
         let mut shown = self.shown.borrow_mut();
         if let Some((_, bar)) = shown.iter().find(|(known, _)| known == what) {
             bar.set_message(state);
             return;
         }
-        // `wide_msg` is cut at the width of the terminal, whatever it is by now.
+        // `wide_msg` is truncated at the terminal's current width.
         let style = ProgressStyle::with_template("{spinner} {elapsed}  {prefix}  {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner())
             .tick_chars("|/-\\ ");
         let bar = ProgressBar::new_spinner().with_style(style).with_finish(ProgressFinish::AndClear);
         let bar = self.all.add(bar.with_prefix(what.to_owned()).with_message(state));
-        // At once, and not when the thread gets to it that moves the sign.
+        // Draw at once instead of waiting for the spinner's thread.
         bar.tick();
         bar.enable_steady_tick(PACE);
         shown.push((what.to_owned(), bar));
     }
 
-    /// Takes its line away.
+    /// Removes the line of `what`.
     pub(super) fn clear(&self, what: &str) {
         self.shown.borrow_mut().retain(|(known, bar)| {
             let over = known == what;
@@ -209,16 +209,16 @@ impl Bars {
         });
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.shown.borrow().len()
     }
 
-    /// Writes whole lines above, and below them how everything stands now.
+    /// Writes whole lines above the progress lines, which are redrawn in their current state.
     pub(super) fn print(&self, text: &str) -> io::Result<()> {
         if !self.shown.borrow().is_empty() {
-            // A state that was said just before may not have been drawn yet.
+            // The latest state may not have been drawn yet.
             self.screen.lock().held = true;
             self.all.suspend(|| ());
         }
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Every write for itself.
+    /// Records each write.
     #[derive(Clone, Default)]
     struct Writes(Arc<Mutex<Vec<String>>>);
 
@@ -253,7 +253,7 @@ mod tests {
         vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 100)
     }
 
-    /// What a person sees after each write at a terminal of this size.
+    /// The screen after each write, in a terminal of this size.
     fn seen(writes: &Writes, (rows, columns): (u16, u16)) -> Vec<String> {
         let mut terminal = terminal(rows, columns);
         let look = |write: &String| {
@@ -319,7 +319,7 @@ mod tests {
         let take = || writes.0.lock().unwrap().drain(..).collect::<String>().replace('\n', "\r\n");
         terminal.process(take().as_bytes());
         assert_eq!(bars(&terminal.screen().contents()), 3);
-        // What is drawn from now on is for the new width; what was drawn before has arrived.
+        // From now on lines are formatted for the new width; earlier output has arrived.
         columns.store(30, Ordering::Relaxed);
         terminal.process(take().as_bytes());
         terminal.process(b"^C");

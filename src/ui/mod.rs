@@ -1,4 +1,4 @@
-//! The one place that writes to the streams.
+//! Output to stdout and stderr, and prompts. No other module writes to them.
 
 mod ask;
 mod bars;

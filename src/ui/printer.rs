@@ -1,4 +1,4 @@
-//! The printer: results to stdout, everything else to stderr, every text through the sanitiser and the filter.
+//! The printer: results go to stdout, everything else to stderr, and every text is sanitized and masked.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
@@ -12,7 +12,7 @@ use super::bars::{Bars, Screen};
 use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
-use crate::failure::{Code, Ended, Failure, Report, next_lines};
+use crate::failure::{Code, Ended, Failure, Report, io_reason, next_lines};
 use crate::questions::Prompter;
 use crate::secret::Filter;
 
@@ -31,7 +31,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// How much is said, and in which form.
+/// Output settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Voice {
     pub(crate) format: Format,
@@ -39,37 +39,40 @@ pub(crate) struct Voice {
     pub(crate) verbose: u8,
     /// Color on stderr.
     pub(crate) color: bool,
-    /// Whether stderr is a terminal that can be drawn on.
+    /// Whether stderr is a terminal that supports progress lines.
     pub(crate) draws: bool,
 }
 
-/// Writes to the two streams. Nothing else does.
+/// Writes to stdout and stderr; no other type does.
 #[derive(Clone)]
 pub(crate) struct Printer(Rc<Inner>);
 
 struct Inner {
     voice: Voice,
     filter: Filter,
-    /// Nothing is drawn among requests, or when nothing is to be said.
+    /// `None` with `-v`, with `-q`, or without a terminal.
     bars: Option<Bars>,
     out: RefCell<Box<dyn Write>>,
     err: Screen,
-    /// Results go to the terminal that stderr is.
+    /// Whether stdout and stderr are the same terminal.
     together: bool,
     closed: Cell<bool>,
-    /// Results were lost: the disk is full, say.
+    /// Whether output was lost, for example because the disk is full.
     lost: Cell<bool>,
-    /// A question stands without an answer.
+    /// Whether a question is on the screen without an answer.
     asking: Rc<Cell<bool>>,
     on_close: tokio::sync::Notify,
 }
+
+/// Causes that have a label; the rest is a plain list.
+const LABELLED: usize = 3;
 
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// Signs of plans and checks, and words for the end of a run, with their colors.
+/// The colors of plan and check signs and of run outcomes.
 const COLORS: [(&str, &str); 11] = [
     ("+", GREEN),
     ("~", YELLOW),
@@ -84,7 +87,7 @@ const COLORS: [(&str, &str); 11] = [
     ("next:", CYAN),
 ];
 
-/// The text with the sign or word in color that a line begins with, behind `DbtJobRunStatus.` too.
+/// Colors the sign or word at the start of each line, also after `DbtJobRunStatus.`.
 fn painted(text: &str) -> String {
     let paint = |line: &str| {
         let rest = line.trim_start();
@@ -102,7 +105,7 @@ fn painted(text: &str) -> String {
 }
 
 impl Inner {
-    /// The width of the terminal that stderr is.
+    /// The width of stderr's terminal, in columns.
     fn columns(&self) -> Option<usize> {
         self.voice.draws.then(|| usize::from(Term::stderr().size().1))
     }
@@ -114,7 +117,7 @@ impl Printer {
         Printer::over(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()), one_terminal())
     }
 
-    /// A printer on streams that have nothing to do with each other.
+    /// A printer on two unrelated streams.
     #[cfg(test)]
     pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>) -> Printer {
         Printer::over(voice, filter, out, err, false)
@@ -138,24 +141,24 @@ impl Printer {
         }))
     }
 
-    /// The sink that draws events here.
+    /// The sink that prints events here.
     pub(crate) fn events(&self) -> Events {
         let printer = self.clone();
         let bodies = self.0.voice.verbose >= 2;
         Events::new(move |event| printer.draw(event)).with_bodies(bodies)
     }
 
-    /// Asks at the terminal that stderr is.
+    /// Asks on stderr's terminal.
     pub(crate) fn prompter(&self) -> Rc<dyn Prompter> {
         Rc::new(Terminal::new(self.0.filter.clone(), self.0.asking.clone()))
     }
 
-    /// Whether a question was put that has no answer, even when nobody waits for one any more.
+    /// Whether a question is on the screen without an answer, even if the caller stopped waiting.
     pub(crate) fn is_asking(&self) -> bool {
         self.0.asking.get()
     }
 
-    /// Waits until somebody closes our stdout.
+    /// Waits until the reader closes our stdout.
     pub(crate) async fn closed(&self) {
         while !self.0.closed.get() {
             self.0.on_close.notified().await;
@@ -200,12 +203,12 @@ impl Printer {
         }
     }
 
-    /// The text without secrets, and without what could turn or hide it.
+    /// The text with secrets masked and unsafe characters removed.
     pub(crate) fn clean(&self, text: &str) -> String {
         clean(&self.0.filter, text)
     }
 
-    /// Each text of a document by itself: behind the escapes of JSON nothing is found any more.
+    /// Cleans each string of a document separately, since secrets cannot be found in escaped JSON.
     fn clean_json(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.clean(text)),
@@ -217,12 +220,12 @@ impl Printer {
         }
     }
 
-    /// A text as a line at the bottom shows it, and is known by.
+    /// The text as shown on a progress line, which also identifies the line.
     fn on_a_bar(&self, text: &str) -> String {
         self.clean(text).replace(['\n', '\t'], " ")
     }
 
-    /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
+    /// Prints a command's result and returns its exit code, which is 0 only if all output was written.
     pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
         let Ended { report, failure } = ended;
         match self.0.voice.format {
@@ -248,7 +251,7 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON too: whoever writes stdout into a file has nothing but this in the log.
+            // Also with JSON: if stdout is redirected to a file, the log shows only this.
             Some(failure) => {
                 self.failure(failure);
                 failure.code.exit()
@@ -262,8 +265,9 @@ impl Printer {
         let Failure { code, what, causes, hints, open } = failure;
         let shown = causes.len() - if self.0.voice.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
-        for cause in &causes[..shown] {
-            self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
+        for (place, cause) in causes[..shown].iter().enumerate() {
+            let label = if place < LABELLED { "  cause: " } else { "    " };
+            self.wrapped(label, &cause.replace('\n', "\n  "));
         }
         if shown < causes.len() {
             self.err("  (-v shows where each was looked for)");
@@ -285,7 +289,7 @@ impl Printer {
         let _ = self.write_err(&self.own(text, colored));
     }
 
-    /// The colored text, if nothing in the plain one has to be removed.
+    /// The colored text, if the plain one needs no cleaning.
     fn own(&self, text: &str, colored: Option<&str>) -> String {
         let clean = self.clean(text);
         let text = colored.filter(|_| clean == text).unwrap_or(&clean);
@@ -298,7 +302,7 @@ impl Printer {
         self.out_line(&format!("{painted}\n"));
     }
 
-    /// Writes a line that is clean.
+    /// Writes a clean line.
     fn out_line(&self, line: &str) {
         if self.0.closed.get() {
             return;
@@ -311,7 +315,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled(RED, "error", &format!("Cannot write output: {error}."));
+                    self.labelled(RED, "error", &format!("Cannot write output: {}.", io_reason(&error)));
                 }
             }
         }
@@ -324,7 +328,7 @@ impl Printer {
         let _ = self.write_err(&format!("{painted}\n"));
     }
 
-    /// A line that begins with a word in color. What is to be pasted is not wrapped.
+    /// Prints a line that begins with a colored word. A command to paste is not wrapped.
     fn labelled(&self, color: &str, label: &str, text: &str) {
         let colored =
             if self.0.voice.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
@@ -335,7 +339,7 @@ impl Printer {
         }
     }
 
-    /// Prints a sentence; at a terminal it is broken between words, and its further lines are indented.
+    /// Prints a sentence; on a terminal it is wrapped between words, with continuation lines indented.
     fn wrapped(&self, start: &str, text: &str) {
         let clean = self.clean(text);
         let lines = match self.0.columns() {
@@ -348,7 +352,7 @@ impl Printer {
         let _ = self.write_err(&format!("{start}{lines}\n"));
     }
 
-    /// The only command for a CI service that we print. Nothing of its texts can end it or begin another.
+    /// The only CI command that we print. Its texts cannot end it or begin another.
     fn annotation(&self, level: Level, title: &str, message: &str) {
         let word = match level {
             Level::Error => "error",
@@ -357,13 +361,13 @@ impl Printer {
         let value = |text: &str| self.clean(text).replace('%', "%25").replace('\n', "%0A");
         let title = value(title).replace(':', "%3A").replace(',', "%2C");
         let line = format!("::{word} title={title}::{}\n", value(message));
-        // Nobody can be told that stderr is gone.
+        // A closed stderr cannot be reported.
         let _ = self.write_err(&line);
     }
 
-    /// Takes a text that is clean.
+    /// Writes a clean text.
     fn write_out(&self, text: &str) -> io::Result<()> {
-        // What goes elsewhere does not touch the lines at the bottom.
+        // Output to elsewhere does not affect the progress lines.
         if self.0.together && self.0.bars.is_some() {
             return self.write_err(text);
         }
@@ -371,7 +375,7 @@ impl Printer {
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
-    /// Takes a text that is clean.
+    /// Writes a clean text.
     fn write_err(&self, text: &str) -> io::Result<()> {
         match &self.0.bars {
             Some(bars) => bars.print(text),
@@ -380,7 +384,7 @@ impl Printer {
     }
 }
 
-/// Whether stdout and stderr are one terminal.
+/// Whether stdout and stderr are the same terminal.
 fn one_terminal() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal() && same_device()
 }
@@ -437,7 +441,7 @@ mod tests {
         }
     }
 
-    /// What came out on both streams, line by line.
+    /// Records the output of both streams.
     #[derive(Clone, Default)]
     struct Shown(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 
@@ -467,7 +471,7 @@ mod tests {
         (Printer::new(voice, Vault::default().filter(), Box::new(shown.clone()), Box::new(shown.clone())), shown)
     }
 
-    /// What GitHub's runner and Azure's agent take for a command.
+    /// Whether GitHub's runner or Azure's agent treats the line as a command.
     fn is_command(line: &str) -> bool {
         line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[")
     }
@@ -521,7 +525,7 @@ mod tests {
         assert_eq!(shown.lines(), [expected]);
     }
 
-    /// A name, and what writes a text there.
+    /// A name, the format, and a function that prints a text.
     type Sink<'a> = (&'a str, Format, &'a dyn Fn(&Printer, &str));
 
     #[test]
@@ -582,7 +586,7 @@ mod tests {
                 let printer = Printer::new(voice, vault.filter(), Box::new(shown.clone()), Box::new(shown.clone()));
                 write(&printer, &format!("it says <{text}> and no more"));
                 let said = shown.lines().join("\n");
-                // Escapes of JSON and of annotations are undone by whoever reads them.
+                // The reader undoes the escapes of JSON and annotations.
                 let read = said
                     .replace("\\n", "")
                     .replace("%0A", "")

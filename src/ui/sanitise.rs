@@ -1,15 +1,16 @@
-//! Text from services is not trusted: escape sequences, invisible characters and CI commands are taken out before
-//! anything reaches a terminal, a log or a file of a CI, and secrets are masked in what is left.
+//! Text from services is not trusted: escape sequences, invisible characters and CI commands are removed before
+//! anything reaches a terminal, a log or a CI file, and secrets are masked in the rest.
 
 use crate::secret::Filter;
 
-/// A text as it may be shown anywhere: sanitised first, since what is taken out there can make a broken secret whole.
+/// Makes a text safe to print. It is sanitized first, since removing characters can make a secret readable that was
+/// split.
 pub(crate) fn clean(filter: &Filter, text: &str) -> String {
     filter.mask(&sanitise(text)).into_owned()
 }
 
-/// The text without control characters (newline and tab apart), without characters that turn or hide text, and with
-/// commands that CI services read from logs made harmless.
+/// Removes control characters (except newline and tab) and characters that reorder or hide text, and disarms
+/// commands that CI services read from logs.
 pub(super) fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for (index, line) in without_escapes(text).split('\n').enumerate() {
@@ -28,7 +29,7 @@ pub(super) fn sanitise(text: &str) -> String {
     clean
 }
 
-/// Characters that show nothing wherever they stand: `Default_Ignorable_Code_Point` of Unicode 17, and those that turn text.
+/// Whether a character is invisible (`Default_Ignorable_Code_Point` of Unicode 17) or changes the text direction.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,
@@ -52,7 +53,7 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// Drops whole escape sequences first, so that `ESC[31m` leaves no `[31m` behind.
+/// Removes whole escape sequences, so that `ESC[31m` leaves no `[31m`.
 fn without_escapes(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -61,8 +62,8 @@ fn without_escapes(text: &str) -> String {
             '\u{1b}' => match characters.peek() {
                 Some('[') => {
                     characters.next();
-                    // Parameters run from space to `?`, and one byte from `@` to `~` ends the sequence. Anything else
-                    // is text again: what a service left unfinished must not swallow the words behind it.
+                    // Parameters are characters from space to `?`, and one from `@` to `~` ends the sequence.
+                    // Anything else is text again: an unfinished sequence must not swallow the words after it.
                     while characters.next_if(|part| (' '..='?').contains(part)).is_some() {}
                     characters.next_if(|part| ('@'..='~').contains(part));
                 }
@@ -84,7 +85,7 @@ fn without_escapes(text: &str) -> String {
             '\n' | '\t' => clean.push(character),
             '\r' => {}
             _ if character.is_control() => clean.push('\u{fffd}'),
-            // Some viewers break the line there, and a command could begin behind it.
+            // Some viewers break lines here, so a command could begin after it.
             '\u{2028}' | '\u{2029}' => clean.push(' '),
             _ if is_invisible(character) => {}
             _ => clean.push(character),

@@ -1,4 +1,4 @@
-//! `auth login`: tries a token at its service and stores it.
+//! `auth login`: checks a token with its service and stores it.
 
 use std::path::PathBuf;
 
@@ -53,11 +53,11 @@ impl Args {
     }
 }
 
-/// A token that its service has accepted.
+/// A token that the service has accepted.
 struct Accepted {
     owner: Owner,
     token: Sourced<Secret>,
-    /// The kind of a dbt token, the identity behind one of Databricks.
+    /// The type of a dbt token, or the identity of a Databricks token.
     known: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport,
     let Args { dbt: _, databricks, token_stdin, token_file } = args;
     let from = KeySource { token_stdin, token_file };
     let keyring = ctx.context.environment.keyring();
-    // Nobody should look for a token that cannot be stored.
+    // Fail before the user looks for a token that cannot be stored.
     let cannot = "Nothing was stored: the keyring is unavailable";
     match waited(ctx, keyring.open()).await {
         Ok(_) => {}
@@ -118,7 +118,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
 async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
-    // An empty one is the flag alone.
+    // The flag without a value is empty.
     let host = Some(host).filter(|host| !host.is_empty());
     let flag = host.clone().map(|text| Sourced::new(text, Source::Flag("--databricks")));
     let at = errors.need(
@@ -148,7 +148,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     Ok(Accepted { owner, token, known: Some(me.user_name) })
 }
 
-/// From where it is said to be; else what was typed, else the variable.
+/// The token from the flag, else from the prompt, else from the variable.
 async fn token_for_databricks(from: &KeySource, ctx: &CommandContext) -> Result<Option<Sourced<Secret>>, Failure> {
     let variable = "DATABRICKS_TOKEN";
     let advice = "create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token";

@@ -1,4 +1,4 @@
-//! `auth logout`: removes tokens from the keyring, and says what is left.
+//! `auth logout`: removes tokens from the keyring and reports what is left.
 
 use super::{Logins, owners_in_json, unusable, waited};
 use crate::commands::CommandContext;
@@ -26,8 +26,8 @@ pub(super) struct Args {
     dbt: bool,
     /// Remove the Databricks token for this workspace
     ///
-    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names, or the only one stored. Add ?o=ID if one host serves
-    /// several workspaces.
+    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names, or the only one stored. Add ?o=ID if one
+    /// host serves several workspaces.
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
     /// Remove every token that dbtrigger stored
@@ -37,7 +37,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let opened = async {
-        // What is named wrongly fails before anything is opened.
+        // Invalid arguments fail before the keyring is opened.
         let which = Which::read(args, ctx)?;
         let stored = waited(ctx, ctx.context.environment.keyring().open()).await;
         let chosen = which.choose(&stored, ctx)?;
@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     };
     let all = matches!(which, Which::All);
     let (removed, failure) = remove(&chosen, &stored, all, ctx).await;
-    // Without a list nobody knows what all is.
+    // Without the list, `--all` may have missed some.
     let failure = failure.or_else(|| stored.as_ref().err().filter(|_| all).map(|trouble| unlisted(&removed, trouble)));
     let mut logins = stored.unwrap_or_default();
     logins.retain(|owner| !removed.contains(owner));
@@ -57,13 +57,13 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     Ended { report: Some(Box::new(report)), failure }
 }
 
-/// Removes them one by one. What was removed, and what ended that before it was done.
+/// Removes the tokens one by one. Returns those removed, and the failure that stopped it.
 async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandContext) -> (Vec<Owner>, Option<Failure>) {
     let keyring = ctx.context.environment.keyring();
     let (mut removed, mut failure) = (Vec::new(), None);
     for owner in chosen {
         match waited(ctx, keyring.remove(owner)).await {
-            // One that is listed and not there was removed by other means.
+            // A listed token that does not exist was removed by other means.
             Ok(there) if there || stored.as_ref().is_ok_and(|stored| stored.contains(owner)) => {
                 removed.push(owner.clone());
             }
@@ -82,7 +82,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandConte
                 failure = failure.or(Some(with_removed(unusable(what, &trouble), &removed)));
             }
         }
-        // Said as what is left undone.
+        // Reported by the caller as incomplete.
         Err(_) if all => {}
         Err(trouble) => {
             let remedy = trouble.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
@@ -92,12 +92,12 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandConte
     (removed, failure)
 }
 
-/// The failure of a command that had removed these already.
+/// Adds the tokens that were already removed.
 fn with_removed(failure: Failure, removed: &[Owner]) -> Failure {
     removed.iter().fold(failure, |failure, owner| failure.cause(format!("already removed: the token for {owner}")))
 }
 
-/// Everything was to be removed, and nobody knows what that is.
+/// With `--all`, the list could not be read, so some tokens may be left.
 fn unlisted(removed: &[Owner], trouble: &KeyringError) -> Failure {
     let what = "Cannot read the list of logins in the keyring; there may be more tokens";
     with_removed(unusable(what, trouble), removed)
@@ -105,10 +105,10 @@ fn unlisted(removed: &[Owner], trouble: &KeyringError) -> Failure {
         .advise("delete every entry of the service \"dbtrigger\" in the system's keyring app")
 }
 
-/// Which tokens are meant.
+/// The tokens to remove.
 enum Which {
     All,
-    /// Host, and id of the workspace.
+    /// Host and workspace ID.
     Databricks(Option<String>, Option<String>),
     Dbt(Option<String>, Option<u64>),
 }
@@ -120,7 +120,7 @@ impl Which {
             return Ok(Which::All);
         }
         match databricks {
-            // An empty one is the flag alone.
+            // The flag without a value is empty.
             Some(host) => Which::of_databricks(Some(host).filter(|host| !host.is_empty()), ctx),
             None => Which::of_dbt(ctx),
         }
@@ -139,7 +139,7 @@ impl Which {
         Ok(Which::Dbt(host.map(|host| host.to_string()), account))
     }
 
-    /// What it names, which needs no list.
+    /// The login that is fully named, which needs no list.
     fn whole(&self) -> Option<Owner> {
         match self {
             Which::Databricks(Some(host), id) => Some(Owner::Databricks { host: host.clone(), workspace: id.clone() }),
@@ -167,7 +167,7 @@ impl Which {
         let stored = match (stored, self) {
             (Ok(stored), _) => stored,
             (Err(trouble), Which::All) if trouble.is_of_an_entry() => {
-                // What else is named can be removed all the same.
+                // The logins named by flags and variables can still be removed.
                 let named = [Which::of_databricks(None, ctx), Which::of_dbt(ctx)];
                 return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
             }
@@ -182,7 +182,7 @@ impl Which {
         };
         let chosen: Vec<Owner> = stored.iter().filter(|owner| self.fits(owner)).cloned().collect();
         match self.whole() {
-            // One that no list names may be there all the same.
+            // A token may exist although it is not listed.
             Some(whole) if chosen.contains(&whole) || chosen.is_empty() => return Ok(vec![whole]),
             Some(_) | None => {}
         }
@@ -216,7 +216,7 @@ impl Which {
     }
 }
 
-/// What the next command would use: for each service, from where.
+/// The sources that the next command would use, per service.
 fn remains(ctx: &CommandContext) -> Vec<(&'static str, String)> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
@@ -232,7 +232,7 @@ pub(super) struct LogoutReport {
     removed: Vec<Owner>,
     logins: Vec<Owner>,
     remains: Vec<(&'static str, String)>,
-    /// Whether it is known that nothing else of what was named is there.
+    /// Whether all of the requested tokens are known to be gone.
     settled: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `auth`: tokens in the operating system's keyring, and where each credential in use comes from.
+//! `auth`: tokens in the system's keyring, and the source of each credential.
 
 mod login;
 mod logout;
@@ -18,10 +18,10 @@ use crate::document::{Data, Id, Shown as _, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
 
-/// What the keyring has, or why nobody can tell.
+/// The logins in the keyring, or why they cannot be listed.
 type Logins = Result<Vec<Owner>, KeyringError>;
 
-/// So long a keyring may take before somebody wonders what is going on.
+/// How long to wait for the keyring before saying so.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Sign in, sign out, and show who you are
@@ -48,7 +48,7 @@ enum Action {
 }
 
 impl Args {
-    /// The token comes from there, so no answer can.
+    /// Whether the token is read from stdin, which rules out prompts.
     pub(crate) fn reads_stdin(&self) -> bool {
         match &self.action {
             Action::Login(args) => args.reads_stdin(),
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     }
 }
 
-/// Waits for the keyring, and says so if it takes a while.
+/// Waits for the keyring, and prints a remark if it takes long.
 async fn waited<T>(
     ctx: &CommandContext,
     call: impl Future<Output = Result<T, KeyringError>>,
@@ -91,7 +91,7 @@ async fn waited<T>(
     call.await
 }
 
-/// A command about the keyring that cannot use it. `doing` is a whole sentence without its full stop.
+/// The failure if the keyring cannot be used. `doing` is a sentence without its period.
 fn unusable(doing: &str, trouble: &KeyringError) -> Failure {
     let code = match trouble {
         KeyringError::Closed(_) => Code::InvalidInput,

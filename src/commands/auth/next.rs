@@ -1,4 +1,4 @@
-//! What `auth status` advises next: only what would help here.
+//! Next steps of `auth status`.
 
 use crate::context::Environment;
 use crate::credentials::{Account, Source, Workspace, profiles_file};
@@ -7,7 +7,7 @@ use crate::keyring::KeyringError;
 
 use super::Logins;
 
-/// What decides which advice helps.
+/// What determines the next steps.
 pub(super) struct Next<'a> {
     pub(super) environment: &'a Environment,
     pub(super) logins: &'a Logins,
@@ -17,16 +17,16 @@ impl Next<'_> {
     /// Why `auth login` would not help.
     pub(super) fn cannot_log_in(&self) -> Option<&KeyringError> {
         match self.logins {
-            // A login begins a damaged list anew.
+            // `auth login` replaces a damaged list.
             Ok(_) | Err(KeyringError::Odd { entry: _, why: _ }) => None,
             Err(trouble) => Some(trouble),
         }
     }
 
-    /// What to do where values are missing for Databricks; the host may be known, or else the credential may be there.
+    /// Next steps if values for Databricks are missing; host or credential may be known.
     pub(super) fn without_databricks(&self, at: Option<&Workspace>, has_credential: bool) -> Vec<Hint> {
         let credential = "token (or client_id and client_secret)";
-        // A profile that somebody names is the whole identity: no login counts beside it.
+        // A profile named by the user is the whole identity, so a login would not be used.
         if let Some(profile) = self.environment.profile() {
             let lacking = match (at, has_credential) {
                 (None, true) => "host".to_owned(),
@@ -40,7 +40,7 @@ impl Next<'_> {
         self.sign_in(&login_to_databricks(at), variables)
     }
 
-    /// What to do where values are missing for dbt; the account may be known.
+    /// Next steps if values for dbt are missing; the account may be known.
     pub(super) fn without_dbt(&self, account: Option<&Account>) -> Vec<Hint> {
         let variables = match account {
             Some(_) => "DBT_CLOUD_TOKEN",
@@ -59,13 +59,13 @@ impl Next<'_> {
         }
     }
 
-    /// The service does not know the token of this source: what to do comes before all other advice.
+    /// Puts the next steps first if the service rejects the token from this source.
     pub(super) fn after_a_refusal(&self, failure: Failure, source: &Source, login: &str) -> Failure {
         if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) {
             return failure;
         }
         let hints = match (source, self.cannot_log_in()) {
-            // It goes before the keyring.
+            // The variable takes precedence over the keyring.
             (Source::Variable(name), None) => {
                 vec![Hint::Do(format!(
                     "set {name} to a valid token, or unset it and run `{login}`: it takes precedence over the keyring"
@@ -80,22 +80,22 @@ impl Next<'_> {
     }
 }
 
-/// The failure with other advice, where it is about nothing but missing values.
+/// Replaces the next steps if the failure is only about missing values.
 pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Failure {
     if !failure.hints.contains(&Hint::GiveEach) {
         return failure;
     }
-    // Profiles to choose from help here, too.
+    // The hint with available profiles is still useful.
     let others = failure.hints.iter().filter(|hint| **hint != Hint::GiveEach).cloned();
     Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
 }
 
-/// What this command does.
+/// The label of this command.
 fn label(login: &str) -> &'static str {
     if login.contains("--databricks") { "sign in to Databricks" } else { "sign in to dbt" }
 }
 
-/// How to sign in to this workspace.
+/// The command that signs in to this workspace.
 pub(super) fn login_to_databricks(at: Option<&Workspace>) -> String {
     let login = "dbtrigger auth login --databricks";
     match at {
@@ -108,7 +108,7 @@ pub(super) fn login_to_databricks(at: Option<&Workspace>) -> String {
     }
 }
 
-/// How to sign in to this account.
+/// The command that signs in to this account.
 pub(super) fn login_to_dbt(account: Option<&Account>) -> String {
     let login = "dbtrigger auth login";
     match account {

@@ -1,4 +1,4 @@
-//! `auth status`: for both services who, where, from which sources, and whether it works now.
+//! `auth status`: identity, host, sources and validity of the credentials of both services.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &Args, ctx: &CommandContext) -> Ended<Box<dyn Repo
 /// What is known of one service.
 struct ServiceStatus {
     service: &'static str,
-    /// Name in JSON, words for people, value.
+    /// JSON name, label and value.
     facts: Vec<(&'static str, &'static str, Data)>,
     failure: Option<Failure>,
 }
@@ -55,7 +55,7 @@ impl ServiceStatus {
         self.facts.push((name, words, value.shown()));
     }
 
-    /// When the token at hand ends, or who does not tell.
+    /// Expiry of the token, or why it is unknown.
     fn expiry(&mut self, at: Option<Timestamp>, not_told: &str) {
         self.fact("expires_at", "expires (auto-renewed)", at.map(|at| at.to_string()));
         self.fact("expires_note", "expires", at.is_none().then_some(not_told));
@@ -72,7 +72,7 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let identity = databricks(environment, &ctx.vault, &mut errors);
-    // The host may be known where the credential is not.
+    // The host may be known without a credential.
     let at = match &identity {
         Some(Databricks { origin, host_from, workspace, way: _, tried: _, remark: _ }) => {
             Some(Workspace { host: Sourced::new(origin.clone(), host_from.clone()), id: workspace.clone() })
@@ -154,7 +154,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
     let seen = init_secrets::accounts(&writer).await.map_err(|error| {
         let what = format!("Cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
-        // A token that may not do this is a good one.
+        // A token that lacks this permission is still valid.
         if failure.code == Code::NotAllowed { failure } else { next.after_a_refusal(failure, token.source(), &login) }
     })?;
     let Some(mine) = seen.iter().find(|seen| seen.id == account.id) else {
@@ -176,7 +176,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
     Ok(())
 }
 
-/// One failure for both services, with what was given for each.
+/// Combines the failures of both services, with the flags given for each.
 fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
     let failing: Vec<(&ServiceStatus, &Given, &Failure)> = standings
         .into_iter()
@@ -210,12 +210,12 @@ fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
     Some(together)
 }
 
-/// Who is not signed in is not authenticated, whatever is missing for it.
+/// A missing value means not authenticated.
 fn code(failure: &Failure) -> Code {
     if failure.code == Code::MissingInput { Code::NotAuthenticated } else { failure.code }
 }
 
-/// The worst first: what waiting cannot mend.
+/// Failures that waiting does not fix rank first.
 fn rank(code: Code) -> u8 {
     match code {
         Code::NotAuthenticated | Code::NotAllowed => 0,
@@ -258,7 +258,7 @@ impl Report for StatusReport {
                 match &**value {
                     Value::Null => {}
                     Value::String(text) => lines.push(format!("  {words:<22} {text}")),
-                    // Why the ways before this one do not apply.
+                    // Why earlier auth methods do not apply.
                     Value::Array(rows) => lines.extend(rows.iter().map(|row| {
                         let of = |name: &str| row[name].as_str().unwrap_or_default();
                         format!("  {:<22} {}", format!("tried {}", of("way")), of("reason"))

@@ -12,7 +12,7 @@ async fn typed(world: &Harness, line: &[&str]) -> Outcome {
     world.run(run, line).await.unwrap()
 }
 
-/// A world without any variable of the services, and this keyring.
+/// A sandbox without variables of the services, and with this keyring.
 fn world(double: &Arc<Double>) -> Harness {
     let world = Harness::new();
     for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
@@ -52,8 +52,8 @@ async fn a_token_that_its_service_refuses_is_not_stored() {
 #[tokio::test(start_paused = true)]
 async fn an_explicit_login_fails_where_the_keyring_cannot_be_used_and_names_the_other_ways() {
     for (trouble, says) in [
-        (KeyringError::Absent("no bus".to_owned()), "no keyring: no bus"),
-        (KeyringError::Locked("no prompt".to_owned()), "the keyring is locked: no prompt"),
+        (KeyringError::Absent("no bus".to_owned()), "no keyring"),
+        (KeyringError::Locked("no prompt".to_owned()), "the keyring is locked"),
         (KeyringError::Failed("full".to_owned()), "the keyring failed: full"),
     ] {
         let world = world(&Double::new(Mood::Refuses(trouble)));
@@ -157,7 +157,7 @@ fn of_workspace(id: &str) -> Owner {
     Owner::Databricks { host: ORIGIN.to_owned(), workspace: Some(id.to_owned()) }
 }
 
-/// Which workspaces the requests named.
+/// The workspace ID in each request.
 fn workspaces(world: &Harness) -> Vec<Option<String>> {
     world.take_log().into_iter().map(|seen| seen.workspace).collect()
 }
@@ -177,13 +177,13 @@ async fn a_login_asks_the_workspace_that_is_named_and_is_stored_for_it() {
         assert_eq!(workspaces(&world), [Some(sent.to_owned())]);
     }
     assert_eq!(double.keyring().logins(), Ok(vec![of_workspace("17"), of_workspace("4242")]));
-    // Two that differ contradict each other; what is about another host does not count.
+    // Different IDs for the same host contradict each other; one for another host is ignored.
     assert_eq!(typed(&world, &["login", "--databricks", &browser]).await.code, Some(Code::Contradiction));
     world.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
     assert_eq!(typed(&world, &["login", "--databricks", ORIGIN]).await.exit, 0);
     assert_eq!(workspaces(&world), [None]);
 
-    // Commands and `auth status` go to the workspace of the login, and `auth logout` removes that one.
+    // Commands, `auth status` and `auth logout` use the workspace of the login.
     world.set("DATABRICKS_TOKEN", "");
     world.set("DATABRICKS_HOST", ORIGIN);
     world.set("DATABRICKS_WORKSPACE_ID", "4242");
@@ -196,7 +196,7 @@ async fn a_login_asks_the_workspace_that_is_named_and_is_stored_for_it() {
     let logout = typed(&world, &["logout", "--databricks"]).await;
     assert_eq!(logout.data["removed"][0]["workspace_id"], "4242", "{}", logout.failure);
     assert_eq!(logout.data["logins"].as_array().unwrap().len(), 2);
-    // The one without an id is named by the host alone.
+    // The login without a workspace ID is named by its host.
     world.set("DATABRICKS_WORKSPACE_ID", "");
     let logout = typed(&world, &["logout", "--databricks", ORIGIN]).await;
     assert_eq!(logout.data["removed"][0]["workspace_id"], serde_json::Value::Null, "{}", logout.failure);
@@ -257,7 +257,7 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
             assert!(login.said().contains("was started over"), "{}", login.said());
         }
     }
-    // An entry of a token that cannot be read can be replaced and removed.
+    // An unreadable token can be replaced and removed.
     let double = Double::holding(&both());
     double.put(&format!("dbt {ORIGIN} 51234"), "junk");
     let world = world(&double);
@@ -286,13 +286,13 @@ async fn status_says_when_a_token_ends_or_who_does_not_tell() {
     let issued = typed(&world, &["status"]).await;
     assert!(issued.data["databricks"]["expires_at"].is_string(), "{}", issued.failure);
     assert!(issued.data["databricks"]["expires_note"].is_null());
-    // What was tried before: data in JSON, and in the columns of the text.
+    // Earlier auth methods: data in JSON, columns in text.
     let pat = issued.data["databricks"]["tried"].as_array().unwrap().iter().find(|tried| tried["way"] == "pat");
     assert_eq!(pat.unwrap()["reason"], "DATABRICKS_TOKEN is not set");
     assert!(issued.text.contains("\n  tried pat              DATABRICKS_TOKEN is not set\n"), "{}", issued.text);
 }
 
-/// The advice of a failure.
+/// The hints of the failure.
 fn hints(outcome: &Outcome) -> Vec<String> {
     let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
     failure["hints"]
@@ -373,12 +373,13 @@ async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
     let world = world(&Double::new(Mood::Good));
     let outcome = typed(&world, &["status"]).await;
     let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
-    for list in ["causes", "hints"] {
-        let lines: Vec<&str> = failure[list].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-        let first = lines.iter().take_while(|line| line.starts_with("Databricks: ")).count();
-        assert!(first > 0 && first < lines.len(), "{lines:#?}");
-        assert!(lines[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{lines:#?}");
-    }
+    let causes: Vec<&str> = failure["causes"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let first = causes.iter().take_while(|line| line.starts_with("Databricks: ")).count();
+    assert!(first > 0 && first < causes.len(), "{causes:#?}");
+    assert!(causes[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{causes:#?}");
+    let commands: Vec<&str> =
+        failure["hints"].as_array().unwrap().iter().filter_map(|hint| hint["command"].as_str()).collect();
+    assert_eq!(commands, ["dbtrigger auth login --databricks", "dbtrigger auth login"]);
     assert!(outcome.data["databricks"]["host"].is_null());
     world.set("DATABRICKS_HOST", &format!("{ORIGIN}/?o=4242"));
     let outcome = typed(&world, &["status"]).await;
@@ -398,7 +399,7 @@ async fn a_variable_that_goes_before_the_login_is_named_and_what_is_listed_and_g
     let login = typed(&world, &[&["login"][..], &line].concat()).await;
     assert_eq!(login.exit, 0, "{login:?}");
     assert!(login.said().contains("DBT_CLOUD_TOKEN is set and takes precedence over the keyring"), "{}", login.said());
-    // Somebody removes it by the system's own means.
+    // The entry is removed with other tools.
     double.entries.lock().unwrap().retain(|entry, _| entry == "logins");
     let logout = typed(&world, &[&["logout"][..], &line].concat()).await;
     assert_eq!((logout.exit, logout.data["removed"].as_array().map(Vec::len)), (0, Some(1)), "{logout:?}");

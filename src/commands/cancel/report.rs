@@ -1,16 +1,16 @@
-//! What `cancel` knows of the runs that it stopped.
+//! The report of `cancel`.
 
 use crate::document::{Data, Id, Shown as _, document};
 use crate::failure::Report;
 
-/// One run that was asked to stop.
+/// A run whose cancellation was requested.
 #[derive(Clone, Debug)]
 pub(in crate::commands) struct Stopped {
     pub(in crate::commands) run: u64,
     pub(in crate::commands) url: String,
-    /// The service's word, as seen last.
+    /// Status in the service's words, as last seen.
     pub(in crate::commands) status: String,
-    /// It had ended before anything was asked.
+    /// The run had ended before the request.
     pub(in crate::commands) already: bool,
     pub(in crate::commands) fate: CancelOutcome,
 }
@@ -18,10 +18,10 @@ pub(in crate::commands) struct Stopped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::commands) enum CancelOutcome {
     Cancelled,
-    /// In another way than by being cancelled.
+    /// Ended other than by being canceled.
     EndedItself,
     GoesOn,
-    /// It was deleted.
+    /// Deleted.
     Gone,
 }
 
@@ -50,14 +50,14 @@ impl Stopped {
 #[derive(Debug, Default)]
 pub(in crate::commands) struct CancelReport {
     pub(in crate::commands) workflow: Option<Stopped>,
-    /// `None`: they were not looked for.
+    /// `None` if the dbt runs were not looked up.
     pub(in crate::commands) dbt: Option<Vec<Stopped>>,
-    /// What the command knows that asks for this, where that is another one than `cancel`.
+    /// Data of the calling command, if `cancel` runs as part of another one.
     pub(in crate::commands) within: Data,
 }
 
 impl CancelReport {
-    /// What is known while it goes on.
+    /// The data so far, for an interrupted command.
     pub(super) fn known(&self) -> Data {
         if self.within.is_null() {
             return self.json();

@@ -1,4 +1,4 @@
-//! `create-workflow --add-to`: one task in a workflow of somebody else, and nothing else in it.
+//! `create-workflow --add-to`: adds one task to an existing workflow and changes nothing else in it.
 
 use super::check::Check;
 use super::compute;
@@ -21,7 +21,7 @@ use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Writer;
 
-/// Flags about the whole workflow, and several jobs, do not go together with one task.
+/// Refuses flags that apply to a whole workflow, and several jobs.
 pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.add_to.is_none() {
         return Ok(());
@@ -60,7 +60,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
 }
 
-/// What comes after the task is there.
+/// What to do once the task exists.
 #[derive(Clone, Copy)]
 pub(super) struct Then {
     pub(super) check: bool,
@@ -118,7 +118,7 @@ pub(super) async fn add(
         warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let mut steps = Vec::new();
-        // What is refused changes nothing, and needs nothing.
+        // A refused plan writes nothing, so it needs no grants.
         if !matches!(planned.action, Action::Blocked { .. }) {
             let readers =
                 identity::readers(&writer, input.grant_run_as, (&prerequisites, key), other, &me, ctx).await?;
@@ -150,7 +150,7 @@ pub(super) async fn add(
     }
 }
 
-/// What the task is to wait for is there, and does not wait for the task itself.
+/// Checks that the tasks named by `--depends-on` exist and do not depend on the new task.
 fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     let (workflow, name) = (want.workflow, &want.workflow_name);
     if let Some((unknown, known)) = unknown_needs(want, job) {
@@ -175,7 +175,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     .advise("remove one of the dependencies, or change the other in the workspace"))
 }
 
-/// Adds what is known of the workflow and its task to the report. Both come back if the task is there.
+/// Adds the workflow and its task to the report. Returns both if the task exists.
 fn describe(
     mut applied: Applied,
     writer: &Writer,
@@ -214,7 +214,7 @@ fn describe(
         task_timeout: _,
         overrides: _,
     } = step.want.clone();
-    // A task of ours that was renamed in the workspace keeps its key.
+    // Our task keeps its key even if it was renamed in the workspace.
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
     let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));

@@ -1,4 +1,5 @@
-//! `--check`: a one-time run of the notebook in check mode, as whom and on what the workflow runs, and what its end means.
+//! `--check`: runs the notebook in check mode as a one-time run, with the identity and compute of the workflow, and
+//! interprets the result.
 
 use std::time::Duration;
 
@@ -18,30 +19,29 @@ use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState
 
 /// How long the check is followed: longer than its tasks may take.
 const WAIT: Duration = Duration::from_hours(3);
-/// A check of a workflow that is there.
+/// A check of an existing workflow.
 pub(in crate::commands) struct Check {
     name: String,
     tasks: Vec<Raw>,
-    /// Whom it acts as; `other`: not as whoever asks.
+    /// Run-as identity; `other`: it is not the caller.
     who: String,
     other: bool,
     path: NotebookPath,
     scope: String,
     key: String,
-    /// In the name of its run: what tells it from checks of another state.
+    /// Digest in the run's name, which tells checks of different states apart.
     mark: Option<String>,
-    /// Its run, if that goes on since before.
+    /// Its run, if one is already active.
     going: Option<u64>,
 }
 
-/// How many pages of one-time runs are looked through for a check. Where others start many, an older one is not found, and
-/// the check is run once more.
+/// Most pages of one-time runs searched for an earlier check. An older one is not found, so the check runs again.
 const PAGES: usize = 4;
 
-/// Of what the notebook says about its dbt run so many lines are shown.
+/// Most lines shown of the notebook's message about its dbt run.
 const RUN_LINES: usize = 20;
 
-/// How many signs of a digest tell one state from another.
+/// Length of the digest in the run's name, in characters.
 const MARK: usize = 8;
 
 impl Check {
@@ -60,8 +60,8 @@ impl Check {
         }
     }
 
-    /// The check, if it is still due: nothing if it ended well before, its run if that goes on. The workspace keeps what became
-    /// of it, under a name that stands for all that it depends on; `state` is what lies in notebook and secret.
+    /// Returns the check if it is needed: `None` if it has succeeded before, with its run if one is active. The run's
+    /// name contains a digest of everything the check depends on; `state` is the content of notebook and secret.
     pub(in crate::commands) async fn due(mut self, state: &str, reader: &Reader) -> Option<Check> {
         let tasks = self.tasks.iter().map(|task| serde_json::to_string(task).unwrap_or_default()).collect::<String>();
         let Check { name: _, tasks: _, who, other: _, path: _, scope, key, mark: _, going: _ } = &self;
@@ -69,7 +69,7 @@ impl Check {
         let name = self.run_name();
         let mut page = None;
         for _ in 0..PAGES {
-            // What cannot be listed is as if it had never been: a check too many does no harm.
+            // If the runs cannot be listed, check again, which does no harm.
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
             if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
                 match run.standing() {
@@ -102,7 +102,7 @@ impl Check {
         format!("dbtrigger check: {}{mark}", self.name)
     }
 
-    /// Starts it and follows it to its end.
+    /// Starts the check and follows it to its end.
     pub(super) async fn run(&self, writer: &Writer, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
         let deadline = Deadline::after(WAIT);
         let writer = &writer.until(&deadline);
@@ -130,7 +130,7 @@ impl Check {
     }
 
     async fn start(&self, name: &str, writer: &Writer, ctx: &CommandContext) -> Result<u64, Failure> {
-        // Another check is another run; what is sent again after a lost answer is the same one.
+        // A new token per check; only retries after a lost response share it.
         let token = Key::fresh(&ctx.context.entropy).token(0);
         let run_as = self.other.then_some(self.who.as_str());
         match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
@@ -177,7 +177,7 @@ impl Check {
         Used { who, path, scope, key }
     }
 
-    /// A run that ended well, and whose notebook has not said that it has looked.
+    /// The failure of a run that succeeded without confirmation by the notebook.
     fn unconfirmed(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
         let task = unconfirmed(state)?;
         let what = format!("The check succeeded, but notebook {} did not confirm it.", self.path);
@@ -188,12 +188,12 @@ impl Check {
     }
 }
 
-/// The first task whose notebook does not say itself that everything is well.
+/// The first task whose notebook does not report a successful check.
 fn unconfirmed(state: &WorkflowState) -> Option<&TaskState> {
     state.tasks.iter().find(|task| !task.said.as_ref().is_some_and(|said| said.checked))
 }
 
-/// Whether a check that ended well earlier was one. What cannot be read is checked once more.
+/// Whether an earlier successful run was confirmed by the notebook. If it cannot be read, the check runs again.
 async fn is_confirmed(reader: &Reader, run: u64) -> bool {
     match WorkflowProbe::new(reader, run).look().await {
         Ok(Seen::Ended(state)) => !state.tasks.is_empty() && unconfirmed(&state).is_none(),
@@ -203,7 +203,7 @@ async fn is_confirmed(reader: &Reader, run: u64) -> bool {
 
 /// What a task of a workflow uses.
 pub(in crate::commands) struct Used<'a> {
-    /// Whom it acts as.
+    /// Run-as identity.
     pub(in crate::commands) who: &'a str,
     pub(in crate::commands) path: &'a NotebookPath,
     pub(in crate::commands) scope: &'a str,
@@ -211,7 +211,7 @@ pub(in crate::commands) struct Used<'a> {
 }
 
 impl Used<'_> {
-    /// What the end of a task that failed says about the workflow.
+    /// Turns a failed task into a failure about the workflow.
     pub(in crate::commands) fn meaning(&self, task: &TaskState) -> Failure {
         let Used { who, path, scope, key } = self;
         let said = task.said.as_ref();
@@ -221,7 +221,7 @@ impl Used<'_> {
         let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
         let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let deploy = format!("dbtrigger deploy-notebook{}", at(path));
-        // The notebook itself has said nothing then.
+        // If the notebook could not be read, it has reported nothing.
         let is_unreadable = |line: &String| says(Service::Databricks, line, Phrase::NotebookUnreadable);
         let unread = lines.iter().chain(&task.message).any(is_unreadable);
         match verdict {
@@ -264,7 +264,7 @@ impl Used<'_> {
                 .run("grant access to the notebook", format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
             "job-off" => of(Code::Refused, &format!("The dbt job of task {} would not start.", task.key))
                 .run("list the dbt jobs", "dbtrigger jobs"),
-            // The dbt run's own end: each line says something.
+            // Failure of the dbt run itself, whose lines are all useful.
             "error" | "cancelled" | "timeout" => {
                 let what = match verdict {
                     "error" => "The dbt run ended in error.",

@@ -1,4 +1,4 @@
-//! What the workflow is to run on, as the flags say it, and whether the workspace has it.
+//! The compute that the flags ask for, and whether the workspace has it.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
-use crate::failure::{Code, Failure, of_databricks};
+use crate::failure::{Code, Failure, io_reason, of_databricks};
 use crate::http::Reader;
 
-/// Far more than any cluster needs.
+/// Largest file accepted, in bytes: far more than any cluster needs.
 const LARGEST_FILE: u64 = 1024 * 1024;
-/// So many alternatives are named.
+/// Most alternatives named in an error.
 const NAMED: usize = 10;
 
-/// The flags, read.
+/// The parsed compute flags.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ComputeArg {
     Serverless,
@@ -28,11 +28,11 @@ pub(super) enum ComputeArg {
         node_type: Option<String>,
         policy: Option<String>,
     },
-    /// The cluster as a file says it.
+    /// The cluster definition from a file.
     Whole(Map<String, Value>),
 }
 
-/// Reads the flags. That `--cluster-json` stands alone is the command line's to see.
+/// Parses the compute flags. clap rejects other flags beside `--cluster-json`.
 pub(super) fn wish(
     compute: Option<&str>,
     policy: Option<String>,
@@ -65,7 +65,7 @@ fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<Comp
     })
 }
 
-/// The cluster in a file: the object that stands under `new_cluster` in a job.
+/// Reads a cluster from a file: the object under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
         Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
@@ -74,17 +74,18 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let mut text = String::new();
     open_file(file)
         .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(io_reason(&error)))?;
     if text.len() as u64 > LARGEST_FILE {
         return Err(wrong("it is larger than 1 MiB".to_owned()));
     }
-    let cluster: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("it is not a JSON object: {error}")))?;
+    let cluster: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("it is not a JSON object (line {}, column {})", error.line(), error.column()))
+    })?;
     let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
     if has("new_cluster") {
         return Err(wrong("the cluster is nested under new_cluster; pass only the object inside".to_owned()));
     }
-    // What a policy may fill in need not stand there.
+    // A policy may provide these fields.
     let policy = has("policy_id");
     if !has("spark_version") && !policy {
         return Err(wrong("it has no spark_version".to_owned()));
@@ -99,15 +100,15 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     Ok(cluster)
 }
 
-/// Checks the form of `--compute`.
+/// Checks the syntax of `--compute`.
 pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(), Failure> {
     read_wish(text, None, source).map(|_| ())
 }
 
-/// What the workflow is to run on, if somebody says so, and what may not work although it is there.
+/// The compute, if requested, and warnings about it.
 pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
 
-/// Looks up what the wish names.
+/// Looks up what the flags name.
 pub(super) async fn settle(reader: &Reader, wish: Option<&ComputeArg>, me: &Me) -> Settled {
     let mut warnings = Vec::new();
     let compute = match wish {
@@ -120,7 +121,7 @@ pub(super) async fn settle(reader: &Reader, wish: Option<&ComputeArg>, me: &Me) 
 async fn look_up(reader: &Reader, wish: &ComputeArg, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
     match wish {
         ComputeArg::Serverless => Ok(Compute::Serverless),
-        // Whether the job has it is seen where the job is.
+        // Checked later, when the job is known.
         ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
         ComputeArg::Cluster(id) => existing(reader, id, me, warnings).await,
         ComputeArg::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
@@ -140,7 +141,7 @@ async fn look_up(reader: &Reader, wish: &ComputeArg, me: &Me, warnings: &mut Vec
     }
 }
 
-/// Asks only about what is named.
+/// Calls `ask` only if a name is set.
 async fn when<T>(named: Option<&str>, ask: impl AsyncFnOnce(&str) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
     match named {
         Some(name) => ask(name).await.map(Some),
@@ -148,7 +149,7 @@ async fn when<T>(named: Option<&str>, ask: impl AsyncFnOnce(&str) -> Result<T, F
     }
 }
 
-/// What is not there, with what is.
+/// A not-found error that lists what exists.
 fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.sort_unstable();
     let more = known.len().saturating_sub(NAMED);
@@ -163,7 +164,7 @@ async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>
     let cluster = match reader.read(clusters::get(id)).await {
         Ok(cluster) => cluster,
         Err(error) if is_missing(&error) => {
-            // Only for naming what there is: where it cannot be had, the refusal stands without it.
+            // Only for listing alternatives; if this fails, the error does without them.
             let known = reader.read(clusters::list()).await.unwrap_or_default();
             let known = known.into_iter().filter(|cluster| cluster.cluster_source.as_deref() != Some("JOB"));
             let known = known.map(|cluster| format!("cluster:{} \"{}\"", cluster.cluster_id, cluster.cluster_name));
@@ -191,7 +192,7 @@ async fn find_policy(reader: &Reader, id: &str) -> Result<Policy, Failure> {
     policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known))
 }
 
-/// The node type exists and can be had; without one, the smallest is chosen.
+/// Checks that the node type exists and is available; without one, picks the smallest.
 async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Failure> {
     let types = reader.read(clusters::node_types()).await;
     let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
@@ -224,7 +225,7 @@ async fn check_version(reader: &Reader, version: &str) -> Result<(), Failure> {
     Err(missing("runtime", version, newest.into_iter().collect()))
 }
 
-/// The newest runtime with long support.
+/// The newest LTS runtime version.
 async fn pick_version(reader: &Reader) -> Result<String, Failure> {
     let versions = versions(reader).await?;
     clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
@@ -233,9 +234,9 @@ async fn pick_version(reader: &Reader) -> Result<String, Failure> {
     })
 }
 
-/// The smallest cluster that a waiting notebook needs: one machine (databricks-api §6.2).
+/// The smallest cluster for a notebook that only waits: a single node (databricks-api §6.2).
 async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> Result<Compute, Failure> {
-    // What the policy turns out to fix is asked for in vain, and then need not be there.
+    // Lookups of fields that the policy fixes are not used, so their errors do not matter.
     let (policy, version, node) = tokio::join!(
         when(policy, async |id| find_policy(reader, id).await),
         pick_version(reader),
@@ -247,7 +248,7 @@ async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> 
     let mut open = Vec::new();
     if !is_fixed("spark_version") {
         cluster.insert("spark_version".to_owned(), version?.into());
-        // A newer one next month is no reason to change a workflow.
+        // A newer version later must not count as a change to the workflow.
         open.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {

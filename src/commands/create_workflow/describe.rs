@@ -1,4 +1,4 @@
-//! What is said about the workflow once it is there, or would be: its page, its schedule, its next command.
+//! Reports the workflow that exists or would be created: URL, schedule and next command.
 
 use crate::commands::CommandContext;
 use crate::commands::provision::{Applied, Finish};
@@ -11,10 +11,10 @@ use crate::failure::{Code, Failure};
 use crate::http::Writer;
 use crate::schedule::{Schedule, Zone};
 
-/// So many firing times are shown.
+/// Firing times shown.
 const SHOWN: usize = 3;
 
-/// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
+/// Adds the job to the report. Returns the job if it is ours and can be run.
 pub(in crate::commands) fn describe(
     mut applied: Applied,
     writer: &Writer,
@@ -36,7 +36,7 @@ pub(in crate::commands) fn describe(
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
     let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
-    // What will be, where nothing was written.
+    // In a dry run, the schedule after the change.
     let timetable = if running { standing } else { timetable_after(&want, standing) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
@@ -84,7 +84,7 @@ pub(in crate::commands) fn describe(
 fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
     let now = ctx.context.wall.now();
     let Timetable { expression, timezone, paused: _ } = timetable;
-    // What somebody else wrote into a job need not be readable here; then it is shown without times.
+    // A schedule edited by others may not parse; it is shown without times.
     Zone::parse(timezone)
         .and_then(|zone| Schedule::parse(expression, zone, now))
         .map(|schedule| schedule.next(now, SHOWN))

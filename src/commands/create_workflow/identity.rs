@@ -1,4 +1,4 @@
-//! Flags about people: whom the runs act as, and who may do what with the workflow.
+//! Flags about identities: whom the workflow runs as, and who has access to it.
 
 use super::input::Input;
 use super::prerequisites::Prerequisites;
@@ -31,7 +31,7 @@ pub(super) struct Flags {
     pub(super) grant: Vec<GrantTo<JobLevel>>,
 }
 
-/// Whom runs can act as. Which names there are is for the service to say.
+/// Parses a run-as identity. Only the service knows which identities exist.
 pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
@@ -47,7 +47,7 @@ pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<St
     Ok(text.to_owned())
 }
 
-/// Who changes the job can use the key, so not everybody may.
+/// Whoever can change the job can use the key, so the group of all users must not.
 pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
     grants::settle(given, |grant| {
         let GrantTo { principal, level } = grant;
@@ -63,20 +63,20 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
     })
 }
 
-/// Whom the runs will act as, if that is another identity than the one whose rights are proven by asking.
+/// The run-as identity, if it is not the caller, whose own rights are proven by reading.
 pub(super) fn other<'a>(run_as: Option<&'a str>, standing: Option<&'a str>, me: &Me) -> Option<&'a str> {
     run_as.or(standing).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
 }
 
-/// What gives whoever the runs act as the rights that they lack, or what nobody could find out about them.
+/// Grants that the run-as identity lacks, and warnings about rights that could not be checked.
 #[derive(Default)]
 pub(super) struct Readers {
     pub(super) steps: Vec<Planned>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds out whether whoever the runs act as can read notebook and key, or plans what gives it. `other` is whom they act as, if
-/// not as whoever asks; `key` is what asking for the key came to.
+/// Checks that the run-as identity can read notebook and key, or plans the grants. `other` is the run-as identity, if
+/// not the caller; `key` is the result of looking up the key as the caller.
 pub(super) async fn readers(
     reader: &Reader,
     grant: bool,
@@ -88,7 +88,7 @@ pub(super) async fn readers(
     let Readers { mut steps, mut warnings } = Readers::default();
     match key {
         Ok(()) => {}
-        // Not whoever asks, but whoever the runs act as has to read it.
+        // Only the run-as identity needs to read the key.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
             warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
         }
@@ -114,7 +114,7 @@ pub(super) async fn readers(
     Ok(Readers { steps, warnings })
 }
 
-/// Plans who may do what with the workflow.
+/// Plans the grants on the workflow.
 pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>) -> Result<Vec<Planned>, Failure> {
     let plan = async |GrantTo { principal, level }: &GrantTo<JobLevel>| {
         let want = JobGrantWant {

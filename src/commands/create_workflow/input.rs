@@ -1,4 +1,4 @@
-//! What the flags and the environment say, settled into values that are whole; everything missing is named at once.
+//! Resolves flags and environment into complete values; reports everything missing at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::http::Service;
 use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
-/// The longest name that Databricks takes (databricks-api §5.1).
+/// Longest name that Databricks accepts (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
 
 const NO_NOTEBOOK: MissingInput = MissingInput::value(
@@ -34,27 +34,28 @@ const NO_NOTEBOOK: MissingInput = MissingInput::value(
     Some(Question::DbtAccount),
 );
 
-/// Who asks for the workflow.
+/// The command that creates the workflow.
 pub(in crate::commands) enum Caller {
-    /// `create-workflow`, which need not ask dbt where the workflow has a name.
+    /// `create-workflow`, which does not need dbt if the workflow has a name.
     Alone,
-    /// `setup`, which needs the dbt account for its notebook too. Where no other token is there, it asks with the key that it stores.
+    /// `setup`, which also needs the dbt account for its notebook. Without another token it uses the key that it
+    /// stores.
     Guide { key: Option<Box<Token>> },
 }
 
-/// Everything that is known before anybody is asked.
+/// Everything known before any request.
 pub(in crate::commands) struct Input {
     pub(in crate::commands) databricks: Databricks,
-    /// The jobs as they were given.
+    /// The jobs as given.
     pub(super) asked: JobArgs,
-    /// At least one, once names are looked up.
+    /// At least one, once names are resolved.
     pub(in crate::commands) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
-    /// The workflow that a task is added to, instead of making one.
+    /// The existing workflow that gets the task.
     pub(super) add_to: Option<AddTo>,
-    /// The dbt account, by its id alone.
+    /// ID of the dbt account.
     pub(super) account: Option<u64>,
-    /// Where and with what the dbt job can be looked up.
+    /// Account and token for looking up the dbt job.
     pub(in crate::commands) dbt: Option<Account>,
     pub(in crate::commands) token: Option<Token>,
     pub(super) notebook: Option<NotebookPath>,
@@ -74,14 +75,14 @@ pub(in crate::commands) struct Input {
     pub(super) consents: Consents,
 }
 
-/// A workflow as somebody named it.
+/// A workflow as the user named it.
 pub(super) struct AddTo {
     pub(super) text: String,
     pub(super) named: WorkflowNamed,
 }
 
 impl Input {
-    /// What the notebook has to carry.
+    /// What the notebook must provide.
     pub(in crate::commands) fn load(&self) -> NotebookRequirements<'_> {
         NotebookRequirements {
             notebook: self.notebook.as_ref(),
@@ -91,12 +92,12 @@ impl Input {
         }
     }
 
-    /// Nobody has to ask dbt how the workflow is to be called.
+    /// Whether the name of the workflow is known without dbt.
     pub(super) fn is_named(&self) -> bool {
         self.name.is_some() || self.add_to.is_some()
     }
 
-    /// Asks dbt for the jobs that are given by their names.
+    /// Resolves jobs given by name.
     pub(in crate::commands) async fn find_jobs(&mut self, ctx: &CommandContext) -> Result<(), Failure> {
         if let Some((account, token)) = self.dbt.as_ref().zip(self.token.as_ref()).filter(|_| self.asked.has_names()) {
             self.jobs = self.asked.find(account, token, ctx).await?;
@@ -113,7 +114,7 @@ pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure>
     input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
 }
 
-/// What is said, with everything that is missing or wrong added to `errors`; whole if nothing is.
+/// Reads all flags. Adds everything missing or wrong to `errors`; `None` if there is any.
 pub(in crate::commands) fn collect(
     args: Args,
     door: Caller,
@@ -148,14 +149,14 @@ pub(in crate::commands) fn collect(
         force,
         dry_run: _,
     } = args;
-    // The command line takes only one of the two.
+    // clap allows only one of the two.
     let paused = (paused || unpaused).then_some(paused);
     let environment = &ctx.context.environment;
     let place = if add_to.is_some() { Place::Other { task_key } } else { Place::Own };
     let given = given_jobs(given, ctx, &narrow, errors);
     let asked = JobArgs::read(&given, narrow, place, depends_on, errors);
     let jobs = match asked.tasks() {
-        // With a job missing, its key would be missing too.
+        // If a job is missing, its key would be reported as missing too.
         Some(tasks) if asked.len() == given.len() => errors.optional(tasks.map(Some)).unwrap_or_default(),
         Some(_) | None => Vec::new(),
     };
@@ -204,7 +205,7 @@ pub(in crate::commands) fn collect(
     })
 }
 
-/// The dbt account by its id, and where and with what dbt is asked, as far as that is needed or there.
+/// The ID of the dbt account, and account and token for looking up jobs, as far as needed or available.
 fn of_dbt(
     asked: &JobArgs,
     has_name: bool,
@@ -215,7 +216,7 @@ fn of_dbt(
 ) -> (Option<u64>, Option<Account>, Option<Token>) {
     let environment = &ctx.context.environment;
     let pasted = asked.pasted();
-    // Why dbt's own file gives no token is of interest only where a token is needed.
+    // Errors of dbt's credential file matter only if a token is needed.
     let mut tried = InputErrors::default();
     let token = credentials::api_token(&ctx.account, &pasted, environment, &ctx.vault, &mut tried);
     let (is_guide, key) = match door {
@@ -229,7 +230,7 @@ fn of_dbt(
         return (None, None, None);
     }
     if !has_name || asked.has_names() || is_guide {
-        // The name of the workflow, or the id of the job, comes from dbt, so dbt has to be asked.
+        // dbt provides the name of the workflow or the ID of the job.
         let account = credentials::account(&ctx.account, &pasted, environment, errors);
         errors.join(tried);
         let ask = Some(Question::DbtToken);
@@ -258,7 +259,7 @@ fn of_dbt(
     (id, account, token)
 }
 
-/// The jobs of the command line, or else the one that was chosen at a question.
+/// The jobs of the command line, or the job chosen at a prompt.
 fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors: &mut InputErrors) -> Vec<String> {
     if !given.is_empty() {
         return given;
@@ -276,7 +277,7 @@ fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors:
     chosen.iter().map(ToString::to_string).collect()
 }
 
-/// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.
+/// The account, if host and ID are known. Invalid values are errors, missing ones are not.
 fn whole_account(ctx: &CommandContext, pasted: &[(String, Link)], errors: &mut InputErrors) -> Option<Account> {
     let mut own = InputErrors::default();
     let account = credentials::account(&ctx.account, pasted, &ctx.context.environment, &mut own);

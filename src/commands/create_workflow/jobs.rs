@@ -1,14 +1,14 @@
-//! Several dbt jobs in one workflow: their keys, and which waits for which. Pure.
+//! Several dbt jobs in one workflow: their task keys and dependencies. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::kinds::{TaskWant, circle};
 use crate::failure::{Code, Failure};
 
-/// Longer keys are cut in what runs say of them (databricks-api §5.2).
+/// Databricks truncates longer keys in run output (databricks-api §5.2).
 const LONGEST_KEY: usize = 100;
 
-/// `KEY=JOB` taken apart; an address may have a `=` too, but no key has a slash.
+/// Splits `KEY=JOB`. A URL may contain `=`, but a key contains no slash.
 pub(super) fn split(text: &str) -> (Option<&str>, &str) {
     match text.split_once('=') {
         Some((key, job)) if !key.contains('/') => (Some(key), job),
@@ -16,7 +16,7 @@ pub(super) fn split(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The tasks, each with what it waits for. Without `--depends-on` nothing is said about that.
+/// The tasks with their dependencies. Without `--depends-on`, dependencies are left unset.
 pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec<TaskWant>, Failure> {
     let mut keys = BTreeSet::new();
     for (key, job) in jobs {
@@ -46,8 +46,8 @@ fn check_key(flag: &str, key: &str, job: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The one task that is added to somebody's workflow. `--task-key` says the same as `KEY=` before the job. What it waits for
-/// may be any task of that workflow, so the keys are compared once the workflow is known.
+/// The task that is added to an existing workflow. `--task-key` is equivalent to `KEY=`. Its dependencies may be any
+/// task of that workflow, so they are checked later.
 pub(super) fn added(
     jobs: &[(String, u64)],
     task_key: Option<String>,
@@ -102,7 +102,7 @@ pub(super) fn added(
     Ok(vec![TaskWant { key, job: *job, depends_on }])
 }
 
-/// Which key waits for which; nothing if nothing was given.
+/// Dependencies by task key; `None` if no flag was given.
 fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<String, BTreeSet<String>>>, Failure> {
     if given.is_empty() {
         return Ok(None);

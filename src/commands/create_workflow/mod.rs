@@ -1,4 +1,4 @@
-//! `create-workflow`: the Databricks job around dbt jobs.
+//! `create-workflow`: creates or updates the Databricks job for dbt jobs.
 
 mod add_to;
 mod check;
@@ -40,9 +40,9 @@ use crate::engine::{Inputs, Plan};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 
-/// How long a new job may take to show in lists after an answer that was lost.
+/// How long a created job may be missing from lists after its response was lost.
 const SETTLE: Duration = Duration::from_mins(1);
-/// What a dry run says of `--check` and of `--run-now`.
+/// Notes of a dry run for `--check` and `--run-now`.
 pub(super) const THEN_CHECKED: &str = "Then: check it with a run that starts nothing in dbt.";
 pub(super) const THEN_RUN: &str = "Then: run it and follow the run.";
 
@@ -176,7 +176,7 @@ pub(crate) struct Args {
     run_now: bool,
 }
 
-/// One dbt job in a workflow of its own, as `setup` asks for it.
+/// A workflow for one dbt job, as `setup` creates it.
 pub(super) struct SingleWorkflow {
     pub(super) job: Option<String>,
     pub(super) narrow: Narrow,
@@ -192,7 +192,7 @@ pub(super) struct SingleWorkflow {
 }
 
 impl From<SingleWorkflow> for Args {
-    /// All other flags are left out. Whoever the runs act as gets what it lacks.
+    /// Leaves other flags unset. The run-as identity gets the grants it lacks.
     fn from(one: SingleWorkflow) -> Args {
         let SingleWorkflow { job, narrow, name, notebook, compute, schedule, timezone, paused, run_as, adopt, force } =
             one;
@@ -260,8 +260,8 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
 }
 
-/// Looks at what the workflow stands on, and at the workflow. One that stands on another notebook than the usual one stays there, unless
-/// somebody names one.
+/// Looks up the prerequisites and the workflow. An existing workflow keeps its notebook unless `--notebook` names
+/// another.
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
@@ -285,7 +285,7 @@ async fn look(
     let first = looks(input, listed).await;
     let standing = match &first {
         Ok((_, workflow_plan)) => workflow_plan.standing_notebook(input),
-        // Another identity has another home folder, and perhaps nothing of use in it.
+        // The caller may differ from the creator, whose home folder has the notebook.
         Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
             let usual = input.account.and_then(|account| default_path(me, account).ok());
             own_notebook(reader, input, &looked_up.name).await.filter(|path| Some(path) != usual.as_ref())

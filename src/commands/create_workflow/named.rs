@@ -1,4 +1,4 @@
-//! The dbt jobs of the line: by id, by address, or by name, which dbt has to be asked about.
+//! The dbt jobs of the command line: by ID, by URL or by name, which requires a request to dbt.
 
 use super::jobs;
 use crate::commands::CommandContext;
@@ -12,13 +12,13 @@ use crate::http::side_by_side;
 /// Where the tasks go.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// Into a workflow of dbtrigger's own.
+    /// Into a workflow of dbtrigger.
     Own,
-    /// Into one of somebody else: a single task, which may be given its key on its own.
+    /// Into an existing workflow of others: a single task, whose key may be set by a flag.
     Other { task_key: Option<String> },
 }
 
-/// The jobs as they were given, each with its key if it has one.
+/// The jobs as given, each with its key if it has one.
 #[derive(Debug)]
 pub(super) struct JobArgs {
     jobs: Vec<(Option<String>, JobNamed)>,
@@ -28,7 +28,7 @@ pub(super) struct JobArgs {
 }
 
 impl JobArgs {
-    /// Reads what can be read without asking anybody.
+    /// Parses the jobs without requests.
     pub(super) fn read(
         given: &[String],
         narrow: Narrow,
@@ -59,12 +59,12 @@ impl JobArgs {
         self.jobs.iter().any(|(_, named)| matches!(named, JobNamed::Name(_)))
     }
 
-    /// The addresses, for finding host and account.
+    /// The URLs, which may provide host and account.
     pub(super) fn pasted(&self) -> Vec<(String, Link)> {
         self.jobs.iter().flat_map(|(_, named)| named.pasted()).collect()
     }
 
-    /// The tasks, where no name has to be looked up.
+    /// The tasks, or `None` if a name must be resolved.
     pub(super) fn tasks(&self) -> Option<Result<Vec<TaskWant>, Failure>> {
         let ids: Option<Vec<u64>> = self
             .jobs
@@ -87,7 +87,7 @@ impl JobArgs {
         }
     }
 
-    /// Asks dbt for the ids of those that are given by name.
+    /// Resolves names to IDs with dbt.
     pub(super) async fn find(
         &self,
         account: &Account,

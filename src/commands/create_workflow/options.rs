@@ -1,4 +1,4 @@
-//! What the flags of the workflow's small print say: tags, addresses, retries, overrides. Pure.
+//! Optional settings of the workflow: tags, email addresses, retries and overrides. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::commands::durations;
 use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
 use crate::failure::{Code, Failure};
 
-/// A word that takes back what was there.
+/// Value that clears a setting.
 const NONE: &str = "none";
-/// Tags that are ours.
+/// Tags that dbtrigger sets.
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
 
 fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
     Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}."))
 }
 
-/// Reads a limit of whole seconds; none at all would let a task hang for ever.
+/// Parses a timeout in whole seconds; zero would let a task hang forever.
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = durations::parse(text)?;
     if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
@@ -27,7 +27,7 @@ pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Tags become tags of clusters, so the rules of those hold (databricks-api §5.1).
+/// Job tags become cluster tags, so their rules apply (databricks-api §5.1).
 pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
     let mut tags = BTreeMap::new();
     for text in given {
@@ -54,7 +54,7 @@ pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failu
     Ok(tags)
 }
 
-/// Addresses, each once and in order; an empty list for `none`; nothing if nothing was given.
+/// Addresses without duplicates, in order; empty for `none`; `None` if no flag was given.
 pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failure> {
     if given.is_empty() {
         return Ok(None);
@@ -83,7 +83,7 @@ pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failu
     Ok(Some(all))
 }
 
-/// Overrides as the notebook reads them; an empty object for `none`; nothing if nothing was given.
+/// Overrides in the notebook's format; empty for `none`; `None` if no flag was given.
 pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>, Failure> {
     if given.is_empty() {
         return Ok(None);
@@ -96,7 +96,7 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
                 .advise("drop one of them"))
         };
     }
-    // In order of the keys, so that the order of the flags makes no difference.
+    // Sorted by key, so that the order of the flags makes no difference.
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     for text in given {
         let wrong = |reason: &str| wrong("--override", &text, reason);

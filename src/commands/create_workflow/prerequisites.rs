@@ -1,4 +1,4 @@
-//! What a workflow stands on: the deployed notebook, and the key that it reads.
+//! What a workflow needs: the deployed notebook and the key that it reads.
 
 use std::collections::BTreeSet;
 
@@ -16,34 +16,34 @@ use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
 
-/// What is to stand on it.
+/// What the workflow needs from its notebook.
 pub(crate) struct NotebookRequirements<'a> {
-    /// The notebook, if somebody names it; else it is the one of this identity and account.
+    /// The notebook, if given; otherwise the default one of this identity and account.
     pub(crate) notebook: Option<&'a NotebookPath>,
-    /// The account of the jobs.
+    /// The dbt account of the jobs.
     pub(crate) account: Option<u64>,
     /// The dbt jobs that it starts.
     pub(crate) jobs: Vec<u64>,
-    /// Where the jobs were looked up.
+    /// The dbt host where the jobs were looked up.
     pub(crate) host: Option<&'a Origin>,
 }
 
-/// A notebook that can run the job, and where it takes the key from.
+/// A notebook that can run the jobs, and the location of its key.
 pub(crate) struct Prerequisites {
     pub(crate) path: NotebookPath,
-    /// As exported.
+    /// Exported source.
     pub(crate) text: String,
     pub(crate) scope: String,
     pub(crate) key: String,
-    /// The overrides that a caller may send.
+    /// Overrides that a caller may send.
     allowed: Vec<String>,
-    /// What somebody should look at, though it does not stand in the way.
+    /// Problems that do not block the workflow.
     pub(crate) warnings: Vec<String>,
-    /// Notebook and key are there. Otherwise the plan that the workflow is part of puts them there.
+    /// Whether notebook and key exist; otherwise the same plan creates them.
     pub(super) is_there: bool,
 }
 
-/// Reads the notebook as whoever asks; since runs act as them, that proves that the runs may read it.
+/// Reads the notebook as the caller; if runs act as the caller, this proves that they can read it.
 pub(crate) async fn survey(
     reader: &Reader,
     load: &NotebookRequirements<'_>,
@@ -92,7 +92,7 @@ pub(crate) async fn survey(
     Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
 }
 
-/// What the notebook of the same plan will say: where it reads the key, and whether it may start the job.
+/// The prerequisites after the same plan has deployed the notebook.
 pub(in crate::commands) fn planned(
     load: &NotebookRequirements<'_>,
     step: &Step<Notebook>,
@@ -112,7 +112,7 @@ pub(in crate::commands) fn planned(
     Ok(Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
 }
 
-/// The notebook is for the account of the job, and may start it.
+/// Checks that the notebook is for the account of the jobs and may start them.
 fn check_settings(load: &NotebookRequirements<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
     let NotebookRequirements { notebook: _, account, jobs, host: _ } = load;
     let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
@@ -148,17 +148,17 @@ fn check_settings(load: &NotebookRequirements<'_>, path: &NotebookPath, found: &
     Ok(())
 }
 
-/// The scopes whose names are nearest. For advice only: what cannot be listed is not suggested.
+/// Scopes with similar names. Only for advice, so errors are ignored.
 async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
     let known = reader.read_once(scopes()).await.unwrap_or_default();
     nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
 }
 
-/// The scopes that were perhaps meant, where none has this name and others have nearly the same.
+/// Scopes with similar names, if none has this name.
 pub(in crate::commands) struct NearScopes(Vec<String>);
 
 pub(in crate::commands) async fn near_scopes(reader: &Reader, scope: &ScopeName) -> NearScopes {
-    // The usual one is what nobody has to type.
+    // The default is not a typo.
     if scope.as_str() == DEFAULT_SCOPE {
         return NearScopes(Vec::new());
     }
@@ -179,11 +179,11 @@ impl NearScopes {
     }
 }
 
-/// The keys of the scope that a notebook reads unless somebody says otherwise, listed before it is known what the notebook says.
+/// Keys of the default scope, listed before the notebook's own scope is known.
 pub(crate) struct UsualKeys(Option<Result<Vec<SecretInfo>, HttpError>>);
 
 impl UsualKeys {
-    /// Not listed: it is known already which scope it is.
+    /// Not listed, since the scope is already known.
     pub(crate) fn unknown() -> UsualKeys {
         UsualKeys(None)
     }
@@ -191,7 +191,7 @@ impl UsualKeys {
     pub(crate) async fn list(reader: &Reader) -> UsualKeys {
         let Ok(scope) = DEFAULT_SCOPE.parse::<ScopeName>() else { return UsualKeys(None) };
         let listed = reader.read_once(list(&scope)).await;
-        // What may pass is asked again by whoever needs it.
+        // A temporary error is dropped; the list is then requested again.
         let known = match &listed {
             Ok(_) => true,
             Err(error) => error.is_final(),
@@ -208,20 +208,20 @@ impl UsualKeys {
     }
 }
 
-/// The command that deploys the notebook there.
+/// The command that deploys the notebook.
 fn deploy(load: &NotebookRequirements<'_>, path: &NotebookPath, flags: &str) -> String {
     let at = if load.notebook.is_some() { at(path) } else { String::new() };
     format!("dbtrigger deploy-notebook{at}{flags}")
 }
 
-/// The flags of `deploy-notebook` for a notebook that somebody has put there, or named: without the second it would be refused.
+/// The flags of `deploy-notebook` for a notebook at this path; a shared path requires a consent.
 pub(in crate::commands) fn at(path: &NotebookPath) -> String {
     let shared = if path.is_shared() { " --accept-shared-path" } else { "" };
     format!(" --notebook {}{shared}", quoted(path.as_str()))
 }
 
 impl Prerequisites {
-    /// What a first notebook would stand for: it is not there yet, and would read this key.
+    /// The prerequisites for a notebook that does not exist yet and would read this key.
     pub(crate) fn first(path: NotebookPath, scope: String, key: String) -> Prerequisites {
         Prerequisites {
             path,
@@ -234,7 +234,7 @@ impl Prerequisites {
         }
     }
 
-    /// The notebook takes the overrides that its runs would be started with, those from before included: otherwise every run
+    /// Checks that the notebook allows all overrides of the workflow, including existing ones; otherwise every run
     /// would fail.
     pub(crate) fn check_overrides(
         &self,
@@ -257,7 +257,7 @@ impl Prerequisites {
         .advise("clear the workflow's overrides with --override none"))
     }
 
-    /// Scope and key by names that can exist.
+    /// Scope and key as valid names.
     pub(in crate::commands) fn secret(&self) -> Result<(ScopeName, KeyName), Failure> {
         let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there: _ } = self;
         match (scope.parse(), key.parse()) {
@@ -273,7 +273,7 @@ impl Prerequisites {
         }
     }
 
-    /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
+    /// Checks that the key exists and that the caller can read it: listing requires the same permission as reading.
     pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Result<(), Failure> {
         let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
         if !is_there {

@@ -1,4 +1,4 @@
-//! Whether whoever the runs act as may read the notebook and the key, and the steps that give it what it lacks.
+//! Whether the run-as identity can read notebook and key, and the grants that it lacks.
 
 use super::prerequisites::{Prerequisites, at};
 use crate::commands::deploy_notebook::quoted;
@@ -12,16 +12,16 @@ use crate::engine::{Consents, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Rows};
 
-/// Whether somebody may read one thing.
+/// Whether an identity can read one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Access {
     Has,
     Lacks,
-    /// Why that could not be found out.
+    /// Why it is unknown.
     Unknown(String),
 }
 
-/// What was found out about one identity.
+/// The access of one identity.
 pub(crate) struct Rights {
     who: String,
     path: NotebookPath,
@@ -31,9 +31,9 @@ pub(crate) struct Rights {
     secret: Access,
 }
 
-/// Looks at who may read notebook and scope.
+/// Looks up who can read notebook and scope.
 pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisites) -> Option<Rights> {
-    // A name that cannot exist is refused with the key.
+    // An invalid scope name is reported with the key.
     let scope = prerequisites.scope.parse::<ScopeName>().ok()?;
     let (on_notebook, on_scope) =
         tokio::join!(readers_of_notebook(reader, &prerequisites.path), readers_of_scope(reader, &scope));
@@ -43,7 +43,7 @@ pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisit
         }
         Ok(None) | Err(_) => true,
     };
-    // Groups are asked for only where they can make a difference.
+    // Groups are requested only if they make a difference.
     let groups = if by_name(&on_notebook) && by_name(&on_scope) { Ok(None) } else { reader.read(groups_of(who)).await };
     let access = |readers: Readers| match readers {
         Ok(None) => Access::Has,
@@ -64,10 +64,10 @@ pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisit
     })
 }
 
-/// Who may read it; `None`: everybody, since there are no access lists.
+/// Who can read it; `None`: everyone, since the workspace has no access control.
 type Readers = Result<Option<Named>, HttpError>;
 
-/// Who may read it by name, and how many others whose names cannot be read.
+/// Principals with read access, and the number of entries that could not be parsed.
 struct Named {
     names: Vec<String>,
     odd: usize,
@@ -78,7 +78,7 @@ async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
         return Ok(Some(Named { names: vec![ADMINISTRATORS.to_owned()], odd: 0 }));
     };
     match reader.read(notebook_permissions(id)).await {
-        // Every level lets somebody read.
+        // Every permission level includes reading.
         Ok(Rows { rows, odd }) => {
             let known = rows.into_iter().filter(|held| NotebookLevel::named(&held.level).is_some());
             Ok(Some(Named { names: known.map(|held| held.principal).collect(), odd }))
@@ -92,7 +92,7 @@ async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
     match reader.read(acls(scope)).await {
         Ok(Rows { rows, odd }) => {
             let known = rows.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
-            // Administrators manage every scope, and are not listed (databricks-api §3.4).
+            // Admins can manage every scope and are not listed (databricks-api §3.4).
             let names = known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect();
             Ok(Some(Named { names, odd }))
         }
@@ -101,7 +101,7 @@ async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
     }
 }
 
-/// Whether somebody is among those named, directly or through a group.
+/// Whether the identity is named directly or through a group.
 fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpError>) -> Access {
     if names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY) {
         return Access::Has;
@@ -115,7 +115,7 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
     }
     match groups {
         Ok(Some(groups)) if groups.iter().any(|group| others.contains(&group.as_str())) => Access::Has,
-        // Groups that lie in others need not be listed.
+        // The list may lack parent groups of its groups.
         Ok(Some(groups)) if groups.iter().any(|group| group != EVERYBODY) => Access::Unknown(format!(
             "the groups of {who} ({}) may be members of one that can: {}",
             groups.join(", "),
@@ -129,7 +129,7 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
     }
 }
 
-/// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
+/// The grants to add. Unknown access is granted too; at worst it already existed through a group.
 pub(super) async fn grants(reader: &Reader, who: &str, prerequisites: &Prerequisites) -> Result<Vec<Planned>, Failure> {
     let Ok(scope) = prerequisites.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
     let (principal, path, none) = (who.to_owned(), prerequisites.path.clone(), Consents::default());
@@ -143,14 +143,14 @@ pub(super) async fn grants(reader: &Reader, who: &str, prerequisites: &Prerequis
     let (of_secret, of_notebook) = (of_secret?, of_notebook?);
     let (secret, notebook) =
         rights.map_or((true, true), |rights| (rights.secret == Access::Has, rights.notebook == Access::Has));
-    // What it has by name is shown as kept; what it has through a group is not given once more.
+    // Existing direct grants are shown as kept; access through a group is not granted again.
     let secret = (!secret || !of_secret.writes()).then_some(Planned::Grant(of_secret));
     let notebook = (!notebook || !of_notebook.writes()).then_some(Planned::NotebookGrant(of_notebook));
     Ok(secret.into_iter().chain(notebook).collect())
 }
 
 impl Rights {
-    /// Refuses what would fail in every run; what could not be found out comes back as warnings.
+    /// Refuses missing access, which would fail in every run. Returns warnings for unknown access.
     pub(crate) fn check(&self) -> Result<Vec<String>, Failure> {
         let Rights { who, path, scope, key, notebook, secret } = self;
         let on_scope = format!(

@@ -1,4 +1,4 @@
-//! What happens with the workflow once it is there: its check, and its run.
+//! What happens once the workflow exists: its check and its run.
 
 use std::rc::Rc;
 
@@ -12,20 +12,20 @@ use crate::failure::{Ended, Failure, Report};
 use crate::http::Writer;
 use crate::questions::Prompter;
 
-/// How things stand where nobody answers whether there is to be a run.
+/// State note if the prompt for a run is not answered.
 const SET_UP: &str = "Setup is complete; no run was started.";
 
-/// The same once somebody has said yes, until its run is known.
+/// State note after the answer "yes", until the run is known.
 const PRESSED: &str = "Setup is complete; it is unknown whether the run was started.";
 
-/// How to find out.
+/// Advice for that state.
 const LOOK: &str = "list the workflow's runs with `dbtrigger runs`";
 
-/// Whether the workflow is run once it is there.
+/// Whether to run the workflow once it exists.
 pub(in crate::commands) enum RunNow {
     No,
     Now,
-    /// If this person says so.
+    /// Ask the user.
     Offered(Rc<dyn Prompter>),
 }
 
@@ -35,8 +35,8 @@ impl From<bool> for RunNow {
     }
 }
 
-/// Checks the workflow if that is wanted, then presses "Run now" on it if that is, and follows; the first outcome that is not
-/// good, else the last one, is the outcome. `parting`: what a person is told before they are asked for a run.
+/// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step. `parting`
+/// is printed before the prompt for a run.
 pub(in crate::commands) async fn check_and_run(
     applied: Applied,
     check: Option<Check>,
@@ -46,7 +46,7 @@ pub(in crate::commands) async fn check_and_run(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Ended { report: made, failure: _ } = applied.end();
-    // What was made is said before the run begins, not after it.
+    // Print what was created before the run starts.
     for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
         ctx.events.progress(line);
     }
@@ -64,7 +64,7 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::No => false,
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
-            // A signal at the question finds what was made.
+            // If the prompt is interrupted, the report is already complete.
             ctx.last_known.stands(all.json(), StateNote { cause: None, state: SET_UP, advice: None });
             let answer = offered(&*prompter).await;
             match answer {
@@ -90,13 +90,13 @@ fn tell(lines: &[String], ctx: &CommandContext) {
     }
 }
 
-/// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
+/// Asks whether to start a first run. Without an answer no run is started, and the workflow is kept.
 async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
     let answer = prompter.key("Run the workflow now?", "yN").await;
     answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, SET_UP))
 }
 
-/// The workflow, its check, and the run of it.
+/// The report of the workflow, its check and its run.
 struct MadeAndRun {
     made: Option<Box<dyn Report>>,
     check: Option<Box<dyn Report>>,

@@ -1,4 +1,4 @@
-//! `create-workflow` whole, against the world in memory.
+//! `create-workflow`, end to end against the in-memory sandbox.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) async fn create(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(super::run, line).await.expect("nobody kills it")
 }
 
-/// A world in which the first two steps of the guide are done.
+/// A sandbox with secret and notebook deployed.
 pub(super) async fn prepared() -> Harness {
     let ctx = Harness::new();
     assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
@@ -41,7 +41,7 @@ fn only_job(ctx: &Harness) -> Value {
     jobs[0].clone()
 }
 
-/// A request of somebody else's.
+/// Sends a request as another client.
 pub(super) fn ask(ctx: &Harness, path: &str, body: &Value) -> Value {
     let request = http::Request::post(format!("http://127.0.0.1:1{path}"))
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
@@ -57,7 +57,7 @@ pub(super) fn ask(ctx: &Harness, path: &str, body: &Value) -> Value {
     }
 }
 
-/// Somebody edits a job in the workspace.
+/// Edits a job in the workspace.
 pub(super) fn edit(ctx: &Harness, job: &Value, edit: impl FnOnce(&mut Value)) {
     let mut settings = job["settings"].clone();
     edit(&mut settings);
@@ -126,7 +126,7 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             let first = ctx.run(super::run, &JOB).await;
             let (kills, lies) = (matches!(class, Class::Kill | Class::KillDuring), class.denies_effect());
             assert_eq!(first.is_none(), kills, "{rule}");
-            // A refusal is believed, and nobody waits for a week; but "come back later" is no refusal.
+            // A refusal is final, and a Retry-After of a week is not awaited; but 429 is not a refusal.
             let refuses = lies && matches!(class, Class::Status(status) if status != 429);
             if let Some(first) = first {
                 let fails = refuses || class == Class::RetryAfterAbsurd;
@@ -357,7 +357,7 @@ async fn a_notebook_that_cannot_run_the_job_is_refused_with_the_way_out() {
     let ctx = prepared().await;
     let path = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
     let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
-    // Whether dbt or the notebook objects first: nothing is made.
+    // dbt or the notebook may fail first; either way nothing is created.
     assert_ne!(outcome.exit, 0);
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
@@ -388,7 +388,7 @@ async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
     let outcome = create(&ctx, &line).await;
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Nightly")), "{outcome:?}");
     assert!(ctx.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
-    // With access later, the workflow is the same one.
+    // With access later, it is the same workflow.
     ctx.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
     ctx.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
     assert_eq!(create(&ctx, &line).await.data["result"], "kept");
@@ -430,7 +430,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
             let said = warnings(&outcome).join("\n");
             assert!(said.contains("Cannot read dbt job") && said.contains(status), "{status}: {said}");
         }
-        // Where the name comes from dbt, there is no way without it.
+        // Without `--name`, dbt is required.
         assert_eq!(create(&ctx, &JOB).await.code, Some(code), "{status}");
     }
     let ctx = base.copy();
@@ -466,7 +466,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         "Access denied: Token is not scoped to account.",
         false
     )));
-    // A refusal of the job itself stays one.
+    // An error about the job itself is still fatal.
     let ctx = base.copy();
     ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
     assert_eq!(create(&ctx, &line).await.code, Some(Code::NotAllowed));
@@ -533,11 +533,11 @@ async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
         assert_eq!((outcome.code, ctx.take_writes()), (Some(code), vec![]), "{outcome:?}");
         assert!(outcome.failure.contains(word), "{}", outcome.failure);
     }
-    // With an id and a name it would not be needed.
+    // With an ID and a name, dbt would not be needed.
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = create(&ctx, &["--job", "Nightly build", "--name", "N"]).await;
     assert_eq!((outcome.code, ctx.take_log().len()), (Some(Code::MissingInput), 0), "{outcome:?}");
-    assert!(outcome.failure.contains("to find a job by name"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("--job"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
@@ -578,7 +578,7 @@ async fn stale_reads_after_the_write_are_waited_out() {
     only_job(&ctx);
 }
 
-/// Ends every notebook that begins, as it is told, until dropped.
+/// Ends every notebook that starts with this outcome, until dropped.
 async fn notebooks(ctx: &Harness, outcome: NotebookOutcome) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -613,7 +613,7 @@ async fn with_run_now_the_outcome_of_the_run_is_the_outcome() {
     let writes = ["databricks:jobs/create", "databricks:jobs/run-now"];
     assert_eq!(ctx.take_writes(), writes);
 
-    // Chance is repeatable here, so the same start in the same world would be the same run.
+    // The random seed is fixed, so the same start in the same sandbox would be the same run.
     let ctx = prepared().await;
     create(&ctx, &JOB).await;
     ctx.take_log();
@@ -692,7 +692,7 @@ async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() 
         assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
         assert_eq!((&dry.data["steps"], &dry.data["identity"]), (&json!([]), &json!("ana@example.com")));
     }
-    // Where nothing can be planned, nobody knows what would happen.
+    // Without a plan, a dry run fails.
     let missing = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
     assert_eq!((missing.exit, missing.code), (6, Some(Code::NotFound)), "{missing:?}");
     assert_eq!(ctx.take_writes(), [""; 0]);
@@ -710,7 +710,7 @@ async fn overrides_that_the_notebook_does_not_allow_are_refused_with_the_command
     ctx.run(deploy_notebook::run, &allow).await;
     assert_eq!(create(&ctx, &line).await.exit, 0);
 
-    // Taken back from the notebook, those that stand in the workflow would make every run fail.
+    // After the notebook disallows them, the workflow's overrides would make every run fail.
     ctx.run(deploy_notebook::run, &["--allow-override", "none"]).await;
     ctx.take_log();
     let outcome = create(&ctx, &JOB).await;
@@ -857,7 +857,7 @@ async fn every_form_of_compute_is_written_once_left_out_it_stays_and_taken_back_
             assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
         }
     }
-    // What operators chose stays too, and what the service fills in is no difference.
+    // Cluster settings of operators are kept, and fields added by the service are not a difference.
     edit(&ctx, &only_job(&ctx), |settings| {
         settings["tasks"][0]["new_cluster"]["aws_attributes"] = json!({ "zone_id": "auto" });
     });

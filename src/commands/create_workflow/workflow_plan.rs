@@ -1,4 +1,4 @@
-//! The workflow as it will be, and what else it takes, before anything is written.
+//! Plans the workflow and its grants, before anything is written.
 
 use super::input::Input;
 use super::prerequisites::{Prerequisites, UsualKeys};
@@ -17,15 +17,15 @@ use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
 
-/// The steps, and what somebody should look at.
+/// The steps, and problems to mention.
 pub(in crate::commands) struct WorkflowPlan {
     pub(in crate::commands) steps: Vec<Planned>,
     pub(in crate::commands) warnings: Vec<String>,
 }
 
 impl WorkflowPlan {
-    /// The notebook that a workflow of ours runs, where the plan would move it to another one: what nobody named stays.
-    /// An edit by hand is refused and so no reason, and `--force` is there to take it back.
+    /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
+    /// Not if the workflow was edited, which is refused anyway, nor with `--force`, which restores the planned one.
     pub(in crate::commands) fn standing_notebook(&self, input: &Input) -> Option<NotebookPath> {
         if input.notebook.is_some() || input.consents.has(Consent::Force) {
             return None;
@@ -38,7 +38,7 @@ impl WorkflowPlan {
     }
 }
 
-/// The notebook of the workflow that is there, if it is ours: for where there is none at the usual place.
+/// The notebook of our existing workflow, for when there is none at the default path.
 pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, name: &str) -> Option<NotebookPath> {
     let identity = identity_of(input).ok().filter(|_| input.notebook.is_none())?;
     let job = own_job(reader, name, &identity).await.ok()??;
@@ -46,8 +46,8 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
     standing(&job.settings).first()?.notebook.parse().ok()
 }
 
-/// Looks for the workflow and for what it is to run on, which take nothing of the notebook; `listed`: all jobs, if they were
-/// listed just now.
+/// Looks up the workflow and its compute, neither of which depends on the notebook. `listed`: all jobs, if already
+/// listed.
 pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
@@ -63,13 +63,13 @@ pub(in crate::commands) async fn find(
     Ok(Found { workflow, compute })
 }
 
-/// What these looks came to.
+/// Results of these lookups.
 pub(in crate::commands) struct Found {
     workflow: Result<Option<WorkflowHave>, HttpError>,
     compute: compute::Settled,
 }
 
-/// Compares what was asked for with what is there, and refuses what would fail in every run. `found`: what is there.
+/// Compares the request with what was `found`, and refuses what would fail in every run.
 pub(in crate::commands) async fn plan_workflow(
     reader: &Reader,
     input: &Input,
@@ -83,6 +83,12 @@ pub(in crate::commands) async fn plan_workflow(
     let Found { workflow, compute } = found;
     let (compute, of_compute) = compute?;
     warnings.extend(of_compute);
+    // Without a token dbt did not name the job, so an existing workflow is shown by its own name.
+    let standing_name = match &workflow {
+        Ok(Some(have)) if input.token.is_none() && input.name.is_none() => have.job.settings.read("name"),
+        Ok(_) | Err(_) => None,
+    };
+    let name = standing_name.unwrap_or(name);
     let want = want(input, name, compute, prerequisites)?;
     let planned = Step::<Workflow>::compare(want, workflow, &input.consents)?;
     let key = prerequisites.check_key(usual, reader, me).await;
@@ -98,7 +104,7 @@ pub(in crate::commands) async fn plan_workflow(
     let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
     let other = identity::other(planned.want.run_as.as_deref(), standing, me);
     let (mut steps, mut after) = (Vec::new(), Vec::new());
-    // What is refused changes nothing, and needs nothing.
+    // A refused plan writes nothing, so it needs no grants.
     if !matches!(planned.action, Action::Blocked { .. }) {
         let grant = input.grant_run_as;
         let (readers, grants) = tokio::join!(
@@ -114,16 +120,16 @@ pub(in crate::commands) async fn plan_workflow(
     Ok(WorkflowPlan { steps, warnings })
 }
 
-/// What dbt says about the jobs, as far as it was asked.
+/// What dbt knows about the jobs, if it was asked.
 #[derive(Clone)]
 pub(in crate::commands) struct LookedUp {
     pub(super) name: String,
     pub(super) warnings: Vec<String>,
-    /// Of jobs that dbt also starts by a schedule: something to look at where the workflow starts by itself too.
+    /// Warnings about jobs that also have a schedule in dbt, used if the workflow starts by itself.
     pub(super) scheduled: Vec<String>,
 }
 
-/// Asks dbt for the jobs, if there is access; with a name given, that is no must.
+/// Reads the jobs from dbt if possible; optional if the workflow has a name.
 pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) -> Result<LookedUp, Failure> {
     let Input { jobs, name, dbt, token, .. } = input;
     let Some((account, token)) = dbt.as_ref().zip(token.as_ref()) else {
@@ -138,7 +144,7 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
     for (TaskWant { key: _, job, depends_on: _ }, found) in jobs.iter().zip(asked) {
         let found = match found {
             Ok(found) => found,
-            // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
+            // With a name dbt is optional, so only errors about the job itself are fatal.
             Err(error) if input.is_named() && !is_about_the_job(&error) => {
                 warnings.push(format!("Cannot read dbt job {job}: {error}."));
                 continue;
@@ -150,7 +156,7 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
             scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both."));
         }
         match found.off() {
-            // Nothing makes these start.
+            // These jobs can never start.
             Some(off @ (Off::Deleted | Off::Hybrid)) => {
                 let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed.");
                 return Err(Failure::new(Code::Refused, what)
@@ -172,8 +178,8 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
     Ok(LookedUp { name: named.unwrap_or_default(), warnings, scheduled })
 }
 
-/// Whether dbt says that the job is not there or not for this account; a token that is out of date, an address that is not let
-/// in, or a page of something in between says nothing about it.
+/// Whether the error is about the job or the account. An expired token, an IP restriction or a proxy's page says
+/// nothing about the job.
 pub(super) fn is_about_the_job(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotFound | Meaning::RightMissing | Meaning::OtherAccount)
 }
@@ -213,7 +219,7 @@ fn want(
     })
 }
 
-/// Flags that say something about a schedule need one, in the flags or in the job.
+/// Refuses schedule flags if there is no schedule in the flags or in the job.
 fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
     let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));

@@ -1,4 +1,4 @@
-//! The chain from a workflow to its dbt jobs: which workflows are looked at, and what is found at each of their links.
+//! The checks from a workflow to its dbt jobs, and which workflows are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,31 +17,31 @@ use crate::http::{Reader, side_by_side};
 
 pub(super) const PART: Section = Section::Chain;
 
-/// The dbt half: the line to it, or which link to it is broken.
+/// The connection to dbt, or the check that failed on the way.
 pub(super) struct Dbt {
     pub(super) line: Result<(Account, Reader), String>,
     pub(super) account: Option<u64>,
 }
 
-/// What is to be looked at.
+/// What the user wants checked.
 pub(super) struct Wanted {
-    /// With the text that names it.
+    /// With its name or ID as typed.
     pub(super) workflow: Option<(WorkflowNamed, String)>,
     pub(super) job: Option<JobNamed>,
     pub(super) narrow: Narrow,
 }
 
-/// What the links of the chain are looked at with.
+/// What the checks in the workspace use.
 pub(super) struct Chain<'a> {
     pub(super) reader: &'a Reader,
     pub(super) me: &'a Me,
     pub(super) dbt: &'a Dbt,
 }
 
-/// By who and notebook: what could not be found out, or what is lacking.
+/// By identity and notebook path: missing access, or warnings about unknown access.
 type Rights = BTreeMap<(String, String), Result<Vec<String>, Failure>>;
 
-/// What is not looked at where the workspace cannot be asked.
+/// Checks that are skipped without access to the workspace.
 const IN_THE_WORKSPACE: [&str; 4] = ["notebook", "key", "workflow", "rights"];
 
 fn skipped(of: &str) -> Vec<Check> {
@@ -49,7 +49,7 @@ fn skipped(of: &str) -> Vec<Check> {
 }
 
 impl Chain<'_> {
-    /// Follows it as far as it holds.
+    /// Runs the checks that are possible.
     pub(super) async fn follow(databricks: Result<(Reader, Me), String>, dbt: &Dbt, wanted: &Wanted) -> Vec<Check> {
         let job = match the_job(dbt, wanted).await {
             Ok(job) => job,
@@ -92,12 +92,12 @@ impl Chain<'_> {
             footings.insert(path, footing);
         }
         if standing.is_empty() {
-            // What a first workflow would stand on.
+            // The notebook that a first workflow would use.
             let load = notebooks::NotebookUse { jobs: job.into_iter().collect(), others_only: false };
             checks.extend(footing(self, None, &load).await.checks);
         }
         checks.extend(none);
-        // Of a workflow that starts several, only the one that is asked about.
+        // With `--job`, only that one of the workflow's jobs.
         let mut started: BTreeMap<u64, Option<String>> = BTreeMap::new();
         for task in standing.iter().flat_map(|workflow| &workflow.tasks) {
             let Some(id) = task.job.filter(|id| job.is_none_or(|job| job == *id)) else { continue };
@@ -125,7 +125,7 @@ impl Chain<'_> {
         checks
     }
 
-    /// What those may read whom the workflows run as, each of them and each notebook once.
+    /// Looks up the access of each other run-as identity to each notebook, once.
     async fn all_rights(&self, standing: &[WorkflowCheck], footings: &BTreeMap<String, NotebookCheck>) -> Rights {
         let mut asked: BTreeMap<(String, String), &Prerequisites> = BTreeMap::new();
         for workflow in standing {
@@ -146,12 +146,12 @@ impl Chain<'_> {
         asked.into_iter().map(|(asked, _)| asked).zip(found).collect()
     }
 
-    /// Whom the workflow runs as, if not as whoever asks.
+    /// The run-as identity of the workflow, if it is not the caller.
     fn runs_as_another<'a>(&self, workflow: &'a WorkflowCheck) -> Option<&'a str> {
         workflow.have.job.run_as.as_deref().filter(|who| !who.eq_ignore_ascii_case(&self.me.user_name))
     }
 
-    /// Whether whoever a workflow runs as may read its notebook and its key.
+    /// Checks that the run-as identity can read the notebook and the key.
     fn rights(workflow: &WorkflowCheck, footings: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
@@ -170,7 +170,7 @@ impl Chain<'_> {
             match known.get(&(who.clone(), path.to_owned())) {
                 Some(Ok(warnings)) => unsure.extend(warnings.iter().cloned()),
                 Some(Err(failure)) => return Check::failed(PART, &id, failure.clone()),
-                // Whoever asks has read both just now, and that was the proof.
+                // The caller has just read both.
                 None => {}
             }
         }
@@ -189,7 +189,7 @@ impl Chain<'_> {
     }
 }
 
-/// The dbt job that is asked about, by its id.
+/// The ID of the requested dbt job.
 async fn the_job(dbt: &Dbt, wanted: &Wanted) -> Result<Option<u64>, Check> {
     match (&wanted.job, &dbt.line) {
         (None, _) => Ok(None),
@@ -202,7 +202,7 @@ async fn the_job(dbt: &Dbt, wanted: &Wanted) -> Result<Option<u64>, Check> {
     }
 }
 
-/// The notebooks of the workflows, each with what it has to carry.
+/// The notebooks of the workflows, and how each is used.
 fn loads(standing: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
     let mut loads: BTreeMap<String, notebooks::NotebookUse> = BTreeMap::new();
     for workflow in standing {

@@ -1,4 +1,4 @@
-//! One link of the chain as it was found, and how all of them are shown.
+//! The result of one check, and the report of all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::commands::Given;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
 
-/// Which part of the chain a link belongs to; the order in which they are shown.
+/// The section a check belongs to, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Section {
     Dbt,
@@ -20,7 +20,7 @@ pub(super) enum Section {
 impl Section {
     const ALL: [Section; 3] = [Section::Dbt, Section::Databricks, Section::Chain];
 
-    /// In an id.
+    /// The prefix of a check's ID.
     pub(super) fn word(self) -> &'static str {
         match self {
             Section::Dbt => "dbt",
@@ -38,13 +38,13 @@ impl Section {
     }
 }
 
-/// How a link was found.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Ok,
     Warning,
     Failed,
-    /// Not looked at, since another link is broken.
+    /// Not checked, because another check failed.
     Skipped,
 }
 
@@ -60,7 +60,7 @@ impl Status {
         }
     }
 
-    /// The same whether a terminal is there or not.
+    /// Independent of whether the output is a terminal.
     fn mark(self) -> char {
         match self {
             Status::Ok => '✓',
@@ -71,11 +71,11 @@ impl Status {
     }
 }
 
-/// One link.
+/// One check.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
     part: Section,
-    /// Stable; what stands behind a colon says which of several.
+    /// Stable; the part after a colon tells several objects apart.
     id: String,
     status: Status,
     what: String,
@@ -83,9 +83,9 @@ pub(super) struct Check {
     /// How many of the last reasons say where a value was looked for.
     tried: usize,
     next: Vec<Hint>,
-    /// Of a certificate.
+    /// Expiry of a certificate.
     valid_until: Option<Timestamp>,
-    /// What is behind it can do without.
+    /// Later checks do not depend on it.
     is_aside: bool,
 }
 
@@ -119,7 +119,7 @@ impl Check {
         Check { reasons: causes, tried: open.tried, next: hints, ..Check::new(part, id, Status::Failed, what) }
     }
 
-    /// `of`: the link that had to hold for this one, in words.
+    /// `of`: the failed check, or the reason in words.
     pub(super) fn skipped(part: Section, id: &str, what: &str, of: &str) -> Check {
         Check { reasons: vec![of.to_owned()], ..Check::new(part, id, Status::Skipped, what) }
     }
@@ -129,7 +129,7 @@ impl Check {
         self
     }
 
-    /// Something that somebody should look at, in a link that holds.
+    /// Adds a warning to a check that passed.
     pub(super) fn warn(mut self, reason: impl Into<String>) -> Check {
         if self.status == Status::Ok {
             self.status = Status::Warning;
@@ -137,7 +137,7 @@ impl Check {
         self.because(reason)
     }
 
-    /// What a failure advises.
+    /// Adds the next steps of a failure.
     pub(super) fn then(mut self, hints: Vec<Hint>) -> Check {
         self.next.extend(hints);
         self
@@ -166,17 +166,17 @@ impl Check {
         &self.id
     }
 
-    /// Breaks nothing behind it.
+    /// Marks it as not required by later checks.
     pub(super) fn aside(self) -> Check {
         Check { is_aside: true, ..self }
     }
 
-    /// Whether nothing behind it can do without it, and it has failed.
+    /// Whether it has failed and later checks depend on it.
     pub(super) fn breaks(&self) -> bool {
         self.has_failed() && !self.is_aside
     }
 
-    /// Why another link is skipped, if this one has failed.
+    /// The reason for skipping another check, if this one has failed.
     pub(super) fn as_reason(&self) -> String {
         format!("{} failed", self.id)
     }
@@ -185,7 +185,7 @@ impl Check {
         self.status == Status::Failed
     }
 
-    /// What to do next, in the same world.
+    /// The next steps, with the global flags of this command.
     fn hints(&self, given: &Given) -> Vec<Hint> {
         self.next.iter().cloned().map(|hint| given.hint(hint)).collect()
     }
@@ -214,7 +214,7 @@ impl Check {
     }
 }
 
-/// All links, in the order in which they are shown.
+/// All checks in display order.
 pub(super) struct Examined {
     checks: Vec<Check>,
     given: Given,
@@ -226,7 +226,7 @@ impl Examined {
         Examined { checks, given }
     }
 
-    /// The failure of the whole, if a link is broken: with what to do about each.
+    /// The failure of the command if a check has failed, with the first next step of each.
     pub(super) fn failure(&self) -> Option<Failure> {
         let broken = || self.checks.iter().filter(|check| check.status == Status::Failed);
         let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();

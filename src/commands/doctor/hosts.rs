@@ -1,4 +1,4 @@
-//! The links to each of the two hosts: name, connection, proxy, TLS, an answer, the clock; and who the credential belongs to.
+//! Checks of each host: DNS, connection, proxy, TLS, response and clock; and of the credential's identity.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -14,13 +14,13 @@ use crate::failure::{Code, Failure, of_databricks, of_dbt};
 use crate::http::{Fault, HttpError, Link, Meaning, Net, Reader, Walk};
 use crate::origin::{Origin, is_loopback};
 
-/// The variables that name a proxy, in the order in which they count.
+/// Proxy variables in order of precedence.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-/// A clock that is off by more is worth a warning, and by more than that breaks sign-ins and certificates.
+/// A larger clock difference is a warning; beyond `WRONG` it breaks sign-ins and certificates.
 const OFF: SignedDuration = SignedDuration::from_mins(1);
 const WRONG: SignedDuration = SignedDuration::from_mins(5);
 
-/// A certificate that has less time left is worth a warning: authorities renew theirs earlier than that.
+/// A certificate that expires sooner is a warning: authorities renew earlier.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// One of the two hosts.
@@ -30,7 +30,7 @@ pub(super) struct Host<'a> {
     pub(super) origin: &'a Origin,
 }
 
-/// The links that lead to a host, in the order in which they are walked.
+/// The checks of a host, in order.
 const LINKS: [Link; 5] = [Link::Name, Link::Connection, Link::Proxy, Link::Tls, Link::Answer];
 
 fn word(link: Link) -> &'static str {
@@ -44,13 +44,13 @@ fn word(link: Link) -> &'static str {
 }
 
 impl Host<'_> {
-    /// Host and port, where the port is not the usual one.
+    /// Host, with the port if it is not the default.
     fn place(self) -> String {
         let url = self.origin.url();
         url.port().map_or_else(|| self.origin.host().to_owned(), |port| format!("{}:{port}", self.origin.host()))
     }
 
-    /// What the walk to the host showed, link by link; `now` is the time here when it was over.
+    /// Checks from the result of the probe; `now` is the local time when it ended.
     pub(super) fn links(self, walk: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
         let Walk { proxy, addresses: _, broken, date, valid_until: _ } = walk;
         let source = proxy.as_ref().map(|_| {
@@ -70,7 +70,7 @@ impl Host<'_> {
                 Some(_) | None => self.holds(link, walk, source, now),
             });
         }
-        // A clock that is wrong need not break anything.
+        // A wrong clock does not block later checks.
         checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now).aside());
         checks
     }
@@ -101,7 +101,7 @@ impl Host<'_> {
         Check::ok(part, word(link), what)
     }
 
-    /// One that is trusted, so it is valid now.
+    /// The check of a trusted certificate, which is therefore still valid.
     fn certificate(self, until: Timestamp, now: Timestamp) -> Check {
         let Host { part, origin } = self;
         let (id, host) = (word(Link::Tls), origin.host());
@@ -158,7 +158,7 @@ impl Host<'_> {
         let Host { part, origin } = self;
         let id = "clock";
         if is_loopback(origin.url()) {
-            // A sandbox has a time of its own.
+            // A sandbox has its own clock.
             return Check::skipped(part, id, id, "the host is this machine");
         }
         if let Some(link) = broken {
@@ -188,7 +188,7 @@ impl Host<'_> {
     }
 }
 
-/// Whether dbt takes the token, and lets it see the account.
+/// Checks that dbt accepts the token and lets it see the account.
 pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
     let (part, id, known_as) = (Section::Dbt, "identity", reader.known_as());
     let accounts = match accounts(reader).await {
@@ -221,7 +221,7 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
     Check::ok(part, id, format!("the token from {known_as} is accepted and can see account {}{name}", account.id))
 }
 
-/// Who the Databricks credential belongs to.
+/// Looks up who the Databricks credential belongs to.
 pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) -> (Check, Option<Me>) {
     let (part, id) = (Section::Databricks, "identity");
     match who(reader).await {
@@ -238,7 +238,7 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
     }
 }
 
-/// The way to a host, walked.
+/// Probes a host and returns the checks.
 pub(super) async fn walked(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
     let walk = crate::commands::walk_to(host.origin, ctx).await?;
     Ok(host.links(&walk, &ctx.context.environment, ctx.context.wall.now()))
@@ -307,7 +307,7 @@ mod tests {
         let words = ["Ok", "Failed", "Skipped", "Skipped", "Skipped"];
         assert!(links.len() == 5 && links.iter().zip(words).all(|(link, word)| link.contains(word)), "{links:#?}");
         assert!(links[2..].iter().all(|link| link.contains("failed: dbt.connection")), "{links:#?}");
-        // Whoever set it, and what to do about it.
+        // The variable that set it, and the next step.
         let environment = Environment::of([("ALL_PROXY", "http://proxy.example:3128")]);
         let proxy = Proxy::of("http", "proxy.example", 3128);
         let walk = Walk { proxy: Some(proxy), broken: Some((Link::Proxy, net)), ..Walk::default() };

@@ -1,4 +1,4 @@
-//! The dbt jobs at the end of the chain.
+//! Checks of the dbt jobs.
 
 use super::chain::{Dbt, PART};
 use super::check::Check;
@@ -7,8 +7,8 @@ use crate::commands::jobs::moment;
 use crate::dbt::{Status, get_job, list_runs};
 use crate::failure::{Code, Failure, of_dbt};
 
-/// Whether the job is there, would start when it is triggered, and how it ended last. `elsewhere`: the account that it is of, if
-/// that is not the one in use.
+/// Checks that the job exists and can start, and how its last run ended. `elsewhere`: its account, if not the one in
+/// use.
 pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by_itself: bool) -> Check {
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");

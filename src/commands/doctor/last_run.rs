@@ -1,4 +1,4 @@
-//! How the last run of a workflow ended: what people ask after a bad night.
+//! How the last run of a workflow ended.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::databricks::{self, WorkflowEnd, list_workflow_runs};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
 
-/// The newest run that has ended; a failed one is a failed link, with its cause.
+/// Checks the newest run that has ended; a failed run is a failed check with its cause.
 pub(super) async fn look(
     chain: &Chain<'_>,
     workflow: &WorkflowCheck,
@@ -61,7 +61,7 @@ pub(super) async fn look(
     }
 }
 
-/// Why it failed, and what to do first.
+/// Why it failed, and the next steps.
 fn why(
     workflow: &WorkflowCheck,
     footings: &BTreeMap<String, NotebookCheck>,
@@ -80,7 +80,7 @@ fn why(
     let notebook = workflow.tasks.iter().find(|own| own.key == task.key).map(|own| &own.notebook);
     let prerequisites = notebook.and_then(|notebook| footings.get(notebook)?.prerequisites.as_ref().ok());
     let Some(prerequisites) = prerequisites else {
-        // A task of somebody else, or a notebook that another check complains about.
+        // A task of others, or a notebook that failed its own check.
         let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
         return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
     };

@@ -1,6 +1,6 @@
-//! `doctor`: looks at every link between a schedule in Databricks and a run in dbt Cloud, and says which one is broken.
+//! `doctor`: checks everything between a schedule in Databricks and a run in dbt, and reports what is broken.
 //!
-//! It asks through a [`Reader`] only, so it cannot change anything.
+//! It only has a [`Reader`], so it cannot change anything.
 
 mod chain;
 mod check;
@@ -24,9 +24,10 @@ use crate::origin::Origin;
 
 /// Check the setup and report what is broken
 ///
-/// Checks the connection to both services (DNS, proxy, TLS, clock), both credentials, and then the notebook, the key it reads,
-/// the workflows that dbtrigger created, the access of their run-as identities, the dbt jobs they start, and the last runs. What
-/// depends on a failed check is skipped. Changes nothing. Name a workflow that got a task from --add-to with --workflow to check it.
+/// Checks the connection to both services (DNS, proxy, TLS, clock), both credentials, and then the notebook, the key it
+/// reads, the workflows that dbtrigger created, the access of their run-as identities, the dbt jobs they start, and the
+/// last runs. What depends on a failed check is skipped. Changes nothing. Name a workflow that got a task from --add-to
+/// with --workflow to check it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger doctor
@@ -76,7 +77,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
             .and_then(|identity| to_databricks(&identity, ctx).map(|writer| (identity, writer.reader()))),
     };
     let dbt = line_to_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
-    // Without a credential the way to a host can be walked all the same.
+    // The host can be probed without a credential.
     let host = credentials::databricks_host(environment);
     let account = credentials::account(&ctx.account, &pasted, environment, &mut InputErrors::default());
     let account_id = credentials::account_id(&ctx.account, &pasted, environment).ok().flatten();
@@ -91,13 +92,13 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     Ok(Examined::new(checks, ctx.given()))
 }
 
-/// What was found at one of the services, and the line to it if it holds; else which link is broken.
+/// Checks of one service, and its connection or the check that failed.
 struct Side<T> {
     checks: Vec<Check>,
     line: Result<T, String>,
 }
 
-/// The link that nothing behind it can do without.
+/// The first failed check that later ones depend on.
 fn is_broken(checks: &[Check]) -> Option<String> {
     let mut broken = checks.iter().filter(|check| check.breaks());
     broken.next().map(Check::as_reason)
@@ -162,7 +163,7 @@ async fn look_at_databricks(
     }
 }
 
-/// What was given, and the way to the host, which is walked without a credential too; with the link that is broken.
+/// The check of the given values and those of the host, which needs no credential; and the check that failed, if any.
 async fn way(
     given: Check,
     host: Option<&Origin>,

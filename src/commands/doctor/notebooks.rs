@@ -1,4 +1,4 @@
-//! What workflows stand on: the notebook, and the key that it reads.
+//! Checks of the notebook and of the key that it reads.
 
 use std::collections::BTreeSet;
 
@@ -16,20 +16,20 @@ use crate::failure::{Code, Failure, of_databricks};
 use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
 
-/// What a notebook has to carry.
+/// How a notebook is used.
 pub(super) struct NotebookUse {
     pub(super) jobs: BTreeSet<u64>,
-    /// Nothing that it carries runs as whoever asks.
+    /// No workflow that uses it runs as the caller.
     pub(super) others_only: bool,
 }
 
-/// What was found of a notebook and of its key.
+/// The checks of a notebook and its key.
 pub(super) struct NotebookCheck {
     pub(super) checks: Vec<Check>,
-    /// Else which link is broken.
+    /// The error is the check that failed.
     pub(super) prerequisites: Result<Prerequisites, String>,
     pub(super) key: Result<(), String>,
-    /// It starts jobs of another account than the one in use: which, in words.
+    /// The account of its jobs, in words, if not the one in use.
     pub(super) elsewhere: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl NotebookCheck {
         }
     }
 
-    /// Nothing stands on this.
+    /// The checks of a notebook that cannot be used.
     fn broken(id: &str, failure: Failure) -> NotebookCheck {
         let notebook = Check::failed(PART, id, failure);
         let of = notebook.as_reason();
@@ -51,7 +51,7 @@ impl NotebookCheck {
     }
 }
 
-/// Looks at the notebook at this path, or at the one that commands use by default, and at the key that it reads.
+/// Checks the notebook at this path, or the default one, and the key that it reads.
 pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &NotebookUse) -> NotebookCheck {
     let Chain { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
@@ -97,7 +97,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Notebo
             };
             let mut footing = NotebookCheck::broken(&id, failure);
             if absent {
-                // Where the first notebook would look for it.
+                // The key that the first notebook would read.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
                 let first = Prerequisites::first(place, scope, key);
                 let (check, _) = key_check(chain, &first, load).await;
@@ -113,7 +113,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Notebo
     NotebookCheck { checks: vec![check, key_check], prerequisites: standing, key, elsewhere }
 }
 
-/// Whether the notebook is as this version writes it, and for which account it is.
+/// Checks that the notebook is unchanged and of this version. Returns its account if not the one in use.
 fn notebook_check(
     chain: &Chain<'_>,
     id: &str,
@@ -127,7 +127,7 @@ fn notebook_check(
     };
     let at = if is_usual { String::new() } else { prerequisites::at(path) };
     let elsewhere = elsewhere(chain, &found);
-    // Its own account is said again: of another one, the notebook would change hands.
+    // The command names the notebook's own account, so that it is kept.
     let of = if elsewhere.is_some() {
         format!(" --dbt-host {} --dbt-account {}", found.host, found.account_id)
     } else {
@@ -177,7 +177,7 @@ fn notebook_check(
     (check, elsewhere)
 }
 
-/// So much of a difference says what it is about.
+/// Most lines shown of a diff.
 const FIRST_LINES: usize = 12;
 
 fn first_lines(diff: &str) -> String {
@@ -190,7 +190,7 @@ fn first_lines(diff: &str) -> String {
     lines.join("\n")
 }
 
-/// What a notebook that was edited by hand says, as flags: its word counts only where somebody gives it again.
+/// The settings of a manually edited notebook, as flags for deploying it again.
 fn as_flags(found: &Found) -> String {
     let Found { host: _, account_id: _, scope, key, allow_override, allow_job } = found;
     let mut flags = String::new();
@@ -203,14 +203,14 @@ fn as_flags(found: &Found) -> String {
     flags
 }
 
-/// The account that the notebook is for, if that is not the one in use.
+/// The account of the notebook, if not the one in use.
 fn elsewhere(chain: &Chain<'_>, found: &Found) -> Option<String> {
     let account = chain.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
     let host = chain.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
     (account || host).then(|| format!("the account {} at {}", found.account_id, found.host))
 }
 
-/// What deploying it once more would ask for.
+/// The notebook with the same settings, as this version would deploy it.
 fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
     let Found { host, account_id, scope, key, allow_override, allow_job } = found;
     Some(NotebookWant {
@@ -224,7 +224,7 @@ fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
     })
 }
 
-/// `version: 0.1.0 -> 0.2.0 (this dbtrigger writes a newer one)`.
+/// Such as `version: 0.1.0 -> 0.2.0 (this dbtrigger writes a newer one)`.
 pub(super) fn told(change: &Change) -> String {
     let Change { field, from, to, reason } = change;
     match (from, to) {
@@ -236,7 +236,7 @@ pub(super) fn told(change: &Change) -> String {
     }
 }
 
-/// Whether the key is there, and whether everybody can read it. What it holds is never looked at.
+/// Checks that the key exists and is not readable by all users. Its value is never read.
 async fn key_check(
     chain: &Chain<'_>,
     prerequisites: &Prerequisites,
@@ -246,7 +246,7 @@ async fn key_check(
     let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
     if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await {
-        // Not whoever asks, but whoever the runs act as has to read it.
+        // Only the run-as identity needs to read the key.
         if failure.code == Code::NotAllowed && load.others_only {
             let what = format!("{} cannot see whether key {name} exists.", me.user_name);
             return (Check::warning(PART, &id, what).because(failure.what), Ok(()));

@@ -1,4 +1,4 @@
-//! `doctor` whole, against the world in memory: each link broken once, by its name.
+//! `doctor`, end to end against the in-memory sandbox: each check fails once.
 
 use serde_json::{Value, json};
 
@@ -11,9 +11,9 @@ const BO: &str = "bo@example.com";
 const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const KEY: &str = "chain.key:dbt-cloud/api-key";
 
-/// How somebody edits a workflow, and what is asked of `doctor` then.
+/// Arguments for `doctor`, and how the workflow is edited before.
 type Edit = (&'static [&'static str], fn(&mut Value));
-/// How somebody breaks a chain.
+/// Breaks something in the sandbox.
 type Breaks<'a> = Box<dyn Fn(&Harness) + 'a>;
 
 async fn doctor(ctx: &Harness, line: &[&str]) -> Outcome {
@@ -24,7 +24,7 @@ async fn doctor(ctx: &Harness, line: &[&str]) -> Outcome {
     outcome
 }
 
-/// The guide's first three steps.
+/// A sandbox with secret, notebook and workflow.
 async fn prepared() -> Harness {
     let ctx = Harness::new();
     assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
@@ -39,7 +39,7 @@ async fn create(ctx: &Harness, line: &[&str]) -> Outcome {
     outcome
 }
 
-/// The id of the workflow that is there.
+/// ID and settings of the last workflow.
 fn workflow(ctx: &Harness) -> (u64, Value) {
     let jobs = ctx.world(|world| world.inspect())["jobs"].as_array().unwrap().clone();
     let job = jobs.last().unwrap().clone();
@@ -56,7 +56,7 @@ fn checks(outcome: &Outcome) -> Vec<Value> {
     outcome.data["checks"].as_array().unwrap().clone()
 }
 
-/// The check whose id begins so.
+/// The check whose ID starts like this.
 #[track_caller]
 fn check(outcome: &Outcome, id: &str) -> Value {
     let all = checks(outcome);
@@ -64,7 +64,7 @@ fn check(outcome: &Outcome, id: &str) -> Value {
     found.unwrap_or_else(|| panic!("{id} is not in {all:#?}")).clone()
 }
 
-/// Exactly this link fails, says this, and this is what to do next.
+/// Asserts that exactly this check fails, with this message and next step.
 #[track_caller]
 fn only_fails(outcome: &Outcome, id: &str, says: &str, next: &str) {
     let failed: Vec<Value> = checks(outcome).into_iter().filter(|check| check["status"] == "failed").collect();
@@ -128,7 +128,7 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     only_fails(
         &outcome,
         "dbt.credentials",
-        "the token for dbt is missing",
+        "Not signed in to dbt",
         "provide each value, then run the same command again",
     );
     assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the way is walked without a token");
@@ -223,7 +223,7 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
     );
 }
 
-/// Somebody puts this where the notebook was.
+/// Overwrites the notebook as another client.
 fn import(ctx: &Harness, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(format!("# Databricks notebook source\n{text}\n"));
@@ -232,7 +232,7 @@ fn import(ctx: &Harness, text: &str) {
     ctx.post("/api/2.0/workspace/import", &body);
 }
 
-/// The text of the notebook as `deploy-notebook` prints it, without its first line.
+/// The notebook source that `deploy-notebook --print` prints, without its first line.
 async fn printed(ctx: &Harness) -> String {
     let text = ctx.run(deploy_notebook::run, &["--print"]).await.unwrap().text;
     text.split_once('\n').unwrap().1.to_owned()
@@ -338,7 +338,7 @@ async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_
     create(&ctx, &["--job", "222225", "--force"]).await;
     let outcome = doctor(&ctx, &[]).await;
     warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
-    // What operators may choose is no edit.
+    // Settings that operators may change are not edits.
     reset(&ctx, |settings| {
         settings["email_notifications"] = json!({ "on_failure": ["bo@example.com"] });
         settings["tasks"][0]["max_retries"] = 2.into();
@@ -351,7 +351,7 @@ async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_
 async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_and_named_with_both() {
     let ctx = prepared().await;
     let (id, _) = workflow(&ctx);
-    // As in the key of its task; as in its name; as somebody asks.
+    // The dbt job is known from the task key, from the name, or from `--job`.
     let edits: [Edit; 3] = [
         (&[], |settings| settings["parameters"][0]["default"] = "999".into()),
         (&[], |settings| settings["tasks"][0]["task_key"] = "load".into()),
@@ -366,7 +366,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
             assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
         }
     }
-    // Nothing is left that says what it was.
+    // Nothing is left that tells the original job.
     let outcome = doctor(&ctx, &[]).await;
     let found = check(&outcome, &format!("chain.workflow:{id}"));
     assert!(
@@ -389,7 +389,7 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     );
     ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&ctx, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
-    // The key of its task says which it was.
+    // The task key tells the original job.
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
     reset(&ctx, |settings| settings["tasks"][0]["task_key"] = "load".into());
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "names no dbt job", "--force");
@@ -485,7 +485,7 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     assert_eq!(jobs, 3);
     assert!(check(&outcome, "chain.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
     assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("no runs yet"), "{outcome:?}");
-    // What a workflow with a name is asked for by.
+    // The command for a workflow with its own name.
     reset(&ctx, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
     let (id, _) = workflow(&ctx);
@@ -503,7 +503,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
         "see the notice on the job's page in dbt; after failures,",
     );
     let ctx = prepared().await;
-    // With a name, dbt need not be asked.
+    // With `--name`, dbt is not needed.
     ctx.set("DBT_CLOUD_TOKEN", "");
     create(&ctx, &["--name", "Gone", "--job", "999"]).await;
     ctx.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
@@ -618,12 +618,12 @@ async fn next_commands_are_for_the_profile_that_is_named() {
     let outcome = doctor(&ctx, &[]).await;
     let next = &check(&outcome, "chain.notebook")["next"][0]["command"];
     assert_eq!(next, "dbtrigger -p 'my work' deploy-notebook");
-    // Here they are completed where the program ends.
+    // The program adds `-p` to these at the end.
     assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.identity")["what"].to_string().contains(ANA));
 }
 
-/// The words of a command as a shell takes them apart.
+/// Splits a command as a shell does.
 fn words(command: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for sign in command.chars() {
@@ -637,7 +637,7 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// Types each command that a broken link names, as it stands there, until nothing is broken any more; gives what was typed.
+/// Runs the suggested command of each failed check until none fails. Returns the commands.
 async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
     let mut typed = Vec::new();
     for _ in 0..2 {
@@ -645,7 +645,9 @@ async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
         let failed = checks(&outcome).into_iter().filter(|check| check["status"] == "failed");
         let hints: Vec<Value> = failed.flat_map(|check| check["next"].as_array().unwrap().clone()).collect();
         let named = hints.iter().filter_map(|hint| hint["command"].as_str()?.strip_prefix("dbtrigger "));
-        for command in &named.filter(|command| *command != "jobs").collect::<Vec<_>>() {
+        for command in
+            &named.filter(|command| *command != "jobs" && !command.ends_with("--dry-run")).collect::<Vec<_>>()
+        {
             // At a terminal the job is asked for.
             let asks = *command == "create-workflow" || command.starts_with("create-workflow --add-to");
             let words = words(&if asks { format!("{command} --job 222225") } else { (*command).to_owned() });
@@ -671,7 +673,7 @@ async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
-    // From nothing, in the guide's order.
+    // From an empty workspace, in order.
     let typed = mend(&Harness::new(), &[]).await;
     assert_eq!(typed, ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow"]);
     let base = prepared().await;
@@ -783,7 +785,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
             "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
         ]
     );
-    // A notebook that is gone has taken with it which secret it read: that is said.
+    // A deleted notebook no longer tells which key it read, which the advice mentions.
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": at }));
     let next = check(&doctor(&ctx, &[]).await, "chain.notebook:")["next"].to_string();
     assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");

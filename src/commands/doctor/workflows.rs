@@ -1,4 +1,4 @@
-//! The workflows of dbtrigger: which there are, whether they are as they were written, and when they start.
+//! Checks of our workflows: whether they are unchanged, and when they start.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,18 +24,18 @@ use crate::runs::plain;
 pub(super) struct WorkflowCheck {
     pub(super) have: WorkflowHave,
     name: String,
-    /// What they were written to be, where that is known; else what they are.
+    /// As they were written, if known; otherwise as they are.
     pub(super) tasks: Vec<StandingTask>,
-    /// The dbt jobs that they start as they are.
+    /// The dbt jobs that the tasks start now.
     starts: BTreeSet<u64>,
     own: Option<ReadBack<WorkflowWant>>,
     added: Vec<ReadBack<AddedTaskWant>>,
-    /// It does not run as whoever asks.
+    /// It runs as another identity than the caller.
     pub(super) is_of_another: bool,
 }
 
 impl WorkflowCheck {
-    /// `asked`: the dbt job that the workflow may have been made for.
+    /// `asked`: the requested dbt job, for which the workflow may have been created.
     fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> WorkflowCheck {
         let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
@@ -55,28 +55,28 @@ impl WorkflowCheck {
         WorkflowCheck { have, name, tasks, starts, own, added, is_of_another }
     }
 
-    /// Whether nobody has to press a button for its runs.
+    /// Whether a schedule or trigger starts its runs.
     pub(super) fn starts_by_itself(&self) -> bool {
         starts_by_itself(&self.have.job.settings)
     }
 
-    /// Whether it starts this dbt job, or was made to.
+    /// Whether it starts this dbt job, or was created for it.
     pub(super) fn is_for(&self, job: u64) -> bool {
         self.starts.contains(&job) || self.tasks.iter().any(|task| task.job == Some(job))
     }
 
-    /// As people see it.
+    /// ID and name, for messages.
     pub(super) fn shown(&self) -> String {
         format!("{} \"{}\"", self.short(), plain(&self.name, NAME))
     }
 
-    /// The same, where its name stands in another line.
+    /// Only the ID, for use where the name is shown nearby.
     pub(super) fn short(&self) -> String {
         format!("the workflow {}", self.have.job.id)
     }
 }
 
-/// Which dbt job the task of this key starts, and through which notebook, by what is known of how it was written.
+/// The dbt job and notebook that the task of this key was written for, if known.
 fn written(
     key: &str,
     own: Option<&ReadBack<WorkflowWant>>,
@@ -87,19 +87,19 @@ fn written(
     }
     let want = &own?.want;
     let task = match want.tasks.as_slice() {
-        // It may have got another key since.
+        // The key may have changed since.
         [only] => only,
         several => several.iter().find(|task| task.key == key)?,
     };
     Some((task.job, want.notebook.clone()))
 }
 
-/// The dbt job that a workflow is called after: `dbt: Nightly build (222222)`, unless somebody renamed it.
+/// The dbt job in the default name of a workflow, such as `dbt: Nightly build (222222)`.
 fn job_in_name(name: &str) -> Option<u64> {
     name.strip_suffix(')')?.rsplit_once('(')?.1.parse().ok()
 }
 
-/// The workflows that are to be looked at; a check where there is none, or where it cannot be known.
+/// The workflows to check; plus a check if there are none or they cannot be listed.
 pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -> (Vec<WorkflowCheck>, Vec<Check>) {
     let found = match &wanted.workflow {
         Some((named, text)) => {
@@ -117,7 +117,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
     }
 }
 
-/// The one that is named, whoever made it.
+/// The named workflow, whoever created it.
 async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("Cannot read workflow {id}"), &error))?;
@@ -138,7 +138,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
     Ok(vec![standing])
 }
 
-/// All with our mark, or those of them that start this dbt job.
+/// All workflows with our mark, or those that start this dbt job.
 async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let (reader, me) = (chain.reader, &chain.me.user_name);
     let all = jobs::all(reader, None).await;
@@ -156,7 +156,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
         let (Some(first), Some(looked)) = (ours.first().map(|first| first.id), looked) else { continue };
         match looked {
             Ok(found_job) => found.push(WorkflowCheck::new(ours, found_job, chain, job)),
-            // Deleted since the list was made.
+            // Deleted since the list was read.
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(of_databricks(&format!("Cannot read workflow {first}"), &error)),
         }
@@ -177,7 +177,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
     Err(Failure::new(Code::NotFound, what).run("create a workflow", format!("dbtrigger create-workflow --job {job}")))
 }
 
-/// What `create-workflow` would change in it, whether its overrides are allowed, and when it starts.
+/// Checks for manual edits, disallowed overrides and the schedule.
 pub(super) fn compare(
     chain: &Chain<'_>,
     workflow: &WorkflowCheck,
@@ -237,7 +237,7 @@ pub(super) fn compare(
     checks
 }
 
-/// When it starts by itself.
+/// Checks the schedule.
 fn schedule(workflow: &WorkflowCheck) -> Check {
     let job = &workflow.have.job;
     let (id, shown) = (format!("schedule:{}", job.id), workflow.short());
@@ -254,7 +254,7 @@ fn schedule(workflow: &WorkflowCheck) -> Check {
     }
 }
 
-/// What comparing says of something that nobody asked to change. `is_lost`: it was edited, and what it was is not known.
+/// Turns a comparison without requested changes into a check. `is_lost`: it was edited, and the original is unknown.
 fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bool, again: Option<&str>) -> Check {
     let remedy = |failure: Failure| match again {
         Some(again) => failure.run("undo the edits", format!("{again} --force")),
@@ -273,7 +273,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
             let check = changes.iter().map(told).fold(check, Check::because);
             again.into_iter().fold(check, |check, again| check.run("update the workflow", again))
         }
-        // What its runs do is not what was asked for.
+        // Its runs differ from what was requested.
         Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless: Some(Consent::Force) } => {
             let failure = Failure::new(Code::Refused, what);
             let edits = match diff(&Consents::default().with(Consent::Force, true)) {
@@ -289,7 +289,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
     }
 }
 
-/// What somebody has changed: as it was written, and as it is now. The mark follows from the rest.
+/// The manual edits, as `field: original -> current`. Marks are derived, so they are left out.
 fn edits(changes: &[Change]) -> Vec<String> {
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
     let is_mark = |field: &str| field.starts_with("tags.dbtrigger-") || field == "task.description";
@@ -297,7 +297,7 @@ fn edits(changes: &[Change]) -> Vec<String> {
     edited.map(|Change { field, from, to, reason: _ }| format!("{field}: {} -> {}", shown(to), shown(from))).collect()
 }
 
-/// The command that asks for this workflow, where its name at first is known.
+/// The command that recreates this workflow, if its original name is known.
 fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, NotebookCheck>) -> Option<String> {
     let account = account(chain, &want.notebook, footings);
     let at = at_notebook(chain, &want.notebook, footings);
@@ -313,18 +313,18 @@ fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Not
         return None;
     }
     let mut tasks = want.tasks.clone();
-    // The service gives them back in another order.
+    // The service may return tasks in another order.
     tasks.sort_by(|one, other| one.key.cmp(&other.key));
     let tasks: String = tasks.iter().map(named).collect();
     Some(format!("dbtrigger create-workflow --name {}{tasks}{at}", quoted(&want.name)))
 }
 
-/// The account whose jobs are started through this notebook: as it says, else the one in use.
+/// The account whose jobs this notebook starts; otherwise the one in use.
 fn account(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
     footings.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
 }
 
-/// The flag that names the notebook, where it is not the usual one.
+/// The flag that names the notebook, unless it is the default one.
 fn at_notebook(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> String {
     let usual = account(chain, notebook, footings).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {

@@ -1,4 +1,4 @@
-//! Asks for the dbt account, its key and a job: the address of the job first, which names all but the key.
+//! Prompts for the dbt account, API key and job. The URL of the job comes first, since it provides all but the key.
 
 use super::hosts::{bare, can_be_a_host};
 use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
@@ -11,16 +11,16 @@ use crate::failure::{Code, Failure, of_dbt};
 use crate::http::Writer;
 use crate::origin::is_loopback;
 
-/// What the key is asked for.
+/// What the key is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyQuestion {
-    /// It is not asked for.
+    /// No key is needed.
     None,
-    /// To be stored, once dbt accepts it.
+    /// To be stored once dbt accepts it.
     ToStore,
-    /// To be stored; dbt is not asked.
+    /// To be stored without asking dbt.
     ToStoreUntried,
-    /// For requests only.
+    /// Only for requests.
     Token,
 }
 
@@ -40,8 +40,8 @@ impl Dialog<'_> {
         Ok(token.is_none())
     }
 
-    /// Asks for the address of the job, which names host, account and job. An address of the account, a host, an id or a
-    /// name will do: the rest is asked for.
+    /// Asks for the URL of the job, which provides host, account and job. A URL of the account, a host, an ID or a name
+    /// also works; the rest is asked for.
     pub(super) async fn address(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("URL of your dbt job (copy it from your browser)", "").await?;
@@ -61,7 +61,7 @@ impl Dialog<'_> {
         }
     }
 
-    /// Takes what the address names. Not taken is one of a foreign host that the answer to a question rejects.
+    /// Uses the parts of the URL. Returns false if the user rejects an unknown host.
     async fn take_address(&mut self, typed: &str) -> Result<bool, Failure> {
         can_be_a_host(typed)?;
         let link = Link::parse(typed).map_err(|bad| {
@@ -78,7 +78,7 @@ impl Dialog<'_> {
         }
         let flags = &mut self.ctx.account;
         (flags.dbt_host, flags.dbt_account) = (Some(bare(origin)), link.account.map(|id| id.to_string()));
-        // Contradicting variables are found here, as with the flags.
+        // Fails here if variables contradict the URL, as with flags.
         if let Err(failure) = self.lacks_host().and_then(|_| self.lacks_account()) {
             (self.ctx.account.dbt_host, self.ctx.account.dbt_account) = (None, None);
             return Err(failure);
@@ -89,8 +89,7 @@ impl Dialog<'_> {
         Ok(true)
     }
 
-    /// Asks for the key, which dbt has to accept, and for the account if it is not known: those that the key can see are
-    /// offered.
+    /// Asks for a key until dbt accepts it, and for the account if unknown, from those that the key can see.
     pub(super) async fn key_and_account(&mut self, key: KeyQuestion, lacks_account: bool) -> Result<(), Failure> {
         let prompt = match key {
             KeyQuestion::None if lacks_account && !self.lacks_host()? && !self.lacks_token()? => {
@@ -115,7 +114,7 @@ impl Dialog<'_> {
             let Some(origin) = dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment)? else {
                 return Err(Failure::new(Code::Bug, "The dbt host is settled and yet missing."));
             };
-            // Not typed for a host that would not get it.
+            // Fail before the key is typed if it must not be sent to this host.
             self.host_of_accounts()?.check_bare_token("The dbt API key")?;
             self.token(&format!("{prompt} for {}", bare(&origin)), "DBT_CLOUD_TOKEN", async |_| Ok(())).await?;
             let failure = match self.visible().await {
@@ -139,7 +138,7 @@ impl Dialog<'_> {
         }
     }
 
-    /// The host, as an account whose id only the token can tell.
+    /// The host as an account; the ID is a placeholder if only the token can tell it.
     fn host_of_accounts(&self) -> Result<crate::credentials::Account, Failure> {
         let mut flags = self.ctx.account.clone();
         if self.lacks_account()? {
@@ -163,7 +162,7 @@ impl Dialog<'_> {
         accounts(&dbt).await.map_err(|error| of_accounts(&error))
     }
 
-    /// Takes the account that is named if the key can see it, else offers those that it can.
+    /// Uses the named account if the key can see it; otherwise offers those that it can see.
     async fn settle_account(&mut self, seen: &[Seen]) -> Result<(), Failure> {
         let environment = &self.ctx.context.environment;
         let named = account_id(&self.ctx.account, &self.pasted, environment)?;
@@ -174,7 +173,7 @@ impl Dialog<'_> {
             Some(name) => format!("{} ({})", account.id, shown_name(Some(name))),
             None => account.id.to_string(),
         };
-        // A flag or a pasted address that names another account would contradict what is chosen here.
+        // A flag or pasted URL for another account would contradict the choice.
         let fixed = self.ctx.account.dbt_url.is_some() || !self.pasted.is_empty();
         let chosen = match (named, seen) {
             (None, []) => return self.account().await,
@@ -222,7 +221,7 @@ impl Dialog<'_> {
         }
     }
 
-    /// Settles the job: the one that was typed if dbt has it, else one of the list.
+    /// Determines the job: the one that was typed, if dbt has it, else one from the list.
     pub(super) async fn job(&mut self, flag: Option<&'static str>, narrow: &Narrow) -> Result<(), Failure> {
         // Without a token dbt cannot be asked; the check of the workflow will.
         if self.ctx.prompts.key_is_stored
@@ -267,7 +266,7 @@ impl Dialog<'_> {
                 let project = job.project_id.map(|id| id.to_string());
                 let project = places.name(job.project_id).map(|name| shown_name(Some(name))).or(project);
                 let (name, project) = (shown_name(job.name.as_deref()), project.unwrap_or_default());
-                // The id first: what does not fit is cut off, and is not found by typing then.
+                // The ID comes first: text that is cut off cannot be found by typing.
                 format!("{}   {name}   {project}, {}", job.id, environment(job))
             })
             .collect();
@@ -291,12 +290,12 @@ impl Dialog<'_> {
     }
 }
 
-/// Whether this has the form of an address rather than of an id or a name.
+/// Whether it looks like a URL rather than an ID or a name.
 fn is_an_address(typed: &str) -> bool {
     !typed.contains(char::is_whitespace) && (typed.contains("://") || typed.contains('.'))
 }
 
-/// How to name this job beside the flags that narrowed the list: they go with names only.
+/// How to name this job together with the filter flags, which require a name.
 fn repeats(job: &Job, jobs: &[Job], narrow: &Narrow) -> Option<String> {
     if narrow.is_empty() {
         return Some(job.id.to_string());

@@ -1,4 +1,4 @@
-//! Asks for the hosts of both services, and takes only what can be one.
+//! Prompts for the hosts of both services, with checks.
 
 use super::{Dialog, Instead, TYPED};
 use crate::credentials::{Sourced, check_host, dbt_host, read_dbt_host, read_workspace_host, workspace_in_query};
@@ -6,10 +6,10 @@ use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::looks_like_a_token;
 
-/// The longest part of a host name between two dots (RFC 1035, section 2.3.4).
+/// Longest label of a host name, in bytes (RFC 1035, section 2.3.4).
 const LONGEST_LABEL: usize = 63;
 
-/// Tokens are longer than this, and a word of a host name that is typed alone is not.
+/// A single word of at least this length is taken for a token, in bytes.
 const LONGEST_WORD: usize = 20;
 
 impl Dialog<'_> {
@@ -51,13 +51,13 @@ impl Dialog<'_> {
     }
 }
 
-/// The host as `--dbt-host` takes it.
+/// The host in the form of `--dbt-host`.
 pub(super) fn bare(origin: &Origin) -> String {
     let host = origin.to_string();
     host.strip_prefix("https://").unwrap_or(&host).to_owned()
 }
 
-/// Refuses what a flag would take and no person can mean: the next question would send a token there.
+/// Refuses valid hosts that are likely mistakes, because a token is sent there next.
 pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
     if looks_like_a_token(typed) || is_word {
@@ -65,7 +65,7 @@ pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
         return Err(Failure::new(Code::InvalidInput, what)
             .advise("enter the host here; the token is prompted for next and hidden"));
     }
-    // Whatever is no origin at all is refused by the checks of the flag.
+    // Invalid hosts are refused by the checks of the flag.
     let Ok(origin) = Origin::parse(typed) else { return Ok(()) };
     let host = origin.host();
     let why = if host.split('.').any(|label| label.len() > LONGEST_LABEL) && !host.starts_with('[') {

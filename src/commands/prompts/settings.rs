@@ -1,4 +1,4 @@
-//! Edits a setting of the plan of `setup`.
+//! Prompts for a setting of `setup`'s plan.
 
 use super::{Dialog, TYPED};
 use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
@@ -8,7 +8,7 @@ use crate::failure::{Code, Failure};
 use crate::questions::Setting;
 
 impl Dialog<'_> {
-    /// Asks for one value that its flag would take, `now` there to be edited. An empty line stands for the default.
+    /// Asks for a value that the flag would accept, with `now` as editable text. Empty input restores the default.
     pub(super) async fn setting(&mut self, setting: Setting, now: &str) -> Result<(), Failure> {
         loop {
             let typed = self.ask(setting.label(), now).await?;

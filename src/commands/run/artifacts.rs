@@ -1,4 +1,4 @@
-//! `run --artifacts`: the files that a run has left, below a folder. Nothing here changes the run's outcome.
+//! `run --artifacts`: downloads a run's artifacts to a folder. Nothing here changes the run's outcome.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -11,45 +11,45 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
-use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, side_by_side};
+use crate::failure::{Code, Failure, io_reason};
+use crate::http::{HttpError, Meaning, Reader, side_by_side};
 use crate::runs::{Upload, plain};
 
-/// Fetching may take so long in all.
+/// Longest time for all downloads.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// More files than this are not fetched.
+/// Most files downloaded.
 const MOST_FILES: usize = 10_000;
 
-/// The longest name of a file, and the longest path.
+/// Longest file or folder name and longest path, in characters.
 const LONGEST_PART: usize = 200;
 const LONGEST: usize = 1_000;
 
-/// So many runs' files are fetched at a time.
+/// Runs whose files are downloaded at the same time.
 pub(super) const AT_A_TIME: usize = 2;
 
-/// So many of the files that are missing are said; the document has all of them.
+/// Missing files that are named in warnings; the JSON document has all of them.
 const SAID: usize = 5;
 
-/// Makes the folder, and tries that files can be written there, before anything is started.
+/// Creates the folder and checks that it is writable, before anything is started.
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
     tried.map(drop).map_err(|error| {
         let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
         Failure::new(Code::InvalidInput, what)
-            .cause(error.to_string())
+            .cause(io_reason(&error))
             .advise("choose a directory that you can write to")
     })
 }
 
-/// What there is of a run's files.
+/// Files of a run that were downloaded, and those that are missing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Files {
     pub(super) fetched: Vec<String>,
     pub(super) missing: Vec<Missing>,
 }
 
-/// A file that dbt lists, and what came of it once that is known.
+/// A file that dbt lists, and the result of downloading it, once known.
 struct Listed {
     path: String,
     came: OnceCell<Result<(), String>>,
@@ -61,25 +61,25 @@ impl Files {
     }
 }
 
-/// A file that is not there.
+/// A file that was not downloaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Missing {
-    /// `None`: all of them, or nobody knows which.
+    /// `None`: all files, or an unknown set.
     pub(crate) path: Option<String>,
     pub(crate) reason: String,
 }
 
-/// Which run's files are fetched, and in what time.
+/// A run whose files are downloaded, and where to.
 pub(super) struct Wanted<'a> {
     pub(super) account: u64,
     pub(super) run: u64,
     pub(super) folder: &'a Path,
-    /// The time that was given for the run.
+    /// Deadline of the whole run command.
     pub(super) deadline: Instant,
 }
 
 impl Wanted<'_> {
-    /// Fetches the files into the folder, as soon as there is a turn for it. What is missing is said.
+    /// Downloads the files when a permit of `turns` is free. Warns about missing files.
     pub(super) async fn fetch(&self, reader: &Reader, turns: Option<&Semaphore>, events: &Events) -> Files {
         let now = Instant::now();
         let until = (now + LIMIT).min(self.deadline);
@@ -134,7 +134,7 @@ impl Wanted<'_> {
             let is_whole = paths
                 .as_ref()
                 .is_ok_and(|paths| !paths.is_empty() && (!wants_results || paths.iter().any(|path| path == RESULTS)));
-            // What is uploaded last may not be listed yet, and nothing yet and nothing ever look alike.
+            // The last uploads may not be listed yet, and an empty list does not say whether any will come.
             if !is_whole && leaves_files && upload.may_list_more().await {
                 paths = reader.read(list_artifacts(account, run)).await;
                 continue;
@@ -150,7 +150,7 @@ impl Wanted<'_> {
         }
         listed.extend(paths.into_iter().take(MOST_FILES).map(|path| Listed { path, came: OnceCell::new() }));
         let mut left: Vec<&Listed> = listed.iter().collect();
-        // Those that may still be on their way are asked for again, all at once.
+        // Retry the files that may still be uploaded, all at once.
         while !left.is_empty() {
             let ask = async |file: &&Listed| match self.file(reader, &file.path, &step).await {
                 Ok(came) => file.came.set(came).ok().and(None),
@@ -174,7 +174,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// Fetches one file. An error: dbt does not have it, or not yet.
+    /// Downloads one file. The outer error means that dbt does not have the file, or not yet.
     async fn file(
         &self,
         reader: &Reader,
@@ -186,24 +186,24 @@ impl Wanted<'_> {
         let results = path == RESULTS;
         let step = match step {
             Ok(step) => *step,
-            // Of the last step it may be the docs'.
+            // Without a step, dbt may serve the file of the last step, such as that of the docs.
             Err(error) if results => return Ok(Err(format!("cannot tell which step decides: {error}"))),
             Err(_) => None,
         };
         let mut read = reader.read(get_artifact(account, run, path, step)).await;
-        // What that step did not make, another one did; its results are nobody else's.
-        if !results && step.is_some() && read.as_ref().is_err_and(|error| error.is_status(404)) {
+        // Another step may have made the file; `run_results.json` must be from this step.
+        if !results && step.is_some() && read.as_ref().is_err_and(|error| error.means() == Meaning::NotFound) {
             read = reader.read(get_artifact(account, run, path, None)).await;
         }
         match read {
             Ok(bytes) => Ok(write(folder, &place, &bytes).map_err(|error| error.to_string())),
-            Err(error) if error.is_status(404) => Err(error),
+            Err(error) if error.means() == Meaning::NotFound => Err(error),
             Err(error) => Ok(Err(error.to_string())),
         }
     }
 }
 
-/// Where a file goes below the folder; `None` if its name leads elsewhere, or means something to a system.
+/// Where a file goes below the folder; `None` if the name leads outside or is special on some system.
 fn place(path: &str) -> Option<PathBuf> {
     let parts: Vec<&str> = path.split('/').collect();
     let fits = |part: &&str| {
@@ -219,7 +219,7 @@ fn place(path: &str) -> Option<PathBuf> {
     (path.len() <= LONGEST && parts.iter().all(fits)).then(|| parts.iter().collect())
 }
 
-/// Writes a file whole or not at all. No folder below ours is a link that leads out of it.
+/// Writes a file atomically. Refuses a symlink among the folders below ours.
 fn write(folder: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut inner = folder.to_path_buf();
@@ -290,7 +290,7 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("x"), "theirs").unwrap();
         write(&folder, Path::new("run/x"), b"1").unwrap();
-        // Whoever reads the old file meanwhile reads it to its end.
+        // A reader of the old file is not disturbed.
         let mut old = fs::File::open(folder.join("run/x")).unwrap();
         write(&folder, Path::new("run/x"), b"2").unwrap();
         let mut read = String::new();
@@ -303,7 +303,7 @@ mod tests {
         assert!(write(&folder, Path::new("x"), b"ours").is_err());
         assert!(write(&folder, Path::new("run"), b"ours").is_err());
         assert_eq!(fs::read(outside.join("x")).unwrap(), b"theirs");
-        // Nothing half-written stays.
+        // No partial file is left.
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     }
 }

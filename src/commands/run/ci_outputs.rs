@@ -1,5 +1,5 @@
-//! What a CI gets from `run` beside what is printed, taken from the same data as the JSON document: the outputs of the step,
-//! the summary of the job and annotations for GitHub Actions, and the file of `--junit`. Nothing here changes the outcome.
+//! CI outputs of `run`, from the same data as the JSON document: step outputs, job summary and annotations for GitHub
+//! Actions, and the file of `--junit`. Nothing here changes the outcome.
 
 mod annotations;
 mod markdown;
@@ -17,29 +17,29 @@ use crate::context::Environment;
 use crate::databricks::WorkflowEnd;
 use crate::document::{Count, Data, Shown as _, document};
 use crate::events::Events;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::runs::plain;
 
-/// Of each text of a service so many characters are taken.
+/// Longest service message shown, in characters.
 const LONGEST: usize = 400;
 
-/// What a CI is told about a `run`.
+/// Which CI outputs a `run` writes.
 pub(crate) struct CiOutputs {
-    /// The jobs, or the workflow, as typed.
+    /// The jobs or the workflow, as typed.
     named: Vec<String>,
-    /// The messages of what failed, too.
+    /// Include the messages of failures.
     detail: bool,
     junit: Option<PathBuf>,
 }
 
 /// How the command ended.
 pub(crate) struct Ending<'a> {
-    /// The `data` of the JSON document, null if nothing is known.
+    /// The `data` of the JSON document; null if nothing is known.
     pub(crate) data: &'a Value,
     pub(crate) failure: Option<&'a Failure>,
-    /// What is known of its nodes.
+    /// Results of the run's nodes.
     pub(crate) results: &'a Results,
-    /// With which the program ends.
+    /// Exit code of the program.
     pub(crate) exit: u8,
 }
 
@@ -49,7 +49,8 @@ impl CiOutputs {
         CiOutputs { named, detail: args.summary_detail, junit: args.junit.clone() }
     }
 
-    /// Writes the file that was asked for, appends to those that GitHub Actions names, and annotates there. `clean` takes out of a text what must not be shown.
+    /// Writes the JUnit file, appends to the files named by GitHub Actions, and emits annotations. `clean` redacts
+    /// secrets.
     pub(crate) fn write(
         &self,
         ending: &Ending<'_>,
@@ -61,14 +62,14 @@ impl CiOutputs {
             if let Some(path) = environment.get(variable)
                 && let Err(error) = append(Path::new(path), &text())
             {
-                events.warning(format!("cannot write {what} to {path} ({variable}): {error}"));
+                events.warning(format!("cannot write {what} to {path} ({variable}): {}", io_reason(&error)));
             }
         };
         let rows = self.rows(ending, clean);
         if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
             && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, clean))
         {
-            events.warning(format!("cannot write the JUnit report to {}: {error}", file.display()));
+            events.warning(format!("cannot write the JUnit report to {}: {}", file.display(), io_reason(&error)));
         }
         append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
         append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| markdown::summary(&rows, self.detail));
@@ -79,7 +80,7 @@ impl CiOutputs {
         }
     }
 
-    /// `name=value`, each on a line of its own: no value has a line break in it.
+    /// `name=value` lines; values have no line breaks.
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
         let Ending { data, failure: _, results: _, exit } = ending;
         if self.named.len() > 1 {
@@ -101,7 +102,7 @@ impl CiOutputs {
         format!("run_id={id}\nrun_url={url}\nstatus={status}\nexit_code={exit}\n")
     }
 
-    /// A row for each run; below the one of a workflow those of the dbt runs behind it.
+    /// One row per run; the dbt runs of a workflow follow its row.
     fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
         let Ending { data, failure, results: _, exit: _ } = ending;
         let whole = failure.map(|failure| Bad::new(failure.code.name(), &failure.what, clean));
@@ -124,7 +125,7 @@ impl CiOutputs {
         let mut rows = Vec::new();
         for run in runs {
             let name = if is_workflow(run) { "workflow_name" } else { "job_id" };
-            // Of several each has its own error; without one, how the whole ended is how it ended.
+            // With several jobs each run has its own error; a single run takes the command's.
             let bad = match run.get("error") {
                 Some(error) => error["code"]
                     .as_str()
@@ -165,7 +166,7 @@ impl CiOutputs {
                 failed: Vec::new(),
             }));
         }
-        // Interrupted, what is known has nothing of those that waited for their turn.
+        // After an interrupt, the data lacks the jobs that were still waiting for a slot.
         let more = if self.named.len() > 1 { self.named.len().saturating_sub(runs.len()) } else { 0 };
         rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
             job: format!("{more} more"),
@@ -180,7 +181,7 @@ impl CiOutputs {
     }
 }
 
-/// A row of the summary, in plain text without line breaks.
+/// A row of the summary: plain text without line breaks.
 struct Row {
     job: String,
     run: String,
@@ -191,19 +192,19 @@ struct Row {
     failed: Vec<Failed>,
 }
 
-/// How what stands in a row ended.
+/// How a run in a row ended.
 enum How {
     Well,
-    /// Well, although something in it failed.
+    /// Succeeded, although something in it failed.
     WithFailures,
     Badly(Bad),
     PartOfTheRowAbove,
 }
 
-/// What failed, without anything that may be data: in words of ours and of the person.
+/// A failure, in words of ours and of the user only, since messages of a service may contain data.
 #[derive(Clone)]
 struct Bad {
-    /// The stable code's name.
+    /// Name of the error code.
     code: String,
     what: String,
 }
@@ -222,7 +223,7 @@ struct Failed {
 
 fn failed(run: &Value, code: Option<Code>, clean: &dyn Fn(&str) -> String) -> Vec<Failed> {
     if is_workflow(run) {
-        // While the run goes on its tasks have other words.
+        // In a run that is still active, failed tasks may be retried.
         let ended = matches!(code, None | Some(Code::RunFailed | Code::RunCancelled));
         let has_failed =
             |task: &&Value| matches!(task["status"].as_str().map(WorkflowEnd::of), Some(WorkflowEnd::Failed(_)));
@@ -259,7 +260,7 @@ fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
     of[name].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What stands there, in one line.
+/// The value as one line of text.
 fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
     let text = match &of[name] {
         Value::String(text) => plain(&clean(text), LONGEST),
@@ -269,15 +270,15 @@ fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Appends whole lines, on a line of their own whatever stands before them.
+/// Appends whole lines, after a line break if the file does not end with one.
 fn append(path: &Path, lines: &str) -> io::Result<()> {
-    // Opening a pipe would wait for its reader.
+    // Opening a pipe would block until it has a reader.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return Err(io::Error::other("it is not a file"));
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut last = [b'\n'];
-    // An empty file has no end to look at.
+    // Seeking before the end fails in an empty file.
     if file.seek(SeekFrom::End(-1)).is_ok() {
         file.read_exact(&mut last)?;
     }

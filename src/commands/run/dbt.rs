@@ -1,4 +1,4 @@
-//! `run JOB...`: one start from its words to its end.
+//! `run JOB...`: one start, from arguments to outcome.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -25,28 +25,28 @@ use crate::runs::{
     TriggerRequest, Triggered, trigger,
 };
 
-/// Looking at the job may take so long: dbt itself is asked next.
+/// Longest time for checking the job before it is triggered.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 
-/// Of the starts that nobody followed to their end so many are pointed at.
+/// Most open starts of earlier commands that are mentioned.
 const MOST_REMARKS: usize = 3;
 
-/// What is to be started, in the person's words.
+/// What to start, as given by the user.
 pub(super) struct RunRequest {
     pub(super) jobs: Vec<String>,
-    /// So many runs at a time; `None`: all of them.
+    /// Most runs at the same time; `None`: no limit.
     pub(super) max_parallel: Option<usize>,
     pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
 }
 
-/// How carefully.
+/// Retries, duplicate protection and output files.
 pub(super) struct RunOptions {
     pub(super) retry: u32,
-    /// Where the run's files go.
+    /// Folder for artifacts.
     pub(super) artifacts: Option<PathBuf>,
-    /// Where its outcome goes as tests.
+    /// JUnit file.
     pub(super) junit: Option<PathBuf>,
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,
@@ -78,49 +78,49 @@ pub(super) async fn run(
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
 }
 
-/// A start with everything that it needs.
+/// A start with everything it needs.
 pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,
     pub(super) deadline: Deadline,
     pub(super) order: TriggerRequest,
-    /// The job is looked at before it is started.
+    /// Check the job before starting it.
     looks: bool,
     no_wait: bool,
-    /// How often a run that failed is resumed.
+    /// Most retries of a failed run.
     retry: u32,
     pub(super) artifacts: Option<PathBuf>,
-    /// Where the results are kept for the file of `--junit`, if there is to be one.
+    /// Collects the results for `--junit`.
     pub(super) results: Option<Results>,
-    /// As the person named it.
+    /// As given by the user.
     pub(super) job: String,
-    /// By an address, which may be the only source of host and account.
+    /// A job was given by URL, which may be the only source of host and account.
     by_address: bool,
     flags: AccountFlags,
-    /// The same command without a key.
+    /// The same command without an idempotency key.
     again: String,
 }
 
-/// What a start finds around it.
+/// What a start uses of the command.
 pub(super) struct StartContext<'a> {
     pub(super) means: RunContext,
     pub(super) last_known: LastKnown,
     pub(super) journal: &'a Journal,
-    /// Where the runs beside it are looked at, too.
+    /// Set if several runs are polled together.
     pub(super) shared: Option<SharedPolling<'a>>,
 }
 
-/// How several runs are looked at together.
+/// Shared polling and limits of several runs.
 #[derive(Clone, Copy)]
 pub(super) struct SharedPolling<'a> {
     pub(super) poller: &'a RunPoller,
-    /// So many runs go at a time.
+    /// One permit per running run (`--max-parallel`).
     pub(super) places: &'a Semaphore,
-    /// So many runs' files are fetched at a time.
+    /// One permit per run whose files are downloaded.
     pub(super) fetching: &'a Semaphore,
-    /// So many starts are sent at a time.
+    /// One permit per start being sent.
     pub(super) sending: &'a Semaphore,
-    /// Steps come singly and with all their logs: only for a few runs.
+    /// Steps need a request per run and come with all logs, so only a few runs show them.
     pub(super) steps: bool,
 }
 
@@ -145,7 +145,7 @@ async fn settle(
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
     let found = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
-    // The codes of these are named for runs that go on, or say nothing of what was done.
+    // These codes may sound as if a run had been started.
     let say = |failure: Failure| {
         let told = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
         if told { failure.cause("nothing was started") } else { failure }
@@ -154,26 +154,26 @@ async fn settle(
     several::check_once(&ids, &texts)?;
     let WaitOptions { deadline, no_wait, key, given, parameters: _ } = waiting;
     let RunOptions { retry, artifacts, junit, settle, at_most_once } = options;
-    // Last, so that nothing is made for a command that fails anyway.
+    // Last, so that a command that fails earlier creates no files.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
     junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
     let results = junit.map(|_| ctx.results.clone());
-    // Everybody who sees the run sees its cause.
+    // The cause is visible to everyone with access to the run, so secrets are masked.
     let said = ctx.vault.filter().mask(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
     let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
-        // A name may be given to another job one day; the commands that pick this start up name the id.
+        // A name may move to another job, so resume commands use the ID.
         let (text, shown) = match named {
             JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
             JobNamed::Address { job: _, pasted: _ } if !alone => (text, job.to_string()),
             JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => (text.clone(), text),
         };
-        // Host and account may stand in the address of another job only.
+        // Host and account may be known only from the URL of another job.
         let text = match named {
             JobNamed::Name(_) | JobNamed::Id(_) if by_address => page_of(&account, job),
             JobNamed::Name(_) | JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => text,
         };
-        // A fresh key is for one run; a key that somebody gave names one run of each job.
+        // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
         let order = TriggerRequest {
             account: account.id,
@@ -191,7 +191,7 @@ async fn settle(
         let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), ctx.account.clone());
         let deadline = deadline.clone();
-        // Several were looked at already.
+        // Several jobs were already checked.
         let looks = alone || given;
         PreparedRun {
             account,
@@ -216,7 +216,7 @@ fn page_of(account: &Account, job: u64) -> String {
     format!("{}/deploy/{}/jobs/{job}", account.origin, account.id)
 }
 
-/// What the CI calls itself is text for people only: steps and matrix legs share it, so it is no key.
+/// The CI's name for the build is only descriptive: steps and matrix legs share it, so it cannot serve as key.
 fn usual_cause(environment: &Environment) -> String {
     for (service, place, number) in [
         ("GitHub Actions", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"),
@@ -235,7 +235,7 @@ impl PreparedRun {
         resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
     }
 
-    /// What is known before it is started.
+    /// The report before the start.
     pub(super) fn report(&self) -> DbtReport {
         let mut report = DbtReport::new(&self.account);
         report.job_id = Some(self.order.job);
@@ -243,7 +243,7 @@ impl PreparedRun {
         report
     }
 
-    /// It was not started, for this reason.
+    /// The failure for a run that was not started.
     pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
         of_start(&self.job, &self.order.resume, &page_of(&self.account, self.order.job), error)
     }
@@ -251,7 +251,7 @@ impl PreparedRun {
     pub(super) async fn run(&self, around: &StartContext<'_>) -> Ended<DbtReport> {
         let StartContext { means, last_known, journal, shared } = around;
         let progress = RunProgress::new(self, last_known);
-        // Nobody closes the places: what can fail is the time.
+        // The semaphore is never closed, so only the timeout can fail.
         let place = match shared {
             Some(shared) => {
                 let turn = timeout_at(self.order.deadline, shared.places.acquire());
@@ -266,7 +266,7 @@ impl PreparedRun {
             }
             None => None,
         };
-        // A run that goes on, or may, keeps its place: the next one would be one too many.
+        // A run that may still be active keeps its permit, so that the limit holds.
         let leave = |place: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
             if let Some(place) = place
                 && several::may_go_on(ended)
@@ -274,7 +274,7 @@ impl PreparedRun {
                 place.forget();
             }
         };
-        // Nobody closes it; out of time, the trigger itself says so.
+        // The semaphore is never closed; on timeout, the trigger reports it.
         let turn = match shared {
             Some(shared) => timeout_at(self.order.deadline, shared.sending.acquire()).await.ok(),
             None => None,
@@ -303,17 +303,17 @@ impl PreparedRun {
         } else {
             self.follow(run, Some(doubt.clone()), &progress, intent.as_mut(), &mut retries, around).await
         };
-        // A run may go on that resumes the one of the report.
+        // A retry of the reported run may be active.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
             progress.stop(signal, Some(doubt.clone()), &mut ended, means).await;
         }
-        // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
+        // Nothing is left to resume after the end or with `--no-wait`, unless an interrupt was to cancel the run.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
         let is_gone = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
         let has_ended = is_gone || ended.report.as_ref().is_some_and(|report| report.end.is_some());
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
-            // The files are still to come.
+            // The files are downloaded afterwards.
             if let Some(report) = &ended.report {
                 last_known.over(report.json());
             }
@@ -321,7 +321,7 @@ impl PreparedRun {
                 intent.close();
             }
         }
-        // The files take no place of a run's.
+        // Downloading files needs no `--max-parallel` permit.
         leave(place, &ended);
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
@@ -331,7 +331,7 @@ impl PreparedRun {
         ended
     }
 
-    /// Triggers it, and looks at its job beside the look at earlier runs, so that this takes no longer.
+    /// Triggers the run. Its job is checked while the trigger looks for earlier runs, which costs no extra time.
     async fn trigger(
         &self,
         means: &RunContext,
@@ -343,7 +343,7 @@ impl PreparedRun {
         let preflight = async {
             let until = deadline.min(Instant::now() + PREFLIGHT);
             let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
-            // What cannot be found out does not stand in the way.
+            // A job that cannot be read does not block the start.
             let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
             if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
                 && !overrides.has_pull_request()
@@ -374,7 +374,7 @@ impl PreparedRun {
         }
     }
 
-    /// For `--no-wait`: only a second run is waited for.
+    /// For `--no-wait`: waits only until a second run is ruled out.
     async fn wait_for_no_second(
         &self,
         run: Run,
@@ -387,7 +387,7 @@ impl PreparedRun {
         lines.header(&run);
         let mut report = progress.report();
         let mut probe = self.probe(run, doubt, around);
-        // Interrupted, the run is cancelled afterwards, and a second one with it.
+        // After an interrupt, the run is canceled later, together with any second one.
         if report.sends > 1 {
             means.events.remark("the request was sent more than once; checking for a second run");
             let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
@@ -402,7 +402,7 @@ impl PreparedRun {
         Ended::well(report)
     }
 
-    /// Follows the run to its end, and those that resume it.
+    /// Follows the run to its end, and any retries of it.
     async fn follow(
         &self,
         run: Run,
@@ -466,12 +466,13 @@ impl PreparedRun {
     }
 }
 
-/// Starts that an earlier command left behind: `watch` follows what is known, `run` with its key finds what is not.
+/// Mentions starts that earlier commands left open: `watch` follows a known run, `run` with the key finds an unknown
+/// one.
 fn point_at_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &CommandContext) {
     let Some(start) = starts.first() else { return };
     let open = journal.open_intents(ctx.context.wall.now());
     let is_ours = |key: &str| starts.iter().any(|start| start.order.key.as_str() == key);
-    // The command of another account's start would not work with what is set now.
+    // Commands for another account would not work with the current settings.
     let others = open.iter().filter(|open| {
         !is_ours(&open.entry.key)
             && open.entry.origin == start.writer.origin()

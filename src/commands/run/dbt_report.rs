@@ -1,4 +1,4 @@
-//! What `run JOB` knows of its run.
+//! The report of `run JOB`.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::failure::Report;
 use crate::http::{Phrase, Service, says};
 use crate::runs::{DuplicateOutcome, FailedNode, Findings, Key, plain};
 
-/// What is known of the run: the `data` of `run JOB` and of `watch RUN`.
+/// What is known of the run: the `data` of `run JOB` and `watch RUN`.
 #[derive(Clone, Debug)]
 pub(crate) struct DbtReport {
     pub(crate) origin: String,
     pub(crate) account_id: u64,
     pub(crate) job_id: Option<u64>,
-    /// What its start carried, if one of ours started it.
+    /// Idempotency key, if dbtrigger started the run.
     pub(crate) key: Option<String>,
     pub(crate) run_id: Option<u64>,
     pub(crate) run_url: Option<String>,
@@ -34,16 +34,16 @@ pub(crate) struct DbtReport {
     pub(crate) sends: u32,
     pub(crate) duplicates: Vec<(u64, DuplicateOutcome)>,
     pub(crate) findings: Findings,
-    /// The runs that this one resumes, the first one first.
+    /// Failed runs that this run resumes, oldest first.
     pub(crate) resumed: Vec<Resumed>,
-    /// Files of the run that were fetched.
+    /// Downloaded files of the run.
     pub(crate) artifacts: Vec<String>,
     pub(crate) artifacts_missing: Vec<Missing>,
-    /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
+    /// Result of `--on-interrupt cancel`, after an interrupt.
     pub(crate) on_interrupt: Option<Cancellation>,
 }
 
-/// A failed run that was resumed from its point of failure.
+/// A failed run that was retried from its point of failure.
 #[derive(Clone, Debug)]
 pub(crate) struct Resumed {
     pub(crate) run_id: u64,
@@ -95,13 +95,13 @@ impl DbtReport {
         self.took = run.took();
     }
 
-    /// What is known of them later counts; those of a run before its retry stay.
+    /// Replaces what was known of these runs; duplicates of a run before its retry are kept.
     pub(crate) fn add_duplicates(&mut self, found: &[(u64, DuplicateOutcome)]) {
         self.duplicates.retain(|(known, _)| found.iter().all(|(run, _)| run != known));
         self.duplicates.extend_from_slice(found);
     }
 
-    /// ` of job 222222`.
+    /// ` of job 222222`, or empty.
     pub(crate) fn of_job(&self) -> String {
         self.job_id.map(|job| format!(" of job {job}")).unwrap_or_default()
     }
@@ -110,7 +110,7 @@ impl DbtReport {
         self.run_url.as_deref().unwrap_or_default()
     }
 
-    /// Why it was cancelled: dbt's own time limit ends a run as cancelled too (dbt-cloud-api §4.2).
+    /// Why the run was canceled: a run that exceeds dbt's own time limit also ends as canceled (dbt-cloud-api §4.2).
     pub(crate) fn reason(&self) -> Option<&'static str> {
         let cancelled = self.end == Some(End::Cancelled);
         let timed_out = self.message.as_ref().is_some_and(|message| says(Service::Dbt, message, Phrase::TimedOut));
@@ -119,7 +119,7 @@ impl DbtReport {
 }
 
 impl Report for DbtReport {
-    /// Everything was said on the way.
+    /// Empty, since everything was printed as progress.
     fn text(&self) -> String {
         String::new()
     }
@@ -210,10 +210,10 @@ mod tests {
         let (account, _) = line_to_dbt(&[], InputErrors::default(), &ctx).unwrap();
         let mut report = DbtReport::new(&account);
         report.add_duplicates(&[(7, DuplicateOutcome::Left), (8, DuplicateOutcome::Cancelled)]);
-        // The run that resumes it has none of its own.
+        // The retry has no duplicates of its own.
         report.add_duplicates(&[]);
         assert_eq!(report.duplicates, [(7, DuplicateOutcome::Left), (8, DuplicateOutcome::Cancelled)]);
-        // Looked at again, one of them has ended meanwhile.
+        // One of them has ended since.
         report.add_duplicates(&[(7, DuplicateOutcome::Ended)]);
         assert_eq!(report.duplicates, [(8, DuplicateOutcome::Cancelled), (7, DuplicateOutcome::Ended)]);
     }

@@ -1,10 +1,10 @@
-//! Durations as people read them.
+//! Durations for display and as arguments.
 
 use std::time::Duration;
 
 use crate::commands::durations;
 
-/// Reads a duration of whole seconds, at least one: for dbt, no seconds mean no limit (dbt-cloud-api §3.1).
+/// Parses a duration of whole seconds, at least one: dbt reads 0 as no limit (dbt-cloud-api §3.1).
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = durations::parse(text)?;
     if duration.as_secs() == 0 || duration.subsec_millis() != 0 {

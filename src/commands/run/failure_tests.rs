@@ -1,4 +1,4 @@
-//! How runs end, as `tests/failures/cases.json` has it, through every command that tells of it.
+//! How runs end, for the cases in `tests/failures/cases.json`, in every command that reports it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::commands::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 
-/// A plain job of the world, which succeeds after a minute unless it is told otherwise.
+/// A plain sandbox job, which succeeds after a minute unless scripted otherwise.
 const JOB: &str = "300001";
 
 fn cases() -> Vec<Value> {
@@ -15,14 +15,14 @@ fn cases() -> Vec<Value> {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A world in which runs of the job end as the case says.
+/// A sandbox in which runs of the job end as in the case.
 fn ctx(case: &Value) -> Harness {
     let mut run = case["run"].as_object().unwrap().clone();
     let steps = case["steps"].as_array().unwrap().iter().enumerate().map(|(at, step)| {
         let humanized = if step[1] == 30 { "Skipped" } else { "Done" };
         json!({ "index": at + 1, "name": step[0], "status": step[1], "status_humanized": humanized, "logs": step.get(2) })
     });
-    // Their order is not promised.
+    // The API does not promise an order.
     run.insert("run_steps".to_owned(), steps.rev().collect());
     if case["job"].is_null() {
         run.insert("job".to_owned(), Value::Null);
@@ -55,7 +55,7 @@ async fn start(ctx: &Harness, line: &[String]) -> Outcome {
     ctx.run(run::run, &line).await.expect("nobody kills it")
 }
 
-/// What of the case did not come out.
+/// The expectations of the case that were not met.
 fn wrong(case: &Value, outcome: &Outcome) -> Vec<String> {
     let expect = &case["expect"];
     let exit = if case["run"]["status"] == 20 { 3 } else { 0 };

@@ -1,4 +1,4 @@
-//! `run JOB`: what is left to do for a run once its outcome is there.
+//! `run JOB`: what is done after the outcome is known.
 
 use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
@@ -7,7 +7,7 @@ use super::{artifacts, junit};
 use crate::failure::{Code, Ended, Hint};
 
 impl PreparedRun {
-    /// What is done once the outcome is there, and does not change it.
+    /// Downloads files and completes the failure's next steps. The outcome stays the same.
     pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, around: &StartContext<'_>) {
         let order = &self.order;
         if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
@@ -35,7 +35,7 @@ impl PreparedRun {
             let retry = format!("{} --retry 1", order.resume);
             failure.hints.insert(0, Hint::run("retry from the point of failure", retry));
         }
-        // A key that has led to an ended run leads to it each time.
+        // The same key always leads to the same, ended run.
         if order.look_first
             && let Some(failure) = &mut ended.failure
             && matches!(failure.code, Code::RunFailed | Code::RunCancelled)

@@ -1,4 +1,4 @@
-//! Follows a dbt run to its end and says how it ended: for `run` and `watch` alike.
+//! Follows a dbt run to its end and reports how it ended, for `run` and `watch`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, RunContext, find_failures, follow, plain};
 
-/// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
+/// How long to retry a run that is not found: a new run may be missing for a moment (dbt-cloud-api §4.5).
 const MOMENT: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_secs(2);
 
@@ -22,13 +22,13 @@ pub(crate) struct Following<'a> {
     pub(crate) account: &'a Account,
     pub(crate) writer: &'a Writer,
     pub(crate) deadline: &'a Deadline,
-    /// The command that picks this run up again.
+    /// The command that resumes following a run.
     pub(crate) pick_up: &'a dyn Fn(u64) -> String,
-    /// The command that starts it anew, where it is known.
+    /// The command that starts the run again, if known.
     pub(crate) again: Option<&'a str>,
 }
 
-/// Looks at a run that a person named, before it is followed. What is no proof against it leaves the rest to the follower.
+/// Reads a run named by the user before it is followed. After a temporary error, returns an empty run for the follower.
 pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: Instant) -> Result<Run, Failure> {
     let until = (Instant::now() + MOMENT).min(deadline);
     loop {
@@ -51,7 +51,7 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
 }
 
 impl Following<'_> {
-    /// Follows the run of the probe. `on_news` hears of every change.
+    /// Follows the probe's run. Calls `on_news` on every change.
     pub(crate) async fn follow(
         &self,
         mut probe: DbtRun<'_>,
@@ -70,7 +70,7 @@ impl Following<'_> {
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         let number = report.run_id.unwrap_or_default();
-        // Out of time, it may have ended all the same, and only the search for a second one was cut short.
+        // After a timeout the run may still have ended: only the search for a second one was cut short.
         let failure = match (report.end, followed) {
             (Some(End::Success), _) => None,
             (Some(End::Error), _) => {
@@ -101,7 +101,7 @@ impl Following<'_> {
     }
 }
 
-/// One line per change.
+/// Prints one line per change.
 pub(crate) struct Lines<'a> {
     events: &'a Events,
     account: &'a Account,
@@ -125,7 +125,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Returns whether there was something new.
+    /// Returns whether the state was new.
     pub(crate) fn state(&mut self, state: &DbtState) -> bool {
         let DbtState { run, step } = state;
         self.header(run);
@@ -143,7 +143,7 @@ impl<'a> Lines<'a> {
         if run.ended().is_some() {
             self.going = None;
         }
-        // First the state: what is drawn below a line says the same.
+        // Update the progress bar first: it is drawn below the line and shows the same state.
         if let Some(going) = &self.going {
             going.state(line.clone());
         }

@@ -1,4 +1,4 @@
-//! Follows a run of a Databricks job to its end and says how it ended: for `run --workflow` and `watch` alike.
+//! Follows a run of a Databricks job to its end and reports how it ended, for `run --workflow` and `watch`.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) async fn follow_run(
     follow_judged(report, run, reader, deadline, ctx, &judge).await
 }
 
-/// Follows the run to its end; whether it ended well is somebody else's to say.
+/// Follows the run to its end; the caller decides what counts as failure.
 pub(crate) async fn follow_judged(
     mut report: WorkflowReport,
     run: u64,
@@ -45,7 +45,7 @@ pub(crate) async fn follow_judged(
     let mut lines = Lines::new(going, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
-    // Over before the last words are said.
+    // Clears the progress bar before the last messages.
     drop(lines);
     let failure = match followed {
         Followed::Ended(state) => {
@@ -122,7 +122,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
         }
     };
     let mut failure = failure;
-    // What failed says why; what was skipped over it only where nothing has.
+    // Failed tasks are the cause; skipped ones only if no task failed.
     failure.causes = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
     if failure.causes.is_empty() {
         failure.causes = causes(state, |end| matches!(end, WorkflowEnd::NeverRan(_)));
@@ -141,18 +141,18 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     Some(failure.advise(format!("see the run: {}", report.url())))
 }
 
-/// Whether a run was skipped over a limit of runs.
+/// Whether a run was skipped because of a limit on runs.
 fn is_limit(word: &str) -> bool {
     matches!(word, "MAXIMUM_CONCURRENT_RUNS_REACHED" | "MAX_CONCURRENT_RUNS_EXCEEDED")
 }
 
-/// Why the tasks of this kind of end ended so, each in its newest attempt.
+/// Why the tasks that ended in this way did so, each by its newest attempt.
 fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
     let mut causes = Vec::new();
     for task in &state.tasks {
         let Some(RunState::Ended(end)) = task.standing.as_ref() else { continue };
         if counts(end) {
-            // The rest was shown with the task, and stands in the data.
+            // The full message was printed with the task and is in the data.
             let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
             let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| end.word().to_owned());
             let times = match task.earlier.len() {
@@ -165,14 +165,14 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
     causes
 }
 
-/// One line per change of the run and of each attempt of a task.
+/// Prints one line per change of the run and of each attempt of a task.
 struct Lines<'a> {
     going: Going,
     events: &'a Events,
     run: String,
-    /// What was said of each attempt last, by its run id, and whether its output was.
+    /// Run ID, last status printed and whether the output was printed, per attempt.
     tasks: Vec<(u64, String, bool)>,
-    /// What was said of the queue last.
+    /// Last queue reason printed.
     queue: String,
     repairs: usize,
 }
@@ -191,7 +191,7 @@ impl Lines<'_> {
             let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
             self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
         }
-        // Tasks end before their run does, and are read so too.
+        // Tasks end before their run does, so they are printed first.
         let over = standing.is_over();
         if !over {
             self.run_line(standing.word().to_owned());
@@ -225,7 +225,7 @@ impl Lines<'_> {
         }
     }
 
-    /// What was said of this attempt last.
+    /// What was last printed for this attempt.
     fn known(&mut self, run_id: u64) -> &mut (u64, String, bool) {
         let index = self.tasks.iter().position(|(known, _, _)| *known == run_id).unwrap_or_else(|| {
             self.tasks.push((run_id, String::new(), false));
@@ -240,7 +240,7 @@ impl Lines<'_> {
             let EarlierAttempt { run_id, attempt, repair: in_repair, standing, message: _, dbt_run_url: _ } = before;
             let Some(standing) = standing else { continue };
             let (_, last, _) = self.known(*run_id);
-            // Seen as the newest, it was said then.
+            // Already printed when this was the newest attempt.
             if last != standing.word() {
                 standing.word().clone_into(last);
                 let which =
@@ -284,7 +284,7 @@ fn loop_line(iterations: &Iterations) -> String {
     format!("{succeeded} of {total} iterations succeeded{failed}")
 }
 
-/// Why a queued run waits, and behind what.
+/// Why a queued run waits, and for which runs.
 fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> String {
     let why = match code {
         Some("MAX_CONCURRENT_RUNS_REACHED") => "the workflow is at its concurrency limit".to_owned(),
@@ -311,25 +311,25 @@ fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> St
     if parts.is_empty() { why } else { format!("{why}; behind {}", parts.join(" and ")) }
 }
 
-/// What is known of the run: the `data` of `run --workflow` and of `watch --workflow-run`.
+/// What is known of the run: the `data` of `run --workflow` and `watch --workflow-run`.
 #[derive(Clone)]
 pub(crate) struct WorkflowReport {
     pub(crate) workflow: u64,
     pub(crate) name: String,
     pub(crate) origin: String,
-    /// What the start carried, if it was ours.
+    /// Idempotency token, if dbtrigger started the run.
     pub(crate) key: Option<String>,
     pub(crate) run: Option<u64>,
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
-    /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
+    /// Result of `--on-interrupt cancel`, after an interrupt.
     pub(crate) on_interrupt: Option<Stopped>,
 }
 
 impl WorkflowReport {
     fn take(&mut self, state: &WorkflowState) {
         let run = &state.run;
-        // A one-time run has a job of its own that nobody sees.
+        // A one-time run has a hidden job of its own.
         if self.workflow == 0 {
             self.workflow = run.job_id.unwrap_or_default();
         }
@@ -346,7 +346,7 @@ impl WorkflowReport {
 }
 
 impl Report for WorkflowReport {
-    /// Everything was said on the way.
+    /// Empty, since everything was printed as progress.
     fn text(&self) -> String {
         String::new()
     }

@@ -1,4 +1,4 @@
-//! `run --junit`: the outcome as tests, in the form that CI services read. Nothing here changes the outcome.
+//! `run --junit`: the outcome as JUnit XML for CI services. Nothing here changes the outcome.
 
 mod fetch;
 mod xml;
@@ -14,32 +14,32 @@ pub(super) use fetch::Wanted;
 pub(super) use xml::{Case, Suite, Verdict, document};
 
 use crate::dbt::Node;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::runs::plain;
 
-/// Of each text of a service so many characters are taken.
+/// Longest service message shown, in characters.
 const LONGEST: usize = 400;
 
-/// What goes into the file beside what the JSON document has: it outlives the command.
+/// Node results for the JUnit file. Shared, because the file is written after the command has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Results {
     runs: Rc<RefCell<BTreeMap<u64, Vec<Part>>>>,
-    /// The file was tried, and the command refused because of it.
+    /// The file could not be written, and the command failed for that reason.
     refused: Rc<Cell<bool>>,
 }
 
-/// What there is of one step.
+/// Results of one step.
 #[derive(Clone, Debug)]
 struct Part {
-    /// `step 4: dbt build`.
+    /// Such as `step 4: dbt build`.
     step: String,
-    /// Or why there is nothing.
+    /// The error says why there are no results.
     results: Result<Vec<Node>, String>,
 }
 
 impl Results {
-    /// Proves before anything is started that the file can be written. What is written is true if the program is killed: the
-    /// file of an earlier run would be taken for this one's.
+    /// Checks before anything is started that the file can be written. Writes an "unknown" outcome, so that a killed
+    /// program does not leave the file of an earlier run.
     pub(super) fn claim(&self, file: &Path, jobs: &[String]) -> Result<(), Failure> {
         let suites: Vec<Suite> = jobs
             .iter()
@@ -56,12 +56,12 @@ impl Results {
             self.refused.set(true);
             let what = format!("Cannot write to --junit \"{}\"; nothing was started.", file.display());
             Failure::new(Code::InvalidInput, what)
-                .cause(error.to_string())
+                .cause(io_reason(&error))
                 .advise("choose a file in an existing directory that you can write to")
         })
     }
 
-    /// Whether nothing is to be written: that it cannot be was the command's failure.
+    /// Whether to skip the file, because the command failed for not being able to write it.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.get()
     }
@@ -70,7 +70,7 @@ impl Results {
         self.runs.borrow_mut().insert(run, parts);
     }
 
-    /// What ran in this run, as tests. Of a node that several steps ran, the last one counts.
+    /// The nodes of this run as tests. If several steps ran a node, the last one counts.
     pub(super) fn cases(&self, run: u64, detail: bool, clean: &dyn Fn(&str) -> String) -> Vec<Case> {
         let runs = self.runs.borrow();
         let mut cases: Vec<Case> = Vec::new();
@@ -103,7 +103,7 @@ impl Results {
     }
 }
 
-/// `model.shop` and `orders` of `model.shop.orders`; a version or a hash stays in the name, which is no other's.
+/// Splits `model.shop.orders` into `model.shop` and `orders`; a version or hash stays in the name to keep it unique.
 fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
     let id = plain(&clean(&node.unique_id), LONGEST);
     let (class, name) = match id.match_indices('.').nth(1) {
@@ -111,7 +111,7 @@ fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
         None => (String::new(), id),
     };
     let status = node.status.as_deref().map(|status| plain(&clean(status), LONGEST)).unwrap_or_default();
-    // It may show data.
+    // The message may contain data.
     let said = node.message.as_deref().filter(|_| detail).map(|text| plain(&clean(text), LONGEST));
     let message = match said.filter(|said| !said.is_empty()) {
         Some(said) => format!("{status}: {said}"),
@@ -123,18 +123,18 @@ fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
         "error" | "runtime error" => (Verdict::Error { kind: status, message }, None),
         "skipped" => (Verdict::Skipped { message }, None),
         "" => (Verdict::Skipped { message: "dbt reports no status".to_owned() }, None),
-        // `warn`, `no-op`, `reused`: whatever it is, it did not fail.
+        // `warn`, `no-op`, `reused` and unknown statuses are not failures.
         _ => (Verdict::Passed, Some(message)),
     };
     Case { class, name, seconds: node.execution_time, verdict, output }
 }
 
-/// Writes the file whole or not at all.
+/// Writes the file atomically.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     let no = |why: &str| Err(io::Error::other(why.to_owned()));
     match fs::symlink_metadata(file) {
         Ok(there) if there.is_dir() => return no("it is a directory"),
-        // A device or a pipe is no place for a file, and a link would be replaced by it.
+        // A device or pipe is not a place for a report, and renaming would replace a symlink.
         Ok(there) if !there.is_file() => return no("it exists and is not a regular file"),
         Ok(_) | Err(_) => {}
     }
@@ -147,7 +147,7 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
         return no("its directory does not exist");
     }
     let mut builder = tempfile::Builder::new();
-    // In a container the file is written by another user than the one who reads it.
+    // In containers, the reader is often another user.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut whole = builder.tempfile_in(folder)?;

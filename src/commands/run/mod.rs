@@ -43,7 +43,7 @@ use crate::http::Deadline;
 use crate::questions::Question;
 use crate::runs::Key;
 
-/// How long is waited if nobody says otherwise; `--timeout` has the same in words.
+/// Default of `--timeout`.
 pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
 /// Start dbt jobs and follow their runs
@@ -107,8 +107,8 @@ pub(crate) struct Args {
     artifacts: Option<PathBuf>,
     /// Write a JUnit report to a file
     ///
-    /// Each run, and each model, test, seed, and snapshot in it, is a test case; one file for all jobs, written however the command
-    /// ends.
+    /// Each run, and each model, test, seed, and snapshot in it, is a test case; one file for all jobs, written however
+    /// the command ends.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["workflow", "no_wait"], help_heading = "Output")]
     junit: Option<PathBuf>,
     /// Include failure messages in CI summaries, annotations, and the JUnit report; they may contain data
@@ -130,7 +130,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The dbt jobs, however they were given.
+    /// The dbt jobs, from positional arguments and `--job`.
     fn jobs(&self) -> Vec<String> {
         [&self.job[..], &self.job_flag].concat()
     }
@@ -194,7 +194,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// What is for people, and what is for dbt.
+    /// Splits into the cause and the overrides for dbt.
     fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
         let Changes {
             cause,
@@ -242,14 +242,14 @@ impl Changes {
     }
 }
 
-/// How to wait, and for which start.
+/// How to wait, and the idempotency key.
 struct WaitOptions {
     deadline: Deadline,
     no_wait: bool,
     key: Key,
-    /// Somebody gave the key.
+    /// The user gave the key.
     given: bool,
-    /// For a workflow.
+    /// Job parameters, for a workflow.
     parameters: BTreeMap<String, String>,
 }
 
@@ -275,7 +275,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         on_interrupt,
         changes,
     } = args;
-    // The parser would let it pass beside a JOB, which excludes what it requires.
+    // clap accepts this, since JOB conflicts with the required `--workflow`.
     if workflow.is_none() && !param.is_empty() {
         return Failure::new(Code::Usage, "--param requires --workflow.")
             .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")
@@ -295,7 +295,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     if let Some(workflow) = workflow {
         return workflow::run(&workflow, waiting, errors, ctx).await;
     }
-    // Chosen from a list, which was narrowed by the same flags.
+    // The list to choose from was already filtered by these flags.
     let chosen = ctx.prompts.job.filter(|_| job.is_empty());
     let (jobs, narrow) = match chosen {
         Some(chosen) => (vec![chosen.to_string()], Narrow::default()),
@@ -323,7 +323,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     dbt::run(dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides }, options, waiting, errors, ctx).await
 }
 
-/// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
+/// Runs the workflow with this ID and follows the run, as `run --workflow ID` does.
 pub(in crate::commands) async fn start_workflow(
     workflow: u64,
     databricks: &Databricks,

@@ -1,4 +1,4 @@
-//! `run --on-interrupt cancel`: what was started is cancelled, and that is confirmed, before the program ends.
+//! `run --on-interrupt cancel`: cancels what was started, and waits for confirmation, before the program ends.
 
 use std::time::Duration;
 
@@ -18,23 +18,23 @@ use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, DuplicateOutcome, DuplicateRisk, Followed, RunContext, follow};
 
-/// Whoever interrupts does not want to wait long.
+/// Longest time for the cancellation after an interrupt.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A run that was just started may not be found for a moment (dbt-cloud-api §4.5).
+/// Pause between attempts: a new run may not be found for a moment (dbt-cloud-api §4.5).
 const BETWEEN: Duration = Duration::from_secs(2);
 
-/// What became of a run.
+/// What happened to a run after an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancellation {
     NotStarted,
-    /// Nobody knows whether it was started.
+    /// It is unknown whether the run was started.
     Unknown,
     Cancelled,
-    /// In another way than by being cancelled, or before that.
+    /// Ended before the cancellation, or in another way.
     EndedItself,
     GoesOn,
-    /// It was deleted.
+    /// Deleted.
     Gone,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn nothing_started(signal: u8) -> Failure {
     Failure::interrupted(signal).state("Nothing was started.")
 }
 
-/// The interruption is what counts; what failed says how things stand.
+/// The outcome is the interruption; the failure becomes its causes.
 pub(super) fn instead(signal: u8, failure: Failure) -> Failure {
     if matches!(failure.code, Code::Interrupted(_)) {
         return failure;
@@ -67,7 +67,7 @@ pub(super) fn instead(signal: u8, failure: Failure) -> Failure {
     Failure { causes: interrupted.causes.into_iter().chain(causes).collect(), hints, ..interrupted }
 }
 
-/// Waits for a signal, and so long after it as somebody who interrupts waits.
+/// Waits for a signal and then for `LIMIT`.
 pub(super) async fn moment_after(interruption: &Interruption) {
     interruption.wait().await;
     sleep(LIMIT).await;
@@ -76,14 +76,14 @@ pub(super) async fn moment_after(interruption: &Interruption) {
 /// A dbt run whose follower was interrupted.
 pub(super) struct LeftRun<'a> {
     pub(super) start: &'a PreparedRun,
-    /// As seen last.
+    /// As last seen.
     pub(super) run: Run,
-    /// There may be a second one.
+    /// Set if there may be a second run.
     pub(super) doubt: Option<DuplicateRisk>,
 }
 
 impl LeftRun<'_> {
-    /// Cancels the run, and says what became of it.
+    /// Cancels the run, and records the result in `ended`.
     pub(super) async fn stop(
         self,
         signal: u8,
@@ -93,7 +93,7 @@ impl LeftRun<'_> {
     ) {
         let Some(report) = &mut ended.report else { return };
         let failure = match ended.failure.take() {
-            // A run may go on that resumes this one, and nobody knows it.
+            // A retry of this run may be active, with unknown ID.
             Some(failure) if failure.code == Code::OutcomeUnknown => {
                 report.on_interrupt = Some(Cancellation::Unknown);
                 instead(signal, failure)
@@ -169,12 +169,12 @@ impl LeftRun<'_> {
     }
 }
 
-/// The time for the run does not bound its cancellation: `LIMIT` does, around all requests.
+/// The run's deadline does not limit its cancellation: `LIMIT` does, around all requests.
 fn beyond() -> Deadline {
     Deadline::after(LIMIT * 2)
 }
 
-/// Asks dbt to stop the run, once it is found.
+/// Asks dbt to cancel the run, and retries while it is not found.
 async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
     loop {
         match cancel::ask(writer, account, run.clone()).await {
@@ -185,25 +185,25 @@ async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Resu
     }
 }
 
-/// What became of a Databricks run, and of the dbt runs behind it.
+/// What happened to a Databricks run and its dbt runs after an interrupt.
 #[derive(Clone)]
 pub(crate) struct Stopped {
     pub(super) became: Cancellation,
-    /// The service's word, as seen last.
+    /// Status in the service's words, as last seen.
     pub(super) status: Option<String>,
-    /// As `cancel` reports them; null where they were not looked for.
+    /// As in `cancel`'s data; null if they were not looked up.
     pub(super) dbt_runs: Data,
 }
 
 impl Stopped {
-    /// Of a run that nobody saw.
+    /// For a run whose ID is unknown.
     pub(super) fn unseen(code: Code) -> Stopped {
         let became = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
         Stopped { became, status: None, dbt_runs: Data::default() }
     }
 }
 
-/// Cancels the Databricks run and the dbt runs behind it.
+/// Cancels the Databricks run and the dbt runs it started.
 pub(super) async fn stop_workflow(
     signal: u8,
     run: u64,

@@ -1,4 +1,4 @@
-//! What is known of one start while it goes its way: enough for whoever interrupts.
+//! What is known of a start while it is in progress, for an interrupt.
 
 use std::cell::RefCell;
 
@@ -15,9 +15,9 @@ use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};
 pub(super) struct RunProgress<'a> {
     start: &'a PreparedRun,
     last_known: &'a LastKnown,
-    /// What is known beside the run itself.
+    /// The report without the latest state of the run.
     known: RefCell<DbtReport>,
-    /// The run as seen last.
+    /// The run as last seen.
     latest: RefCell<Option<Run>>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> RunProgress<'a> {
         report
     }
 
-    /// What an interrupted follower leaves behind.
+    /// The report when the follower is interrupted.
     pub(super) fn left(&self) -> Ended<DbtReport> {
         Ended::well(self.report())
     }
@@ -59,19 +59,19 @@ impl<'a> RunProgress<'a> {
         *self.latest.borrow_mut() = Some(run.clone());
     }
 
-    /// The run of the report has failed, and is being resumed.
+    /// The reported run has failed and is being retried.
     pub(super) fn resuming(&self, report: &DbtReport, resuming: Resuming) {
         let run = report.run_id.unwrap_or_default();
         let line = match resuming {
             Resuming::Looking => format!("dbt run {run} failed and was not resumed yet: {}", report.url()),
             Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
         };
-        // A run that shows is followed by it, and resumed once more only if none does.
+        // This command follows a retry that exists, and starts one only if there is none.
         let resume = format!("{} --retry 1", self.start.order.resume);
         self.last_known.set(Checkpoint { data: report.json(), line, resume });
     }
 
-    /// Another run goes on where the one of the report failed.
+    /// `next` resumes the reported run.
     pub(super) fn resumed(&self, report: &DbtReport, next: &Run) {
         self.known.borrow_mut().clone_from(report);
         self.milestone(Milestone::Known(next));
@@ -90,7 +90,7 @@ impl<'a> RunProgress<'a> {
         Ended { report: Some(report), failure: Some(failure) }
     }
 
-    /// Cancels the run, and says in `ended` what became of it.
+    /// Cancels the run, and records the result in `ended`.
     pub(super) async fn stop(
         &self,
         signal: u8,

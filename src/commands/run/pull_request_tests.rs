@@ -1,4 +1,4 @@
-//! Runs of CI jobs for a pull request: what is sent, found again, said again, and refused.
+//! Runs of CI jobs for a pull request: the request, adoption, suggested commands and refusals.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::commands::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 use crate::dbt::{FIELDS, Field};
 
-/// "Pull requests" of the world.
+/// The sandbox's job "Pull requests".
 const JOB: &str = "300120";
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
@@ -33,7 +33,7 @@ async fn a_run_is_started_for_each_kind_of_pull_request_and_wrong_combinations_b
             let sent: Value = serde_json::from_str(&sent.body).unwrap();
             let right = outcome.exit == 0 && sent[name] == 9_007_199_254_740_993_u64 && sent[field] == "fix";
             take(format!("{flag} {checkout}"), right, &outcome);
-            // Found again with the same, refused with another one.
+            // The same key adopts the run; another pull request is refused.
             let again = start(&ctx, &line).await;
             take(format!("{flag} again"), again.exit == 0 && again.data["adopted"] == true, &again);
             let other = start(&ctx, &[JOB, flag, "8", checkout, "fix", "--idempotency-key", "k"]).await;
@@ -50,7 +50,7 @@ async fn a_run_is_started_for_each_kind_of_pull_request_and_wrong_combinations_b
             take(format!("{flag} {}", other.flag), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
         }
     }
-    // The command that starts it anew says it again.
+    // The suggested command for a new run has the same pull request.
     let ctx = Harness::new();
     ctx.world(|world| world.script_dbt_job(300_120, &serde_json::json!({ "run": { "status": 20 } })));
     let line = [JOB, "--github-pull-request-id", "42", "--git-branch", "fix", "--no-wait"];

@@ -1,4 +1,4 @@
-//! The command that picks a run up: the same start with its key, which follows the run instead of starting another.
+//! Commands that resume a start: with the same key they follow the run instead of starting another.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::credentials::{Account, AccountFlags};
 use crate::dbt::{FIELDS, Field, Kind, Overrides};
 
-/// The command for a dbt job. The parameters belong to it: with others the key is refused.
+/// The command for a dbt job. It repeats the parameters, since the key is refused with others.
 pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
     let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
     let mut words = vec!["dbtrigger".to_owned(), "run".to_owned(), quoted(job)];
@@ -24,7 +24,7 @@ pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, k
         let Some(value) = fields.get(name) else { continue };
         match kind {
             Kind::Text => flag(word, value.as_str().map(ToOwned::to_owned)),
-            // A time, in the unit that dbt wants it in.
+            // dbtrigger's flag is a duration; dbt's field is in seconds.
             Kind::Number if name == "timeout_seconds_override" => flag(word, Some(format!("{value}s"))),
             Kind::Number => flag(word, Some(value.to_string())),
             Kind::Flag => switches.push(format!("{word}={value}")),
@@ -40,7 +40,8 @@ pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, k
     words.join(" ")
 }
 
-/// The command that picks a dbt run up. A job that was given by its address has no other source of host and account.
+/// The command that follows a dbt run. For a job given by URL it uses a URL, which may be the only source of host and
+/// account.
 pub(crate) fn watch_dbt(run: u64, account: &Account, flags: &AccountFlags, by_address: bool) -> String {
     on_dbt_run("watch", run, account, flags, by_address)
 }
@@ -57,7 +58,7 @@ pub(crate) fn on_dbt_run(command: &str, run: u64, account: &Account, flags: &Acc
     words.join(" ")
 }
 
-/// The command that picks a run of a Databricks job up.
+/// The command that follows a run of a Databricks job.
 pub(crate) fn watch_workflow(run: u64) -> String {
     format!("dbtrigger watch --workflow-run {run}")
 }
@@ -71,7 +72,7 @@ pub(crate) fn of_workflow(workflow: &str, parameters: &BTreeMap<String, String>,
     format!("dbtrigger run --workflow {}{parameters}{key}", quoted(workflow))
 }
 
-/// As one word for a shell.
+/// Quotes as one word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! `run --retry`: a run that ended in error is resumed from its point of failure.
+//! `run --retry`: retries a failed run from its point of failure.
 
 use super::dbt_report::{DbtReport, Resumed};
 use crate::dbt::{End, Run};
@@ -6,26 +6,26 @@ use crate::failure::{Code, Ended, Failure};
 use crate::http::Writer;
 use crate::runs::{NotResumed, Resumption, RunContext, TriggerRequest, resume};
 
-/// How often a start may be resumed, and how often it was.
+/// How many retries are allowed, and how many were made.
 pub(super) struct Retries {
     pub(super) most: u32,
     pub(super) done: u32,
-    /// dbt does not resume the run that failed last, and will not another time.
+    /// dbt cannot retry the last failed run, so no more attempts are made.
     pub(super) cannot: bool,
 }
 
-/// How far a resumption is.
+/// How far a retry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resuming {
     /// Nothing has been sent.
     Looking,
-    /// From now on a run may exist.
+    /// From here on a run may exist.
     Sending,
 }
 
 impl Retries {
-    /// The run that goes on where the one of `ended` failed, if there is to be one. If not, and something stood against it,
-    /// `ended` says so. `resuming` hears how far it is.
+    /// Returns the run that retries the failed one in `ended`, or `None`. If a retry fails, the reason is added to
+    /// `ended`. `resuming` is called at each stage.
     pub(super) async fn next(
         &mut self,
         ended: &mut Ended<DbtReport>,
@@ -70,7 +70,7 @@ impl Retries {
     }
 }
 
-/// The run's own failure stays what counts, unless a run may go on that nobody knows of.
+/// Keeps the run's own failure, unless an unknown retry may be active.
 fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
     let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed.")));
     match not {

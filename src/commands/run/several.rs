@@ -1,4 +1,4 @@
-//! `run JOB JOB...`: several starts side by side, looked at together, with one outcome.
+//! `run JOB JOB...`: several starts in parallel, polled together, with one outcome.
 
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Semaphore;
@@ -16,17 +16,17 @@ use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
 use crate::http::Reader;
 use crate::runs::{Journal, RunContext, RunPoller};
 
-/// Jobs that are looked up, and starts that are sent, at a time.
+/// Jobs looked up, and starts sent, at the same time.
 const AT_A_TIME: usize = 8;
 
-/// Of so many runs the steps are shown, which come singly and with all their logs.
+/// Most runs for which steps are shown: they need a request per run and come with all logs.
 const WITH_STEPS: usize = 10;
 
-/// So many causes and so many next things to do are shown; the document has all of them.
+/// Most causes and most next steps shown; the JSON document has all of them.
 const SHOWN: usize = 20;
 
-/// The ids of all jobs. Of several each is looked at, so that a wrong one, or one that would not start, is said before the first
-/// is started. `given`: somebody gave the key, so there may be runs already.
+/// Returns the IDs of all jobs. If there are several, each is checked, so that an unknown or disabled job fails before
+/// the first start. `given`: the key is from the user, so its runs may already exist.
 pub(super) async fn find(
     named: &[JobNamed],
     reader: &Reader,
@@ -40,7 +40,7 @@ pub(super) async fn find(
         let found =
             looked.map_err(|error| of_dbt(&format!("Cannot read dbt job {job}; nothing was started"), &error))?;
         match found.off() {
-            // A run of it that the key has started earlier is followed.
+            // A run that the key started earlier is followed.
             Some(off) if !given => {
                 let what = format!("dbt job {job} would not start; nothing was started.");
                 Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()))
@@ -60,7 +60,7 @@ pub(super) async fn find(
     Ok(ids)
 }
 
-/// Refuses a job that is named twice: under one key both would be the same run.
+/// Refuses duplicate jobs: with one key both would be the same run.
 pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
     for (index, id) in ids.iter().enumerate() {
         if let Some(first) = ids[..index].iter().position(|earlier| earlier == id) {
@@ -74,7 +74,7 @@ pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts all of them, so many at a time, and waits for all.
+/// Starts all of them, at most `max_parallel` at the same time, and waits for all.
 pub(super) async fn run(
     starts: Vec<PreparedRun>,
     max_parallel: Option<usize>,
@@ -114,7 +114,7 @@ pub(super) async fn run(
     Ended { report: Some(Box::new(several)), failure }
 }
 
-/// Whether a run may go on that nobody follows any more.
+/// Whether a run without a follower may still be active.
 pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
     let Ended { report, failure } = ended;
     let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
@@ -123,7 +123,7 @@ pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
         .is_some_and(|failure| failure.code != Code::RunGone && (unseen || failure.code == Code::OutcomeUnknown))
 }
 
-/// The same events, each with the job that it is about.
+/// Prefixes the events with the job.
 fn named(job: &str, events: &Events) -> Events {
     let (job, events) = (job.to_owned(), events.clone());
     Events::new(move |event| {
@@ -142,9 +142,9 @@ fn named(job: &str, events: &Events) -> Events {
     })
 }
 
-/// How one of them ended.
+/// How one of the runs ended.
 struct EndedRun {
-    /// As the person named it.
+    /// As given by the user.
     job: String,
     report: DbtReport,
     failure: Option<Failure>,
@@ -160,16 +160,16 @@ impl EndedRun {
     }
 }
 
-/// The `data` of `run` with several jobs: `runs`, in the order in which the jobs were given.
+/// The `data` of `run` with several jobs: `runs`, in the order of the arguments.
 struct Several {
     runs: Vec<EndedRun>,
 }
 
 impl Several {
-    /// What counts is the run that needs somebody most: unknown, in error, cancelled, not started, going on.
+    /// The most urgent outcome: unknown, then error, canceled, not started, still running.
     fn failure(&self) -> Option<Failure> {
         let rank = |code: Code| match code {
-            // Whatever became of the others: somebody wanted an end.
+            // An interrupt outranks everything else.
             Code::Interrupted(_) => 0,
             Code::OutcomeUnknown => 1,
             Code::RunFailed => 2,
@@ -214,13 +214,13 @@ impl Several {
 }
 
 impl Report for Several {
-    /// One line for each, after everything that was said on the way.
+    /// One line per run, after all progress lines.
     fn text(&self) -> String {
         let line = |one: &EndedRun| {
             let EndedRun { job, report, failure } = one;
             let status = match (report.status, failure) {
                 (Some(status), _) => Status::word(status),
-                // Its code has the name of what goes on, and there is nothing that could.
+                // No run exists, so its code `still-running` would be misleading.
                 (None, Some(failure)) if failure.code == Code::StillRunning && report.run_id.is_none() => {
                     "not started".to_owned()
                 }

@@ -33,7 +33,7 @@ pub(super) async fn run(
     }
 }
 
-/// The same for a workflow that is known by its id.
+/// Same, for a workflow known by its ID.
 pub(super) async fn start_workflow(
     workflow: u64,
     identity: &Databricks,
@@ -79,7 +79,7 @@ async fn start(
     let token = waiting.key.token(job);
     let within = deadline.at().saturating_duration_since(Instant::now());
     let sending = writer.put_within(run_now(job, &token, &waiting.parameters), within);
-    // A start that is on its way is waited for, though not as long as without a signal.
+    // After an interrupt, the response to a sent request is awaited for a limited time.
     let sent = tokio::select! {
         sent = sending => Some(sent),
         () = on_interrupt::moment_after(&ctx.interruption) => None,
@@ -129,9 +129,9 @@ async fn start(
     }
 }
 
-/// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).
+/// With a used token the service returns its run, whatever the parameters (databricks-api §2.6).
 async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> Option<Failure> {
-    // A run that cannot be looked at now is followed all the same, and shows what it is.
+    // A run that cannot be read now is followed anyway.
     let seen = reader.read_once(get_workflow_run(run, None)).await.ok()?;
     let OtherParameter { name, wanted, seen } = seen.differs_from(&waiting.parameters)?;
     Some(
@@ -144,7 +144,7 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
     )
 }
 
-/// An attempt at `run-now` may have started the run; the token makes the next try safe.
+/// `run-now` may have started the run; the token makes a retry safe.
 fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
     Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
         .cause(why)

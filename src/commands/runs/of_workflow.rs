@@ -46,11 +46,11 @@ pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Resu
     Ok(report)
 }
 
-/// The newest runs of the job.
+/// Returns the newest runs of the job, newest first.
 async fn runs_of(reader: &Reader, job: u64, limit: u64) -> Result<Vec<WorkflowRun>, HttpError> {
     let page = async |token: Option<String>| {
         let page = reader.read(list_workflow_runs(job, false, token.as_deref())).await?;
-        // A look-alike may ignore whose runs are asked for.
+        // Drop runs of other jobs, in case the service ignores `job_id`.
         let own = page.runs.rows.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job)).collect();
         Ok((own, page.next_page_token.filter(|token| !token.is_empty())))
     };
@@ -68,7 +68,7 @@ pub(super) struct WorkflowRunsReport {
     runs: Vec<WorkflowRun>,
 }
 
-/// When a run began and ended, as far as it has.
+/// When a run started and ended, if known.
 struct Span {
     started: Option<Timestamp>,
     finished: Option<Timestamp>,
@@ -142,7 +142,7 @@ mod tests {
     use crate::http::{Credential, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
     use crate::secret::Vault;
 
-    /// A service that answers with these pages, one after the other, the last for ever.
+    /// Serves these pages in order, then repeats the last one.
     struct Pages {
         left: RefCell<Vec<Value>>,
         asked: RefCell<Vec<String>>,

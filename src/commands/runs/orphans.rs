@@ -1,4 +1,4 @@
-//! `runs --orphans`: dbt runs that go on though the Databricks run that started them does not.
+//! `runs --orphans`: active dbt runs whose Databricks run has ended.
 
 use crate::commands::run::resume;
 use crate::commands::table::table;
@@ -28,7 +28,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
     let active = dbt_runs_of_notebooks(&dbt, account.id, &ctx.events)
         .await
         .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
-    // Of another workspace nothing is looked for here.
+    // Databricks runs of other workspaces cannot be looked up here.
     let looked = side_by_side(&active, async |(_, parent)| match &own {
         Some(own) if *own != parent.workspace => None,
         Some(_) | None => Some(workspace.read(get_workflow_run(parent.run, None)).await),
@@ -47,7 +47,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
         };
         let why = match looked {
             Ok(seen) => over(&seen, task),
-            // Of another workspace it would be missing here, too.
+            // With the workspace ID unknown, the run may exist in another workspace.
             Err(error) if is_missing(&error) && own.is_none() => {
                 ctx.events.remark(format!(
                     "dbt run {} was started from workspace {of}, and this workspace's ID is unknown: its parent, missing here, may be there",
@@ -56,7 +56,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
                 None
             }
             Err(error) if is_missing(&error) => Some("gone".to_owned()),
-            // Somebody else's run is no reason to miss the others.
+            // One unreadable run does not hide the others.
             Err(error) if error.means() == Meaning::RightMissing => {
                 ctx.events.remark(format!(
                     "cannot read Databricks run {parent_run}, which started dbt run {}: {error}",
@@ -80,8 +80,8 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
     Ok(OrphansReport { account, orphans })
 }
 
-/// In which way the run, or the newest attempt of the task, is over. `None`: it goes on, or does not say. The marker that names
-/// the task is in lower case.
+/// Returns the final status of the run, or of the newest attempt of the task. `None` if still active or unknown. The
+/// task key in the marker is lowercase.
 fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
     if let Some(RunState::Ended(end)) = seen.standing() {
         return Some(end.word().to_owned());
@@ -100,7 +100,7 @@ fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
 struct Orphan {
     run: Run,
     parent: Parent,
-    /// How its parent stands.
+    /// Final status of the Databricks run.
     why: String,
     cancel: String,
 }

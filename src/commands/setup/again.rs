@@ -1,4 +1,4 @@
-//! The same as the commands for the single steps, for a pipeline to repeat.
+//! Prints the equivalent commands for a pipeline.
 
 use super::Args;
 use crate::commands::create_workflow::Input;
@@ -9,7 +9,8 @@ use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::engine::{Plan, Planned};
 
-/// Lines for a shell. They consent only to what every new place needs: nobody's later work is overwritten by a pipeline.
+/// Shell commands. They include only the consents that a new workspace needs, so that a pipeline does not overwrite
+/// later changes.
 pub(super) fn commands(
     args: &Args,
     input: &Input,

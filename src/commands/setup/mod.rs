@@ -1,4 +1,4 @@
-//! `setup`: the whole guide in one go, through the same engine as the commands for its steps.
+//! `setup`: secret, notebook and workflow in one plan, with the same engine as their own commands.
 
 mod again;
 mod setup_plan;
@@ -30,10 +30,10 @@ use crate::secret::Secret;
 
 /// Set up everything: secret, notebook, and workflow
 ///
-/// Asks for what is missing, shows the plan, and applies it once you confirm: stores the dbt API key in a secret scope, deploys the
-/// notebook, creates a Databricks job for one dbt job, and checks it with a run that starts nothing in dbt. Then it offers a first
-/// run and prints the equivalent commands for CI. Safe to repeat: existing objects are kept, and an interrupted setup resumes where
-/// it stopped.
+/// Asks for what is missing, shows the plan, and applies it once you confirm: stores the dbt API key in a secret scope,
+/// deploys the notebook, creates a Databricks job for one dbt job, and checks it with a run that starts nothing in dbt.
+/// Then it offers a first run and prints the equivalent commands for CI. Safe to repeat: existing objects are kept, and
+/// an interrupted setup resumes where it stopped.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "At a terminal, `dbtrigger setup` is all you need. Elsewhere, pass flags and variables, and -y to apply the plan.
@@ -126,7 +126,8 @@ pub(crate) struct Args {
     rotate: bool,
     /// Store the key even if others can read the scope, or its readers are unknown
     ///
-    /// "Others" means anyone except the principals named with --grant, the run-as identity, the scope's creator, and administrators.
+    /// "Others" means anyone except the principals named with --grant, the run-as identity, the scope's creator, and
+    /// administrators.
     #[arg(long, help_heading = "Access", hide_short_help = true)]
     accept_shared_scope: bool,
     /// Allow a notebook under /Shared, where everyone in the workspace can edit it and so use the key
@@ -138,12 +139,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The key comes from there, so no answer can.
+    /// Whether the key is read from stdin, which rules out prompts.
     pub(crate) fn reads_stdin(&self) -> bool {
         self.source.token_stdin
     }
 
-    /// Applies what was edited in the plan on the screen; without a value it is the default again.
+    /// Applies edits of the displayed plan; `None` restores the default.
     fn edit(&mut self, settings: &BTreeMap<Setting, Option<String>>) {
         for (setting, value) in settings.clone() {
             match setting {
@@ -165,18 +166,18 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     }
 }
 
-/// Everything that is known before Databricks is asked what is there.
+/// Everything known before any request to Databricks.
 struct Settled {
     args: Args,
     input: Input,
-    /// Who else may use the scope.
+    /// Who else gets access to the scope.
     grants: Vec<GrantTo<Permission>>,
     key: Option<Sourced<Secret>>,
-    /// What is missing for storing a key; of interest only if one has to be stored.
+    /// What is missing for storing a key; reported only if one must be stored.
     storing: InputErrors,
 }
 
-/// Settles flags, variables and answers; everything missing is named at once.
+/// Resolves flags, variables and answers; reports everything missing at once.
 async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure> {
     let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
     args.edit(&ctx.prompts.settings);
@@ -207,8 +208,8 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     };
     let input =
         collect(one.into(), Caller::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, ctx, &mut errors);
-    // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
-    // certain to be used, it is named too.
+    // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
+    // needed for certain.
     if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         errors.join(storing);
         errors.settle()?;
@@ -228,13 +229,13 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let Some(account) = input.dbt.clone() else {
         return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
-    // The notebook will send the key there, so the same rule holds as for sending it from here.
+    // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("The dbt API key")?;
     let writer = to_databricks(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     writer.open_ahead(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
-    // Of interest only if the key has to be stored, and asked beside what tells that.
+    // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), ctx)));
     let meant = (grants.as_slice(), compare);
     let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, ctx)) };
@@ -262,7 +263,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             if let Err(ended) = offered.accept(&**prompter, ctx).await {
                 return Ok(ended);
             }
-            // It was looked at for as long as somebody wanted to: only what was accepted is done.
+            // The plan may be stale after the prompt; observe again, and apply only what was accepted.
             let early = look_early(&args, meant, &input, &writer, ctx).await?;
             let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
@@ -277,7 +278,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
     let mut applied = provision.apply(plan).await;
     if readers.is_none() {
-        // A scope that was made just now may have come out open to everybody.
+        // A new scope may be readable by all users.
         warn_of_readers(now_read(&applied.plan), &scope, ctx);
     }
     applied.field("scope", scope.as_str());
@@ -323,14 +324,14 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     Ok(applied.end())
 }
 
-/// The commands for people.
+/// The equivalent commands, for display.
 fn parting(again: &[String]) -> Vec<String> {
     let title = (!again.is_empty())
         .then(|| "Equivalent commands for CI, with the credentials of both services set:".to_owned());
     title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
 }
 
-/// A key that somebody gave is not passed over in silence.
+/// Warns if a key was given but is not used.
 fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext) {
     if !setup_plan.writes_key() && !args.rotate && args.source.is_given() {
         let (scope, key) = (&setup_plan.scope, &setup_plan.key);
@@ -338,7 +339,7 @@ fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext)
     }
 }
 
-/// What a check depends on beside the workflow: the text of the notebook, and when the key was written last.
+/// The part of a check's digest beside the workflow: the notebook's source, and when the key was last written.
 fn state(plan: &Plan) -> String {
     let of = |step: &Planned| match step {
         Planned::Notebook(step) => match step.present() {

@@ -1,4 +1,4 @@
-//! Everything that would be done, as one plan.
+//! The plan of `setup`.
 
 use super::Args;
 use crate::commands::CommandContext;
@@ -19,20 +19,20 @@ use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::Reader;
 
-/// The plan, and what it was made from.
+/// The plan and its inputs.
 pub(super) struct SetupPlan {
     pub(super) plan: Plan,
     pub(super) scope: ScopeName,
     pub(super) key: KeyName,
-    /// Who can read the scope, if it is there.
+    /// Who can read the scope, if it exists.
     pub(super) readers: Option<Readers>,
     pub(super) prerequisites: Prerequisites,
     pub(super) warnings: Vec<String>,
     near: NearScopes,
 }
 
-/// What is looked at before it is known who asks, and so where the notebook is: the dbt job, all jobs of the workspace, and the
-/// secret where the notebook reads it unless it says otherwise.
+/// Lookups that do not depend on the caller's identity and thus the notebook's path: the dbt job, all jobs of the
+/// workspace, and the secret in its default location.
 pub(super) struct Early {
     looked_up: Result<LookedUp, Failure>,
     listed: Option<Vec<Summary>>,
@@ -41,10 +41,10 @@ pub(super) struct Early {
     near: NearScopes,
 }
 
-/// Who else may use the scope, and what a key that is to be replaced is compared with.
+/// Who else gets access to the scope, and the fingerprint of the new key for `--rotate`.
 type Meant<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
 
-/// Looks at that.
+/// Runs these lookups.
 pub(super) async fn look_early(
     args: &Args,
     (grants, compare): Meant<'_>,
@@ -85,7 +85,7 @@ impl SetupPlan {
         self.plan.steps.iter().any(|step| matches!(step, Planned::Secret(step) if step.writes()))
     }
 
-    /// Says what somebody has to know before they accept it.
+    /// Prints warnings that matter before the plan is accepted.
     pub(super) fn warn(&self, ctx: &CommandContext) {
         for warning in &self.warnings {
             ctx.events.warning(warning.as_str());
@@ -97,8 +97,8 @@ impl SetupPlan {
     }
 }
 
-/// Looks at everything. Where the key lies is what the notebook will say. A workflow that stands on another notebook than the usual
-/// one stays there, unless somebody names one.
+/// Plans everything. The notebook determines where the key is. An existing workflow keeps its notebook unless
+/// `--notebook` names another.
 pub(super) async fn look(
     args: &Args,
     (early, meant): (Early, Meant<'_>),
@@ -122,7 +122,7 @@ pub(super) async fn look(
     }
 }
 
-/// The same for the notebook at this path, and the notebook that the workflow runs now if that is another one to keep.
+/// Same, for the notebook at this path. Also returns the workflow's current notebook if it should be kept instead.
 #[expect(clippy::too_many_arguments, reason = "what the look takes, and the path")]
 async fn look_from(
     path: NotebookPath,
@@ -170,7 +170,7 @@ async fn look_from(
     let mut rest = Vec::new();
     for step in workflow_plan {
         if let Planned::Grant(grant) = step {
-            // Whoever the runs act as may have been named too, and with more.
+            // The run-as identity may already have a grant from a flag, with a higher level.
             if !names(&kept, &grant.want.principal) {
                 kept.grants.push(grant);
             }

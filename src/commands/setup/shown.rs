@@ -1,4 +1,4 @@
-//! What is shown before the plan is applied, and the answer to it.
+//! Shows the plan and asks whether to apply it.
 
 use super::Args;
 use super::setup_plan::SetupPlan;
@@ -13,11 +13,11 @@ use crate::engine::{Action, Planned, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::{Prompter, Question, Setting};
 
-/// One line of what stands around the plan.
+/// A line above the plan.
 pub(super) struct Row {
     label: &'static str,
     value: String,
-    /// The setting that it shows, with the value to edit.
+    /// The setting and its value, if it can be edited.
     edit: Option<(Setting, String)>,
 }
 
@@ -27,8 +27,8 @@ impl Row {
     }
 }
 
-/// What the changes do not say: for which workspace, account and job they are, and each setting with its value. `key`: the
-/// source of a key that would be stored.
+/// The context of the plan: workspace, account and job, and each setting with its value. `key`: source of the key to
+/// store.
 pub(super) fn rows(
     args: &Args,
     input: &Input,
@@ -59,7 +59,7 @@ pub(super) fn rows(
         edit: Some((setting, now)),
     };
     let editable = |setting, value: String| row(setting, value.clone(), value);
-    // `default`: what a new workflow gets; one that exists keeps what it has.
+    // `default` is for a new workflow; an existing one keeps its value.
     let optional = |setting, given: Option<&String>, default: &str, suffix: &str| match given {
         Some(value) => row(setting, format!("{value}{suffix}"), value.clone()),
         None => row(setting, if is_new { default } else { "unchanged" }.to_owned(), String::new()),
@@ -81,7 +81,7 @@ pub(super) fn rows(
     rows
 }
 
-/// The plan as it is shown.
+/// The plan as shown.
 pub(super) struct Offered {
     plan: Provisioned,
     rows: Vec<Row>,
@@ -107,7 +107,7 @@ impl Offered {
         Offered { plan, rows }
     }
 
-    /// Shows it, and asks whether to apply it, or which setting to change before.
+    /// Shows the plan and asks whether to apply it or to edit a setting.
     pub(super) async fn accept(
         self,
         prompter: &dyn Prompter,
@@ -123,7 +123,7 @@ impl Offered {
         let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
         let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;
         let (_, (setting, now)) = editable.swap_remove(chosen);
-        // Asked for at the root, which then begins again with the answer.
+        // The setting is prompted for by the caller, which runs the command again with the answer.
         let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
         failure.open.questions = vec![Question::Setting { setting, now }];
         Err(failure.into())

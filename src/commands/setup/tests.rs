@@ -1,4 +1,4 @@
-//! The guide as a whole, against the world in memory, with scripted answers.
+//! `setup`, end to end against the in-memory sandbox, with scripted answers.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
 const SUBMIT: &str = "databricks:jobs/runs/submit";
 const PRESS: &str = "databricks:jobs/run-now";
-/// What a new place takes.
+/// The writes in a new workspace.
 const ALL: [&str; 6] = [
     "databricks:secrets/scopes/create",
     "databricks:secrets/put",
@@ -38,7 +38,7 @@ fn well() -> NotebookOutcome {
     NotebookOutcome::Exited { result: json!({ "mode": "check", "ok": true, "output": ["reached"] }).to_string() }
 }
 
-/// Ends each notebook that is started so, until it is dropped.
+/// Ends each notebook that starts with this outcome, until dropped.
 async fn notebooks(world: &Harness, outcome: NotebookOutcome) {
     loop {
         world.play(outcome.clone()).await;
@@ -53,7 +53,7 @@ async fn played<T>(world: &Harness, outcome: NotebookOutcome, ends: impl Future<
     }
 }
 
-/// Without a terminal.
+/// Runs it without a terminal.
 async fn alone(world: &Harness, line: &[&str]) -> Option<Outcome> {
     Box::pin(played(world, well(), world.run(run, line))).await
 }
@@ -62,7 +62,7 @@ async fn done(world: &Harness, line: &[&str]) -> Outcome {
     Box::pin(alone(world, line)).await.expect("nobody kills it")
 }
 
-/// At a terminal: what is open is asked for, then the command begins again, as the root does it.
+/// Runs it at a terminal: answers open questions and runs the command again, as the program does.
 async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome {
     let command = async |args: Args, outer: &CommandContext| {
         let mut ctx = world.ctx(AccountFlags::default(), outer.events.clone());
@@ -95,7 +95,7 @@ fn steps(outcome: &Outcome) -> Vec<String> {
     outcome.data["steps"].as_array().unwrap().iter().map(step).collect()
 }
 
-/// What was set up, without what may differ: runs, ids, how often a value was put.
+/// The result without run IDs, versions and other varying values.
 fn state(world: &Harness) -> Value {
     fn forget(value: &mut Value) {
         match value {
@@ -116,7 +116,7 @@ fn state(world: &Harness) -> Value {
     found
 }
 
-/// How many checks were started.
+/// The number of checks that were started.
 fn checks(world: &Harness) -> usize {
     world.world(|world| world.inspect())["job_runs"].as_array().unwrap().len()
 }
@@ -131,7 +131,7 @@ async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_of
         &["e", "Schedule", "0 6 * * *", "0 0 6 * * ?"],
         &["e", "Time zone", "Europe/Nowhere", "Europe/Berlin"],
         &["e", "Run as", "ana\u{7}", ""],
-        // Any number of times.
+        // The same setting can be edited repeatedly.
         &["e", "Compute", "", "y", "y"],
     ];
     let answers: Vec<Answer> = edits.concat().into_iter().map(Ok).collect();
@@ -193,9 +193,26 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
-        assert_eq!(outcome.failure.contains("setup is complete; no run was started"), exit != 0);
+        assert_eq!(outcome.failure.contains("Setup is complete; no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_stored_is_asked_for_only_to_replace_it() {
+    let world = Harness::new();
+    assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
+    world.set("DBT_CLOUD_TOKEN", "");
+    world.take_writes();
+    let again = Person::of(&[Ok("n")]);
+    let outcome = Box::pin(talked(&world, &JOB, &again)).await;
+    assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
+    assert_eq!(*again.asked.borrow(), ["Run the workflow now?"]);
+    assert_eq!(world.take_writes(), [""; 0]);
+    let rotate = Person::of(&[Ok(DBT_TOKEN), Ok("n")]);
+    let outcome = Box::pin(talked(&world, &[&JOB[..], &["--rotate"]].concat(), &rotate)).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(rotate.asked.borrow()[0].starts_with("dbt API key"), "{:?}", rotate.asked.borrow());
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +292,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     let world = Harness::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("Confirmation of the plan is missing: -y"), "{}", outcome.failure);
     world.set("DBT_CLOUD_TOKEN", "");
     let outcome = Box::pin(done(&world, &[])).await;
     for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
@@ -331,7 +348,7 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
             let again = Box::pin(done(&world, &line)).await;
             assert_eq!(again.exit, 0, "{trouble:?} at {index}: {again:?}");
             assert_eq!(state(&world), whole, "{trouble:?} at {index}");
-            // The check too is gone through, and not once more where the first one goes on.
+            // The check is also resumed, and not repeated if the first one is still active.
             assert_eq!(again.data["check"]["status"], "SUCCESS", "{trouble:?} at {index}: {again:?}");
             assert_eq!(checks(&world), 1, "{trouble:?} at {index}");
         }
@@ -358,7 +375,7 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
         assert!(!third.text.contains(THEN_CHECKED), "{third:?}");
     }
     assert_eq!(world.take_writes(), [""; 0]);
-    // Another key: what the check said before counts no more.
+    // The check of the old key no longer counts.
     world.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
     assert_eq!(world.run(init_secrets::run, &["--rotate", "--no-validate"]).await.unwrap().exit, 0);
     world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
@@ -373,7 +390,7 @@ async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_n
     let own = ["--notebook", "/Users/ana@example.com/own", "--scope", "team"];
     assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
     world.take_log();
-    // Neither where there is no notebook at the usual place, nor beside one.
+    // Both without and with a notebook at the default path.
     for _ in 0..2 {
         for again in [
             Box::pin(done(&world, &YES)).await,
@@ -420,7 +437,7 @@ async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_command
     assert_eq!((first.exit, &first.data["schedule"]["paused"]), (0, &json!(true)), "{first:?}");
     let granted = format!("  dbtrigger init-secrets --grant 'data-engineers:READ' --grant '{SERVICE}:WRITE'\n");
     assert!(first.said().contains(granted.trim_end()), "{}", first.said());
-    // What is a person's decision once is not repeated over what others decide later.
+    // A one-time choice of the user is not repeated by a pipeline.
     assert!(!first.data["commands"].to_string().contains("--paused"), "{}", first.data["commands"]);
     let single = Harness::new();
     assert_eq!(single.run(init_secrets::run, &grants).await.unwrap().exit, 0);
@@ -457,14 +474,14 @@ async fn a_key_that_is_there_is_replaced_only_on_demand_and_only_by_another_one(
     for (line, expected) in [(&YES[..], 1), (&rotate, 2), (&rotate, 2)] {
         let outcome = Box::pin(done(&world, line)).await;
         assert_eq!((outcome.exit, version()), (0, json!(expected)), "{line:?}: {outcome:?}");
-        // A pipeline would store its own key over a later one.
+        // `--rotate` in a pipeline would replace later keys.
         assert!(!outcome.data["commands"].to_string().contains("--rotate"), "{outcome:?}");
     }
-    // The key is certain to be needed, so nothing is looked at without one.
+    // With `--rotate` the key is required, so nothing is looked up without one.
     world.set("DBT_CLOUD_TOKEN", "");
     world.take_log();
     let outcome = Box::pin(done(&world, &rotate)).await;
-    assert!(outcome.exit == 2 && outcome.failure.contains("the dbt API key to store is missing"), "{outcome:?}");
+    assert!(outcome.exit == 2 && outcome.failure.contains("--token-stdin"), "{outcome:?}");
     assert_eq!(world.take_log(), []);
 }
 
@@ -516,11 +533,11 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
         assert_eq!(writes.is_empty(), exit != 0, "{writes:?}");
     }
     assert_eq!(world.world(|world| world.inspect())["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"], 1);
-    // A key that may ask and is not the one to store: the other one is tried.
+    // The key to store is checked even if another token is used for requests.
     let world = Harness::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("dbt rejects the key"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("Cannot use the dbt API key"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -557,7 +574,7 @@ async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
     assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
     let given = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
     assert_eq!(given.exit, 0, "{given:?}");
-    // A login may ask dbt, and is no key to store.
+    // A login can be used for requests, but is not a key to store.
     let owner = Owner::Dbt { host: "http://127.0.0.1:1".to_owned(), account };
     world.set("DBT_CLOUD_TOKEN", "");
     world.use_keyring(&Double::holding(&[(owner, DBT_TOKEN)]).keyring());
@@ -565,7 +582,7 @@ async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
     assert_eq!(none.exit, 0, "{none:?}");
     world.take_log();
     let rotated = Box::pin(done(&world, &[&YES[..], &["--rotate"]].concat())).await;
-    assert!(rotated.exit == 2 && rotated.failure.contains("the dbt API key to store is missing"), "{rotated:?}");
+    assert!(rotated.exit == 2 && rotated.failure.contains("--token-stdin"), "{rotated:?}");
     let nowhere = Box::pin(done(&world, &[&YES[..], &["--token-file", "nowhere"]].concat())).await;
     assert!(nowhere.exit == 2 && nowhere.failure.contains("nowhere"), "{nowhere:?}");
     assert_eq!(world.take_log(), []);
@@ -595,7 +612,7 @@ async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_n
     let run_as = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE])).await;
     let grant = format!(" --grant '{SERVICE}:CAN_RUN'");
     assert!(run_as.data["commands"][3].as_str().unwrap().ends_with(&grant), "{run_as:?}");
-    // Named twice, and given once, with what was said of it.
+    // The identity is named twice, but gets one grant, with the level of the flag.
     let more = format!("{SERVICE}:WRITE");
     let both = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE, "--grant", &more])).await;
     assert_eq!(both.data["commands"][2], format!("dbtrigger init-secrets --grant '{more}'"), "{both:?}");
@@ -610,15 +627,15 @@ async fn a_check_is_repeated_where_what_it_depends_on_has_changed_or_its_end_can
         world.take_writes().contains(&SUBMIT)
     };
     assert!(checked(&[]).await && !checked(&[]).await);
-    // The notebook.
+    // Another notebook.
     let jobs = ["--allow-job", "222222", "--allow-job", "222223"];
     assert_eq!(world.run(deploy_notebook::run, &jobs).await.unwrap().exit, 0);
     assert!(checked(&[]).await && !checked(&[]).await);
-    // What it runs on, and as whom.
+    // Other compute, another identity.
     for line in [&["--compute", "new"][..], &["--run-as", SERVICE]] {
         assert!(checked(line).await && !checked(line).await, "{line:?}");
     }
-    // Where many others are newer, it is on a later page.
+    // The check is on a later page of runs.
     for token in 0..30 {
         let task = json!({ "task_key": "t", "notebook_task": { "notebook_path": PATH } });
         let body = json!({ "run_name": "another", "idempotency_token": token.to_string(), "tasks": [task] });
@@ -666,7 +683,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
         known.replace(ctx.last_known.clone());
         run(args, &ctx).await
     };
-    // The first write is on its way.
+    // The first write is in flight.
     let writing = async {
         while world.take_writes().is_empty() {
             sleep(Duration::from_millis(1)).await;

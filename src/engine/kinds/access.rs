@@ -1,4 +1,4 @@
-//! What grants on notebooks and on jobs have in common: levels are added, never lowered or removed.
+//! What grants on notebooks and on jobs share. Levels are added, never lowered or removed.
 
 use std::collections::BTreeSet;
 
@@ -10,36 +10,36 @@ use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Idempotent, Meaning, Read, Reader, Rows, Shape, Writer};
 
-/// The highest of these levels, as far as they are known.
+/// The highest of the levels that this version knows.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
     holdings.iter().filter_map(|held| L::named(&held.level)).max()
 }
 
-/// An entry of an access list cannot be read. It may be the one that a grant would overwrite.
+/// The error for an access list with an unreadable entry, which may be the one that a grant would overwrite.
 pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
     reader.nonsense(operation, Shape::Unreadable("an entry of the access list cannot be read".to_owned()))
 }
 
-/// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
+/// Why a principal keeps its access: this version does not know its level, so the level must not be overwritten.
 pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<Note> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
     Some(Note::Kept(format!("kept: has {}, an unknown level", held.level)))
 }
 
-/// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.
+/// The kind of principal that a grant names. A name without an at sign is a group, unless a user has that name.
 pub(super) async fn kind_of(reader: &Reader, principal: &str) -> Principal {
     match Principal::of(principal) {
         Principal::Group => match reader.read(users_named(principal)).await {
             Ok(users) if users.iter().any(|user| user.eq_ignore_ascii_case(principal)) => Principal::User,
-            // Not everybody may look at users.
+            // Not every caller may list users.
             Ok(_) | Err(_) => Principal::Group,
         },
         known @ (Principal::User | Principal::ServicePrincipal) => known,
     }
 }
 
-/// Whether somebody manages a thing, by the answer to the look at its access list. What only groups in groups would tell counts as
-/// managed: the service decides then.
+/// Whether a principal manages an object, by its access list. Also `true` where only nested groups could tell: then
+/// the service decides.
 pub(super) async fn manages(
     reader: &Reader,
     who: &str,
@@ -47,9 +47,9 @@ pub(super) async fn manages(
 ) -> Result<bool, HttpError> {
     let all = match listed {
         Ok(Rows { rows, odd: 0 }) => rows,
-        // One that cannot be read may be it: the service decides then, too.
+        // The unreadable entry may be this principal's, so the service decides.
         Ok(Rows { rows: _, odd: _ }) => return Ok(true),
-        // Seeing the list takes CAN_MANAGE (databricks-api §7).
+        // Reading the list requires CAN_MANAGE (databricks-api §7).
         Err(error) if error.means() == Meaning::RightMissing => return Ok(false),
         Err(error) if has_no_acls(&error) || is_missing(&error) => return Ok(true),
         Err(error) => return Err(error),
@@ -67,7 +67,7 @@ pub(super) async fn manages(
     }
 }
 
-/// What to do about a principal who can do less than is wanted.
+/// The action for a principal whose level is too low.
 pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
     match highest::<L>(own) {
         None => Action::Create,
@@ -80,7 +80,7 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
     }
 }
 
-/// Sends a grant. Only a look after it decides that the workspace has no ACLs.
+/// Sends a grant. Only a second read decides that the workspace has no ACLs.
 pub(super) async fn give(
     writer: &Writer,
     grant: Idempotent<()>,
@@ -95,28 +95,28 @@ pub(super) async fn give(
     }
 }
 
-/// What the principal has on the thing itself, which a grant overwrites.
+/// The principal's levels on the object itself, which a grant overwrites.
 pub(super) fn direct(own: &[Holding]) -> BTreeSet<&str> {
     own.iter().filter(|held| !held.inherited).map(|held| held.level.as_str()).collect()
 }
 
-/// Who has something on the thing itself.
+/// The principals with access to the object itself.
 pub(super) fn holders(all: &[Holding]) -> BTreeSet<String> {
     all.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect()
 }
 
-/// Who had something before a grant and has nothing after it.
+/// Principals that had access before a grant and have none after it.
 pub(super) fn gone(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
     before.difference(now).map(|principal| format!("the access of {principal}")).collect()
 }
 
-/// What a look after a grant does not show.
+/// The difference between the requested level and the one read back.
 pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
     let has = highest::<L>(own).map_or("nothing", L::name);
     vec![format!("permission_level: requested {}, has {has}", want.name())]
 }
 
-/// What only a grant knows about its failure. `managed` is the thing, with who has `CAN_MANAGE` on it.
+/// Adds advice to a failed grant. `managed` is the object, with who has `CAN_MANAGE` on it.
 pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
     if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
         return failure.advise(format!(

@@ -1,4 +1,4 @@
-//! What a task of ours runs on. Pure.
+//! The compute of our tasks. Pure.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -7,22 +7,22 @@ use crate::databricks::raw::Raw;
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Service, says};
 
-/// The fields of a task that name what it runs on; without any of them it is serverless (databricks-api §5.2).
+/// The fields of a task that name its compute; a task without any of them is serverless (databricks-api §5.2).
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
 
-/// What tasks run on.
+/// The compute of tasks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Compute {
     Serverless,
-    /// A cluster that is there, by its id.
+    /// An existing cluster, by ID.
     Cluster(String),
-    /// A cluster that the job defines, by its key.
+    /// A cluster defined by the job, by key.
     JobCluster(String),
     /// A cluster for the run alone.
     New {
         cluster: Map<String, Value>,
-        /// Fields that nobody asked for in particular: whatever stands there is fine.
+        /// Fields that were not requested explicitly: any existing value is fine.
         open: Vec<&'static str>,
     },
 }
@@ -37,12 +37,13 @@ impl Compute {
         }
     }
 
-    /// Whether this field of a task says the same; the service fills in what a new cluster leaves out (databricks-api §5.5).
+    /// Whether this field of a task matches; the service fills in fields omitted from a new cluster (databricks-api
+    /// §5.5).
     fn is_met(&self, field: &str, there: Option<&Value>) -> bool {
         match (self, there) {
             (Compute::New { cluster, open }, Some(Value::Object(there))) if field == FIELDS[2] => {
                 cluster.iter().all(|(name, value)| {
-                    // Never given back.
+                    // Never returned by the service.
                     name == "apply_policy_default_values"
                         || there.get(name) == Some(value)
                         || (open.contains(&name.as_str()) && there.contains_key(name))
@@ -56,8 +57,8 @@ impl Compute {
     }
 }
 
-/// Each field as it is and as it will be. Without a choice, an operator's stays in a job of ours (`own`), and elsewhere it
-/// becomes serverless.
+/// Each field as it is and as it will be. With nothing requested, a job of ours (`own`) keeps its compute, and
+/// other tasks become serverless.
 pub(super) fn fields(
     want: Option<&Compute>,
     task: Option<&Raw>,
@@ -76,7 +77,7 @@ pub(super) fn fields(
     })
 }
 
-/// Writes the choice into a task.
+/// Writes the compute into a task.
 pub(super) fn write(want: Option<&Compute>, task: &mut Raw, own: bool) {
     let Some(compute) = want.or(if own { None } else { Some(&Compute::Serverless) }) else { return };
     for field in FIELDS {
@@ -90,7 +91,7 @@ pub(super) fn write(want: Option<&Compute>, task: &mut Raw, own: bool) {
     }
 }
 
-/// The job cluster that is wanted and that the job does not define, with those that it does.
+/// The requested job cluster if the job does not define it, with the keys of those that it does define.
 pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<(String, Vec<String>)> {
     let Some(Compute::JobCluster(key)) = want else { return None };
     let clusters = settings.list("job_clusters");
@@ -98,18 +99,20 @@ pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<
     (!keys.contains(key)).then(|| (key.clone(), keys))
 }
 
-/// Whether the workspace refuses serverless compute. Who lacks a right is refused for that, whatever the words are about.
+/// Whether the workspace refuses serverless compute. A missing permission is never taken for that, whatever the
+/// message says.
 pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
     let Some(said) = error.said() else { return false };
     match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
-        // Where serverless is off, a task without compute is told that it needs one (databricks-api §6.3); other calls name it.
+        // Where serverless is off, the error says that a task needs compute (databricks-api §6.3), or names
+        // serverless.
         Some("INVALID_PARAMETER_VALUE") => says(Service::Databricks, &said.message, Phrase::ServerlessOff),
         Some(_) | None => false,
     }
 }
 
-/// Says more about a job that was refused, if the workspace refuses serverless compute for it.
+/// Adds advice to a rejected job if the workspace refuses serverless compute for it.
 pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure) -> Failure {
     if !is_serverless_refused(error) {
         return failure;

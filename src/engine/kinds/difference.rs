@@ -1,4 +1,4 @@
-//! Two texts as a unified difference, fit for a terminal and a CI log.
+//! Unified diffs, fit for a terminal and a CI log.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use similar::TextDiff;
 
 use crate::secret::MASK;
 
-/// More lines than this help nobody decide.
+/// Longest diff shown, in lines.
 const MOST_LINES: usize = 200;
 
-/// How tokens of the two services begin. A notebook that somebody wrote by hand may hold one.
+/// Prefixes of Databricks and dbt tokens. A notebook edited by hand may contain one.
 const TOKENS: [&str; 5] = ["dbtc_", "dbtu_", "dbts_", "dapi", "dose"];
 
-/// What would have to change in the workspace: `-` is there, `+` would be written.
+/// What would change in the workspace: `-` is there now, `+` would be written.
 pub(super) fn unified(there: &str, wanted: &str) -> String {
     let (there, wanted) = (format!("{there}\n"), format!("{wanted}\n"));
     let mut config = TextDiff::configure();
-    // Of two large texts a coarse difference does.
+    // For two large texts, an approximate diff will do.
     config.timeout(Duration::from_secs(2));
     let diff = config.diff_lines(there.as_str(), wanted.as_str());
     let text = diff.unified_diff().context_radius(2).header("in the workspace", "new").to_string();
@@ -29,7 +29,7 @@ pub(super) fn unified(there: &str, wanted: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The line with whatever looks like a token replaced.
+/// Returns the line with everything that looks like a token masked.
 fn mask_tokens(line: &str) -> String {
     let mut masked = String::new();
     let mut rest = line;

@@ -1,4 +1,5 @@
-//! The folder that `deploy-notebook` makes in the home folder. It carries no mark, so only an empty one is removed.
+//! The folder that `deploy-notebook` creates in the home folder. It carries no mark, so it is removed only when
+//! empty.
 
 use serde::Serialize;
 
@@ -10,10 +11,10 @@ use crate::engine::kinds::task::bare;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
 
-/// A folder that should not be there.
+/// A folder that should not exist.
 pub(crate) enum FolderRemoval {}
 
-/// Which folder.
+/// The folder to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FolderRemovalWant {
     pub(crate) path: NotebookPath,
@@ -31,7 +32,7 @@ impl FolderRemovalWant {
 
 impl Kind for FolderRemoval {
     type Want = FolderRemovalWant;
-    /// What is in it.
+    /// The folder's content.
     type Have = Vec<Listed>;
 
     const KIND: &'static str = "folder";
@@ -51,7 +52,7 @@ impl Kind for FolderRemoval {
 
     fn diff(want: &FolderRemovalWant, have: Option<&Vec<Listed>>, _consents: &Consents) -> Action {
         let Some(inside) = have else { return Action::absent() };
-        // Something that is no folder is listed as itself.
+        // An object that is not a folder is listed as itself.
         let remaining = want.remaining(inside);
         if remaining.is_empty() {
             return Action::Remove;
@@ -60,7 +61,7 @@ impl Kind for FolderRemoval {
     }
 
     fn is_as_planned(step: &Step<FolderRemoval>, now: Option<&Vec<Listed>>) -> bool {
-        // The list may show for a while what was deleted just now; the service refuses a folder that is not empty.
+        // The list may lag behind a deletion, but the service refuses to delete a folder that is not empty.
         now.is_some_and(|inside| step.want.remaining(inside).is_empty())
     }
 

@@ -1,4 +1,4 @@
-//! Access to a scope for one principal. Levels are raised, never lowered or removed.
+//! A principal's access to a scope. Levels are raised, never lowered or removed.
 
 use std::collections::BTreeSet;
 
@@ -13,35 +13,35 @@ use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Ski
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// Access to a scope.
+/// A principal's access to a scope.
 pub(crate) enum Grant {}
 
-/// What a principal should be able to do.
+/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct GrantWant {
     pub(crate) scope: ScopeName,
-    /// E-mail of a user, display name of a group, application id of a service principal.
+    /// Email of a user, display name of a group, or application ID of a service principal.
     pub(crate) principal: String,
     pub(crate) permission: Permission,
 }
 
-/// What it can do now, and who else is let in.
+/// The access that it has, and all principals with access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrantHave {
     pub(crate) access: Access,
     pub(crate) principals: BTreeSet<String>,
 }
 
-/// What a principal can do with a scope.
+/// A principal's access to a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Nothing,
-    /// This level, as Databricks says it.
+    /// This level, in Databricks' spelling.
     Level(String),
     /// The workspace has no ACLs.
     NoAcls,
-    /// Everybody manages the scope and nobody else is named: how a scope looks without the Premium plan
-    /// (databricks-api §3.4). There is nothing to add to that.
+    /// The only entry is MANAGE for all users, as in workspaces without the Premium plan (databricks-api §3.4):
+    /// nothing can be added.
     Everybody,
 }
 
@@ -77,7 +77,7 @@ impl Kind for Grant {
     fn diff(want: &GrantWant, have: Option<&GrantHave>, _consents: &Consents) -> Action {
         let level = match have.map(|have| &have.access) {
             None | Some(Access::Nothing) => return Action::Create,
-            // Whether a key may lie in such a scope is the secret's question.
+            // Whether a key may be stored in such a scope is decided by the secret kind.
             Some(access @ (Access::NoAcls | Access::Everybody)) => return Action::Keep(needless(access)),
             Some(Access::Level(level)) => level,
         };
@@ -96,7 +96,7 @@ impl Kind for Grant {
         }
     }
 
-    /// A put overwrites what this principal has, and nothing else.
+    /// A put overwrites the level of this principal and nothing else.
     fn is_as_planned(step: &Step<Grant>, now: Option<&GrantHave>) -> bool {
         let access = |have: Option<&GrantHave>| have.map_or(Access::Nothing, |have| have.access.clone());
         access(step.have.as_ref()) == access(now)
@@ -105,7 +105,7 @@ impl Kind for Grant {
     async fn apply(writer: &Writer, step: &mut Step<Grant>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         let GrantWant { scope, principal, permission } = &step.want;
         match writer.put_once(put_acl(scope, principal, *permission)).await {
-            // A scope that could only be made open: the look after it shows that.
+            // The scope may be open to all users without any way to restrict it; only reading its ACLs shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
                 Ok(Rows { rows, odd: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
                 Err(again) if has_no_acls(&again) => Ok(Applied::Written),
@@ -149,7 +149,7 @@ impl Kind for Grant {
 }
 
 impl Step<Grant> {
-    /// Whoever creates a scope has MANAGE at once; putting a lower level after it would take that away.
+    /// The creator of a scope has MANAGE; a lower level put afterwards would take that away.
     pub(crate) fn settle(&mut self, creates_the_scope: bool, me: &str) {
         if creates_the_scope && self.want.principal.eq_ignore_ascii_case(me) {
             self.action = Action::Keep(Some(Note::Kept("gets MANAGE by creating the scope".to_owned())));
@@ -157,7 +157,7 @@ impl Step<Grant> {
     }
 }
 
-/// Why somebody is not given anything, where access lists would add nothing.
+/// Why a grant is needless where ACLs would add nothing.
 fn needless(access: &Access) -> Option<Note> {
     match access {
         Access::NoAcls => Some(Note::Skipped(Skipped::NoSecretAcls)),
@@ -174,7 +174,7 @@ fn listed(acls: &[Acl], principal: &str) -> Access {
     }
 }
 
-/// Everybody manages the scope, and nobody else is named.
+/// Whether all users have MANAGE and no other principal is listed.
 pub(super) fn is_open_to_all(acls: &[Acl]) -> bool {
     let [Acl { principal, permission }] = acls else { return false };
     principal == EVERYBODY && permission == Permission::Manage.name()

@@ -1,4 +1,4 @@
-//! Access to the workflow for one principal. Levels are added, never lowered or removed.
+//! A principal's access to the workflow. Levels are added, never lowered or removed.
 
 use std::collections::BTreeSet;
 
@@ -13,26 +13,26 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, St
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// Access to the workflow.
+/// A principal's access to the workflow.
 pub(crate) enum JobGrant {}
 
-/// What a principal should be able to do.
+/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JobGrantWant {
-    /// The name and the mark by which the workflow is found: it may be made in the same walk.
+    /// With `identity`, what the workflow is found by: the same plan may create it.
     pub(crate) workflow: String,
     pub(crate) identity: Identity,
-    /// Its id, if it was there before or has been made since.
+    /// The job's ID, if it existed before or has been created since.
     pub(crate) job: Option<u64>,
-    /// E-mail of a user, display name of a group, application id of a service principal.
+    /// Email of a user, display name of a group, or application ID of a service principal.
     pub(crate) principal: String,
     pub(crate) level: JobLevel,
 }
 
-/// What it can do now with the job that is there.
+/// The access to the existing job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobGrantHave {
-    /// What the principal has by name, and who has something on the job itself.
+    /// The principal's own entries, and all principals with access to the job itself.
     Held { job: u64, own: Vec<Holding>, holders: BTreeSet<String> },
     /// The workspace has no ACLs.
     NoAcls { job: u64 },
@@ -66,7 +66,7 @@ impl Kind for JobGrant {
                 Ok(Some(JobGrantHave::Held { job, own, holders }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(JobGrantHave::NoAcls { job })),
-            // Made just now, or deleted since.
+            // Just created, or deleted meanwhile.
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -87,7 +87,7 @@ impl Kind for JobGrant {
                 Some(JobGrantHave::Held { job: _, own: before, holders: _ }),
                 Some(JobGrantHave::Held { job: _, own, holders: _ }),
             ) => direct(before) == direct(own),
-            // The job is new, and whoever makes it owns it.
+            // The job is new; its creator owns it.
             (None, Some(have @ JobGrantHave::Held { job: _, own, holders: _ })) => {
                 direct(own).is_empty() && !suffices(&step.want, have)
             }
@@ -100,7 +100,7 @@ impl Kind for JobGrant {
         let job = match (&step.have, job) {
             (Some(JobGrantHave::Held { job, own: _, holders: _ } | JobGrantHave::NoAcls { job }), _)
             | (None, Some(job)) => *job,
-            // It does not show yet, or is gone; the look after this one tells.
+            // The job is not visible yet, or gone; the read after this finds out.
             (None, None) => return Ok(Applied::Written),
         };
         let kind = access::kind_of(writer, principal).await;
@@ -127,7 +127,7 @@ impl Kind for JobGrant {
     }
 
     fn downgraded_to_noop(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<Note> {
-        // Whoever makes the job owns it.
+        // The creator of the job owns it.
         now.and_then(|have| needless(&step.want, have))
     }
 
@@ -138,7 +138,7 @@ impl Kind for JobGrant {
     }
 }
 
-/// Whether the principal can do what is wanted, or has to keep what it has.
+/// Whether the principal has the requested access, or an unknown level that it must keep.
 fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
     match have {
         JobGrantHave::NoAcls { job: _ } => true,
@@ -148,7 +148,7 @@ fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
     }
 }
 
-/// Why nothing is given where that would add nothing.
+/// Why a grant is needless, if it is.
 fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<Note> {
     match have {
         JobGrantHave::NoAcls { job: _ } => Some(Note::Skipped(Skipped::NoJobAcls)),

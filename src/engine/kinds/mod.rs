@@ -1,8 +1,8 @@
-//! One file per kind of thing, with its observe, diff and apply together.
+//! One file per kind of object, with its `observe`, `diff` and `apply`.
 //!
-//! The contract of such a file: observing only reads; `diff` is pure; `apply` makes the one change that the action names and
-//! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk (`explain` adds what
-//! only the kind knows).
+//! In each of them, `observe` only reads, `diff` is pure, and `apply` makes the one change that the action names,
+//! with no needless reads. Errors are passed up as they are: the engine adds "cannot create X", and `explain` what
+//! only the kind knows.
 
 mod access;
 mod added_task;
@@ -51,7 +51,7 @@ use crate::databricks::is_missing;
 use crate::engine::Applied;
 use crate::http::HttpError;
 
-/// A deletion of what is gone already has nothing left to do.
+/// Counts deleting something already gone as done.
 fn gone_is_done(ended: Result<(), HttpError>) -> Result<Applied, HttpError> {
     match ended {
         Err(error) if !is_missing(&error) => Err(error),

@@ -1,5 +1,4 @@
-//! The notebook. It carries our mark in its first lines, so that *unchanged*, *outdated*, *edited by hand* and
-//! *somebody else's* are told apart.
+//! The notebook. The mark in its first lines tells *unchanged*, *outdated*, *edited by hand* and *not ours* apart.
 
 mod removal;
 
@@ -21,17 +20,18 @@ use crate::notebook::{
 };
 use crate::origin::Origin;
 
-/// The version that is written into the mark.
+/// The version written into the mark.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What stands for an omitted `--scope` and `--key` when something is made.
+/// Defaults of `--scope` and `--key` for a new notebook.
 pub(crate) const DEFAULT_SCOPE: &str = "dbt-cloud";
 pub(crate) const DEFAULT_KEY: &str = "api-key";
 
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
 
-/// The notebook that should be there. What is `None` stays as it is in a notebook of ours, else it is the default.
+/// The notebook that should exist. A setting that is `None` keeps its value in a notebook of ours, else gets the
+/// default.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookWant {
     pub(crate) path: NotebookPath,
@@ -45,7 +45,7 @@ pub(crate) struct NotebookWant {
     pub(crate) allow_job: Option<Vec<u64>>,
 }
 
-/// What lies at the path.
+/// What is at the path.
 #[derive(Clone, Debug)]
 pub(crate) enum NotebookHave {
     Notebook {
@@ -53,14 +53,14 @@ pub(crate) enum NotebookHave {
         /// As exported.
         text: String,
     },
-    /// A folder, a file or whatever else, in Databricks' word: `DIRECTORY`.
+    /// A folder, file or other object, by its Databricks type such as `DIRECTORY`.
     Other(String),
-    /// Nothing, and nothing can lie there: what stands at this path above it is no folder.
+    /// Nothing, and nothing can be created: `above` in the path is not a folder.
     NoFolder { above: NotebookPath, kind: String },
 }
 
 impl NotebookWant {
-    /// What the notebook will say, given what is there.
+    /// The settings that the notebook will have, given the existing one.
     pub(crate) fn settings(&self, have: Option<&NotebookHave>) -> Settings {
         let NotebookWant { path: _, host, account_id, scope, key, allow_override, allow_job } = self;
         let kept = have.and_then(kept);
@@ -89,8 +89,7 @@ impl NotebookWant {
     }
 }
 
-/// The settings of a notebook of ours that nobody has touched. One that was edited by hand is no authority on what
-/// somebody once asked for.
+/// The settings of an unedited notebook of ours. The settings of an edited one may not be what was requested.
 fn kept(have: &NotebookHave) -> Option<Found> {
     let NotebookHave::Notebook { object_id: _, text } = have else { return None };
     match read(text) {
@@ -100,7 +99,7 @@ fn kept(have: &NotebookHave) -> Option<Found> {
 }
 
 impl NotebookHave {
-    /// What was found, in one word for JSON.
+    /// The state in one word, for JSON.
     pub(crate) fn state(&self, want: &NotebookWant) -> &'static str {
         match self {
             NotebookHave::Other(_) | NotebookHave::NoFolder { .. } => "in-the-way",
@@ -126,7 +125,7 @@ impl Kind for Notebook {
     }
 
     async fn observe(reader: &Reader, want: &NotebookWant) -> Result<Option<NotebookHave>, HttpError> {
-        // All at once: where there is nothing yet, it matters what lies above it.
+        // In parallel: if the notebook does not exist, what is above it matters.
         let (found, above) = tokio::join!(look_at(reader, &want.path), above(reader, &want.path));
         match found? {
             None => above,
@@ -225,7 +224,7 @@ impl Kind for Notebook {
         if want.path.folder() != "/" {
             writer.put_once(mkdirs(want.path.folder())).await?;
         }
-        // Without overwriting: what somebody has put there since the look is not ours to replace.
+        // Without overwriting: a notebook created by someone else since the read is not ours to replace.
         match writer.put_once(import(&want.path, &text, false)).await {
             Err(error) if is_there_already(&error) => Ok(Applied::Found),
             ended => ended.map(|()| Applied::Written),
@@ -263,9 +262,9 @@ impl Kind for Notebook {
     }
 }
 
-/// What lies at a path.
+/// Reads what is at a path.
 async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
-    // What is no notebook needs no text, and no waiting for it.
+    // Anything but a notebook needs no text, so do not wait for the export.
     let status = async {
         match reader.read(get_status(path)).await {
             Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
@@ -281,42 +280,43 @@ async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<Notebook
     let text = async { Ok(reader.read(export(path)).await) };
     match tokio::try_join!(status, text) {
         Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
-        // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
+        // Just created or just deleted, so that the two reads differ. Writing as if it were absent overwrites
+        // nothing.
         Ok((_, Err(error))) if is_missing(&error) => Ok(None),
         Ok((_, Err(error))) => Err(error),
         Err(settled) => settled,
     }
 }
 
-/// What stands in the way above a path where nothing is; nothing if the folder is there or can be made.
+/// What prevents the notebook's folder from being created; `None` if the folder exists or can be created.
 async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
-    // A home folder and those at the top are folders.
+    // A home folder and top-level folders always exist.
     let folders = successors(path.above(), NotebookPath::above).filter(|above| !is_given(above));
-    // All at once: a new place has several that are not there yet.
+    // In parallel: a new path has several missing folders.
     let looks = folders.map(|above| async {
         match reader.read(get_status(&above)).await {
             Ok(status) => Ok(Some((above, status.object_type))),
-            // Whoever may write into a folder need not be allowed to see what it lies in.
+            // A user may be able to write to a folder without seeing its parent.
             Err(error) if is_missing(&error) || error.means() == Meaning::RightMissing => Ok(None),
             Err(error) => Err(error),
         }
     });
     let nearest = try_join_all(looks).await?.into_iter().flatten().next();
     Ok(nearest.and_then(|(above, kind)| {
-        // Of what the reference does not name, nobody knows whether it holds anything (databricks-api §4.3).
+        // Object types that the reference does not name may contain others (databricks-api §4.3).
         let kind = kind.filter(|kind| NO_FOLDERS.contains(&kind.as_str()))?;
         Some(NotebookHave::NoFolder { above, kind })
     }))
 }
 
-/// Whether a path is `/Users/<name>` or at the top, where the service itself makes folders (databricks-api §4.3).
+/// Whether a path is `/Users/<name>` or top-level, where the service itself creates folders (databricks-api §4.3).
 fn is_given(path: &NotebookPath) -> bool {
     let text = path.as_str();
     let depth = text.matches('/').count();
     depth == 1 || (depth == 2 && text.starts_with("/Users/"))
 }
 
-/// What nothing can lie in, in Databricks' words.
+/// Object types that cannot contain others.
 const NO_FOLDERS: [&str; 4] = ["NOTEBOOK", "FILE", "LIBRARY", "DASHBOARD"];
 
 fn in_words(kind: &str) -> &str {
@@ -358,7 +358,7 @@ fn outdated(
         .unless(Consent::Force)
 }
 
-/// What an overwrite changes, in words.
+/// The changes that an overwrite makes.
 fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Change> {
     let Difference { version, downgrade, moved } = difference;
     let change = |field: &str, from: String, to: String, reason: &str| Change {

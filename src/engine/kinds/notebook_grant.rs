@@ -1,4 +1,4 @@
-//! Access to the notebook for one principal. Levels are added, never lowered or removed.
+//! A principal's access to the notebook. Levels are added, never lowered or removed.
 
 use std::collections::BTreeSet;
 
@@ -14,22 +14,22 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, St
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// Access to the notebook.
+/// A principal's access to the notebook.
 pub(crate) enum NotebookGrant {}
 
-/// What a principal should be able to do.
+/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookGrantWant {
     pub(crate) path: NotebookPath,
-    /// E-mail of a user, display name of a group, application id of a service principal.
+    /// Email of a user, display name of a group, or application ID of a service principal.
     pub(crate) principal: String,
     pub(crate) level: NotebookLevel,
 }
 
-/// What it can do now with the notebook that is there.
+/// The access to the existing notebook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotebookGrantHave {
-    /// What the principal has by name, what everybody in the workspace has, and who has something on the notebook itself.
+    /// The principal's own entries, those of all users, and all principals with access to the notebook itself.
     Held { object_id: u64, own: Vec<Holding>, everybody: Vec<Holding>, holders: BTreeSet<String> },
     /// The workspace has no ACLs.
     NoAcls,
@@ -50,7 +50,7 @@ impl Kind for NotebookGrant {
     async fn observe(reader: &Reader, want: &NotebookGrantWant) -> Result<Option<NotebookGrantHave>, HttpError> {
         let object_id = match reader.read(get_status(&want.path)).await {
             Ok(status) if status.object_type.as_deref() == Some("NOTEBOOK") => status.object_id,
-            // What is in the way is the notebook's to refuse.
+            // Conflicts are reported by the notebook kind.
             Ok(_) => None,
             Err(error) if is_missing(&error) => None,
             Err(error) => return Err(error),
@@ -68,7 +68,7 @@ impl Kind for NotebookGrant {
                 Ok(Some(NotebookGrantHave::Held { object_id, own, everybody, holders: holders(&holdings) }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(NotebookGrantHave::NoAcls)),
-            // Deleted since.
+            // Deleted meanwhile.
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -91,7 +91,7 @@ impl Kind for NotebookGrant {
                 Some(NotebookGrantHave::Held { object_id: _, own: before, everybody: _, holders: _ }),
                 Some(NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ }),
             ) => direct(before) == direct(own),
-            // The notebook is new; what its folder hands down to it may be enough.
+            // The notebook is new; access inherited from its folder may be enough.
             (None, Some(have @ NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ })) => {
                 direct(own).is_empty() && !suffices(&step.want, have)
             }
@@ -106,7 +106,7 @@ impl Kind for NotebookGrant {
             Some(NotebookGrantHave::NoAcls) => return Ok(Applied::Written),
             None => match writer.read(get_status(path)).await?.object_id {
                 Some(object_id) => object_id,
-                // Without an id nothing can be named; the look after this one tells.
+                // Permissions need an ID; the read after this finds out.
                 None => return Ok(Applied::Written),
             },
         };
@@ -136,7 +136,7 @@ impl Kind for NotebookGrant {
     }
 
     fn downgraded_to_noop(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<Note> {
-        // What its folder hands down to a notebook that was made just now is among it.
+        // A new notebook inherits access from its folder.
         now.and_then(|have| needless(&step.want, have))
     }
 
@@ -147,7 +147,8 @@ impl Kind for NotebookGrant {
     }
 }
 
-/// Whether the principal can do what is wanted, by name or with everybody, or has to keep what it has.
+/// Whether the principal has the requested access, itself or as one of all users, or an unknown level that it must
+/// keep.
 fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
     match have {
         NotebookGrantHave::NoAcls => true,
@@ -157,7 +158,7 @@ fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
     }
 }
 
-/// Why nothing is given where that would add nothing.
+/// Why a grant is needless, if it is.
 fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<Note> {
     match have {
         NotebookGrantHave::NoAcls => Some(Note::Skipped(Skipped::NoNotebookAcls)),

@@ -1,4 +1,4 @@
-//! The tasks of a one-time run that looks whether those of a workflow would work. Pure.
+//! The tasks of a one-time run that checks the tasks of a workflow. Pure.
 
 use serde_json::value::RawValue;
 
@@ -6,11 +6,12 @@ use super::TaskWant;
 use super::task::{OVERRIDES, key_of};
 use crate::databricks::raw::Raw;
 
-/// A check that has not ended by then hangs; the notebook gives up after a minute, but a cluster may wait long for machines.
+/// In seconds. The notebook gives up after a minute, but a cluster may wait long for machines; a check that takes
+/// longer hangs.
 const TIMEOUT: u64 = 7200;
 
-/// For each task of a job the one that checks it: the same notebook on the same compute with the same overrides, in check
-/// mode. Nothing of a one-time run can name a cluster of the job, so it gets one of its own like that.
+/// A check task for each task of a job: the same notebook on the same compute with the same overrides, in check
+/// mode. A one-time run cannot use the job's clusters, so it gets a copy.
 pub(crate) fn check_tasks(settings: &Raw, tasks: &[TaskWant]) -> Vec<Raw> {
     let all = settings.list("tasks");
     let clusters = settings.list("job_clusters");

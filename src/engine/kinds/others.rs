@@ -1,4 +1,4 @@
-//! What of a job belongs to others: whether it is as it was, and what of it is gone. Pure.
+//! The parts of a job that are not ours: whether they are unchanged, and which are missing. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::databricks::raw::Raw;
 
-/// What the service fills in and takes away by itself when compute changes (databricks-api §5.5).
+/// Set and removed by the service itself when compute changes (databricks-api §5.5).
 pub(super) const FILLED_IN: &str = "performance_target";
 
-/// By what entries of lists are told apart, in the order in which these are looked for.
+/// The fields that identify the entries of lists, in the order in which they are tried.
 const KEYS: [&str; 6] = ["task_key", "job_cluster_key", "environment_key", "name", "id", "metric"];
 
-/// The fields of an object, in one order: the service gives lists back in another (databricks-api §5.5).
+/// The fields of an object in canonical order, since the service reorders lists (databricks-api §5.5).
 pub(super) fn fields(raw: &Raw) -> BTreeMap<String, Value> {
     raw.names().map(|name| (name.to_owned(), in_one_order(raw.read(name).unwrap_or_default()))).collect()
 }
@@ -31,8 +31,8 @@ pub(super) fn in_one_order(value: Value) -> Value {
     }
 }
 
-/// What was there before, should have stayed, and is there no more: `tasks.load`, `tags.team`. What has another value than
-/// before is not gone: somebody may have changed it.
+/// Paths that should have stayed and are missing: `tasks.load`, `tags.team`. A different value is not missing:
+/// someone may have changed it.
 pub(super) fn gone(before: &Raw, intended: &Raw, now: &Raw) -> Vec<String> {
     let missing = |after: &Raw| {
         let mut paths = BTreeSet::new();
@@ -51,7 +51,7 @@ pub(super) fn gone(before: &Raw, intended: &Raw, now: &Raw) -> Vec<String> {
     missing(now).into_iter().filter(|path| !was_intended(path)).collect()
 }
 
-/// What the service may as well leave out.
+/// Whether the service may as well omit this value.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -84,7 +84,7 @@ fn compare(before: &Value, after: &Value, path: &str, gone: &mut BTreeSet<String
                         let found = now.iter().find(|other| other.get(key).is_some_and(|other| text(other) == name));
                         compare(item, found.unwrap_or(&Value::Null), &format!("{path}.{name}"), gone);
                     }
-                    // Of entries without a name nobody can tell which one changed.
+                    // Entries without a name cannot be matched, so only their number counts.
                     None if now.contains(item) || now.len() >= items.len() => {}
                     None => {
                         gone.insert(format!("{path}.{}", text(item)));

@@ -15,11 +15,11 @@ use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 /// A secret scope.
 pub(crate) enum Scope {}
 
-/// The scope that should be there.
+/// The scope that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeWant {
     pub(crate) scope: ScopeName,
-    /// Where it can only be made open to everybody, make it so: `--accept-shared-scope`.
+    /// `--accept-shared-scope`: create it even if it can only be open to all users.
     #[serde(skip)]
     pub(crate) accept_open: bool,
 }
@@ -99,7 +99,7 @@ impl Kind for Scope {
             Some("RESOURCE_LIMIT_EXCEEDED") => {
                 failure.advise("the workspace is at its limit of scopes: choose an existing one with --scope")
             }
-            // Permission to create a scope has another code (databricks-api §3.3).
+            // A missing permission to create scopes has another code (databricks-api §3.3).
             Some("CUSTOMER_UNAUTHORIZED") => Failure::new(
                 Code::InvalidInput,
                 format!("Cannot create secret scope {scope}: Databricks reserves this name."),
@@ -111,7 +111,7 @@ impl Kind for Scope {
     }
 }
 
-/// Without the Premium plan a scope can only be made open to everybody (databricks-api §3.4).
+/// Whether the scope could only be created open to all users, for lack of the Premium plan (databricks-api §3.4).
 fn is_for_premium_only(error: &HttpError) -> bool {
     let Some(said) = error.said() else { return false };
     says(Service::Databricks, &said.message, Phrase::PremiumOnly)

@@ -1,5 +1,5 @@
-//! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
-//! to be rotated.
+//! The dbt API key in its scope. Its value is rarely readable, so an existing key is kept unless `--rotate` is
+//! given.
 
 mod removal;
 
@@ -23,61 +23,62 @@ use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, 
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Rows, Writer};
 
-/// How long the access list of a scope that was made just now may be missing.
+/// How long the ACLs of a new scope may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The dbt API key.
 pub(crate) enum Secret {}
 
-/// The key that should be there.
+/// The key that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SecretWant {
     pub(crate) scope: ScopeName,
     pub(crate) key: KeyName,
-    /// What the stored value is compared with: when it is to be rotated, and once it was written.
+    /// What the stored value is compared with, when rotating and after writing.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
-    /// Store it also where everybody, or nobody knows who, can read it: `--accept-shared-scope`.
+    /// `--accept-shared-scope`: store it even if all users, or unknown principals, can read it.
     #[serde(skip)]
     pub(crate) accept_open: bool,
-    /// Who is meant to read it, whoever stores it included.
+    /// The intended readers, including the caller.
     #[serde(skip)]
     pub(crate) meant: Vec<String>,
 }
 
-/// What is known of the scope's inside.
+/// What is known about the scope's content.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretHave {
     /// All keys in the scope.
     pub(crate) keys: BTreeSet<String>,
     pub(crate) is_there: bool,
-    /// When the key was last written, in milliseconds since 1970, if the service says that.
+    /// When the key was last written, in milliseconds since 1970, if the service says so.
     pub(crate) updated: Option<i64>,
     pub(crate) readers: Readers,
-    /// What the stored value is recognised by, where it was asked for and can be read.
+    /// Fingerprint of the stored value, if it was requested and is readable.
     pub(crate) stored: Option<Fingerprint>,
 }
 
 impl SecretHave {
-    /// Whether the stored value is the wanted one, where that can be told.
+    /// Whether the stored value is the wanted one, if that is known.
     fn is_same(&self, want: &SecretWant) -> Option<bool> {
         Some(self.stored? == want.compare?)
     }
 }
 
-/// Who can read all that is in a scope: every level includes reading.
+/// Who can read the scope: every level includes reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     Listed(Vec<Acl>),
-    /// The workspace has no ACLs: everybody manages everything (databricks-api §3.4).
+    /// The workspace has no ACLs: every user has MANAGE (databricks-api §3.4).
     NoAcls,
-    /// They cannot be determined: seeing them takes MANAGE, which this identity has not, or the answer is another refusal.
+    /// Unknown: reading the ACLs requires MANAGE, which the caller does not have, or was refused for another
+    /// reason.
     Hidden,
 }
 
 impl Readers {
-    /// Whether access can be taken away from everybody. Without the Premium plan a scope shows exactly that one entry
-    /// (databricks-api §3.4), and nothing can be changed about it.
+    /// Whether access can be taken away from all users. Without the Premium plan, a scope has exactly that one
+    /// entry (databricks-api §3.4), and it cannot be changed.
     pub(crate) fn can_be_closed(&self) -> bool {
         match self {
             Readers::Listed(acls) => !is_open_to_all(acls),
@@ -95,7 +96,7 @@ impl Readers {
         }
     }
 
-    /// What everybody in the workspace may do with the scope.
+    /// The level of all workspace users.
     pub(crate) fn everybody(&self) -> Option<&str> {
         match self {
             Readers::Listed(acls) => {
@@ -106,8 +107,9 @@ impl Readers {
         }
     }
 
-    /// Who can read beside the administrators, those who are meant to, and whoever made the scope. Databricks does not
-    /// tell who did; they have MANAGE from it, so the only person who has is taken for them.
+    /// Who else can read besides the administrators, the intended readers and the scope's creator. Databricks does
+    /// not say who created it, but the creator has MANAGE, so the only person with MANAGE is assumed to be the
+    /// creator.
     fn strangers(&self, meant: &[String]) -> Vec<&Acl> {
         let Readers::Listed(acls) = self else { return Vec::new() };
         let is_manager = |acl: &&Acl| {
@@ -130,7 +132,7 @@ impl Readers {
 }
 
 impl SecretWant {
-    /// Why a key must not be stored where these can read it: everybody can, or who can is not known.
+    /// Refuses to store a key that all users, or unknown principals, can read.
     fn is_open(&self, readers: &Readers) -> Option<Refusal> {
         let (scope, key) = (&self.scope, &self.key);
         let (why, advice) = match readers {
@@ -156,7 +158,7 @@ impl SecretWant {
         Some(Refusal::new(format!("Key {key} was not stored: {why}.")).advise(advice))
     }
 
-    /// The same where others than those who are meant to can, once it is known who is.
+    /// Refuses to store a key that others than the intended readers can read, if those are known.
     fn is_read_by_others(&self, readers: &Readers) -> Option<Refusal> {
         let strangers = readers.strangers(&self.meant);
         if self.meant.is_empty() || strangers.is_empty() {
@@ -182,11 +184,11 @@ impl Kind for Secret {
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
         Ok(match inside(reader, want).await? {
             (Some(keys), readers, stored) => Some(have(want, keys, readers.unwrap_or(Readers::Hidden), stored)),
-            // The scope is missing; but one that is made where access lists are not to be had would be open to everybody.
+            // The scope is missing, but without ACLs a new one would be open to all users.
             (None, Some(readers @ (Readers::NoAcls | Readers::Hidden)), _) => {
                 Some(have(want, Vec::new(), readers, None))
             }
-            // It came into being between the two looks.
+            // It was created between the two reads.
             (None, Some(Readers::Listed(_)) | None, _) => None,
         })
     }
@@ -210,7 +212,7 @@ impl Kind for Secret {
         }
     }
 
-    /// A scope that was made just now may not show at once, and may have come out open.
+    /// A new scope may not be visible at once, and may have been created open to all users.
     async fn look_again(reader: &Reader, step: &Step<Secret>) -> Result<Option<SecretHave>, HttpError> {
         let want = &step.want;
         let end = Instant::now() + LISTED_WITHIN;
@@ -233,11 +235,11 @@ impl Kind for Secret {
         if key(step.have.as_ref()) != key(now) {
             return false;
         }
-        // Who can read it decides whether it may be stored there.
+        // Whether the key may be stored depends on who can read it.
         match (&step.have, now) {
             (_, Some(_)) if step.want.accept_open => true,
             (Some(before), Some(now)) => before.readers.is_same(&now.readers),
-            // The scope was made since.
+            // The scope was created meanwhile.
             (None, Some(now)) => {
                 step.want.is_open(&now.readers).is_none() && now.readers.strangers(&step.want.meant).is_empty()
             }
@@ -246,7 +248,7 @@ impl Kind for Secret {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<Secret>, inputs: &Inputs) -> Result<Applied, HttpError> {
-        // The command asks for the key before it lets a plan be walked that stores one.
+        // The command asks for the key before it applies a plan that stores one.
         let key = inputs.key.as_ref().expect("a plan that stores a key is walked with one");
         step.want.compare = Some(Fingerprint::of(key));
         writer.put_once(put(&step.want.scope, &step.want.key, key)).await.map(|()| Applied::Written)
@@ -256,7 +258,7 @@ impl Kind for Secret {
         let Some(now) = now.filter(|now| now.is_there) else { return vec!["no such key in the scope".to_owned()] };
         let is_newer = || match (&step.have, now.updated) {
             (Some(SecretHave { is_there: true, updated: Some(before), .. }), Some(updated)) => *before != updated,
-            // A service that does not tell the time is believed that it stored the key.
+            // If the service does not report the time, its answer to the write is trusted.
             (_, _) => true,
         };
         match now.is_same(&step.want) {
@@ -292,8 +294,8 @@ impl Kind for Secret {
 }
 
 impl Step<Secret> {
-    /// Settles what only the command knows: who is meant to read what is stored. Refuses to store a key where somebody
-    /// else can read it, unless that is accepted.
+    /// Sets the intended readers, which only the command knows. Refuses to store a key that others can read, unless
+    /// that is accepted.
     pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
         self.want.meant = meant.iter().cloned().chain([me.to_owned()]).collect();
         let Some(have) = &self.have else { return };
@@ -315,7 +317,7 @@ impl Step<Secret> {
         .unless(Consent::AcceptSharedScope);
     }
 
-    /// Settles what only the scope's kind can tell: a Key Vault cannot be written to from here (databricks-api §3.5).
+    /// Refuses to write to an Azure Key Vault, which the Databricks API cannot do (databricks-api §3.5).
     pub(crate) fn settle(&mut self, scope: Option<&ScopeInfo>) {
         let Some(ScopeInfo { name, backend: Backend::KeyVault(address) }) = scope else { return };
         let key = &self.want.key;
@@ -344,7 +346,7 @@ impl Step<Secret> {
     }
 }
 
-/// What the scope shows: its keys and its readers, each `None` if it is not there, and what the stored value is recognised by.
+/// The scope's keys and readers, each `None` if missing, and the fingerprint of the stored value.
 type Inside = (Option<Vec<SecretInfo>>, Option<Readers>, Option<Fingerprint>);
 
 async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError> {
@@ -376,11 +378,11 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
     SecretHave { keys: keys.into_iter().map(|secret| secret.key).collect(), is_there, updated, readers, stored }
 }
 
-/// Who can read the scope; `None` if it is not there.
+/// Who can read the scope; `None` if it does not exist.
 pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
         Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
-        // One that cannot be read may be everybody's.
+        // The unreadable entry may be that of all users.
         Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
@@ -389,7 +391,7 @@ pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option
     }
 }
 
-/// Whoever may not look does not know; what may pass, and what refuses all that is asked, is an error.
+/// Whether the caller may not see this. Errors that may pass, and those that refuse every request, do not count.
 fn is_withheld(error: &HttpError) -> bool {
     let means = error.means();
     error.is_final() && error.status().is_some() && (means == Meaning::RightMissing || !means.is_of_whoever_asks())

@@ -1,4 +1,4 @@
-//! One task of ours, in a workflow of ours or of somebody else: reading it out, comparing it, writing it in. Pure.
+//! One task of ours, in our own workflow or another: reading, comparing and writing it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,24 +9,25 @@ use super::compute::{self, Compute};
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
 
-/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of one task.
+/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of a task.
 const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
 const ATTEMPT: &str = "{{task.execution_count}}";
-/// The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the task is cut off.
+/// In seconds. The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the
+/// task is cut off.
 const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
 
-/// The parameter of the notebook by which a task that runs it is known.
+/// The notebook parameter that identifies our tasks.
 pub(super) const KEY_PARAMETER: &str = "dbtrigger_key";
 pub(super) const ATTEMPT_PARAMETER: &str = "dbtrigger_attempt";
 pub(super) const OVERRIDES: &str = "dbtrigger_overrides";
-/// The two parameters of the notebook that name the dbt job; the second wins.
+/// The two notebook parameters that name the dbt job; the second takes precedence.
 pub(super) const JOB: &str = "job_id";
 pub(super) const JOB_THAT_WINS: &str = "dbtrigger_job_id";
 
-/// Fields that we manage, in the service's words, with their values as text.
+/// The fields that we manage, by API name, with their values as text.
 pub(super) type State = [(&'static str, Option<String>); 10];
 
-/// What a flag may choose and an operator may change: how it is, how it will be, and why.
+/// A setting that a flag may choose and an operator may change, as it is and as it will be.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) field: &'static str,
@@ -35,12 +36,12 @@ pub(super) struct Chosen {
     pub(super) reason: &'static str,
 }
 
-/// What a task of ours is made from. What is `None` is left as it is in a task of ours that is there.
+/// What a task of ours is built from. `None` keeps the existing value.
 #[derive(Clone, Copy)]
 pub(super) struct Recipe<'a> {
     pub(super) key: &'a str,
     pub(super) job: u64,
-    /// The parameter of the task that names the dbt job; `None`: a parameter of the workflow does.
+    /// The task parameter that names the dbt job; `None`: a parameter of the workflow does.
     pub(super) job_parameter: Option<&'static str>,
     pub(super) notebook: &'a str,
     pub(super) compute: Option<&'a Compute>,
@@ -50,12 +51,12 @@ pub(super) struct Recipe<'a> {
     pub(super) overrides: Option<&'a Map<String, Value>>,
 }
 
-/// Texts as they are, everything else as JSON.
+/// Returns strings as they are, other values as JSON.
 pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-/// Both spellings of a path name one thing, and the service may answer with either (databricks-api §4.3).
+/// Strips `/Workspace`: both spellings name the same path, and the service may return either (databricks-api §4.3).
 pub(super) fn bare(path: &str) -> String {
     path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
 }
@@ -64,19 +65,20 @@ pub(super) fn key_of(task: &Raw) -> String {
     task.read("task_key").unwrap_or_default()
 }
 
-/// The dbt job that a task is called after: `dbt_222222`, unless somebody chose another key.
+/// The dbt job in a default task key such as `dbt_222222`.
 pub(crate) fn job_in_key(key: &str) -> Option<u64> {
     key.strip_prefix("dbt_").filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).and_then(|id| id.parse().ok())
 }
 
-/// The keys that a task waits for, in one order: the service gives them back in another (databricks-api §5.5).
+/// The keys that a task depends on, sorted, since the service reorders them (databricks-api §5.5).
 pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
     needs.sort_unstable();
     needs
 }
 
-/// The tasks that wait for one another in a circle with this one; empty if there is none. `needs`: which key waits for which.
+/// The tasks in a dependency cycle with this one; empty if there is none. `needs` maps a key to the keys that it
+/// depends on.
 pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> Vec<String> {
     let waits_for = |key: &str| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![key.to_owned()]);
@@ -95,12 +97,12 @@ pub(super) fn need(key: &str) -> Raw {
     need
 }
 
-/// Whether the task runs our notebook in the way in which we make it do so.
+/// Whether the task runs our notebook, as the parameter we always set shows.
 pub(super) fn has_key(task: &Raw) -> bool {
     task.object("notebook_task").object("base_parameters").has(KEY_PARAMETER)
 }
 
-/// The managed fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
+/// The managed fields as they are, with the service's defaults filled in (databricks-api §5.5).
 pub(super) fn found(task: Option<&Raw>) -> State {
     let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
     let base = notebook.object("base_parameters");
@@ -132,7 +134,7 @@ pub(super) fn reason(field: &str) -> &'static str {
     }
 }
 
-/// The overrides in a parameter's text, by their names in dbt.
+/// The names of the overrides in a parameter's text.
 pub(super) fn override_names(chosen: &[Chosen]) -> BTreeSet<String> {
     let texts =
         chosen.iter().filter(|chosen| chosen.field.ends_with(OVERRIDES)).filter_map(|chosen| chosen.to.as_ref());
@@ -142,7 +144,7 @@ pub(super) fn override_names(chosen: &[Chosen]) -> BTreeSet<String> {
         .collect()
 }
 
-/// What would be changed, as lines with signs in front.
+/// The changes as diff lines.
 pub(super) fn lines<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
     let mut text = String::new();
     for Change { field, from, to, reason: _ } in changes {
@@ -156,7 +158,7 @@ pub(super) fn lines<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String
 }
 
 impl Recipe<'_> {
-    /// What is wanted of the fields that never depend on anybody else.
+    /// The wanted values of the managed fields.
     pub(super) fn managed(&self) -> State {
         let some = |text: &str| Some(text.to_owned());
         let job = |parameter: &str| (self.job_parameter == Some(parameter)).then(|| self.job.to_string());
@@ -174,8 +176,8 @@ impl Recipe<'_> {
         ]
     }
 
-    /// What is chosen, of the task that is there if one is: in one of ours (`own`) what operators set stays, elsewhere the
-    /// defaults hold. `needs` is what it will wait for.
+    /// The chosen settings. A task of ours (`own`) keeps what operators set; any other gets the defaults. `needs`
+    /// is what it will depend on.
     pub(super) fn chosen(&self, task: Option<&Raw>, own: bool, needs: &[Raw]) -> Vec<Chosen> {
         let standing = task.filter(|_| own);
         let number = |name: &str| task.map(|task| task.read::<i64>(name).unwrap_or(0).to_string());
@@ -213,7 +215,7 @@ impl Recipe<'_> {
         all
     }
 
-    /// The whole task to send: what is there with our fields in it.
+    /// The whole task to send: the existing one with our fields set.
     pub(super) fn written(&self, there: Option<&Raw>, own: bool, needs: &[Raw]) -> Raw {
         let standing = there.filter(|_| own);
         let mut task = there.cloned().unwrap_or_default();
@@ -261,7 +263,7 @@ impl Recipe<'_> {
         self.timeout.or_else(there).unwrap_or(TASK_TIMEOUT)
     }
 
-    /// The text that the task should carry. What says the same in another order stays as it is.
+    /// The overrides parameter to write. An equal text in another order is kept.
     fn overrides(&self, standing: Option<String>) -> Option<String> {
         let Some(overrides) = self.overrides else { return standing };
         let wanted = (!overrides.is_empty()).then(|| overrides.clone());
@@ -273,22 +275,22 @@ impl Recipe<'_> {
     }
 }
 
-/// A task of ours as it stands in a job.
+/// A task of ours as found in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandingTask {
     pub(crate) key: String,
-    /// The dbt job that its runs start; `None` where that is no number of one.
+    /// The dbt job that it runs; `None` if the parameter is not a job ID.
     pub(crate) job: Option<u64>,
-    /// Where its notebook lies in the workspace.
+    /// The notebook's path in the workspace.
     pub(crate) notebook: String,
 }
 
-/// The tasks of ours in a job, those in workflows of somebody else among them.
+/// The tasks of ours in a job, including those in other people's workflows.
 pub(crate) fn standing(settings: &Raw) -> Vec<StandingTask> {
     settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| standing_task(settings, task)).collect()
 }
 
-/// A parameter of the job wins over the task's own (databricks-api §5.3).
+/// Reads a task of ours. A parameter of the job wins over the task's own (databricks-api §5.3).
 pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
     let notebook = task.object("notebook_task");
     let base = notebook.object("base_parameters");
@@ -304,7 +306,7 @@ pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
     }
 }
 
-/// The text of the overrides that a task carries.
+/// The overrides parameter of a task.
 fn overrides_of(task: &Raw) -> Option<String> {
     let base = task.object("notebook_task").object("base_parameters");
     base.read::<Value>(OVERRIDES).map(|value| plain(&value))

@@ -1,4 +1,4 @@
-//! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
+//! Ownership, case by case: the action for an object that is absent, ours, edited or someone else's.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn with(consent: Consent) -> Consents {
     Consents::default().with(consent, true)
 }
 
-/// One cell of the tables: what is there and what was consented to, what has to come of it, and what does.
+/// One case: the state and consents, the expected action and the actual one.
 pub(super) struct Cell {
     name: String,
     due: &'static str,
@@ -36,7 +36,7 @@ impl Cell {
     }
 }
 
-/// `cargo test --lib every_cell -- --nocapture` prints the line.
+/// Run with `cargo test --lib every_cell -- --nocapture` to see the count.
 #[test]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn every_cell_of_every_kind_is_as_the_table_says() {
@@ -67,7 +67,7 @@ fn every_cell_of_every_kind_is_as_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// `keep`, `create`, `update`, or the refusal with its flag.
+/// `keep`, `create`, `update`, `remove`, or `blocked` with its flag.
 fn word(action: &Action) -> String {
     match action {
         Action::Keep(_) => "keep".to_owned(),
@@ -94,7 +94,7 @@ fn scope_have(name: &str, backend: Backend) -> ScopeInfo {
     ScopeInfo { name: name.to_owned(), backend }
 }
 
-/// A scope is made if it is missing, and never changed.
+/// A missing scope is created; an existing one is never changed.
 fn scope_cells() -> Vec<Cell> {
     let have = scope_have;
     let cells = [
@@ -143,7 +143,7 @@ fn unseen(updated: Option<i64>, readers: Readers) -> Option<SecretHave> {
     Some(SecretHave { keys: BTreeSet::new(), is_there: updated.is_some(), updated, readers, stored: None })
 }
 
-/// A key that is there is left alone unless it is to be rotated and differs.
+/// An existing key is kept unless it is to be rotated and differs.
 fn secret_cells() -> Vec<Cell> {
     let cells = [
         (None, false, "create"),
@@ -169,7 +169,7 @@ fn of_a_key_that_is_kept_it_is_said_that_it_was_not_compared() {
     assert_eq!(note(&kept), "kept (replace it with --rotate)");
 }
 
-/// A key is not put where everybody reads.
+/// A key is not stored where all users can read it.
 fn shared_secret_cells() -> Vec<Cell> {
     let cells = [
         (secret_have(None, Some("MANAGE"), None), false, "blocked --accept-shared-scope"),
@@ -185,7 +185,7 @@ fn shared_secret_cells() -> Vec<Cell> {
     cells.into_iter().map(secret_cell).collect()
 }
 
-/// A key is stored only where those read who are meant to, or others are accepted.
+/// A key is stored only if no one but the intended readers can read it, or others are accepted.
 fn reader_cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     let listed = |names: &[(&str, &str)]| {
@@ -200,7 +200,7 @@ fn reader_cells() -> Vec<Cell> {
         (listed(&[(ana, "MANAGE"), ("admins", "MANAGE")]), &[][..], "create"),
         (listed(&[(ana, "MANAGE"), ("analysts", "READ")]), &[], "blocked --accept-shared-scope"),
         (listed(&[(ana, "MANAGE"), ("analysts", "READ")]), &["Analysts".to_owned()], "create"),
-        // The only person with MANAGE made it; of two nobody knows which.
+        // The only person with MANAGE created it; of two, either may have.
         (listed(&[(bo, "MANAGE"), (ana, "WRITE")]), &[], "create"),
         (listed(&[(bo, "MANAGE"), (ana, "MANAGE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[("platform", "MANAGE"), (ana, "WRITE")]), &[], "blocked --accept-shared-scope"),
@@ -218,7 +218,7 @@ fn reader_cells() -> Vec<Cell> {
     cells
 }
 
-/// A key in an Azure Key Vault is kept, or the way to set it in Azure is said.
+/// A key in an Azure Key Vault is kept, or the error says how to set it in Azure.
 fn vault_cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     let address = "https://v.vault.azure.net/";
@@ -301,7 +301,7 @@ fn of_access_that_is_more_than_wanted_it_is_said_that_it_stays() {
     assert_eq!(note(&more), "kept: already has MANAGE");
 }
 
-/// Whoever creates the scope keeps the MANAGE that comes with it.
+/// The creator of the scope keeps MANAGE.
 fn creator_cells() -> Vec<Cell> {
     let cells = [(true, "Data-Team", "keep"), (true, "ana@example.com", "create"), (false, "data-team", "create")];
     let cells = cells.into_iter().map(|(creates, me, due)| {
@@ -391,7 +391,7 @@ fn job_grant_cells() -> Vec<Cell> {
     cells
 }
 
-/// What a plan would keep is kept, and said in the same words, when it turns up only after the plan.
+/// What a plan would keep is kept, with the same note, if it appears only after the plan.
 fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned: &Action) {
     let step = Step::<K>::settled(want, Action::Create);
     let kept = matches!(planned, Action::Keep(_));
@@ -422,7 +422,7 @@ fn there(text: impl Into<String>) -> Option<NotebookHave> {
     Some(NotebookHave::Notebook { object_id: Some(7), text: text.into() })
 }
 
-/// As Databricks gives it back: without the line end at the end.
+/// As Databricks returns it: without the final newline.
 fn exported(settings: &Settings, version: &str) -> String {
     normalise(&render(settings, version))
 }
@@ -431,7 +431,7 @@ fn edited(text: &str) -> String {
     format!("{text}\n# a remark of somebody's\n")
 }
 
-/// A notebook is written only where nobody's work is lost.
+/// A notebook is written only where that loses no work of others.
 fn notebook_cells() -> Vec<Cell> {
     let ours = exported(&settings(), VERSION);
     let older = exported(&settings(), "0.0.1");
@@ -496,7 +496,7 @@ fn a_refusal_shows_the_lines_that_differ() {
     assert!(note(&action).contains("another dbt account (51234 instead of 7)"), "{}", note(&action));
 }
 
-/// Below /Shared nothing is written unasked, whatever is there.
+/// Below /Shared, nothing is written without consent.
 fn shared_notebook_cells() -> Vec<Cell> {
     let want = NotebookWant { path: "/Workspace/Shared/run".parse().unwrap(), ..notebook_want() };
     let haves = [("absent", None), ("ours", there(exported(&settings(), VERSION))), ("foreign", there("print(1)"))];
@@ -523,14 +523,14 @@ fn what_is_not_said_stays_as_it_is_in_a_notebook_of_ours() {
     };
     let have = there(exported(&deployed, VERSION));
     assert_eq!(word(&Notebook::diff(&notebook_want(), have.as_ref(), &none())), "keep");
-    // Said is said: fewer rights are an ordinary change, another key is not.
+    // An explicit flag counts: fewer allowed overrides are an ordinary change, another key is not.
     let fewer = NotebookWant { allow_override: Some(Vec::new()), ..notebook_want() };
     let Action::Update(changes) = Notebook::diff(&fewer, have.as_ref(), &none()) else { panic!("it differs") };
     assert_eq!((changes.len(), changes[0].field.as_str()), (1, "overrides"));
     assert_eq!((changes[0].from.as_deref(), changes[0].to.as_deref()), (Some("git_branch"), Some("none")));
     let elsewhere = NotebookWant { key: Some("api-key".to_owned()), ..notebook_want() };
     assert_eq!(word(&Notebook::diff(&elsewhere, have.as_ref(), &none())), "blocked --force");
-    // What was edited by hand is no authority.
+    // An edited notebook's settings are not reused.
     let have = there(edited(&exported(&deployed, VERSION)));
     assert_eq!(notebook_want().settings(have.as_ref()), settings());
 }

@@ -1,4 +1,4 @@
-//! The sandbox from outside: what bytes, FIN and RST arrive at a plain TCP client.
+//! The sandbox from outside: the bytes, FIN and RST that a plain TCP client receives.
 
 use std::time::Duration;
 
@@ -34,16 +34,16 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: sandbox\r\nauthorization: Token {DBT}\r\n\r\n")
 }
 
-/// How a connection ends, seen by the client.
+/// How a connection ends for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Fin,
     Reset,
-    /// Nothing more for two minutes, and still open.
+    /// Silent for two minutes, and still open.
     Open,
 }
 
-/// Reads until the end, or until a whole answer is there.
+/// Reads until the connection ends, is silent for two minutes, or has sent 4 MiB.
 async fn observe(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
     let mut block = vec![0; 64 * 1024];
@@ -63,7 +63,7 @@ async fn observe(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
-/// What the head announces, and the body that came.
+/// Returns the announced length and the body received.
 fn parts(bytes: &[u8]) -> (usize, &[u8]) {
     let middle = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
     let head = std::str::from_utf8(&bytes[..middle]).expect("a head in ASCII");
@@ -77,7 +77,7 @@ fn parts(bytes: &[u8]) -> (usize, &[u8]) {
     (announced, &bytes[middle..])
 }
 
-/// What a class looks like on the wire. Exhaustive, so that a new class is shown too.
+/// What a fault class looks like on the wire. The match is exhaustive, so a new class needs an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     NotOnSockets,
@@ -87,9 +87,9 @@ enum Look {
     Half(End),
     Drip,
     Flood,
-    /// A whole answer, and RST when the connection is used again.
+    /// A whole response, then RST when the connection is used again.
     Stale,
-    /// A whole answer, and the connection serves another one.
+    /// A whole response, and the connection serves another.
     Whole,
 }
 
@@ -124,7 +124,7 @@ fn look_of(class: &Class) -> Look {
     }
 }
 
-/// On paused time: silence of two minutes and a drip of many seconds pass at once.
+/// Time is paused, so two minutes of silence and a slow drip take no real time.
 #[tokio::test(start_paused = true)]
 async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
     let path = "/api/v2/accounts/51234/";
@@ -204,7 +204,7 @@ async fn whole(client: &mut TcpStream, path: &str, class: &Class) {
     one(client, class).await;
 }
 
-/// Reads one whole answer.
+/// Reads one whole response.
 async fn one(client: &mut TcpStream, class: &Class) {
     let mut bytes = vec![0; 0];
     let mut block = vec![0; 64 * 1024];
@@ -293,7 +293,6 @@ async fn a_taken_port_a_bad_speed_and_an_unwritable_file_are_said_before_anythin
         let said = start(wrong).await.err().expect("it cannot be written").to_string();
         assert!(said.contains(&nowhere.display().to_string()), "{said}");
     }
-    // The port is free again at once.
     sandbox.stop().await;
     let mut again = options();
     again.port = Some(port);
@@ -319,7 +318,7 @@ fn in_the_background_it_listens_when_started_and_is_gone_when_dropped() {
     std::net::TcpStream::connect(&address).expect_err("it is gone");
 }
 
-/// The client is a process of its own: Python, which these tests need anyway.
+/// The client must be a process of its own; Python is needed by other tests anyway.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_kill_rule_kills_the_caller_and_nobody_else() {

@@ -1,4 +1,4 @@
-//! One notebook in one Python process.
+//! Runs one notebook in one Python process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,24 +17,24 @@ use crate::sandbox::SimTime;
 
 const DRIVER: &str = include_str!("dbutils.py");
 
-/// How long a notebook may clean up after its cancellation. Real time: cleaning up is network.
+/// How long a notebook may clean up after cancellation. Real time, because cleanup uses the network.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often a cancellation is looked for.
+/// How often to check for cancellation.
 const TICK: Duration = Duration::from_millis(25);
 
-/// Printed text beyond this is cut, as Databricks cuts the output of a run.
+/// Longest printed text kept, in bytes; Databricks cuts the output of a run too.
 const OUTPUT_LIMIT: usize = 5 * 1024 * 1024;
 
 /// Why a secret is not handed out.
 pub(super) struct Refused {
     /// `missing` or `forbidden`.
     pub(super) kind: &'static str,
-    /// In Databricks' words.
+    /// The reason in Databricks' words.
     pub(super) words: String,
 }
 
-/// What a notebook may ask the sandbox while it runs.
+/// What a notebook can request from the sandbox while it runs.
 pub(super) trait Cluster {
     fn secret(&self, scope: &str, key: &str) -> Result<String, Refused>;
     fn secrets(&self, scope: &str) -> Result<Vec<String>, Refused>;
@@ -52,7 +52,7 @@ pub(super) struct Order<'a> {
     pub(super) now: SimTime,
     pub(super) speed: f64,
     pub(super) search_path: Option<&'a OsStr>,
-    /// The certificates that it trusts.
+    /// The CA certificate file that it trusts.
     pub(super) authority: Option<&'a Path>,
 }
 
@@ -76,11 +76,11 @@ enum Said {
     End(Outcome),
 }
 
-/// Runs the notebook to its end and gives the outcome and what it printed.
+/// Runs the notebook to its end and returns the outcome and the printed text.
 ///
-/// The printed text has every secret that was handed out replaced by `[REDACTED]`, exact text only. Error,
-/// trace and exit value are left as they are: that Databricks redacts them is unverified (databricks-api
-/// §10.2), and here a leak is to be seen.
+/// In the printed text, every secret that was handed out is replaced by `[REDACTED]`, exact matches only. Error, trace
+/// and exit value are left unchanged: whether Databricks redacts them is unverified (databricks-api §10.2), and tests
+/// should see a leak.
 pub(super) async fn execute(python: &Python, order: &Order<'_>, cluster: &impl Cluster) -> (Outcome, String) {
     let mut run = Run { printed: Vec::new(), handed_out: Vec::new(), outcome: None };
     let outcome = match run.drive(python, order, cluster).await {
@@ -125,7 +125,7 @@ impl Run {
             "speed": order.speed,
             "import_from": python.import_from,
         });
-        // A process that is gone already is told by the end of its stdout.
+        // If the process has already exited, the end of its stdout shows it.
         let _ = write_line(&mut stdin, &first).await;
         let killed = loop {
             tokio::select! {
@@ -154,11 +154,11 @@ impl Run {
             }
         };
         if self.outcome.is_none() {
-            // Killed, or its stdout is closed: nothing more can be learnt from it.
+            // Killed, or its stdout is closed: it can report nothing more.
             let _ = child.start_kill();
         }
-        // Python is about to leave by itself; what its subprocesses have printed by then still counts, but
-        // one that stays behind with the pipe open must not hold the task.
+        // Python is about to exit. Output of its subprocesses until then still counts, but one that stays behind with
+        // the pipe open must not hold up the task.
         let drain = async {
             while let Ok(count @ 1..) = stderr.read(&mut raw).await {
                 self.print(&raw[..count]);
@@ -176,7 +176,7 @@ impl Run {
         }))
     }
 
-    /// Takes one line of the driver in and gives the answer that it waits for.
+    /// Handles one line from the driver and returns the response it waits for, if any.
     fn hear(&mut self, line: &str, cluster: &impl Cluster) -> Option<Value> {
         let refused = |number: u64, refused: Refused| {
             let Refused { kind, words } = refused;
@@ -211,7 +211,7 @@ impl Run {
                 self.outcome = Some(outcome);
                 None
             }
-            // Written past our stand-in, to the file descriptor itself.
+            // Printed directly to the file descriptor, past the replaced `sys.stdout`.
             Err(_) => {
                 self.print(line.as_bytes());
                 self.print(b"\n");
@@ -221,7 +221,7 @@ impl Run {
     }
 
     fn print(&mut self, text: &[u8]) {
-        // Somewhat more than is shown, so that a secret at the limit is still whole when it is looked for.
+        // Keep more than is shown, so a secret at the limit is still complete when it is replaced.
         let room = (2 * OUTPUT_LIMIT).saturating_sub(self.printed.len());
         self.printed.extend_from_slice(&text[..text.len().min(room)]);
     }
@@ -229,7 +229,7 @@ impl Run {
     fn output(&mut self) -> String {
         let mut text = String::from_utf8_lossy(&self.printed).into_owned();
         self.handed_out.retain(|secret| !secret.is_empty());
-        // A secret that contains another one goes first, or its rest would stay.
+        // Longest first, because one secret may contain another.
         self.handed_out.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         self.handed_out.dedup();
         for secret in &self.handed_out {
@@ -245,8 +245,8 @@ impl Run {
 
 fn spawn(python: &Python, order: &Order<'_>, folder: &Path) -> std::io::Result<Child> {
     let mut command = Command::new(&python.executable);
-    // A cluster knows nothing of this machine's variables: no proxies, no tokens, no `.netrc` below HOME.
-    // Windows starts no program without some of them.
+    // A cluster knows nothing of this machine's environment: no proxies, no tokens, no `.netrc` in HOME. Windows cannot
+    // start programs without some of its variables.
     if cfg!(not(windows)) {
         command.env_clear();
     }
@@ -265,7 +265,7 @@ fn spawn(python: &Python, order: &Order<'_>, folder: &Path) -> std::io::Result<C
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    // Ctrl-C at the sandbox's terminal is for the sandbox.
+    // Ctrl-C in the sandbox's terminal must not reach the notebook.
     #[cfg(unix)]
     command.process_group(0);
     command.spawn()
@@ -278,8 +278,8 @@ async fn write_line(stdin: &mut tokio::process::ChildStdin, line: &Value) -> std
     stdin.flush().await
 }
 
-/// The notebook's process group: Python and whatever it started. Killed when dropped, so that nothing
-/// outlives a sandbox that stops.
+/// The notebook's process group: Python and everything it started. Killed on drop, so nothing outlives a stopped
+/// sandbox.
 pub(super) struct Group {
     #[cfg(unix)]
     leader: std::cell::Cell<Option<rustix::process::Pid>>,
@@ -287,25 +287,25 @@ pub(super) struct Group {
 
 #[cfg(unix)]
 impl Group {
-    /// The group of a child that was started as the leader of its own.
+    /// Returns the group of a child that was started as its leader.
     pub(super) fn of(child: &Child) -> Group {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Group { leader: std::cell::Cell::new(id.and_then(rustix::process::Pid::from_raw)) }
     }
 
-    /// SIGINT to Python alone, as Databricks interrupts its interpreter.
+    /// Sends SIGINT to Python only, as Databricks interrupts its interpreter.
     fn interrupt(&self, _child: &mut Child) {
         if let Some(leader) = self.leader.get() {
             let _ = rustix::process::kill_process(leader, rustix::process::Signal::INT);
         }
     }
 
-    /// The leader was waited for and has left nobody behind.
+    /// Marks the leader as waited for, with no processes left behind.
     pub(super) fn ended(&self) {
         self.leader.set(None);
     }
 
-    /// Only while the leader is not waited for: afterwards its number may be somebody else's.
+    /// Kills the group. Not once the leader has been waited for: its id may then belong to another process.
     fn kill(&self, _child: &mut Child) {
         if let Some(leader) = self.leader.take() {
             let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
@@ -331,7 +331,7 @@ impl Group {
     #[expect(clippy::unused_self, reason = "there are groups elsewhere")]
     pub(super) fn ended(&self) {}
 
-    /// There is no interruption that reaches one process only; it ends at once.
+    /// Ends the process at once: nothing can interrupt a single process here.
     fn interrupt(&self, child: &mut Child) {
         let _ = child.start_kill();
     }

@@ -1,8 +1,8 @@
 //! Runs the notebook tasks of [`World`](super::World) with the machine's Python.
 //!
-//! Each task is one process: the driver `dbutils.py` with a strict `dbutils`, talking JSON lines over pipes.
-//! Inside, `time` and `datetime` follow the sandbox's clock (at speed 60 a notebook's minute takes a second),
-//! while the time limits of sockets stay real.
+//! Each task is one process that runs the driver `dbutils.py`, with a strict `dbutils`, and talks JSON lines over
+//! pipes. Inside, `time` and `datetime` follow the sandbox's clock (at speed 60, a notebook's minute takes a second),
+//! while socket timeouts stay in real time.
 
 mod execute;
 #[cfg(test)]
@@ -24,13 +24,13 @@ use self::python::{Python, prepare};
 use super::carrier::Handle;
 use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused};
 
-/// More tasks than this wait, as they would for a cluster.
+/// Notebooks that run at once; further tasks wait, as for a cluster.
 const AT_ONCE: usize = 8;
 
-/// A task may become due by time alone, without a request.
+/// Poll interval: a task may become due by time alone, without a request.
 const TICK: Duration = Duration::from_millis(25);
 
-/// Takes tasks and runs them, for ever.
+/// Runs notebook tasks as they become due, until aborted.
 pub(super) async fn serve(handle: Handle, wanted: Wanted) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let python = Arc::new(OnceCell::new());
@@ -86,7 +86,7 @@ async fn run(handle: &Handle, task: &NotebookTask, wanted: &Wanted, python: &Onc
     }
 }
 
-/// A task's view of the world: what its run's identity may see.
+/// A task's view of the world, limited to what its run's identity may see.
 struct Task<'a> {
     handle: &'a Handle,
     task: &'a NotebookTask,
@@ -110,7 +110,7 @@ impl Cluster for Task<'_> {
             .as_object()
             .map(|secrets| secrets.keys().cloned().collect())
             .unwrap_or_default();
-        // Listing needs the same READ as getting; an empty or missing scope answers as a missing key does.
+        // Listing needs READ, like getting. A missing scope is reported like a missing key.
         match keys.first() {
             Some(key) => self.secret(scope, key).map(|_| keys),
             None if state["scopes"][scope].is_object() => Ok(keys),

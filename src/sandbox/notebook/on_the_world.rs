@@ -1,4 +1,4 @@
-//! The whole road: a job made and started over HTTP, its notebook in real Python, its end read over HTTP.
+//! End to end: a job created and started over HTTP, its notebook in real Python, its result read over HTTP.
 
 #![expect(clippy::disallowed_methods, reason = "these tests look for the machine's Python")]
 
@@ -22,7 +22,7 @@ async fn sandbox() -> Sandbox {
     });
     options.speed = 600.0;
     options.search_path = std::env::var_os("PATH");
-    // Only a machine whose Python lacks `requests` makes it.
+    // Only used if the machine's Python lacks `requests`.
     options.python_environment = Some(std::env::temp_dir().join("dbtrigger-sandbox-python"));
     start(options).await.expect("a sandbox")
 }
@@ -44,7 +44,7 @@ async fn call(to: &Handle, method: &str, path: &str, body: &Value) -> Value {
     serde_json::from_str(body).expect("JSON")
 }
 
-/// Makes and starts a job with one notebook task, and gives the run's id.
+/// Creates and starts a job with one notebook task, and returns the run id.
 async fn begin(on: &Handle, source: &str) -> i64 {
     let import = json!({
         "path": PATH, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": STANDARD.encode(source),
@@ -61,7 +61,7 @@ async fn begin(on: &Handle, source: &str) -> i64 {
     run["run_id"].as_i64().expect("a run id")
 }
 
-/// The run as `inspect` shows it, once it has ended.
+/// Waits until the run has ended and returns it as `inspect` shows it.
 async fn ended(on: &Handle, run: i64) -> Value {
     on.until(|world, now| {
         world.advance(now);

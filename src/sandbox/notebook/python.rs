@@ -1,4 +1,4 @@
-//! Finds a Python that has `requests`, or makes one: a private virtual environment, built once and reused.
+//! Finds a Python with `requests`, or makes one: a private virtual environment, built once and reused.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use tokio::process::Command;
 
 use super::execute::Group;
 
-/// Older ones lack what the driver of a notebook uses.
+/// Oldest Python version that the notebook driver supports.
 const OLDEST: (u32, u32) = (3, 8);
 
-/// A probe imports `requests` from a cold disk at worst.
+/// Limit for a probe, which may import `requests` from a cold disk.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Making the environment and downloading five small packages.
+/// Limit for creating the environment and for downloading five small packages.
 const MAKE_LIMIT: Duration = Duration::from_mins(5);
 
 const PROBE: &str = "\
@@ -30,33 +30,33 @@ print(json.dumps({'executable': sys.executable, 'version': sys.version_info[:2],
                   'import_from': [entry for entry in sys.path if entry]}))
 ";
 
-/// Where to look, as handed in: this room reads no environment.
+/// Where to look for Python. Passed in, because this module reads no environment variables.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sandbox) struct Wanted {
-    /// This interpreter and no other.
+    /// Use this interpreter only.
     pub(in crate::sandbox) python: Option<PathBuf>,
-    /// The `PATH` in which `python3` and `python` are looked for.
+    /// The `PATH` to search for `python3` and `python`.
     pub(in crate::sandbox) search_path: Option<OsString>,
-    /// The folder of the private environment. Without it none is made.
+    /// Folder of the private environment; `None` makes none.
     pub(in crate::sandbox) environment: Option<PathBuf>,
 }
 
 /// An interpreter that can run notebooks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(in crate::sandbox) struct Python {
-    /// The real file, behind shims and links of version managers.
+    /// The real file, resolved through shims and links of version managers.
     pub(in crate::sandbox) executable: PathBuf,
     version: (u32, u32),
     requests: bool,
-    /// `sys.path`, so that an isolated start finds packages of the user's own site folder too.
+    /// `sys.path`, so an isolated Python also finds packages in the user's site folder.
     pub(in crate::sandbox) import_from: Vec<String>,
 }
 
-/// The first interpreter that has `requests`; else the private environment, made on first use.
+/// Returns the first interpreter with `requests`, otherwise the private environment, made on first use.
 ///
 /// # Errors
 ///
-/// One text for people: what was tried and what to install.
+/// A message for the user: what was tried and what to install.
 pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> Result<Python, String> {
     let Some(base) = find(wanted).await else {
         return Err(match &wanted.python {
@@ -79,7 +79,7 @@ pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> 
     let Some(folder) = &wanted.environment else {
         return Err(advice(&base, "no folder for a private environment is set"));
     };
-    // Made earlier, by this program or by another one that was faster.
+    // Made earlier by this program, or meanwhile by another process.
     if let Some(python) = probe(&interpreter(folder)).await
         && python.requests
     {
@@ -97,7 +97,7 @@ pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> 
     }
 }
 
-/// The first that has `requests`, else the first of all.
+/// Returns the first interpreter with `requests`, otherwise the first one found.
 pub(super) async fn find(wanted: &Wanted) -> Option<Python> {
     let mut first = None;
     for candidate in candidates(wanted) {
@@ -145,21 +145,21 @@ async fn probe(python: &Path) -> Option<Python> {
     if !python.is_file() {
         return None;
     }
-    // From an empty folder: `-c` puts the current one first, and a file `requests.py` there would count.
+    // From an empty folder, because `-c` puts the current one first on `sys.path`, where a `requests.py` would count.
     let folder = tempfile::tempdir().ok()?;
     let answer =
         output(Command::new(python).args(["-B", "-c", PROBE]).current_dir(folder.path()), PROBE_LIMIT).await.ok()?;
     serde_json::from_str(answer.lines().last()?).ok().filter(|found: &Python| found.version >= OLDEST)
 }
 
-/// Builds beside the target and moves it there whole, so that a half-made environment is never found.
+/// Builds in a temporary folder and renames it, so a half-made environment is never found.
 async fn make(base: &Python, folder: &Path) -> Result<(), String> {
     let text = |failure: std::io::Error| format!("{}: {failure}", folder.display());
     let parent = folder.parent().ok_or_else(|| format!("{} has no parent folder", folder.display()))?;
     std::fs::create_dir_all(parent).map_err(text)?;
     let stage = tempfile::Builder::new().prefix("sandbox-python-").tempdir_in(parent).map_err(text)?;
     let made = stage.path().join("environment");
-    // Whatever `venv` and `pip` leave lying about when they are interrupted goes away with the rest.
+    // Temporary files that an interrupted `venv` or `pip` leaves behind are deleted with the folder.
     let scraps = stage.path().join("scraps");
     std::fs::create_dir(&scraps).map_err(text)?;
     let kept_together = |command: &mut Command| {
@@ -179,8 +179,8 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
             kept_together(&mut pip);
             output(&mut pip, MAKE_LIMIT).await?;
         }
-        // Debian splits `venv` in two packages. Without the second one the environment has no pip of its
-        // own, but the base may have one that can fill it.
+        // Debian splits `venv` into two packages. Without the second, the environment has no pip, but the base
+        // interpreter's pip may be able to install into it.
         Err(why) => {
             let without_pip = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
             let mut pip = Command::new(&base.executable);
@@ -192,24 +192,24 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
         }
     }
     if folder.exists() {
-        // What stands there was probed and cannot be used (its base interpreter is gone, mostly).
+        // It was probed above and is unusable, usually because its base interpreter is gone.
         std::fs::remove_dir_all(folder).map_err(text)?;
     }
     std::fs::rename(&made, folder).map_err(text)
 }
 
-/// Runs to the end and gives stdout; a failure gives the last lines that were printed.
+/// Runs the command to its end and returns stdout, or the last printed lines on failure.
 async fn output(command: &mut Command, limit: Duration) -> Result<String, String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |failure: std::io::Error| format!("`{program}` could not be started: {failure}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    // `venv` and `pip` start processes of their own, which must end with them when somebody interrupts.
+    // `venv` and `pip` start processes of their own, which must end with them on interruption.
     #[cfg(unix)]
     command.process_group(0);
     let child = command.spawn().map_err(failed)?;
     let group = Group::of(&child);
     let mut run = std::pin::pin!(child.wait_with_output());
-    // Declared last, so dropped first: the leader's number is still its own then.
+    // Declared last and so dropped first, while the leader's id is still valid.
     let group = group;
     let ended = tokio::time::timeout(limit, &mut run)
         .await
@@ -235,8 +235,8 @@ mod tests {
 
     use super::{Wanted, prepare};
 
-    /// Written by another process: a file that this one has open for writing cannot be started, and a test
-    /// beside this one may be forking.
+    /// Written by another process: a file that this process has open for writing cannot be executed, and a concurrent
+    /// test may fork while it is open.
     fn script(file: &Path, text: &str) -> PathBuf {
         let mut shell = Command::new("sh")
             .args(["-c", "cat >\"$1\" && chmod +x \"$1\"", "sh"])
@@ -251,7 +251,7 @@ mod tests {
         file.to_owned()
     }
 
-    /// Answers the probe; anything else (`-m venv`, `-m pip`) goes on to `otherwise`.
+    /// Answers the probe; other commands (`-m venv`, `-m pip`) run `otherwise`.
     fn python(folder: &Path, name: &str, version: &str, requests: bool, otherwise: &str) -> PathBuf {
         let text = format!(
             "#!/bin/sh\ncase \"$*\" in *json.dumps*)\n\

@@ -1,4 +1,4 @@
-//! Notebooks in the machine's real Python, on a cluster that is a plain table.
+//! Notebooks in the machine's real Python, with a table in place of the cluster.
 
 #![expect(clippy::disallowed_methods, reason = "these tests look for the machine's Python")]
 
@@ -15,11 +15,10 @@ use crate::sandbox::SimTime;
 const HEADER: &str = "# Databricks notebook source\n";
 const NEXT: &str = "\n# COMMAND ----------\n";
 
-/// 2030-01-01, so that it cannot be mistaken for the machine's clock.
+/// 2030-01-01, so it cannot be confused with the machine's clock.
 const NOW: SimTime = SimTime(1_893_456_000_000);
 
-/// One scope with one secret. A task value named `cancel` cancels the run: a notebook says by itself when
-/// it is where the test wants it.
+/// One scope with one secret. Setting the task value `cancel` cancels the run, so a notebook decides when that happens.
 #[derive(Default)]
 struct Table {
     values: Mutex<BTreeMap<String, Value>>,
@@ -131,7 +130,7 @@ async fn a_widget_exists_by_parameter_or_definition_and_otherwise_raises() {
          dbutils.widgets.text('mode', 'run')\n\
          dbutils.widgets.dropdown('size', 's', ['s', 'm'])\n\
          print(dbutils.widgets.getAll())",
-        // Made again in the cell of its removal, a widget keeps its value.
+        // Created again in the cell that removed it, a widget keeps its value.
         "dbutils.widgets.remove('mode')\ndbutils.widgets.text('mode', 'check')\nprint(dbutils.widgets.get('mode'))\ndbutils.widgets.remove('size')",
         "for attempt in (lambda: dbutils.widgets.text('n', 1), lambda: dbutils.widgets.dropdown('d', 'x', ['y']), lambda: dbutils.widgets.get('size')):\n\
         \x20   try:\n        attempt()\n    except Exception as failure:\n        print(type(failure).__name__, str(failure).splitlines()[-1])",
@@ -171,7 +170,7 @@ async fn secrets_are_handed_out_and_struck_out_of_what_is_printed() {
          : java.lang.IllegalArgumentException: Secret does not exist with scope: none and key: api-key\n\
          : com.databricks.common.client.DatabricksServiceHttpClientException: PERMISSION_DENIED: no READ on scope closed\n"
     );
-    // That Databricks redacts errors is unverified: here a leak is to be seen.
+    // Whether Databricks redacts errors is unverified; here a leak must be visible.
     assert_eq!(trouble(outcome).0, "Exception: with dbtc_s3cret-value");
 }
 
@@ -251,7 +250,7 @@ async fn a_cancelled_notebook_is_interrupted_and_may_clean_up() {
     assert_eq!(trouble(outcome).0, "KeyboardInterrupt");
 }
 
-/// On paused time the seconds of grace pass at once.
+/// Time is paused, so the grace period takes no real time.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_cancelled_notebook_that_will_not_end_is_killed() {

@@ -1,4 +1,4 @@
-//! Answers and refusals in the words and shapes of the two services.
+//! Responses and errors in the wording and shape of the two services.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 pub(super) type Answer = Response<Bytes>;
 
-/// What a handler gives back.
+/// The result of a handler.
 pub(super) type Handled = Result<Answer, Refusal>;
 
-/// A request that was understood and is not done.
+/// An error response.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// databricks-api §2.1 form 1.
     Databricks { status: u16, code: &'static str, message: String },
-    /// dbt-cloud-api §2.5: the envelope; the reason of a 400 stands in `data`.
+    /// dbt-cloud-api §2.5: the envelope, with the reason of a 400 in `data`.
     Dbt { status: u16, message: String, data: Box<Value> },
-    /// dbt-cloud-api §2.5: what the framework answers before the application (405, 429).
+    /// dbt-cloud-api §2.5: errors of the web framework, outside the envelope (405, 429).
     DbtDetail { status: u16, detail: String },
-    /// The sandbox does not have this; 501 makes sure that a test which meets it fails.
+    /// Not supported by the sandbox. The 501 makes a test that needs it fail.
     NotBuilt(String),
 }
 
@@ -51,7 +51,7 @@ impl Refusal {
         Refusal::Dbt { status, message: message.into(), data: Box::new(Value::Null) }
     }
 
-    /// 400 with the reason in `data`, as a map field → reason.
+    /// 400 with `data` mapping the field to the reason.
     pub(super) fn dbt_field(field: &str, reason: impl Into<String>) -> Refusal {
         Refusal::Dbt {
             status: 400,
@@ -60,7 +60,7 @@ impl Refusal {
         }
     }
 
-    /// 404 for what is not there and for what the token may not see alike.
+    /// 404, both for what does not exist and for what the token may not see.
     pub(super) fn dbt_absent() -> Refusal {
         Refusal::dbt(404, "The requested resource was not found. Please check that you have the proper permissions.")
     }
@@ -83,7 +83,7 @@ impl Refusal {
     }
 }
 
-/// The envelope around everything that dbt Cloud says.
+/// The envelope of all dbt Cloud responses.
 pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
     let mut envelope = json!({
         "status": {
@@ -94,17 +94,17 @@ pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
         },
         "data": null,
     });
-    // Not inside the macro: that would take the whole of it apart and build it anew.
+    // Set outside the macro, which would rebuild the whole value.
     envelope["data"] = data.clone();
     envelope
 }
 
-/// A successful answer of dbt Cloud.
+/// A successful dbt Cloud response.
 pub(super) fn dbt_data(data: &Value) -> Answer {
     json_answer(200, &envelope(200, "Success!", data))
 }
 
-/// A successful answer of Databricks.
+/// A successful Databricks response.
 pub(super) fn databricks_data(body: &Value) -> Answer {
     json_answer(200, body)
 }

@@ -1,4 +1,4 @@
-//! What runs leave behind: `run_results.json` and its siblings, by step (dbt-cloud-api §6).
+//! Artifacts of dbt Cloud runs, such as `run_results.json`, per step (dbt-cloud-api §6).
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::dbt::plain_time;
 use super::dbt_jobs::DBT_VERSION;
 use super::dbt_runs::{DbtRun, Step};
 
-/// Nodes of the sandbox's project in the order dbt runs them.
+/// Nodes of the sandbox's dbt project, in execution order.
 const NODES: &[&str] = &[
     "model.jaffle_shop.stg_customers",
     "model.jaffle_shop.stg_orders",
@@ -19,7 +19,7 @@ const NODES: &[&str] = &[
     "model.jaffle_shop.customer_report",
 ];
 
-/// What a node of a failing build says.
+/// Returns status, message and failures of a node in a failing build.
 fn failure(node: &str) -> Option<(&'static str, &'static str, Value)> {
     match node {
         "model.jaffle_shop.orders" => Some((
@@ -35,7 +35,7 @@ fn failure(node: &str) -> Option<(&'static str, &'static str, Value)> {
     }
 }
 
-/// The command's word: `build` of `dbt build --select x`.
+/// Returns the dbt subcommand: `build` of `dbt build --select x`.
 fn which(step: &Step) -> Option<&str> {
     let mut words = step.command.as_deref()?.split_whitespace().skip(1).filter(|word| !word.starts_with('-'));
     words.next()
@@ -86,7 +86,7 @@ fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
     }))
 }
 
-/// A file of one step, if that step made it.
+/// Returns a file of one step, if the step produced it.
 fn file(world: &World, run: &DbtRun, index: usize, path: &str) -> Option<Value> {
     if let Some(scripted) = world.dbt.scripted.get(&run.job) {
         return scripted.files.get(&(index + 1).to_string())?.get(path).cloned();
@@ -105,13 +105,13 @@ fn file(world: &World, run: &DbtRun, index: usize, path: &str) -> Option<Value> 
     }
 }
 
-/// How many steps a run has.
+/// Returns the number of steps of a run.
 fn steps(world: &World, run: &DbtRun) -> usize {
     let scripted = world.dbt.scripted.get(&run.job).and_then(|scripted| scripted.run.get("run_steps")?.as_array());
     scripted.map_or(run.steps.len(), Vec::len)
 }
 
-/// The number of the last step that ran: which one is meant where later steps never did is not documented (§6).
+/// Returns the number of the last step that ran. That dbt uses it if later steps never ran is not documented (§6).
 fn last_ran(world: &World, run: &DbtRun) -> usize {
     if world.dbt.scripted.contains_key(&run.job) {
         return steps(world, run);
@@ -119,7 +119,7 @@ fn last_ran(world: &World, run: &DbtRun) -> usize {
     run.step_times().iter().rposition(Option::is_some).map_or(0, |last| last + 1)
 }
 
-/// `GET runs/{R}/artifacts/`: of the run as a whole, whatever `step` says (§6).
+/// `GET runs/{R}/artifacts/`: artifacts of the whole run; `step` is ignored (§6).
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
@@ -131,8 +131,8 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&json!(paths)))
 }
 
-/// `GET runs/{R}/artifacts/{path}?step=N`: the last step unless one is named (§6). 404 before the upload,
-/// and for what a step did not make.
+/// `GET runs/{R}/artifacts/{path}?step=N`: by default of the last step (§6). 404 before the upload and for files the
+/// step did not produce.
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
@@ -150,7 +150,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     }
 }
 
-/// `GET jobs/{J}/artifacts/{path}`: the newest of the job (§6).
+/// `GET jobs/{J}/artifacts/{path}`: the newest of any run of the job (§6).
 pub(super) fn of_the_job(world: &mut World, call: &Call) -> Handled {
     let job = world.dbt_job(call)?.id;
     call.check_query(&[])?;

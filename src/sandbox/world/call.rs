@@ -1,4 +1,4 @@
-//! One request, taken apart for a handler.
+//! One request, parsed for a handler.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,21 +9,21 @@ use serde_json::{Map, Value};
 use super::answers::Refusal;
 use crate::sandbox::SimTime;
 
-/// A request that has been authenticated and has a route.
+/// An authenticated request with a route.
 pub(super) struct Call {
     pub(super) now: SimTime,
-    /// Who calls Databricks; empty for dbt.
+    /// The Databricks caller; empty for dbt.
     pub(super) caller: String,
-    /// What stood in the places of the path's `{…}`, from left to right.
+    /// Path segments matched by `{}` and `{…}`, from left to right.
     pub(super) places: Vec<String>,
-    /// Query parameters, decoded, in order, doubled ones kept.
+    /// Query parameters, decoded, in order, with duplicates.
     pub(super) query: Vec<(String, String)>,
     body: Bytes,
     parts: Option<Map<String, Value>>,
     form: bool,
-    /// The header as it came, for the routes that read it themselves.
+    /// The Authorization header, for routes that authenticate themselves.
     pub(super) authorization: Option<String>,
-    /// Below `/api/2.1/`: the Jobs API without pages of arrays.
+    /// Whether the path is below `/api/2.1/`, where the Jobs API has no pages for arrays.
     pub(super) older_jobs_api: bool,
 }
 
@@ -60,17 +60,17 @@ impl Call {
         })
     }
 
-    /// The first query parameter of that name.
+    /// Returns the first query parameter with this name.
     pub(super) fn asked(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The number in the path's n-th place; what is no number names nothing.
+    /// Returns the path parameter at `place` as a number; `None` if it is not one.
     pub(super) fn id(&self, place: usize) -> Option<i64> {
         self.places.get(place)?.parse().ok()
     }
 
-    /// The body as a JSON object; an absent body is an empty object. Forms become objects of texts, files in them of base64.
+    /// Returns the body as a JSON object, empty if there is no body. Form fields become strings, files base64 strings.
     pub(super) fn object(&self) -> Result<Map<String, Value>, String> {
         if let Some(parts) = &self.parts {
             return Ok(parts.clone());
@@ -89,7 +89,7 @@ impl Call {
         }
     }
 
-    /// The body as it came.
+    /// Returns the raw body.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
@@ -99,17 +99,17 @@ impl Call {
     }
 }
 
-/// Whether a body is a web form. curl says so of whatever follows its `-d` unless told otherwise, JSON too.
+/// Whether a body is a web form. curl's `-d` sets a form's content type by default, for JSON too.
 pub(in crate::sandbox) fn is_form(kind: Option<&str>, body: &[u8]) -> bool {
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"))
         && !body.trim_ascii_start().starts_with(b"{")
 }
 
-/// The parts of a `multipart/form-data` body by name: texts, and base64 of files.
+/// Parses a `multipart/form-data` body into fields by name: strings, and base64 for files.
 fn parts(kind: &str, body: &[u8]) -> Option<Map<String, Value>> {
     let boundary = kind.split("boundary=").nth(1)?.split(';').next()?.trim().trim_matches('"');
     let line = format!("\r\n--{boundary}");
-    // So that the first boundary is preceded by a line end like all others.
+    // Makes the first boundary follow a line break like the others.
     let whole = [b"\r\n", body].concat();
     let mut found = Map::new();
     let mut rest = behind(&whole, line.as_bytes())?;

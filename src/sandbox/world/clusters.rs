@@ -1,4 +1,4 @@
-//! Clusters, node types, runtimes and policies to choose from (databricks-api §6.1). They never change here.
+//! Clusters, node types, runtimes and policies (databricks-api §6.1). They never change.
 #![expect(clippy::unnecessary_wraps, reason = "every handler of the route table answers so")]
 
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::World;
 use super::answers::{Handled, Refusal, databricks_data};
 use super::call::Call;
 
-/// A cluster that everybody shares, one of a single other user, and one that a job run made for itself.
+/// A shared cluster, another user's single-user cluster, and one created by a job run.
 fn clusters() -> Vec<Value> {
     vec![
         json!({ "cluster_id": "0101-120000-shared01", "cluster_name": "Shared", "state": "TERMINATED",
@@ -77,12 +77,12 @@ pub(super) fn policies(_world: &mut World, _call: &Call) -> Handled {
     ] })))
 }
 
-/// There are no pools: an empty list is left out.
+/// There are no pools; empty lists are omitted.
 pub(super) fn pools(_world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }
 
-/// There are no SQL warehouses: an empty list is left out.
+/// There are no SQL warehouses; empty lists are omitted.
 pub(super) fn warehouses(_world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }

@@ -1,4 +1,4 @@
-//! What a Databricks workspace keeps, and how its reads may lag behind its writes.
+//! State of a Databricks workspace, with reads that may lag behind writes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,21 +13,21 @@ use super::permissions::Grant;
 use super::secrets::Scope;
 use super::workspace_objects::Object;
 
-/// Everything in the workspace but its runs: what a stale read shows the old form of.
+/// Workspace state without runs. A stale read sees an older copy.
 #[derive(Clone, Default)]
 pub(super) struct Databricks {
-    /// By name in lower case: scope names differ in more than case (databricks-api §3.2).
+    /// Keyed by lowercase name, because scope names are case-insensitive (databricks-api §3.2).
     pub(super) scopes: BTreeMap<String, Scope>,
-    /// In lower case.
+    /// Lowercase.
     pub(super) reserved_scopes: Vec<String>,
-    /// By path without `/Workspace`.
+    /// Keyed by path without `/Workspace`.
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) jobs: BTreeMap<i64, Job>,
-    /// Direct grants, by `jobs/123` or `notebooks/123`.
+    /// Direct grants, keyed by `jobs/123` or `notebooks/123`.
     pub(super) grants: BTreeMap<String, Vec<Grant>>,
 }
 
-/// The state before a write, shown to the next reads of what it touched.
+/// The state before a write, for the next reads of the objects it changed.
 #[derive(Clone)]
 pub(super) struct Stale {
     pub(super) old: Databricks,
@@ -35,7 +35,7 @@ pub(super) struct Stale {
 }
 
 impl World {
-    /// The state as a read of `key` sees it.
+    /// Returns the state as a read of `key` sees it.
     pub(super) fn seen(&self, key: &str) -> &Databricks {
         match self.stale.get(key) {
             Some(stale) if stale.left.get() > 0 => {
@@ -46,14 +46,14 @@ impl World {
         }
     }
 
-    /// Notes that a write has changed what reads of `key` show.
+    /// Records that a write changed what reads of `key` return.
     pub(super) fn touched(&mut self, key: impl Into<String>) {
         self.touched.push(key.into());
     }
 }
 
 impl Call {
-    /// The body of a Databricks request. A form has no booleans of its own.
+    /// Returns the body of a Databricks request. In forms, `true` and `false` become booleans.
     pub(super) fn fields(&self) -> Result<Fields, Refusal> {
         let mut fields =
             self.object().map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))?;
@@ -67,7 +67,7 @@ impl Call {
         Ok(Fields(fields))
     }
 
-    /// A query parameter that must be there.
+    /// Returns a required query parameter.
     pub(super) fn needed(&self, name: &str) -> Result<&str, Refusal> {
         match self.asked(name) {
             Some(value) if !value.is_empty() => Ok(value),
@@ -75,7 +75,7 @@ impl Call {
         }
     }
 
-    /// A query parameter that is a number.
+    /// Returns a numeric query parameter.
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.asked(name) {
             None | Some("") => Ok(None),
@@ -90,7 +90,7 @@ impl Call {
     }
 }
 
-/// A JSON object from which fields of a given type are taken. Unknown fields are accepted.
+/// A JSON object with typed getters. Unknown fields are accepted.
 pub(super) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
@@ -117,7 +117,7 @@ impl Fields {
         }
     }
 
-    /// An id: int64 fields are taken as numbers and as texts.
+    /// Returns an id; int64 fields may be numbers or strings.
     pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
         match self.0.get(name) {
             None | Some(Value::Null) => Err(Refusal::invalid(format!("Missing required field: {name}"))),

@@ -1,4 +1,4 @@
-//! A dbt Cloud account: who may call, what it holds, and how its answers are asked for
+//! The dbt Cloud account: authentication, state, query parameters and paging
 //! (dbt-cloud-api §2.4, §2.5, §4.1, §5.3, §7).
 
 use std::collections::BTreeMap;
@@ -11,20 +11,20 @@ use super::call::Call;
 use super::dbt_jobs::DbtJob;
 use super::dbt_runs::{DbtRun, Ending};
 
-/// The one account that the seeded token belongs to.
+/// The account of the seeded token.
 pub(super) const ACCOUNT: i64 = 51234;
-/// After a throttled request the account cools down for five minutes (§7).
+/// How long the account stays throttled, in milliseconds (§7).
 const COOL_DOWN: i64 = 300_000;
 const MINUTE: i64 = 60_000;
-/// §5.3: both the largest page and the usual one.
+/// Maximum and default page size (§5.3).
 const LARGEST_PAGE: usize = 100;
 
-/// How runs of a job look once they have ended.
+/// What ended runs of a scripted job look like.
 #[derive(Clone, Default)]
 pub(super) struct Scripted {
-    /// Fields of the run, its steps among them.
+    /// Fields of the run, including its steps.
     pub(super) run: Map<String, Value>,
-    /// By the number of the step, what its files hold by their names.
+    /// Files of each step by name, keyed by step number.
     pub(super) files: Map<String, Value>,
 }
 
@@ -32,19 +32,19 @@ pub(super) struct Scripted {
 pub(super) struct Dbt {
     pub(super) token: String,
     pub(super) jobs: BTreeMap<i64, DbtJob>,
-    /// In order of their ids.
+    /// Sorted by id.
     pub(super) runs: Vec<DbtRun>,
-    /// Places of the runs that have not ended.
+    /// Indexes of runs that have not ended.
     pub(super) open: Vec<usize>,
-    /// When the last run of a job that is over ended.
+    /// When the last ended run of each job ended.
     pub(super) last_end: BTreeMap<i64, i64>,
     pub(super) next_run: i64,
     pub(super) listing_lag: i64,
     pub(super) fresh_404: i64,
     pub(super) resumed_keeps_cause: bool,
-    /// How runs of a job look once they have ended, by job.
+    /// Scripted jobs.
     pub(super) scripted: BTreeMap<i64, Scripted>,
-    /// Requests a minute.
+    /// Requests per minute.
     rate: u32,
     minute: (i64, u32),
     cooling_until: i64,
@@ -69,7 +69,7 @@ impl Dbt {
         }
     }
 
-    /// `Token` and `Bearer` mean the same (§2.1).
+    /// Authenticates a dbt request; `Token` and `Bearer` mean the same (§2.1).
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal> {
         let token =
             authorization.and_then(|value| value.strip_prefix("Token ").or_else(|| value.strip_prefix("Bearer ")));
@@ -80,7 +80,7 @@ impl Dbt {
         }
     }
 
-    /// Counts a request against the account's limit.
+    /// Counts a request toward the account's limit.
     pub(super) fn throttle(&mut self, now: i64) -> Result<(), Refusal> {
         let minute = now.div_euclid(MINUTE);
         if self.minute.0 != minute {
@@ -91,7 +91,7 @@ impl Dbt {
             self.cooling_until = now + COOL_DOWN;
         }
         if now < self.cooling_until {
-            // §2.5: often not the envelope.
+            // §2.5: often without the envelope.
             return Err(Refusal::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
         }
         Ok(())
@@ -99,18 +99,18 @@ impl Dbt {
 }
 
 impl World {
-    /// A new dbt run shows in lists of runs only after so many milliseconds (dbt-cloud-api §3.3).
+    /// Sets how long a new dbt run is missing from lists of runs, in milliseconds (dbt-cloud-api §3.3).
     pub fn set_listing_lag(&mut self, milliseconds: i64) {
         self.dbt.listing_lag = milliseconds;
     }
 
-    /// Reading a new dbt run answers 404 for so many milliseconds after its trigger (dbt-cloud-api §4.5).
+    /// Sets how long reading a new dbt run answers 404, in milliseconds after its trigger (dbt-cloud-api §4.5).
     pub fn set_fresh_404(&mut self, milliseconds: i64) {
         self.dbt.fresh_404 = milliseconds;
     }
 
-    /// Lets runs of a job end as a case says: `job` has fields of the job, `run` those of an ended run (its `status` and
-    /// `run_steps` among them), `files` what each step leaves, by its number. A job that is not there stays so.
+    /// Scripts the runs of a dbt job: `case` has fields of the job in `job`, of an ended run in `run` (such as `status`
+    /// and `run_steps`), and in `files` the files of each step, by its number. Ignored if the job does not exist.
     pub fn script_dbt_job(&mut self, job: i64, case: &Value) {
         let members = |name: &str| case[name].as_object().cloned().unwrap_or_default();
         let Some(job) = self.dbt.jobs.get_mut(&job) else { return };
@@ -124,27 +124,27 @@ impl World {
         self.dbt.scripted.insert(job.id, scripted);
     }
 
-    /// Gives a dbt job another name, as somebody in dbt might. A job that is not there stays so.
+    /// Renames a dbt job, as another user might. Ignored if the job does not exist.
     pub fn rename_dbt_job(&mut self, job: i64, name: &str) {
         if let Some(job) = self.dbt.jobs.get_mut(&job) {
             name.clone_into(&mut job.name);
         }
     }
 
-    /// How many requests a minute dbt Cloud takes before it throttles the account (dbt-cloud-api §7; 5,000).
+    /// Sets the dbt Cloud rate limit, in requests per minute; 5,000 by default (dbt-cloud-api §7).
     pub fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
         self.dbt.rate = requests_a_minute;
     }
 
-    /// Whether a run made by retry carries the old run's `cause` (dbt-cloud-api §3.3 point 6: unverified, so
-    /// clients must stand both; it does until told otherwise).
+    /// Sets whether a run created by retry has the `cause` of the old run. True by default; unverified, so clients must
+    /// handle both (dbt-cloud-api §3.3 point 6).
     pub fn set_resumed_keeps_cause(&mut self, keeps: bool) {
         self.dbt.resumed_keeps_cause = keeps;
     }
 }
 
 impl Call {
-    /// The account in the path must be the token's: another one is 403, not 404 (§2.5).
+    /// The account in the path must be the token's; another one is 403, not 404 (§2.5).
     pub(super) fn check_account(&self) -> Result<(), Refusal> {
         match self.id(0) {
             Some(ACCOUNT) => Ok(()),
@@ -153,8 +153,7 @@ impl Call {
         }
     }
 
-    /// Refuses query parameters that the endpoint does not know (§2.5). `account_id` is taken everywhere,
-    /// since Dagster sends it (§1.4).
+    /// Refuses unknown query parameters (§2.5). `account_id` is accepted everywhere, because Dagster sends it (§1.4).
     pub(super) fn check_query(&self, known: &[&str]) -> Result<(), Refusal> {
         let foreign = self.query.iter().find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
         match foreign {
@@ -165,8 +164,8 @@ impl Call {
         }
     }
 
-    /// What `include_related` names, in any of its encodings (§4.1): comma text, JSON text, repeated; a
-    /// Python-looking list too, since dbt's own MCP server sends one.
+    /// Returns the members named in `include_related`, in any encoding (§4.1): comma-separated, JSON or repeated, and a
+    /// Python-style list, which dbt's own MCP server sends.
     pub(super) fn included(&self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, value) in &self.query {
@@ -179,7 +178,7 @@ impl Call {
         names
     }
 
-    /// A whole number in the query.
+    /// Returns an integer query parameter.
     pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.asked(name) {
             None => Ok(None),
@@ -199,7 +198,7 @@ impl Call {
         }
     }
 
-    /// `NAME__in`: JSON text `[1,2]`, comma text or repeated (§5.3).
+    /// Parses `NAME__in`: JSON `[1,2]`, comma-separated or repeated (§5.3).
     pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
         let mut numbers = None;
         for (_, value) in self.query.iter().filter(|(key, _)| key == name) {
@@ -214,7 +213,7 @@ impl Call {
         Ok(numbers)
     }
 
-    /// `NAME__range`: JSON text of two times in double quotes; every other form is refused (§4.1).
+    /// Parses `NAME__range`: a JSON array of two times in double quotes; any other form is refused (§4.1).
     pub(super) fn dbt_range(&self, name: &str) -> Result<Option<(i64, i64)>, Refusal> {
         let Some(value) = self.asked(name) else {
             return Ok(None);
@@ -227,7 +226,7 @@ impl Call {
         Ok(Some((moment(from).ok_or_else(wrong)?, moment(to).ok_or_else(wrong)?)))
     }
 
-    /// Sorts, cuts a page and wraps it (§5.3). The order is ascending by id unless something else is asked for.
+    /// Sorts rows, cuts the page and adds the envelope (§5.3). The default order is ascending by id.
     pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> Handled {
         let limit = match self.dbt_number("limit")? {
             None => LARGEST_PAGE,
@@ -273,10 +272,10 @@ impl Call {
     }
 }
 
-/// A name for `order_by` and what it sorts by.
+/// A name for `order_by` and its sort key.
 pub(super) type Order<T> = (&'static str, fn(&T) -> i64);
 
-/// Milliseconds of a time as clients write it: `T` or a space, `Z` or an offset.
+/// Parses a time as clients write it, with `T` or a space, `Z` or an offset, into milliseconds.
 fn moment(text: &str) -> Option<i64> {
     let text = text.trim().replacen(' ', "T", 1);
     if let Ok(moment) = text.parse::<jiff::Timestamp>() {
@@ -291,17 +290,17 @@ fn written(at: i64, form: &str) -> Option<String> {
     Some(moment.strftime(form).to_string())
 }
 
-/// A time of a run: a space between date and time, and an offset (§4.3).
+/// Formats a time of a run: a space between date and time, and an offset (§4.3).
 pub(super) fn run_time(at: i64) -> Value {
     json!(written(at, "%Y-%m-%d %H:%M:%S.%6f+00:00"))
 }
 
-/// A time of anything else.
+/// Formats any other time.
 pub(super) fn plain_time(at: i64) -> Value {
     json!(written(at, "%Y-%m-%dT%H:%M:%S.%6fZ"))
 }
 
-/// `HH:MM:SS`, where hours may exceed 23 (§4.3).
+/// Formats a duration as `HH:MM:SS`; hours may exceed 23 (§4.3).
 pub(super) fn clock(milliseconds: i64) -> String {
     let seconds = milliseconds.max(0) / 1000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -328,7 +327,7 @@ fn account(world: &World) -> Value {
     })
 }
 
-/// `GET accounts/`: exactly the token's account (§2.4).
+/// `GET accounts/`: only the token's account (§2.4).
 pub(super) fn accounts(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["limit", "offset", "order_by", "state", "pk", "pk__in"])?;
     let rows = vec![account(world)];
@@ -341,7 +340,7 @@ pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&account(world)))
 }
 
-/// `GET v2 whoami/` (§2.4): undocumented, asked by dbt's own tools. What it says of a service token is unverified.
+/// `GET v2 whoami/` (§2.4): undocumented but used by dbt's own tools. The response for a service token is unverified.
 pub(super) fn who_am_i(_: &mut World, call: &Call) -> Handled {
     call.check_query(&[])?;
     Ok(dbt_data(&json!({ "user": { "id": 7001, "email": "ana@example.com" } })))

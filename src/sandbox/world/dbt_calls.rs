@@ -1,4 +1,4 @@
-//! What can be asked of runs in dbt Cloud: trigger, read, list, cancel, retry (dbt-cloud-api §3, §4.1, §5).
+//! Requests on dbt Cloud runs: trigger, read, list, cancel, retry (dbt-cloud-api §3, §4.1, §5).
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::dbt_jobs::{DbtJob, check_members};
 use super::dbt_run_views::{Kind, OVERRIDES, trigger};
 use super::dbt_runs::{DbtRun, Status};
 
-/// §3.1: longer causes were refused in practice.
+/// Longest cause, in characters (§3.1: longer ones were refused in practice).
 const LONGEST_CAUSE: usize = 255;
 const MEMBERS: &[&str] = &[
     "trigger",
@@ -48,11 +48,11 @@ const FILTERS: &[&str] = &[
     "include_related",
     "include_related[]",
 ];
-/// Each row with the moment its run ended, or the end of time.
+/// A run and when it ended; `i64::MAX` if it has not.
 type Row<'a> = (&'a DbtRun, i64);
 
-/// The trigger of a body: `cause` needed, empty overrides and wrong types refused, null and unknown fields
-/// accepted (§2.5).
+/// Returns cause and overrides of a trigger request. `cause` is required; empty overrides and wrong types are refused;
+/// null and unknown fields are accepted (§2.5).
 fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), Refusal> {
     let cause = match body.get("cause") {
         Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
@@ -114,12 +114,12 @@ impl World {
         Ok(dbt_data(&self.dbt_run_fields(&self.dbt.runs[place], include)))
     }
 
-    /// Whether lists show a run already (§3.3).
+    /// Whether lists already show a run (§3.3).
     pub(super) fn is_listed(&self, run: &DbtRun) -> bool {
         self.now.0 >= run.created + if run.seeded { 0 } else { self.dbt.listing_lag }
     }
 
-    /// The run in the path's second place; a fresh one may answer 404 (§4.5).
+    /// Returns the run named in the path; a new one may be 404 for a while (§4.5).
     pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, Refusal> {
         call.check_account()?;
         let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(Refusal::dbt_absent)?;
@@ -142,11 +142,11 @@ impl World {
         let trigger = trigger(id + 1_000_000, job.id, cause, category, overrides);
         let id = self.new_dbt_run(job, trigger, retrying);
         self.dbt.advance(self.now.0);
-        // Clients read the job's schedule from here (Dagster's older one) as they read the trigger.
+        // Dagster's older client reads the job's schedule from this response.
         self.shown_run(id, &["trigger".to_owned(), "job".to_owned()])
     }
 
-    /// A run that goes on where another failed: its overrides are used again (§5.2).
+    /// Starts a run that resumes a failed one with the same overrides (§5.2).
     fn resumed(&mut self, run: &DbtRun) -> Handled {
         let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(Refusal::dbt_absent)?;
         let old = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
@@ -163,7 +163,7 @@ pub(super) fn run(world: &mut World, call: &Call) -> Handled {
     world.triggered(&job, &cause, "api", &overrides, None)
 }
 
-/// `POST jobs/{J}/rerun/`: goes on where the last run failed, else starts anew (§5.2).
+/// `POST jobs/{J}/rerun/`: resumes the last run if it can be retried, otherwise starts a new one (§5.2).
 pub(super) fn rerun(world: &mut World, call: &Call) -> Handled {
     let job = world.dbt_job(call)?.clone();
     call.check_query(&[])?;
@@ -186,7 +186,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(FILTERS)?;
     let include = call.included();
-    // §4.1: lists take run_steps and debug_logs too, whatever the documentation says.
+    // §4.1: contrary to the documentation, lists accept run_steps and debug_logs too.
     check_members(&include, MEMBERS)?;
     let after = call.dbt_number("id__gt")?;
     let job = call.dbt_number("job_definition_id")?;
@@ -209,7 +209,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .dbt
         .runs
         .iter()
-        // What is cheap to tell comes first: most runs belong to another job or are too old.
+        // Cheap checks first: most runs belong to another job or are too old.
         .filter(|run| after.is_none_or(|after| run.id > after) && is(job, run.job) && is(project, run.project))
         .filter(|run| {
             let number = run.status(now).number();
@@ -233,8 +233,8 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     call.page(rows, orders, |(run, _)| world.dbt_run_fields(run, &include))
 }
 
-/// `POST runs/{R}/cancel/` (§5.1). The answer for a run that is over is unverified; here it is a 400 whose
-/// follow-up GET shows the final status.
+/// `POST runs/{R}/cancel/` (§5.1). The response for an ended run is unverified; here it is a 400, and a later GET shows
+/// the final status.
 pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     let id = world.dbt_run(call)?.id;
     call.check_query(&[])?;
@@ -249,7 +249,7 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     world.shown_run(id, &["trigger".to_owned()])
 }
 
-/// `GET runs/{R}/retry/`: what a retry would run.
+/// `GET runs/{R}/retry/`: previews what a retry would run.
 pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&[])?;

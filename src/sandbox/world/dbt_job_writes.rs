@@ -1,4 +1,4 @@
-//! Making, changing and deleting jobs of the dbt Cloud account (dbt-cloud-openapi-v2, `Create Job`, `Update Job`, `Destroy Job`).
+//! Creates, updates and deletes dbt Cloud jobs (dbt-cloud-openapi-v2, `Create Job`, `Update Job`, `Destroy Job`).
 
 use serde_json::{Map, Value, json};
 
@@ -9,10 +9,10 @@ use super::dbt::ACCOUNT;
 use super::dbt_jobs::DbtJob;
 use super::seed;
 
-/// A field and the type it has.
+/// A field and the check for its type.
 type Field = (&'static str, fn(&Value) -> bool);
 
-/// What can be written of a job and how it is told apart from nonsense. Clients send back whatever they read, so the rest is let pass.
+/// The writable fields of a job. Other fields are ignored, because clients send back whatever they read.
 const WRITTEN: &[Field] = &[
     ("name", Value::is_string),
     ("description", Value::is_string),
@@ -46,7 +46,7 @@ fn body(call: &Call) -> Result<Map<String, Value>, Refusal> {
     Ok(body)
 }
 
-/// Puts what a body says into a job. Null is as good as nothing.
+/// Applies a request body to a job. Null fields are ignored.
 fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(), Refusal> {
     for (name, fits) in WRITTEN {
         let Some(value) = body.get(*name).filter(|value| !value.is_null()) else {
@@ -90,7 +90,8 @@ fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(
     Ok(())
 }
 
-/// `POST v2 jobs/`. The description marks more as required than the clients that work send (Dagster sends names and ids alone).
+/// `POST v2 jobs/`. The API description marks more fields as required than working clients send (Dagster sends only
+/// names and ids).
 pub(super) fn create(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     let body = body(call)?;
@@ -107,7 +108,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&shown))
 }
 
-/// `POST v2 jobs/{id}/`; with `state` 2 it deletes.
+/// `POST v2 jobs/{id}/`. A `state` of 2 deletes the job.
 pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     let mut job = world.dbt_job(call)?.clone();
     let body = body(call)?;
@@ -120,7 +121,8 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&shown))
 }
 
-/// `DELETE v2 jobs/{id}/`. Described as 204 without a body; clients that work read the job from the answer (Dagster).
+/// `DELETE v2 jobs/{id}/`. Documented as 204 without a body, but working clients read the job from the response
+/// (Dagster).
 pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
     let job = world.dbt_job(call)?;
     let (id, mut shown) = (job.id, world.job_fields(job, &[]));

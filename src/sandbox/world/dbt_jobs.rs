@@ -20,14 +20,14 @@ pub(super) struct DbtJob {
     pub(super) scheduled: bool,
     pub(super) is_ci: bool,
     pub(super) deactivated: bool,
-    /// 0: none but the account's.
+    /// 0: only the account's limit.
     pub(super) timeout_seconds: i64,
     pub(super) script: Script,
-    /// What a client wrote, as it is shown again.
+    /// Fields written by a client, returned as sent.
     pub(super) written: Map<String, Value>,
 }
 
-/// The dbt version of every environment here.
+/// The dbt version of every environment.
 pub(super) const DBT_VERSION: &str = "1.9.4";
 
 const FILTERS: &[&str] = &[
@@ -82,7 +82,7 @@ impl World {
         });
         for (name, value) in &job.written {
             match (body.get_mut(name), value) {
-                // What is left out of a part stays as it is.
+                // Omitted members of an object are unchanged.
                 (Some(Value::Object(shown)), Value::Object(written)) => shown.extend(written.clone()),
                 _ => body[name] = value.clone(),
             }
@@ -114,14 +114,14 @@ impl World {
         })
     }
 
-    /// The job in the path's second place.
+    /// Returns the job named in the path.
     pub(super) fn dbt_job(&self, call: &Call) -> Result<&DbtJob, Refusal> {
         call.check_account()?;
         call.id(1).and_then(|id| self.dbt.jobs.get(&id)).ok_or_else(Refusal::dbt_absent)
     }
 }
 
-/// Refuses members of `include_related` that nobody knows.
+/// Refuses unknown members of `include_related`.
 pub(super) fn check_members(include: &[String], known: &[&str]) -> Result<(), Refusal> {
     match include.iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),

@@ -8,7 +8,7 @@ use super::call::Call;
 use super::dbt::{ACCOUNT, plain_time};
 use super::dbt_jobs::DBT_VERSION;
 
-/// Each project with its name.
+/// Project ids and names.
 pub(super) const PROJECTS: [(i64, &str); 2] = [(4101, "Jaffle Shop"), (4102, "Finance")];
 
 fn part_of(call: &Call, name: &str) -> bool {
@@ -59,7 +59,7 @@ pub(super) fn environment(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
 }
 
-/// `GET v2 environments/`: of all projects, deprecated and still answered.
+/// `GET v2 environments/`: of all projects; deprecated but still served.
 pub(super) fn environments_of_the_account(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&["project_id", "project_id__in", "state", "pk", "limit", "offset", "order_by"])?;
@@ -107,7 +107,7 @@ pub(super) fn environments(world: &mut World, call: &Call) -> Handled {
     page(call, rows)
 }
 
-/// `GET v2 environments/{E}/`: what Dagster asks.
+/// `GET v2 environments/{E}/`: used by Dagster.
 pub(super) fn environment_of_the_account(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;
@@ -115,7 +115,7 @@ pub(super) fn environment_of_the_account(world: &mut World, call: &Call) -> Hand
     Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
 }
 
-/// `GET v3 projects/{P}/environment-variables/job/`: by name, and no job here has any.
+/// `GET v3 projects/{P}/environment-variables/job/`: no job in the sandbox has any.
 pub(super) fn variables_of_a_job(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&["job_definition_id", "include_related", "include_related[]"])?;

@@ -1,4 +1,4 @@
-//! Runs and steps of dbt Cloud as they are read (dbt-cloud-api §4).
+//! dbt Cloud runs and steps as clients read them (dbt-cloud-api §4).
 
 use serde_json::{Map, Value, json};
 
@@ -9,12 +9,12 @@ use super::dbt::{ACCOUNT, clock, humanized, run_time};
 use super::dbt_jobs::DBT_VERSION;
 use super::dbt_runs::{DbtRun, End, Ending, Status};
 
-/// Logs of a step show so long after it ended (§4.4).
+/// Delay between the end of a step and its logs, in milliseconds (§4.4).
 const LOG_DELAY: i64 = 3_000;
-/// Artifacts are uploaded so long after a run ended (§6).
+/// Delay between the end of a run and its artifacts, in milliseconds (§6).
 const UPLOAD: i64 = 5_000;
 
-/// What a job shows only where it is asked for itself.
+/// Fields that a job has only in its own responses, not as part of a run.
 const OF_A_JOB_ALONE: &[&str] = &[
     "raw_dbt_version",
     "deactivated",
@@ -32,7 +32,7 @@ const OF_A_JOB_ALONE: &[&str] = &[
     "most_recent_completed_run",
 ];
 
-/// Every override of the trigger endpoint (§3.1); they come back on the trigger, null where not given.
+/// Every override of the trigger endpoint (§3.1). The trigger in a response has all of them, null where not given.
 pub(super) const OVERRIDES: &[(&str, Kind)] = &[
     ("git_branch", Kind::Text),
     ("git_sha", Kind::Text),
@@ -57,7 +57,7 @@ pub(super) enum Kind {
     Texts,
 }
 
-/// A trigger as the service keeps it.
+/// Returns a trigger as the service stores it.
 pub(super) fn trigger(
     id: i64,
     job: i64,
@@ -82,7 +82,7 @@ fn time_or_null(at: Option<i64>) -> Value {
 }
 
 impl World {
-    /// §5.2: only the latest run of a job, and only after an error.
+    /// Returns why a run cannot be retried. Only the latest run of a job can be, and only after an error (§5.2).
     pub(super) fn no_retry(&self, run: &DbtRun) -> Option<&'static str> {
         if run.status(self.now.0) != Status::Error {
             return Some("RETRY_NOT_FAILED_RUN");
@@ -91,12 +91,12 @@ impl World {
         newer.then_some("RETRY_NOT_LATEST_RUN")
     }
 
-    /// Whether the artifacts of a run are there.
+    /// Whether the run's artifacts are available.
     pub(super) fn has_artifacts(&self, run: &DbtRun) -> bool {
         let now = self.now.0;
         match run.end(now) {
             Some((at, End::Success | End::Error)) => now >= at + UPLOAD,
-            // §4.2: cancelled runs have none.
+            // §4.2: canceled runs have none.
             Some((_, End::Cancelled | End::TimedOut)) | None => false,
         }
     }
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// A run, with what `include` names beside it.
+    /// Returns a run with the members named in `include`.
     pub(super) fn dbt_run_fields(&self, run: &DbtRun, include: &[String]) -> Value {
         let now = self.now.0;
         let status = run.status(now);
@@ -190,7 +190,7 @@ impl World {
                     let job = self.dbt.jobs.get(&run.job);
                     job.map_or(Value::Null, |job| {
                         let mut fields = self.job_fields(job, &[]);
-                        // As a part of a run it has less to it, and its schedule is told in words alone
+                        // As part of a run, a job has fewer fields and its schedule has only words
                         // (dbt-cloud-openapi-v2, `InternalJobDefinition`).
                         if let Some(fields) = fields.as_object_mut() {
                             fields.retain(|name, _| !OF_A_JOB_ALONE.contains(&name.as_str()));
@@ -212,14 +212,14 @@ impl World {
                         .map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() }))
                         .collect()
                 }
-                // Known members without content here; unknown ones were refused before.
+                // Known members without content in the sandbox; unknown ones were refused earlier.
                 _ => continue,
             };
             body[member.as_str()] = value;
         }
     }
 
-    /// The steps of a run (§4.4); none before it runs.
+    /// Returns the steps of a run (§4.4); empty before it is running.
     fn steps(&self, run: &DbtRun, debug: bool) -> Value {
         let now = self.now.0;
         if !run.worked(now) {
@@ -231,7 +231,7 @@ impl World {
             let (begin, end) = times.unwrap_or((i64::MAX, i64::MAX));
             let cut = stopped.map_or(i64::MAX, |(at, _)| at);
             let cancelled = matches!(stopped, Some((_, End::Cancelled | End::TimedOut)));
-            // §4.4: the number of a skipped step is unverified; it is compared by its text.
+            // §4.4: the number of a skipped step is unverified, so clients must compare the text.
             let (number, name) = if begin >= cut && stopped.is_some() {
                 (30, "Skipped")
             } else if now < begin {
@@ -262,7 +262,7 @@ impl World {
                 "run_step_invocation": null,
             })
         });
-        // §4.4: array order is not promised.
+        // §4.4: the order of the array is not guaranteed.
         let mut rows: Vec<Value> = rows.collect();
         rows.reverse();
         Value::Array(rows)

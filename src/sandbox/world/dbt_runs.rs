@@ -1,7 +1,7 @@
 //! Runs of dbt jobs as a function of time (dbt-cloud-api §4.2, §4.4, §5, §7).
 //!
-//! A run knows when it left the queue and how long each of its stages takes; its status at a moment follows
-//! from that. Only leaving the queue depends on other runs: runs of one deploy job never overlap.
+//! The status of a run follows from when it left the queue and how long each stage takes. Only leaving the queue
+//! depends on other runs: runs of one deploy job never overlap.
 
 use serde_json::{Map, Value};
 
@@ -9,30 +9,30 @@ use super::World;
 use super::dbt::Dbt;
 use super::dbt_jobs::DbtJob;
 
-/// A running step takes so long to notice that it was cancelled (§5.1).
+/// How long a running step takes to stop after cancellation, in milliseconds (§5.1).
 const CANCEL_TAKES: i64 = 8_000;
-/// The account's cap on the time of one run (§7).
+/// The account's limit on the duration of a run, in milliseconds (§7).
 const LONGEST_RUN: i64 = 86_400_000;
 
-/// How the runs of a job go.
+/// How runs of a job proceed; durations in milliseconds.
 #[derive(Clone, Copy)]
 pub(super) struct Script {
     pub(super) queued: i64,
     pub(super) starting: i64,
     pub(super) running: i64,
     pub(super) ending: Ending,
-    /// How a run made by retry ends.
+    /// How a run created by retry ends.
     pub(super) resumed: Ending,
-    /// A run elsewhere in the account that new runs seem to wait for.
+    /// A run elsewhere in the account that new runs appear to wait for.
     pub(super) blocked_by: Option<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Success,
-    /// One model fails, one test fails, what lies behind them is skipped.
+    /// A model and a test fail, and downstream nodes are skipped.
     ModelError,
-    /// Somebody cancels it in the dbt user interface.
+    /// Another user cancels it in the dbt user interface.
     CancelledElsewhere,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Ending {
 pub(super) enum End {
     Success,
     Error,
-    /// By a person: which one is said by [`World::canceller`].
+    /// [`World::canceller`] returns by whom.
     Cancelled,
     TimedOut,
 }
@@ -49,7 +49,7 @@ pub(super) enum End {
 #[derive(Clone)]
 pub(super) struct Step {
     pub(super) name: String,
-    /// What dbt is called with; none for cloning and the profile.
+    /// The dbt command; `None` for cloning and for the profile.
     pub(super) command: Option<String>,
     weight: i64,
 }
@@ -67,15 +67,15 @@ pub(super) struct DbtRun {
     pub(super) steps: Vec<Step>,
     pub(super) dequeued: Option<i64>,
     pub(super) cancelled: Option<i64>,
-    /// The run that this one resumes.
+    /// The run that this run resumes.
     pub(super) retrying: Option<i64>,
-    /// CI jobs and runs of pull requests do not wait for each other.
+    /// CI jobs and pull request runs do not wait for each other.
     pub(super) parallel: bool,
     pub(super) commit: String,
     pub(super) seeded: bool,
 }
 
-/// The numbers of §4.2.
+/// Statuses and their numbers (§4.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Queued,
@@ -111,15 +111,15 @@ impl Status {
 }
 
 impl DbtRun {
-    /// When it reaches RUNNING, whether or not that moment has come.
+    /// Returns when it reaches RUNNING, possibly in the future.
     pub(super) fn starts_running(&self) -> Option<i64> {
         self.dequeued.map(|dequeued| dequeued + self.script.starting)
     }
 
-    /// Its end as things stand now, perhaps in the future.
+    /// Returns its end as currently determined, possibly in the future.
     fn scheduled_end(&self) -> Option<(i64, End)> {
         let Some(running) = self.starts_running() else {
-            // A queued run is cancelled at once (§5.1).
+            // A queued run is canceled at once (§5.1).
             return self.cancelled.map(|at| (at, End::Cancelled));
         };
         let done = running + self.script.running;
@@ -137,7 +137,7 @@ impl DbtRun {
         }
     }
 
-    /// Its end, if it has come.
+    /// Returns its end, if it has ended by `now`.
     pub(super) fn end(&self, now: i64) -> Option<(i64, End)> {
         self.scheduled_end().filter(|(at, _)| *at <= now)
     }
@@ -153,20 +153,20 @@ impl DbtRun {
         }
     }
 
-    /// Whether it has done any work: it reached RUNNING before it ended.
+    /// Whether it did any work, that is, reached RUNNING before it ended.
     pub(super) fn worked(&self, now: i64) -> bool {
         let last = self.end(now).map_or(now, |(at, _)| at);
         self.starts_running()
             .is_some_and(|running| running <= last && running <= now && self.cancelled.is_none_or(|at| at >= running))
     }
 
-    /// The place of the step that fails, if one does.
+    /// Returns the index of the step that fails, if any.
     pub(super) fn failing_step(&self) -> Option<usize> {
         let works = |step: &Step| step.command.as_deref().is_some_and(|command| !command.starts_with("dbt deps"));
         (self.script.ending == Ending::ModelError).then(|| self.steps.iter().position(works)).flatten()
     }
 
-    /// When each step begins and ends if nothing interrupts it; steps behind a failing one have no times.
+    /// Returns start and end of each step if nothing interrupts it; `None` for steps after a failing one.
     pub(super) fn step_times(&self) -> Vec<Option<(i64, i64)>> {
         let Some(running) = self.starts_running() else {
             return vec![None; self.steps.len()];
@@ -188,7 +188,7 @@ impl DbtRun {
     }
 }
 
-/// The steps of a run (§4.4): clone, profile, deps, one per command, then the docs checkbox.
+/// Returns the steps of a run (§4.4): clone, profile, deps, one per command, then docs if enabled.
 pub(super) fn steps(commands: &[String], docs: bool) -> Vec<Step> {
     let plain = |name: &str, weight| Step { name: name.to_owned(), command: None, weight };
     let invoke = |command: &str, weight| Step {
@@ -212,7 +212,7 @@ pub(super) fn steps(commands: &[String], docs: bool) -> Vec<Step> {
 }
 
 impl Dbt {
-    /// Lets runs leave the queue whose turn has come by `now`, each at its own moment.
+    /// Takes runs out of the queue that are due by `now`, each at its own time.
     pub(super) fn advance(&mut self, now: i64) {
         let open = std::mem::take(&mut self.open);
         for place in open {
@@ -237,7 +237,7 @@ impl Dbt {
         }
     }
 
-    /// The runs of the same job that a queued run waits for.
+    /// Returns the runs that a queued run waits for.
     pub(super) fn blockers(&self, run: &DbtRun) -> Vec<i64> {
         let earlier = self
             .open
@@ -259,7 +259,7 @@ impl Dbt {
 }
 
 impl World {
-    /// Makes a run of a job, in whatever way it was asked for.
+    /// Creates a run of a job and returns its id.
     pub(super) fn new_dbt_run(&mut self, job: &DbtJob, trigger: Map<String, Value>, retrying: Option<i64>) -> i64 {
         let id = self.dbt.next_run;
         let overridden: Option<Vec<String>> = trigger

@@ -1,6 +1,6 @@
-//! Ids that look random and are not: the same seed gives the same ids.
+//! Ids that look random but are the same for the same seed.
 
-/// A counter behind a mixer.
+/// A counter with a mixing function.
 #[derive(Clone)]
 pub(super) struct Ids {
     seed: u64,
@@ -13,7 +13,7 @@ impl Ids {
     }
 
     fn mixed(&mut self) -> u64 {
-        // The finaliser of SplitMix64: neighbouring counts give ids with nothing in common.
+        // The SplitMix64 finalizer makes consecutive counts unrelated.
         self.count += 1;
         let mut word = self.seed.wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,13 +21,13 @@ impl Ids {
         word ^ (word >> 31)
     }
 
-    /// A Databricks id: above 2^53, where a client that counts in floating point goes wrong.
+    /// Returns a Databricks id. Above 2^53, so clients that use floating point get it wrong.
     pub(super) fn fresh(&mut self) -> i64 {
         let bits = (self.mixed() & 0x007f_ffff_ffff_ffff) | (1 << 55);
         i64::try_from(bits).unwrap_or(i64::MAX)
     }
 
-    /// Forty hexadecimal digits, as of a git commit.
+    /// Returns forty hexadecimal digits, like a git commit.
     pub(super) fn commit(&mut self) -> String {
         let text = format!("{:016x}{:016x}{:016x}", self.mixed(), self.mixed(), self.mixed());
         text[..40].to_owned()

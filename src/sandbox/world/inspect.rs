@@ -6,8 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{World, dbt_run_views, job_run_views, workspace};
 
 impl World {
-    /// The whole state, secrets only as SHA-256. Runs are shown as of the last moment the world was told;
-    /// [`World::advance`] tells it a later one.
+    /// Returns the whole state, with secrets as SHA-256 only. Runs are as of the last request or [`World::advance`].
     pub fn inspect(&self) -> Value {
         let scopes: Map<String, Value> = self
             .databricks

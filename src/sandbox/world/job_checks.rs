@@ -1,4 +1,4 @@
-//! What job settings may not say (databricks-api §5.1, §5.2, §6.3).
+//! Validation of job settings (databricks-api §5.1, §5.2, §6.3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ pub(super) fn check_text(settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Tags go to job clusters, so the rules of cluster tags hold (§5.1).
+/// Tags are copied to job clusters, so the rules of cluster tags apply (§5.1).
 pub(super) fn check_tags(settings: &Settings) -> Result<(), Refusal> {
     let Some(tags) = settings.get("tags") else {
         return Ok(());
@@ -97,7 +97,7 @@ pub(super) fn check_times(settings: &Settings) -> Result<(), Refusal> {
     };
     let cron = schedule.get("quartz_cron_expression").and_then(Value::as_str).unwrap_or_default();
     let parts: Vec<&str> = cron.split_whitespace().collect();
-    // Quartz: one of day-of-month and day-of-week is a question mark, and there is a field for seconds.
+    // Quartz: there is a seconds field, and exactly one of day-of-month and day-of-week is a question mark.
     let asked = parts.len() >= 6 && ((parts[3] == "?") != (parts[5] == "?"));
     if !(6..=7).contains(&parts.len())
         || !asked
@@ -140,7 +140,7 @@ pub(super) fn check_tasks(settings: &Settings) -> Result<(), Refusal> {
         }
         check_task(settings, key, task)?;
     }
-    // What is left after taking away again and again the tasks whose upstream tasks are gone is a circle.
+    // Repeatedly removing tasks without remaining upstream tasks leaves only cycles.
     while !upstream.is_empty() {
         let before = upstream.len();
         for (key, needs) in &upstream {

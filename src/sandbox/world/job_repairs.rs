@@ -1,4 +1,4 @@
-//! Repairs: tasks of a run that is over run again within it (databricks-api §5.8, §10.6).
+//! Repairs: run tasks of an ended run again within it (databricks-api §5.8, §10.6).
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ use super::job_settings::{tasks, texts};
 /// The original run, or a repair of it.
 #[derive(Clone)]
 pub(super) struct Round {
-    /// The run's own id for the original.
+    /// The run's id for the original run.
     pub(super) id: i64,
     pub(super) started: i64,
-    /// Where its attempts begin among those of the run.
+    /// Index of its first attempt in the run's tasks.
     pub(super) first: usize,
 }
 
-/// The task keys of `rerun_tasks` or `only`, in the order in which they were sent.
+/// Returns the task keys of `rerun_tasks` or `only`, in the order sent.
 pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, Refusal> {
     let malformed = || Refusal::malformed(format!("Could not parse request object: {name} is no array of strings"));
     match fields.0.get(name) {
@@ -36,7 +36,7 @@ pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, R
     }
 }
 
-/// Adds whatever depends on these tasks, however far behind.
+/// Adds all direct and indirect downstream tasks.
 pub(super) fn with_downstream(settings: &Map<String, Value>, chosen: &mut BTreeSet<String>) {
     loop {
         let behind = tasks(settings)
@@ -51,7 +51,7 @@ pub(super) fn with_downstream(settings: &Map<String, Value>, chosen: &mut BTreeS
     }
 }
 
-/// Adds whatever these tasks depend on, however far before.
+/// Adds all direct and indirect upstream tasks.
 pub(super) fn with_upstream(settings: &Map<String, Value>, chosen: &mut BTreeSet<String>) {
     loop {
         let before = chosen.len();
@@ -97,7 +97,7 @@ pub(super) fn repair(world: &mut World, call: &Call) -> Handled {
     refuse_other_tasks(&job.settings)?;
     let chosen = chosen(run, &job.settings, &fields)?;
     let parameters = parameters_of(&job.settings, &fields)?;
-    // §5.8: the state of the rounds before is kept in the history, the settings are those of now.
+    // §5.8: the history keeps the state of earlier rounds; the settings are the current ones.
     let entry = run.history_entry(now);
     let repair = world.ids.fresh();
     let run = &mut world.job_runs[index];

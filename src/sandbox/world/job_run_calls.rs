@@ -1,4 +1,4 @@
-//! Starting and stopping runs of jobs (databricks-api §5.6, §5.8).
+//! Starts, submits, cancels and deletes job runs (databricks-api §5.6, §5.8).
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
 use super::job_settings::{settled, tasks, whole};
 use super::jobs::Job;
 
-/// What of `runs/submit` says how its run is.
+/// Fields of `runs/submit` that become the run's settings.
 const SUBMITTED: &[&str] = &["tasks", "timeout_seconds", "run_as", "environments", "git_source", "queue"];
 
 /// `run-now`.
@@ -26,7 +26,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
         if token.len() > 64 {
             return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
         }
-        // §2.6: the same token gives the run that it made, whatever else the request says.
+        // §2.6: the same token returns the run it created, whatever else the request contains.
         if let Some(run) = world.job_runs.iter().find(|run| run.job_id == job_id && run.token.as_ref() == Some(token)) {
             return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
         }
@@ -58,7 +58,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     } else if may_wait && most > 0 {
         run.queued = true;
     } else {
-        // §5.6: the run exists, and never ran.
+        // §5.6: the run exists but never ran.
         run.tasks.clear();
         run.ended = Some(now - CLEAN_UP);
         run.result = Some("MAXIMUM_CONCURRENT_RUNS_REACHED");
@@ -70,7 +70,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({ "run_id": id, "number_in_job": id })))
 }
 
-/// What the sandbox does not run.
+/// Refuses jobs with tasks the sandbox cannot run.
 pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), Refusal> {
     match tasks(settings).iter().find(|task| task.get("notebook_task").is_none()) {
         Some(other) => {
@@ -80,7 +80,7 @@ pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), Re
     }
 }
 
-/// The tasks that `only` lets run (§5.6): `+key` with what it depends on, `key+` with what depends on it.
+/// Returns the tasks selected by `only` (§5.6): `+key` adds upstream tasks, `key+` downstream tasks.
 fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSet<String>>, Refusal> {
     let Some(wishes) = keys(fields, "only")?.filter(|wishes| !wishes.is_empty()) else {
         return Ok(None);
@@ -104,7 +104,7 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
     Ok(Some(all))
 }
 
-/// The job parameters that a request gives to a run.
+/// Returns the job parameters of a run as (name, default, value).
 pub(super) fn parameters_of(
     settings: &Map<String, Value>,
     fields: &Fields,
@@ -123,7 +123,7 @@ pub(super) fn parameters_of(
     parameters(&defined, &given, &legacy)
 }
 
-/// `runs/submit`: a run without a job, which nothing repeats by itself (§5.8).
+/// `runs/submit`: a one-time run without a job, whose tasks are not retried (§5.8).
 pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
     let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
@@ -169,7 +169,7 @@ pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({ "run_id": id })))
 }
 
-/// Job parameters of a run; names that the job does not define are pushed down too.
+/// Returns the job parameters of a run. Names that the job does not define are pushed down too.
 fn parameters(
     defined: &[Value],
     given: &Map<String, Value>,
@@ -196,7 +196,7 @@ fn parameters(
     Ok(all)
 }
 
-/// `runs/cancel`: asynchronous; takes job runs and task runs. What is over stays as it is.
+/// `runs/cancel`: asynchronous; accepts job runs and task runs. A run that has ended is unchanged.
 pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     let id = call.fields()?.id("run_id")?;
     let now = call.now.0;
@@ -215,7 +215,7 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }
 
-/// `runs/cancel-all`: of one job, or with `all_queued_runs` whatever waits in the workspace.
+/// `runs/cancel-all`: of one job, or with `all_queued_runs` all queued runs in the workspace.
 pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
     let queued = fields.0.get("all_queued_runs") == Some(&json!(true));
@@ -241,7 +241,7 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }
 
-/// `runs/delete`: only what is over (§5.8).
+/// `runs/delete`: only runs that have ended (§5.8).
 pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
     let id = call.fields()?.id("run_id")?;
     let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {

@@ -1,4 +1,4 @@
-//! Runs of jobs as they are read: both forms of state, pages, outputs (databricks-api §5.7, §5.8).
+//! Job runs as clients read them: both representations of state, pages, outputs (databricks-api §5.7, §5.8).
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::jobs::{page_start, page_token, paged};
 use super::notebooks::LONGEST_RESULT;
 use super::people::WORKSPACE_ID;
 
-/// The old `state` and the new `status` of the same thing.
+/// A state for both representations, the old `state` and the new `status`.
 struct Shown {
     life_cycle: &'static str,
     state: &'static str,
@@ -60,7 +60,7 @@ fn shown_run(run: &JobRun, now: i64) -> Shown {
     let begun = run.current().iter().any(|task| task.started.is_some());
     let (life_cycle, state) = match run.result {
         Some("MAXIMUM_CONCURRENT_RUNS_REACHED") => ("SKIPPED", "TERMINATED"),
-        // §5.7: measured at the level of the run, over tasks that are TERMINATED/FAILED.
+        // §5.7: measured on runs whose tasks are TERMINATED/FAILED.
         Some("FAILED") if over => ("INTERNAL_ERROR", "TERMINATED"),
         Some(_) if over => ("TERMINATED", "TERMINATED"),
         Some(_) => ("TERMINATING", "TERMINATING"),
@@ -119,7 +119,7 @@ impl JobRun {
         }
     }
 
-    /// The last round, as `repair_history` has it (§5.8).
+    /// Returns the last round as an entry of `repair_history` (§5.8).
     pub(super) fn history_entry(&self, now: i64) -> Value {
         let ids: Vec<i64> = self.current().iter().map(|task| task.id).collect();
         let (id, started) = self.rounds.last().map_or((self.id, self.created), |round| (round.id, round.started));
@@ -137,7 +137,7 @@ impl JobRun {
 
 impl World {
     fn run_link(&self, job: i64, run: i64) -> String {
-        // §5.7: the legacy form.
+        // §5.7: the legacy form of the link.
         format!("{}/?o={WORKSPACE_ID}#job/{job}/run/{run}", self.origin)
     }
 
@@ -243,10 +243,10 @@ impl World {
         Ok((run, task))
     }
 
-    /// Refuses whoever lacks a level on the job of a run; a one-time run is its submitter's.
+    /// Returns an error unless `who` has at least `level` on the run's job; a one-time run belongs to its submitter.
     pub(super) fn may_with_run(&self, run: &JobRun, who: &str, level: &str) -> Result<(), Refusal> {
         if !run.one_time {
-            // A job that is gone keeps its runs; there is no delete here, so the job is there.
+            // Refused if the job has been deleted.
             return self.may(&self.databricks, run.job_id, who, level);
         }
         if run.creator == who || self.people.is_admin(who) {
@@ -335,7 +335,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&body))
 }
 
-/// `runs/get-output`: of a task's run, never of a job's.
+/// `runs/get-output`: of a task run, never of a job run.
 pub(super) fn output(world: &mut World, call: &Call) -> Handled {
     let (run, task) = world.found_run(call)?;
     let Some(task) = task else {

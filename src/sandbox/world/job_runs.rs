@@ -1,6 +1,6 @@
-//! Runs of jobs: how they start, go on and end (databricks-api §5.6 to §5.8, §10.6).
+//! Runs of jobs: how they start, progress and end (databricks-api §5.6 to §5.8, §10.6).
 //!
-//! Nothing here has a timer: [`World::advance_job_runs`] brings every run up to a moment.
+//! There are no timers: [`World::advance_job_runs`] updates every run to the current moment.
 
 use std::collections::BTreeMap;
 
@@ -12,40 +12,40 @@ use super::job_settings::{is_serverless, tasks, texts, whole};
 use super::job_verdicts::Decision;
 use super::jobs::Job;
 
-/// Serverless compute is there after so long.
+/// Start time of serverless compute, in milliseconds.
 const COLD_START: i64 = 8_000;
-/// A run that is over cleans up for so long before it is TERMINATED.
+/// Cleanup time between a run's end and TERMINATED, in milliseconds.
 pub(super) const CLEAN_UP: i64 = 2_000;
-/// A cancelled task whose notebook does not end is given up after so long.
+/// How long a canceled task may take to end its notebook, in milliseconds.
 const GRACE: i64 = 120_000;
-/// Automatic re-runs of a failed serverless task that does not forbid them (§6.3).
+/// Automatic retries of a failed serverless task unless disabled (§6.3).
 const AUTO_OPTIMIZATION_RETRIES: i64 = 1;
 
 #[derive(Clone)]
 pub(super) struct JobRun {
     pub(super) id: i64,
     pub(super) job_id: i64,
-    /// A run of `runs/submit`: its job is in no list, and is nobody's but the submitter's (§5.8).
+    /// Created by `runs/submit`: its job is not listed, and only its submitter has access (§5.8).
     pub(super) one_time: bool,
     pub(super) creator: String,
     pub(super) identity: String,
     pub(super) created: i64,
     pub(super) queued: bool,
     pub(super) started: Option<i64>,
-    /// When its last task ended; it is TERMINATED a little later.
+    /// When its last task ended; it is TERMINATED after [`CLEAN_UP`].
     pub(super) ended: Option<i64>,
     pub(super) result: Option<&'static str>,
     pub(super) message: String,
     pub(super) stopped: Option<&'static str>,
     pub(super) token: Option<String>,
-    /// The job's settings when the run was made.
+    /// The job's settings when the run was created.
     pub(super) settings: Map<String, Value>,
     /// Name, default, value.
     pub(super) parameters: Vec<(String, Option<String>, String)>,
     pub(super) tasks: Vec<TaskRun>,
-    /// The original and its repairs.
+    /// The original run and its repairs.
     pub(super) rounds: Vec<Round>,
-    /// What the history says of the rounds before the last.
+    /// `repair_history` entries of all rounds but the last.
     pub(super) past: Vec<Value>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct TaskRun {
     pub(super) ended: Option<i64>,
     pub(super) result: Option<&'static str>,
     pub(super) message: String,
-    /// A code of `termination_details` other than the result's usual one.
+    /// A `termination_details` code that differs from the result's usual one.
     pub(super) code: Option<&'static str>,
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) values: Map<String, Value>,
@@ -73,7 +73,7 @@ pub(super) struct TaskRun {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Blocked,
-    /// Waits for compute until then, after that for somebody to run it.
+    /// Waits for compute until `ready`, then for the notebook runner.
     Pending {
         ready: i64,
     },
@@ -82,7 +82,7 @@ pub(super) enum Stage {
         until: i64,
     },
     Running,
-    /// Asked to stop at that moment, to end with this result.
+    /// Stopping since that moment; will end with this result.
     Stopping {
         since: i64,
         result: &'static str,
@@ -111,7 +111,7 @@ impl TaskRun {
         }
     }
 
-    /// Ended as it should, or not meant to run.
+    /// Whether the task succeeded or was not meant to run.
     pub(super) fn is_good(&self) -> bool {
         matches!(self.result, Some("SUCCESS" | "EXCLUDED" | "DISABLED"))
     }
@@ -125,7 +125,7 @@ impl TaskRun {
 }
 
 impl JobRun {
-    /// A run of a job as it is set now, without tasks.
+    /// Creates a run with the job's current settings and no tasks.
     pub(super) fn new(id: i64, job_id: i64, job: &Job, creator: &str, now: i64) -> JobRun {
         JobRun {
             id,
@@ -149,12 +149,12 @@ impl JobRun {
         }
     }
 
-    /// The attempts of the last round.
+    /// Returns the attempts of the last round.
     pub(super) fn current(&self) -> &[TaskRun] {
         &self.tasks[self.rounds.last().map_or(0, |round| round.first)..]
     }
 
-    /// TERMINATED, seen from this moment.
+    /// Whether the run is TERMINATED at `now`.
     pub(super) fn is_over(&self, now: i64) -> bool {
         self.ended.is_some_and(|ended| now >= ended + CLEAN_UP)
     }
@@ -167,7 +167,7 @@ impl JobRun {
         tasks(&self.settings).iter().find(|task| task["task_key"] == key).unwrap_or(&Value::Null)
     }
 
-    /// The last attempt of a task.
+    /// Returns the last attempt of a task.
     pub(super) fn last(&self, key: &str) -> Option<&TaskRun> {
         self.tasks.iter().rev().find(|task| task.key == key)
     }
@@ -181,7 +181,7 @@ impl JobRun {
         }
     }
 
-    /// Stops whatever has not ended.
+    /// Stops everything that has not ended.
     pub(super) fn stop(&mut self, now: i64, result: &'static str, message: &str) {
         if self.ended.is_some() || self.stopped.is_some() {
             return;
@@ -198,7 +198,7 @@ impl JobRun {
         }
     }
 
-    /// One step towards `now`; true if anything changed.
+    /// Advances the run by one step toward `now`; returns whether anything changed.
     fn step(&mut self, now: i64, ids: &mut super::ids::Ids) -> bool {
         let Some(started) = self.started.filter(|_| self.ended.is_none()) else {
             return false;
@@ -264,7 +264,7 @@ impl JobRun {
         needs.iter().filter_map(|need| self.last(need)?.ended).max().unwrap_or(0)
     }
 
-    /// Ends an attempt, and begins the next one where retries are left (§10.6).
+    /// Ends an attempt and starts the next one if retries are left (§10.6).
     pub(super) fn end_task(
         &mut self,
         index: usize,
@@ -286,7 +286,7 @@ impl JobRun {
         if !again || self.stopped.is_some() || (retries >= 0 && attempt >= retries) {
             return;
         }
-        // §5.2: the interval counts from the start of the failed attempt.
+        // §5.2: the interval starts at the start of the failed attempt.
         let until = now.max(self.tasks[index].started.unwrap_or(now) + count("min_retry_interval_millis"));
         let first = self.tasks[index].first_attempt;
         self.tasks.push(TaskRun::new(&key, ids.fresh(), attempt + 1, first, Stage::WaitingForRetry { until }));

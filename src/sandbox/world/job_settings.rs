@@ -1,4 +1,4 @@
-//! What job settings may say, and what the service fills in (databricks-api §5.1, §5.2, §5.5).
+//! Allowed job settings and the defaults the service adds (databricks-api §5.1, §5.2, §5.5).
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use super::job_checks;
 
 pub(super) type Settings = Map<String, Value>;
 
-/// Everything that a job keeps; other fields are accepted and forgotten.
+/// Settings that a job keeps; other fields are accepted and dropped.
 const KEPT: &[&str] = &[
     "name",
     "description",
@@ -39,7 +39,7 @@ const KEPT: &[&str] = &[
     "trigger_details",
 ];
 
-/// Arrays that `update` merges, each with its key.
+/// Arrays that `update` merges by key.
 const KEYED: &[(&str, &str)] = &[
     ("tasks", "task_key"),
     ("job_clusters", "job_cluster_key"),
@@ -60,15 +60,15 @@ pub(super) fn whole(settings: &Settings, field: &str, otherwise: i64) -> i64 {
     settings.get(field).and_then(Value::as_i64).unwrap_or(otherwise)
 }
 
-/// No field that names compute: serverless (§5.2).
+/// Whether a task names no compute and so is serverless (§5.2).
 pub(super) fn is_serverless(task: &Value) -> bool {
     ["existing_cluster_id", "new_cluster", "job_cluster_key"]
         .iter()
         .all(|field| task.get(field).is_none_or(Value::is_null))
 }
 
-/// Merges `new_settings` of `update` into a job (§5.5): fields replace fields, matching entries of keyed
-/// arrays are replaced whole, the others stay.
+/// Merges `new_settings` of `update` into a job (§5.5): fields replace fields; in keyed arrays, matching entries are
+/// replaced whole and others are kept.
 pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settings {
     let mut settings = old.clone();
     for name in remove {
@@ -106,9 +106,9 @@ pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settin
     settings
 }
 
-/// Checks settings and fills in what the service fills in.
+/// Checks settings and adds the service's defaults.
 pub(super) fn settled(mut settings: Settings) -> Result<Settings, Refusal> {
-    // The format is written anew below, in its place.
+    // Keeps the position of `format`, which is overwritten below.
     settings.retain(|name, value| (KEPT.contains(&name.as_str()) || name == "format") && !value.is_null());
     for field in ["tasks", "parameters", "job_clusters", "environments"] {
         if settings.get(field).is_some_and(|value| !value.is_array()) {
@@ -172,7 +172,7 @@ fn fill(settings: &mut Settings) {
     }
 }
 
-/// Settings as they are read: tasks and what they depend on in another order than they were sent (§5.5).
+/// Returns settings as read: tasks and `depends_on` are in a different order than sent (§5.5).
 pub(super) fn shown(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     if let Some(Value::Array(tasks)) = settings.get_mut("tasks") {

@@ -1,4 +1,4 @@
-//! Jobs: create, update, reset, get, list (databricks-api §5.1 to §5.5).
+//! Jobs: create, update, reset, delete, get, list (databricks-api §5.1 to §5.5).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +9,7 @@ use super::answers::{Handled, Refusal, databricks_data};
 use super::call::Call;
 use super::{job_settings, permissions};
 
-/// Arrays of a job come in pages of so many (§5, API 2.2).
+/// Page size of arrays in a job (§5, API 2.2).
 const PAGE: usize = 100;
 
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Who its runs run as: `run_as`, else the creator (§7).
+    /// Returns the identity its runs use: `run_as`, otherwise the creator (§7).
     pub(super) fn identity(&self) -> &str {
         let run_as = self.settings.get("run_as");
         ["user_name", "service_principal_name", "group_name"]
@@ -38,12 +38,12 @@ fn key_of(job: i64) -> String {
     format!("job:{job}")
 }
 
-/// A token that nobody should read into: where the next page begins.
+/// Returns an opaque token for the page that begins at `offset`.
 pub(super) fn page_token(offset: usize) -> String {
     URL_SAFE_NO_PAD.encode(format!("sandbox-page:{offset}"))
 }
 
-/// Where the page of a request begins.
+/// Returns the offset of the requested page.
 pub(super) fn page_start(call: &Call) -> Result<usize, Refusal> {
     let Some(token) = call.asked("page_token").filter(|token| !token.is_empty()) else {
         return Ok(0);
@@ -54,7 +54,8 @@ pub(super) fn page_start(call: &Call) -> Result<usize, Refusal> {
         .ok_or_else(|| Refusal::invalid("Invalid page token."))
 }
 
-/// Cuts the arrays of an object into pages of 100: after the first page, exhausted arrays are empty (§5.7).
+/// Cuts arrays to the page of 100 that begins at `start`, exhausted ones to empty arrays (§5.7). Returns whether more
+/// pages follow.
 pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usize) -> bool {
     let mut more = false;
     for name in arrays {
@@ -67,7 +68,7 @@ pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usi
 }
 
 impl World {
-    /// Who is named in what was sent; what stays as it was is nobody's question.
+    /// Checks that the caller may set the `run_as` in these settings. An unchanged `run_as` is not checked.
     pub(super) fn may_run_as(&self, call: &Call, settings: &Map<String, Value>) -> Result<(), Refusal> {
         let Some(run_as) = settings.get("run_as").and_then(Value::as_object) else {
             return Ok(());
@@ -137,7 +138,7 @@ pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
     let id = fields.id("job_id")?;
     let Some(old) = world.databricks.jobs.get(&id) else {
-        // §2.2: permission is checked before existence here, as measured for reset.
+        // §2.2: as measured, reset checks permission before existence.
         return Err(Refusal::denied(format!(
             "User {} does not have Manage permissions on job with ID {id}, or it does not exist.",
             call.caller
@@ -150,13 +151,13 @@ pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
     };
     world.may_run_as(call, &new)?;
     if let Some(run_as) = run_as {
-        // §5.5: leaving run_as out does not clear it.
+        // §5.5: omitting run_as does not clear it.
         new.entry("run_as").or_insert(run_as);
     }
     written(world, id, new)
 }
 
-/// §5.5: what its runs do then is unverified; here they go on, and cannot be read any more.
+/// §5.5: what happens to active runs is unverified; here they continue but can no longer be read.
 pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
     let id = call.fields()?.id("job_id")?;
     world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
@@ -195,7 +196,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
         "created_time": job.created,
         "settings": settings,
     });
-    // §5: 2.1 knows no pages, so jobs with more tasks are cut there.
+    // §5: API 2.1 has no pages, so longer arrays are cut.
     if more && !call.older_jobs_api {
         body["has_more"] = json!(true);
         body["next_page_token"] = json!(page_token(start + PAGE));

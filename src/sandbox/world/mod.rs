@@ -1,8 +1,8 @@
-//! Both services as a pure function of time and requests: no clock, no I/O, no randomness but a seeded one.
+//! Both services as a pure function of time and requests: no clock, no I/O, and only seeded randomness.
 //!
-//! [`World::answer`] is the only way in: authenticate, find the route, ask the fault rules, run the handler.
-//! A request changes state in its handler and nowhere else, so "before the effect" and "after the effect"
-//! mean what they say. What time alone changes (runs) is brought up to date at the start of each answer.
+//! [`World::answer`] is the only entry point: it authenticates, finds the route, applies the fault rules and runs the
+//! handler. A request changes state only in its handler, so a fault strikes exactly before or after the effect. State
+//! that changes with time alone (runs) is updated at the start of each answer.
 
 mod answers;
 mod artifacts;
@@ -52,16 +52,16 @@ pub use self::routes::Route;
 use super::fault::{Faults, Phase};
 use super::{Reply, Rule, SimTime};
 
-/// What a world is made from.
+/// What a world is created from.
 #[derive(Clone)]
 pub struct Seed {
-    /// The personal access token of `ana@example.com`, who administers the workspace.
+    /// Personal access token of `ana@example.com`, a workspace administrator.
     pub databricks_token: String,
-    /// The service token of dbt account 51234.
+    /// Service token of dbt account 51234.
     pub dbt_token: String,
-    /// When the world begins; its history lies before.
+    /// When the world begins; its history is earlier.
     pub start: SimTime,
-    /// Decides every id that looks random.
+    /// Seed for all ids that look random.
     pub random: u64,
 }
 
@@ -82,73 +82,73 @@ pub struct World {
     serverless: bool,
     secret_reading: bool,
     stale_reads: u32,
-    /// Old states, by what was written.
+    /// Earlier states for stale reads, by the key of what was written.
     stale: BTreeMap<String, databricks::Stale>,
     touched: Vec<String>,
 }
 
-/// Marks an answer that a fault rule had a hand in: no service says that.
+/// Response extension that marks a response a fault rule produced or changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Spoilt;
 
-/// A notebook task that waits for somebody to run it.
+/// A notebook task that is ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotebookTask {
     /// The run id of this attempt of the task.
     pub task_run_id: i64,
-    /// Where the notebook lies in the workspace.
+    /// Path of the notebook in the workspace.
     pub path: String,
-    /// Its text in Databricks' source format.
+    /// The notebook in Databricks' source format.
     pub source: String,
-    /// The widgets: base parameters, job parameters pushed down over them, references substituted.
+    /// Widget values: base parameters, overridden by job parameters, with references substituted.
     pub parameters: BTreeMap<String, String>,
-    /// Who the task runs as.
+    /// The identity the task runs as.
     pub identity: String,
 }
 
-/// How a notebook ended, with what it printed.
+/// The result of a notebook and what it printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotebookEnd {
-    /// Printed text, secrets already replaced.
+    /// Printed text, with secrets replaced.
     pub output: String,
-    /// How it ended.
+    /// The result.
     pub outcome: NotebookOutcome,
 }
 
 /// How a notebook ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotebookOutcome {
-    /// `dbutils.notebook.exit(result)`.
+    /// Ended by `dbutils.notebook.exit(result)`.
     Exited {
-        /// The value handed to `exit`.
+        /// The value passed to `exit`.
         result: String,
     },
-    /// The last cell ended.
+    /// The last cell finished.
     Finished,
-    /// An exception came out of a cell.
+    /// A cell raised an exception.
     Failed {
-        /// Its type and message, as `error` of `get-output`.
+        /// Type and message, shown as `error` by `get-output`.
         error: String,
-        /// Its traceback, as `error_trace`.
+        /// Traceback, shown as `error_trace`.
         trace: String,
     },
 }
 
-/// Why `dbutils.secrets.get` raised. `Display` is in Databricks' words (databricks-api §10.2).
+/// Why `dbutils.secrets.get` raised. `Display` uses Databricks' words (databricks-api §10.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRefused {
     /// No such scope or key.
     Missing {
-        /// The scope asked for.
+        /// The requested scope.
         scope: String,
-        /// The key asked for.
+        /// The requested key.
         key: String,
     },
     /// The run's identity has no READ on the scope.
     Forbidden {
-        /// The scope asked for.
+        /// The requested scope.
         scope: String,
-        /// Who asked.
+        /// The run's identity.
         identity: String,
     },
 }
@@ -169,7 +169,7 @@ impl std::fmt::Display for SecretRefused {
 impl std::error::Error for SecretRefused {}
 
 impl World {
-    /// A world with the seeded account, projects and jobs, and an empty workspace.
+    /// Creates a world with the seeded account, projects and jobs, and an empty workspace.
     pub fn new(seed: Seed) -> World {
         let Seed { databricks_token, dbt_token, start, random } = seed;
         let mut world = World {
@@ -194,44 +194,43 @@ impl World {
         world
     }
 
-    /// The origin that links in answers begin with; `https://sandbox.invalid` until then.
+    /// Sets the origin of links in responses; `https://sandbox.invalid` by default.
     pub fn set_origin(&mut self, origin: String) {
         self.origin = origin;
     }
 
-    /// Puts a fault rule in force; it counts calls from now on.
+    /// Adds a fault rule, which counts calls from now on.
     pub fn add_fault(&mut self, rule: Rule) {
         self.faults.add(rule);
     }
 
-    /// The first so many reads of a Databricks object after a write still show the old state. Runs are not
-    /// concerned.
+    /// Makes the first `calls` reads of a Databricks object after a write return the old state. Runs are not affected.
     pub fn set_stale_reads(&mut self, calls: u32) {
         self.stale_reads = calls;
     }
 
-    /// A workspace without the Premium plan has no ACLs (databricks-api §3.4, §7).
+    /// Sets whether the workspace has the Premium plan; without it there are no ACLs (databricks-api §3.4, §7).
     pub fn set_premium(&mut self, premium: bool) {
         self.premium = premium;
     }
 
-    /// The token that dbt takes from now on, such as a personal one.
+    /// Replaces the token that dbt accepts, for example with a personal one.
     pub fn set_dbt_token(&mut self, token: &str) {
         token.clone_into(&mut self.dbt.token);
     }
 
-    /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
+    /// Sets whether `secrets/get` works outside a cluster (databricks-api §3.1: it may be refused).
     pub fn set_secret_reading(&mut self, allowed: bool) {
         self.secret_reading = allowed;
     }
 
-    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
+    /// Sets whether the workspace has serverless compute; without it, notebook tasks without a cluster are refused.
     pub fn set_serverless(&mut self, enabled: bool) {
         self.serverless = enabled;
     }
 
-    /// Adds somebody to the workspace who calls with a token of their own: a user or, by its application id,
-    /// a service principal.
+    /// Adds a caller with a token of its own to the workspace: a user, or a service principal named by its application
+    /// id.
     pub fn add_caller(&mut self, name: &str, token: &str, admin: bool, groups: &[&str]) {
         self.people.add(name, Some(token), admin);
         for group in groups {
@@ -240,17 +239,17 @@ impl World {
         self.make_directory(&format!("/Users/{name}"));
     }
 
-    /// The route that a request would take, for logs; `None` if the sandbox has none.
+    /// Returns the route of a request, for logs; `None` if the sandbox does not serve it.
     pub fn route(request: &Request<Bytes>) -> Option<Route> {
         routes::find(request.method(), request.uri().path()).map(|(row, _)| row.route())
     }
 
-    /// The operations that are served, for fault rules: `dbt:jobs/run` and so on. Some are named more than once.
+    /// Returns the operations served, for fault rules: `dbt:jobs/run` and so on. Some appear more than once.
     pub fn operations() -> impl Iterator<Item = &'static str> {
         routes::operations()
     }
 
-    /// Answers one request at the moment `now`; a moment before an earlier one counts as that earlier one.
+    /// Answers one request at the moment `now`. The clock never goes back: an earlier `now` counts as the latest one.
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
         let path = request.uri().path();
@@ -282,7 +281,7 @@ impl World {
         };
         match self.faults.strike(row.operation) {
             None => Reply::Answer(self.handle(row, &call)),
-            // Reading has no effect, so its true answer is there to be spoilt even "before".
+            // A read has no effect, so the fault can use its true response even "before".
             Some((class, Phase::Before)) if row.writes => {
                 spoilt(spoil::spoil(&class, row, self.now, spoil::without_effect(row)))
             }
@@ -293,7 +292,7 @@ impl World {
         }
     }
 
-    /// Brings runs up to the moment `now`; [`World::answer`] does it by itself.
+    /// Updates runs to the moment `now`; [`World::answer`] does so itself.
     pub fn advance(&mut self, now: SimTime) {
         self.now = self.now.max(now);
         self.dbt.advance(self.now.0);

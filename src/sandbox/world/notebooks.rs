@@ -1,4 +1,4 @@
-//! The door for whoever runs notebook tasks: hand one out, hear how it ended.
+//! The interface to the notebook runner: hands out notebook tasks and takes their results.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use super::references::{Meaning, substituted};
 use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused, World};
 use crate::sandbox::SimTime;
 
-/// §5.7: what a task says whose notebook raised.
+/// §5.7: message of a task whose notebook raised an exception.
 const FAILED: &str = "Workload failed, see run output for details";
-/// §5.8: a longer result is cut.
+/// Longest exit value, in bytes; a longer one is cut (§5.8).
 pub(super) const LONGEST_RESULT: usize = 5 * 1024 * 1024;
 
-/// The value of `{{tasks.T.WHAT}}`.
+/// Returns the value of `{{tasks.T.WHAT}}`.
 fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
     let task = run.last(key)?;
     match what {
@@ -28,7 +28,7 @@ fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
     }
 }
 
-/// Base parameters, job parameters pushed down over them (§5.3), references substituted (§10.5).
+/// Returns widget values: base parameters, overridden by job parameters (§5.3), with references substituted (§10.5).
 fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: &str) -> BTreeMap<String, String> {
     let others = |key: &str, what: &str| of_other(run, key, what);
     let mut meaning = Meaning {
@@ -66,8 +66,8 @@ impl World {
             .find_map(|(run, found)| Some((run, found.tasks.iter().position(|known| known.id == task)?)))
     }
 
-    /// Hands out the next notebook task that is ready and moves it to RUNNING. A task whose notebook is
-    /// missing or hidden from the run's identity fails here (databricks-api §4.3).
+    /// Returns the next ready notebook task and moves it to RUNNING. A task whose notebook is missing, or hidden from
+    /// the run's identity, fails instead (databricks-api §4.3).
     pub fn next_notebook(&mut self, now: SimTime) -> Option<NotebookTask> {
         self.advance(now);
         let now = self.now.0;
@@ -103,10 +103,10 @@ impl World {
         }
     }
 
-    /// What `dbutils.secrets.get` gives to a task, under the run's identity and the scope's ACLs.
+    /// Returns a secret as `dbutils.secrets.get` in this task does, with the run's identity and the scope's ACLs.
     ///
     /// # Errors
-    /// No such secret, or no right to read it.
+    /// The secret does not exist, or the identity may not read it.
     pub fn read_secret(&self, task: i64, scope: &str, key: &str) -> Result<String, SecretRefused> {
         match self.place_of(task) {
             Some((run, _)) => self.secret_for(&self.job_runs[run].identity, scope, key),
@@ -114,21 +114,21 @@ impl World {
         }
     }
 
-    /// `dbutils.jobs.taskValues.set` of a task.
+    /// Implements `dbutils.jobs.taskValues.set`.
     pub fn set_task_value(&mut self, task: i64, key: &str, value: Value) {
         if let Some((run, task)) = self.place_of(task) {
             self.job_runs[run].tasks[task].values.insert(key.to_owned(), value);
         }
     }
 
-    /// `dbutils.jobs.taskValues.get` in a run: what the task with this key set last.
+    /// Implements `dbutils.jobs.taskValues.get`: the value set by the last attempt of `task_key` in the same run.
     pub fn task_value(&self, task: i64, task_key: &str, key: &str) -> Option<Value> {
         let (run, _) = self.place_of(task)?;
         self.job_runs[run].last(task_key)?.values.get(key).cloned()
     }
 
-    /// Says how a notebook that [`World::next_notebook`] handed out has ended. A task that was stopped in
-    /// the meantime keeps its end, and still takes the printed text.
+    /// Records the result of a notebook from [`World::next_notebook`]. A task that was stopped meanwhile keeps its
+    /// result but takes the printed text.
     pub fn notebook_ended(&mut self, now: SimTime, task: i64, end: NotebookEnd) {
         self.advance(now);
         let Some((run, task)) = self.place_of(task) else {
@@ -159,7 +159,7 @@ impl World {
         self.advance_job_runs();
     }
 
-    /// Whether a task was cancelled or timed out, so that whoever runs its notebook must interrupt it.
+    /// Whether a task was canceled, timed out or has ended, so its notebook must be interrupted.
     pub fn is_cancelled(&self, task: i64) -> bool {
         self.place_of(task).is_none_or(|(run, task)| match self.job_runs[run].tasks[task].stage {
             Stage::Stopping { .. } | Stage::Ended => true,

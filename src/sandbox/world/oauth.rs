@@ -1,4 +1,4 @@
-//! The workspace's OAuth endpoints (databricks-api §1.5): discovery, tokens for service principals with a secret, and the
+//! The workspace's OAuth endpoints (databricks-api §1.5): discovery, client credentials of service principals, and
 //! exchange of id tokens.
 
 use base64::Engine as _;
@@ -10,18 +10,18 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, databricks_data, json_answer};
 use super::call::Call;
 
-/// How long a token lives by default: an hour (§1.7).
+/// Default token lifetime in seconds (§1.7).
 const LIFE: i64 = 3600;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Who may have tokens, and the tokens given out.
+/// OAuth clients and the tokens issued.
 #[derive(Clone)]
 pub(super) struct OAuth {
-    /// Application ids and their secrets.
+    /// Application ids and their client secrets.
     clients: Vec<(String, String)>,
-    /// Application ids and the id tokens that their federation policies take.
+    /// Application ids and the id tokens their federation policies accept.
     policies: Vec<(String, String)>,
     given: Vec<Given>,
     life: i64,
@@ -39,7 +39,7 @@ impl OAuth {
         OAuth { clients: Vec::new(), policies: Vec::new(), given: Vec::new(), life: LIFE }
     }
 
-    /// Who a token was given to, if it is one of ours; an expired one is refused.
+    /// Returns the caller of a token issued here; an expired token is refused. `None` for other tokens.
     pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, Box<Answer>>> {
         let token = authorization?.strip_prefix("Bearer ")?;
         let given = self.given.iter().find(|given| given.token == token)?;
@@ -52,24 +52,24 @@ impl OAuth {
 }
 
 impl World {
-    /// A secret for a service principal, who is added to the workspace if it is not there.
+    /// Adds a client secret for a service principal, which is added to the workspace.
     pub fn add_client(&mut self, application_id: &str, secret: &str, admin: bool) {
         self.people.add(application_id, None, admin);
         self.oauth.clients.push((application_id.to_owned(), secret.to_owned()));
     }
 
-    /// A federation policy: this id token is taken for the service principal.
+    /// Adds a federation policy: this id token is accepted for the service principal.
     pub fn add_federation_policy(&mut self, application_id: &str, id_token: &str, admin: bool) {
         self.people.add(application_id, None, admin);
         self.oauth.policies.push((application_id.to_owned(), id_token.to_owned()));
     }
 
-    /// How many seconds the tokens to come live.
+    /// Sets the lifetime of tokens issued from now on, in seconds.
     pub fn set_token_life(&mut self, seconds: i64) {
         self.oauth.life = seconds;
     }
 
-    /// Ends all tokens that were given out, as revoking a secret's tokens does.
+    /// Expires all issued tokens, as revoking them would.
     pub fn end_tokens(&mut self) {
         for given in &mut self.oauth.given {
             given.expires = 0;
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-/// What a host says of itself (databricks-api §1.4): SDKs find OAuth through it.
+/// Host metadata (databricks-api §1.4), from which SDKs find the OAuth endpoints.
 #[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
 pub(super) fn metadata(world: &mut World, _: &Call) -> Handled {
     Ok(databricks_data(&json!({
@@ -151,7 +151,7 @@ pub(super) fn token(world: &mut World, call: &Call) -> Handled {
     Ok(answer)
 }
 
-/// Refusals have OAuth's shape, not the API's.
+/// Returns an OAuth error, whose shape differs from the API's.
 #[expect(clippy::unnecessary_wraps, reason = "it is what its caller returns")]
 fn refused(status: u16, error: &str, description: &str) -> Handled {
     Ok(json_answer(status, &json!({ "error": error, "error_description": description })))

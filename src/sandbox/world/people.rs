@@ -1,4 +1,4 @@
-//! Who exists in the workspace, who calls, and the `Me` endpoint (databricks-api §7).
+//! Users, service principals, groups and tokens of the workspace, and the SCIM endpoints (databricks-api §7).
 
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 
-/// The workspace id, in `X-Databricks-Org-Id`, in links and as `{{workspace.id}}`.
+/// Workspace id, in `X-Databricks-Org-Id`, in links and as `{{workspace.id}}`.
 pub(super) const WORKSPACE_ID: i64 = 7_405_609_032_100_112;
 
-/// The administrator whose token the world is seeded with.
+/// The administrator with the seeded token.
 pub(super) const ANA: &str = "ana@example.com";
-/// Another user: owner of nothing, not an administrator.
+/// Another user: owns nothing and is not an administrator.
 pub(super) const BO: &str = "bo@example.com";
-/// A service principal, named by its application id.
+/// A service principal, by its application id.
 pub(super) const PRINCIPAL: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
 
 const GROUPS: &[&str] = &["users", "admins", "data-team", "data-engineers", "analysts"];
@@ -28,7 +28,8 @@ struct Person {
     groups: Vec<String>,
 }
 
-/// Everybody in the workspace, and who has the role Service Principal User on which service principal.
+/// All users and service principals, and pairs of a user and a service principal on which it has the role Service
+/// Principal User.
 #[derive(Clone)]
 pub(super) struct People(Vec<Person>, Vec<(String, String)>);
 
@@ -60,14 +61,14 @@ impl People {
         self.find(name).is_some_and(|person| person.admin)
     }
 
-    /// Whether runs may be made to act as `named` by `caller` (§5.5, §7): users by administrators, service principals by
-    /// whoever has the role on them, administrators included.
+    /// Whether `caller` may set `run_as` to `named` (§5.5, §7): a user needs an administrator, a service principal a
+    /// caller with the role on it (administrators need the role too).
     pub(super) fn may_run_as(&self, caller: &str, named: &str) -> bool {
         let has_role = || self.1.iter().any(|(user, principal)| user == caller && principal == named);
         named == caller || if is_application_id(named) { has_role() } else { self.is_admin(caller) }
     }
 
-    /// Whether what is granted to `principal` reaches `name`.
+    /// Whether a grant to `principal` applies to `name`.
     pub(super) fn is_or_belongs_to(&self, name: &str, principal: &str) -> bool {
         principal == name
             || principal == "users"
@@ -75,13 +76,13 @@ impl People {
             || self.find(name).is_some_and(|person| person.groups.iter().any(|group| group == principal))
     }
 
-    /// Whether grants and `run_as` can name this principal: whoever is in the workspace, and its groups.
+    /// Whether grants and `run_as` can name this principal: any user, service principal or group of the workspace.
     pub(super) fn knows(&self, principal: &str) -> bool {
         self.find(principal).is_some() || GROUPS.contains(&principal)
     }
 
-    /// databricks-api §2.2; a token that is no good answers 403, an absent one 401, both with a number for
-    /// a code (§2.1: `error_code` may be a number).
+    /// Authenticates a Databricks request (databricks-api §2.2). A wrong token gives 403 and a missing one 401, both
+    /// with a numeric `error_code` (§2.1).
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<Answer>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
@@ -166,7 +167,7 @@ pub(super) fn groups_list(_: &mut World, call: &Call) -> Handled {
     paged(call, "displayName", rows)
 }
 
-/// Those of one kind.
+/// Lists users or service principals, as selected by `kind`.
 fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> Handled {
     let found = world.people.0.iter().enumerate().filter(|(_, person)| kind(&person.name));
     let rows = found.map(|(place, person)| {
@@ -178,7 +179,7 @@ fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -
     paged(call, field, rows)
 }
 
-/// The rows whose name is asked for; without a filter all of them, from `startIndex` on and at most `count`.
+/// Returns the rows that match the filter, or all without one: at most `count`, from `startIndex`.
 fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Value)>) -> Handled {
     let filter = call.asked("filter").filter(|filter| !filter.is_empty());
     let wanted = match filter.map(|filter| (filter, quoted(filter, field).or_else(|| quoted(filter, "displayName")))) {
@@ -190,7 +191,7 @@ fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Valu
         .filter(|(name, _)| wanted.is_none_or(|wanted| name.eq_ignore_ascii_case(wanted)))
         .map(|(_, row)| row)
         .collect();
-    // SDKs ask until a page is empty, so what is behind the end has to be.
+    // SDKs request pages until one is empty, so a page past the end must be empty.
     let start = call.number("startIndex")?.and_then(|start| usize::try_from(start).ok()).unwrap_or(1).max(1);
     let count = call.number("count")?.map_or(100, |count| usize::try_from(count).unwrap_or(0));
     let rows: Vec<&Value> = found.iter().skip(start - 1).take(count).collect();
@@ -201,7 +202,7 @@ fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Valu
     Ok(scim(&body))
 }
 
-/// What a filter compares a field with.
+/// Returns the value that a filter compares `field` with.
 fn quoted<'a>(filter: &'a str, field: &str) -> Option<&'a str> {
     filter.strip_prefix(field)?.strip_prefix(" eq \"")?.strip_suffix('"')
 }

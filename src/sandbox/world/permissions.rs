@@ -14,14 +14,14 @@ use super::workspace_objects::{Kind, Object};
 const OBJECT_LEVELS: &[&str] = &["CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE"];
 const JOB_LEVELS: &[&str] = &["CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"];
 
-/// A direct grant.
+/// A permission granted on the object itself.
 #[derive(Clone)]
 pub(super) struct Grant {
     pub(super) principal: String,
     pub(super) level: &'static str,
 }
 
-/// Reads a permission word into its place in one of the two orders of levels.
+/// Returns the rank of a level within its list.
 fn place(levels: &'static [&'static str], level: &str) -> Option<usize> {
     levels.iter().position(|known| *known == level)
 }
@@ -31,7 +31,7 @@ pub(super) fn may_edit(rights: &'static str) -> bool {
 }
 
 impl World {
-    /// The highest level somebody has on a workspace object.
+    /// Returns the highest level that `who` has on a workspace object.
     pub(super) fn rights_on(&self, state: &Databricks, path: &str, object: &Object, who: &str) -> Option<&'static str> {
         let inherited =
             self.people.is_admin(who) || workspace::is_shared(path) || workspace::home_owner(path) == Some(who);
@@ -41,12 +41,12 @@ impl World {
         let direct = state.grants.get(&format!("{}/{}", plural(&object.kind), object.id));
         let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
         let best = reaching.filter_map(|grant| place(OBJECT_LEVELS, grant.level)).max();
-        // The top folders can be seen by everybody, or nobody would find a home.
+        // Everyone can see the top folders; otherwise users could not find their home folders.
         let seen = matches!(path, "/" | "/Users" | "/Repos").then_some(0);
         best.max(seen).map(|index| OBJECT_LEVELS[index])
     }
 
-    /// Refuses whoever lacks a level on a job.
+    /// Returns an error unless `who` has at least `level` on a job.
     pub(super) fn may(&self, state: &Databricks, job: i64, who: &str, level: &str) -> Result<(), Refusal> {
         let Some(found) = state.jobs.get(&job) else {
             return Err(Refusal::invalid(format!("Job {job} does not exist.")));
@@ -64,7 +64,7 @@ impl World {
     }
 }
 
-/// What could be done with an object that is gone.
+/// Removes the grants on a deleted object.
 pub(super) fn forget(world: &mut World, object: &Object) {
     world.databricks.grants.remove(&format!("{}/{}", plural(&object.kind), object.id));
 }
@@ -77,7 +77,7 @@ fn plural(kind: &Kind) -> &'static str {
     }
 }
 
-/// What the two places of the path name.
+/// The object named in the path.
 enum Subject<'a> {
     Job(i64, &'a Job),
     Object(String, &'a Object),
@@ -170,7 +170,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&shown(state, &subject)))
 }
 
-/// The grants of an `access_control_list`, each checked.
+/// Parses and checks an `access_control_list`.
 pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, Refusal> {
     let levels = if is_job { JOB_LEVELS } else { OBJECT_LEVELS };
     let entries = list
@@ -200,7 +200,7 @@ pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Gr
         .collect()
 }
 
-/// Which object the path names, for whoever manages it: its key, and whether it is a job.
+/// Returns the grants key of the object in the path, and whether it is a job. Refuses callers who cannot manage it.
 fn managed(world: &World, call: &Call) -> Result<(String, bool), Refusal> {
     match subject(world, &world.databricks, call)? {
         Subject::Job(id, _) => {
@@ -227,7 +227,7 @@ fn changed(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&shown(&world.databricks, &subject)))
 }
 
-/// PATCH: adds or changes only the principals that are named.
+/// PATCH: adds or changes only the named principals.
 pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;
@@ -243,7 +243,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     changed(world, call)
 }
 
-/// PUT: what is named replaces all direct grants; a job keeps or gets exactly one owner (§5.5), never a group.
+/// PUT: replaces all direct grants. A job must have exactly one owner (§5.5), never a group.
 pub(super) fn set(world: &mut World, call: &Call) -> Handled {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;
@@ -264,7 +264,7 @@ pub(super) fn set(world: &mut World, call: &Call) -> Handled {
     changed(world, call)
 }
 
-/// The levels that can be given on an object.
+/// Lists the levels that can be granted on an object.
 pub(super) fn levels(world: &mut World, call: &Call) -> Handled {
     needs_premium(world)?;
     let levels = match subject(world, &world.databricks, call)? {

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use super::people::WORKSPACE_ID;
 use crate::sandbox::SimTime;
 
-/// What the references of one attempt of a task stand for.
+/// The values of all references for one attempt of a task.
 pub(super) struct Meaning<'a> {
     pub(super) job_id: i64,
     pub(super) job_name: &'a str,
@@ -15,13 +15,13 @@ pub(super) struct Meaning<'a> {
     pub(super) task_run_id: i64,
     /// 0 for the first attempt.
     pub(super) attempt: i64,
-    /// How often the run was repaired.
+    /// How often the run has been repaired.
     pub(super) repairs: usize,
     pub(super) notebook_path: &'a str,
     pub(super) origin: &'a str,
-    /// Job parameters by name.
+    /// Job parameters as (name, value).
     pub(super) parameters: &'a [(String, String)],
-    /// `T.run_id`, `T.result_state`, `T.values.K` of the other tasks.
+    /// Looks up `T.run_id`, `T.result_state` and `T.values.K` of other tasks.
     pub(super) others: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
@@ -53,10 +53,10 @@ const PLAIN: &[&str] = &[
     "workspace.id",
     "workspace.url",
 ];
-/// Deprecated forms that are still seen.
+/// Deprecated forms that are still in use.
 const OLD: &[&str] = &["job_id", "run_id", "start_date", "task_retry_count", "parent_run_id", "task_key"];
 
-/// Splits a text into literal parts and the insides of `{{…}}`.
+/// Splits a text into literal parts (`Ok`) and references with their braces (`Err`).
 fn parts(text: &str) -> Vec<Result<&str, &str>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -76,7 +76,7 @@ fn inside(reference: &str) -> &str {
     reference.trim_start_matches('{').trim_end_matches('}').trim()
 }
 
-/// Replaces what is known; unknown syntax stays as it stands.
+/// Replaces known references; unknown ones are left unchanged.
 pub(super) fn substituted(text: &str, meaning: &Meaning<'_>) -> String {
     let shown = parts(text).into_iter().map(|part| match part {
         Ok(literal) => literal.to_owned(),
@@ -147,7 +147,7 @@ fn time(part: &str, at: SimTime) -> Option<String> {
     })
 }
 
-/// An unknown name inside a known namespace is an error when a job is written; unknown namespaces are not.
+/// Returns the first unknown name in a known namespace, an error when a job is written. Unknown namespaces are allowed.
 pub(super) fn check(text: &str, parameters: &[&str], tasks: &[&str]) -> Result<(), String> {
     for reference in parts(text).into_iter().filter_map(Result::err) {
         let name = inside(reference);

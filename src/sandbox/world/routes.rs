@@ -1,4 +1,4 @@
-//! The route table: what the sandbox serves. Whatever is not in it is answered with 501 and its name.
+//! The route table: every method and path that the sandbox serves.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -12,20 +12,20 @@ use super::{
     job_run_calls, job_run_views, jobs, oauth, people, permissions, secrets, workspace,
 };
 
-/// Which service and operation a request belongs to.
+/// The service and operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `databricks` or `dbt`.
     pub service: &'static str,
-    /// The name that fault rules use, such as `dbt:jobs/run`.
+    /// Name used in fault rules, such as `dbt:jobs/run`.
     pub operation: &'static str,
-    /// Whether the request can change anything.
+    /// Whether the request can change state.
     pub writes: bool,
 }
 
 pub(super) struct Row {
     method: &'static str,
-    /// `{}` stands for one segment, `{…}` at the end for the rest.
+    /// `{}` matches one segment, `{…}` at the end the rest.
     path: &'static str,
     pub(super) operation: &'static str,
     pub(super) writes: bool,
@@ -42,7 +42,7 @@ const fn post(path: &'static str, operation: &'static str, run: Handler) -> Row 
     row("POST", path, operation, run)
 }
 
-/// A POST that only asks: it leads to a token and changes nothing of the service's.
+/// A POST that changes no state of the service, such as a token request.
 const fn ask(path: &'static str, operation: &'static str, run: Handler) -> Row {
     Row { method: "POST", path, operation, writes: false, run }
 }
@@ -52,7 +52,7 @@ const fn row(method: &'static str, path: &'static str, operation: &'static str, 
     Row { method, path, operation, writes, run }
 }
 
-/// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
+/// `2.x` in a path matches 2.1 and 2.2, the versions of the Jobs API.
 static TABLE: &[Row] = &[
     get("/.well-known/databricks-config", "databricks:host-metadata", oauth::metadata),
     get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
@@ -88,7 +88,7 @@ static TABLE: &[Row] = &[
     get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
     get("/api/2.1/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/policies/clusters/list", "databricks:policies/clusters/list", clusters::policies),
-    // What older clients ask: the answers had the same shape.
+    // For older clients; the responses have the same shape.
     get("/api/2.0/clusters/list", "databricks:clusters/list", clusters::list),
     get("/api/2.0/clusters/get", "databricks:clusters/get", clusters::get),
     get("/api/2.0/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
@@ -148,7 +148,7 @@ static TABLE: &[Row] = &[
     get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
 
-/// What the Databricks CLI tells its maker of itself: all of it is taken and nothing kept.
+/// Telemetry of the Databricks CLI: accepted and discarded.
 fn telemetry(_: &mut World, call: &Call) -> Handled {
     let taken = call.fields()?.0.get("protoLogs").and_then(Value::as_array).map_or(0, Vec::len);
     Ok(json_answer(200, &json!({ "errors": [], "numSuccess": 0, "numProtoSuccess": taken })))
@@ -165,28 +165,29 @@ impl Row {
     }
 }
 
-/// Whether a path belongs to dbt Cloud: the paths of the two services do not overlap.
+/// Whether a path belongs to dbt Cloud. The paths of the two services do not overlap.
 pub(super) fn is_dbt(path: &str) -> bool {
     path.starts_with("/api/v2/") || path.starts_with("/api/v3/")
 }
 
-/// Whether a path belongs to either service: what does not is answered without asking who calls.
+/// Whether a path belongs to either service. Other paths are answered without authentication.
 pub(super) fn is_of_a_service(path: &str) -> bool {
     is_dbt(path) || path.starts_with("/api/2.") || path == "/telemetry-ext" || is_open(path)
 }
 
-/// Whether a path is answered without a token: it leads to one.
+/// Whether a path needs no token, because it leads to one.
 pub(super) fn is_open(path: &str) -> bool {
     path.starts_with("/oidc/") || path == "/.well-known/databricks-config"
 }
 
-/// The row of a request and what stood in the places of its path.
+/// Returns the route of a request and the segments matched by its placeholders.
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
     TABLE.iter().filter(|row| row.method == method.as_str()).find_map(|row| Some((row, places(row.path, path)?)))
 }
 
 fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
-    // dbt's maintained clients leave the last slash out or put it (dbt-cloud-api §1.4); Databricks has none.
+    // dbt's maintained clients send paths with and without the trailing slash (dbt-cloud-api §1.4); Databricks paths
+    // have none.
     let path = if is_dbt(path) { path.strip_suffix('/').unwrap_or(path) } else { path };
     let mut places = Vec::new();
     let mut given = path.split('/');
@@ -208,18 +209,17 @@ fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
 }
 
 fn decoded(segment: &str) -> String {
-    // A lone value is what the form decoder gives back when nothing in it separates pairs.
+    // With its separators escaped, the segment decodes as a single form key.
     let guarded = segment.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
     let mut pairs = url::form_urlencoded::parse(guarded.as_bytes());
     pairs.next().map(|(key, _)| key.into_owned()).unwrap_or_default()
 }
 
-/// The answer to a request without a row: another method of a known path is refused as the services do it,
-/// everything else is not built.
+/// Returns the response to a request without a route: the service's own error for a wrong method, otherwise 501.
 pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     if path.contains("/.well-known/") {
-        // databricks-api §1.4, §1.5: a host without a document answers 404, and SDKs go on without.
+        // databricks-api §1.4, §1.5: a host without the document answers 404, and SDKs continue without it.
         return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
     }
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());
@@ -233,12 +233,13 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     Refusal::NotBuilt(format!("{method} {path}")).answer()
 }
 
-/// Whether dbt's description has more methods for a path than are built: projects and environments are made and changed there.
+/// Whether dbt's API has methods for this path that the sandbox lacks: it also creates and changes projects and
+/// environments.
 fn is_written_elsewhere(path: &str) -> bool {
     path.split('/').any(|part| ["projects", "environments"].contains(&part))
 }
 
-/// The operation of each row.
+/// Returns the operation of each row.
 pub(super) fn operations() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.operation)
 }

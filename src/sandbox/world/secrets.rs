@@ -16,7 +16,7 @@ const LARGEST_VALUE: usize = 128 * 1024;
 const MOST_SCOPES: usize = 1000;
 const MOST_SECRETS: usize = 1000;
 
-/// READ ⊂ WRITE ⊂ MANAGE.
+/// READ < WRITE < MANAGE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Read,
@@ -55,14 +55,14 @@ pub(super) struct Scope {
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) value: Vec<u8>,
-    /// How often it was put: a repeated write is seen here.
+    /// How often it was put, so tests can detect a repeated write.
     pub(super) version: u32,
     updated: i64,
 }
 
 impl Scope {
     fn level(&self, people: &People, who: &str) -> Option<Level> {
-        // §3.4: administrators read and manage every scope.
+        // §3.4: administrators can read and manage every scope.
         if people.is_admin(who) {
             return Some(Level::Manage);
         }
@@ -72,7 +72,7 @@ impl Scope {
 }
 
 impl World {
-    /// Adds a scope that reads from an Azure Key Vault, which this API cannot make with a personal token.
+    /// Adds a scope backed by Azure Key Vault, which this API cannot create with a personal token.
     pub fn add_key_vault_scope(&mut self, name: &str, keys: &[&str]) {
         let secret = Secret { value: b"from-the-vault".to_vec(), version: 1, updated: self.now.0 };
         let scope = Scope {
@@ -85,7 +85,8 @@ impl World {
         self.databricks.scopes.insert(name.to_lowercase(), scope);
     }
 
-    /// A name that nobody may give to a scope (databricks-api §3.3); which ones Databricks keeps is not documented.
+    /// Reserves a scope name, so it cannot be created (databricks-api §3.3). Which names Databricks reserves is
+    /// undocumented.
     pub fn reserve_scope(&mut self, name: &str) {
         self.databricks.reserved_scopes.push(name.to_lowercase());
     }
@@ -209,7 +210,7 @@ pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
             }
         })
         .collect();
-    // §3.1: the field is absent if there are none.
+    // §3.1: the field is absent when there are none.
     Ok(databricks_data(&if scopes.is_empty() { json!({}) } else { json!({ "scopes": scopes }) }))
 }
 
@@ -298,7 +299,7 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
         return Err(Refusal::absent(format!("User or Group {principal} does not exist.")));
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
-        // §3.3: put overwrites, whatever the documentation says about RESOURCE_ALREADY_EXISTS.
+        // §3.3: put overwrites, although the documentation mentions RESOURCE_ALREADY_EXISTS.
         scope.acls.insert(principal, level);
     }
     world.touched(key_of(&name));
@@ -325,7 +326,7 @@ pub(super) fn list_acls(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({ "items": items })))
 }
 
-/// §3.1: with all its secrets and ACLs.
+/// §3.1: deletes all secrets and ACLs of the scope too.
 pub(super) fn delete_scope(world: &mut World, call: &Call) -> Handled {
     let name = call.fields()?.needed_text("scope")?;
     world.allowed(&world.databricks, call, &name, Level::Manage)?;

@@ -1,4 +1,4 @@
-//! What a new world holds: dbt projects, jobs and some history; on the Databricks side only folders.
+//! Initial content of a world: dbt projects, jobs and some run history; in the workspace only folders.
 
 use super::World;
 use super::dbt_jobs::DbtJob;
@@ -12,12 +12,12 @@ const DAY: i64 = 24 * 60 * MINUTE;
 const JAFFLE_SHOP: (i64, i64) = (4101, 41011);
 const FINANCE: (i64, i64) = (4102, 41021);
 
-/// The guide's sample shows this run id.
+/// First new run id; the guide's example shows it.
 const FIRST_RUN: i64 = 123_456;
-/// The run that runs of "Long queue" seem to wait for.
+/// The run that "Long queue" runs appear to wait for.
 const LONG_RUN: i64 = 123_450;
 
-/// QUEUED 10 s, STARTING 20 s, RUNNING 3.5 minutes, success.
+/// Queued 10 s, starting 20 s, running 3.5 minutes, success.
 const USUAL: Script = Script {
     queued: 10 * SECOND,
     starting: 20 * SECOND,
@@ -44,7 +44,7 @@ fn job(id: i64, (project, environment): (i64, i64), name: &str, script: Script) 
     }
 }
 
-/// A job as clients make it, before anything is written into it.
+/// Returns a job as clients create it, before the request body is applied.
 pub(super) fn written_job(id: i64) -> DbtJob {
     job(id, (0, 0), "", Script { running: MINUTE, ..USUAL })
 }

@@ -1,4 +1,4 @@
-//! What a fault makes of an answer.
+//! Applies a fault to a response.
 
 use http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response};
@@ -8,19 +8,19 @@ use super::answers::{Answer, Refusal, dbt_data, json_answer, plain};
 use super::routes::Row;
 use crate::sandbox::{Class, Cut, Reply, SimTime};
 
-/// The page that a gateway sends when nothing behind it answers.
+/// The error page of a gateway whose backend does not respond.
 const GATEWAY_PAGE: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 const TIMEOUT_PAGE: &str = "<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n<body>\r\n<center><h1>504 Gateway Time-out</h1></center>\r\n</body>\r\n</html>\r\n";
-/// databricks-api §2.3: 200 and HTML where JSON was asked for.
+/// databricks-api §2.3: 200 and HTML instead of JSON.
 const LOGIN_PAGE: &str = "<!doctype html>\n<html><head><title>Sign in</title></head><body><form action=\"/login\" method=\"post\"><input name=\"email\"></form></body></html>\n";
 const NESTING: usize = 100_000;
 
-/// The answer of a write that was struck before its effect: the envelope, and no word of anything done.
+/// Returns the response to a write struck before its effect: the envelope without any result.
 pub(super) fn without_effect(row: &Row) -> Answer {
     if row.is_dbt() { dbt_data(&json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
 }
 
-/// Turns the true answer into what the class makes of it.
+/// Turns the true response into what the fault class makes of it.
 pub(super) fn spoil(class: &Class, row: &Row, now: SimTime, truth: Answer) -> Reply {
     let answer = match class {
         Class::NoName => return Reply::Cut(Cut::NoName),
@@ -57,7 +57,7 @@ pub(super) fn spoil(class: &Class, row: &Row, now: SimTime, truth: Answer) -> Re
     Reply::Answer(answer)
 }
 
-/// The body that goes with an HTTP status: of the service for most, of the gateway for 502 to 504.
+/// Returns the usual body for an HTTP status: from the gateway for 502 to 504, otherwise from the service.
 fn usual_error(status: u16, row: &Row) -> Answer {
     match status {
         502 => return plain(502, "text/html", GATEWAY_PAGE),
@@ -119,7 +119,7 @@ fn redirected(address: &str) -> Answer {
     answer
 }
 
-/// Applies a change to a successful JSON body; a refusal or a file has nothing to change but itself.
+/// Applies a change to a JSON body. A body that is not JSON is replaced.
 fn with_body(truth: &Answer, row: &Row, change: impl Fn(&Row, Value) -> Value) -> Answer {
     match serde_json::from_slice(truth.body()) {
         Ok(body) => json_answer(200, &change(row, body)),
@@ -167,7 +167,7 @@ fn wrong_type(row: &Row, mut body: Value) -> Value {
     body
 }
 
-/// Numbers and words that name a state become ones that no documentation knows.
+/// Replaces numbers and words that name a state with undocumented ones.
 fn unknown_status(body: Value) -> Value {
     match body {
         Value::Object(object) => Value::Object(
@@ -192,8 +192,8 @@ fn unknown_status(body: Value) -> Value {
     }
 }
 
-/// 64 MiB of zeros as one deflate block with fixed codes: written out here because the sandbox needs no
-/// compressor for anything else.
+/// 64 MiB of zeros as one deflate block with fixed codes. Written by hand because the sandbox needs no compressor
+/// otherwise.
 fn gzip_bomb() -> Answer {
     const LENGTH: u32 = 64 * 1024 * 1024;
     const CRC_OF_ZEROS: u32 = 0xb2eb_30ed;
@@ -228,7 +228,7 @@ struct Bits {
 }
 
 impl Bits {
-    /// A number, lowest bit first.
+    /// Writes a number, lowest bit first.
     fn put(&mut self, value: u32, width: u32) {
         self.held |= value << self.count;
         self.count += width;
@@ -239,7 +239,7 @@ impl Bits {
         }
     }
 
-    /// A Huffman code, highest bit first.
+    /// Writes a Huffman code, highest bit first.
     fn code(&mut self, value: u32, width: u32) {
         self.put(value.reverse_bits() >> (32 - width), width);
     }

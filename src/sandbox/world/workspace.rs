@@ -1,4 +1,4 @@
-//! Notebooks, files and folders (databricks-api §4).
+//! Notebooks, files and folders of the workspace (databricks-api §4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use super::{people, permissions};
 
 const LARGEST: usize = 10 * 1024 * 1024;
 
-/// Both spellings name the same object, double slashes collapse (§4.3).
+/// Normalizes a path: with and without `/Workspace` it names the same object, and double slashes collapse (§4.3).
 pub(super) fn normal_path(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
         return Err(Refusal::invalid(format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.")));
@@ -42,7 +42,7 @@ impl World {
         self.databricks.objects.insert(path.to_owned(), object);
     }
 
-    /// The notebook at a path, if `who` may read it: there is no difference between absent and hidden (§4.3).
+    /// Returns the notebook at a path if `who` may read it. A hidden one looks like a missing one (§4.3).
     pub(super) fn notebook_for(&self, who: &str, path: &str) -> Option<String> {
         let path = normal_path(path).ok()?;
         let object = self.databricks.objects.get(&path)?;
@@ -81,7 +81,8 @@ fn shown(path: &str, object: &Object) -> Value {
     body
 }
 
-/// §4.1: what lies directly in a folder, or the object itself if it is none. No field at all if there is nothing.
+/// §4.1: lists the objects directly in a folder, or the object itself if it is not a folder. Without any, there is no
+/// `objects` field.
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let path = normal_path(call.needed("path")?)?;
     let since = call.number("notebooks_modified_after")?;
@@ -101,7 +102,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&if rows.is_empty() { json!({}) } else { json!({ "objects": rows }) }))
 }
 
-/// §4.1: a folder with something in it only recursively, and nothing goes to the trash.
+/// §4.1: a non-empty folder is deleted only with `recursive`; nothing goes to the trash.
 pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
     let path = normal_path(&fields.needed_text("path")?)?;
@@ -155,7 +156,7 @@ pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }
 
-/// Writing needs edit rights on the nearest folder that exists.
+/// Checks for edit rights on the nearest existing folder.
 fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal> {
     let mut folder = path;
     while !world.databricks.objects.contains_key(folder) && folder != "/" {
@@ -181,7 +182,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
         .map_err(|_| Refusal::malformed("Could not parse request object: content is not base64"))?;
     let (path, kind) = match (fields.text("format")?.as_deref(), language) {
         (None | Some("SOURCE"), Some(language)) => (path, notebook(language, &content)?),
-        // §4.1: without a language the content is read as a zip archive.
+        // §4.1: without a language, the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
             return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
         }
@@ -194,16 +195,16 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     store(world, call, path, kind, fields.flag("overwrite")?)
 }
 
-/// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever type it is announced as (§4.1).
+/// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever its content type (§4.1).
 pub(super) fn import_file(world: &mut World, call: &Call) -> Handled {
     let path = call.places.first().map(String::as_str).unwrap_or_default();
-    // Clients leave the first slash out, since it would double the one before it.
+    // Clients omit the leading slash.
     let path = normal_path(&format!("/{path}"))?;
     let (path, kind) = by_name_and_header(path, call.body().to_vec())?;
     store(world, call, path, kind, call.is_asked_for("overwrite"))
 }
 
-/// §4.1: a source file that begins with the header of its language becomes a notebook and loses its extension.
+/// §4.1: a source file that begins with its language's header becomes a notebook without the extension.
 fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), Refusal> {
     let Some((bare, extension)) = path.rsplit_once('.') else {
         return Ok((path, Kind::File(content)));
@@ -257,7 +258,7 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
         }
         id = Some((old.id, old.created));
     }
-    // §4.1: overwriting keeps the object's id, and so its permissions.
+    // §4.1: overwriting keeps the object's id and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
     world.touched(key_of(parent(&path)));
     world.touched(key_of(&path));
@@ -303,12 +304,12 @@ fn handed_out(call: &Call, object: &Object, bytes: Vec<u8>) -> Answer {
     databricks_data(&json!({ "content": STANDARD.encode(bytes), "file_type": ending }))
 }
 
-/// Whose home folder a path lies in, if any.
+/// Returns the owner of the home folder that contains a path.
 pub(super) fn home_owner(path: &str) -> Option<&str> {
     path.strip_prefix("/Users/")?.split('/').next()
 }
 
-/// Everything below `/Shared` is managed by everybody (§4.4).
+/// Whether a path is in `/Shared`, which everyone manages (§4.4).
 pub(super) fn is_shared(path: &str) -> bool {
     path == "/Shared" || path.starts_with("/Shared/")
 }

@@ -1,4 +1,4 @@
-//! Folders, notebooks and files, and what export makes of a notebook (databricks-api §4.2, §4.5).
+//! Folders, notebooks and files, and how notebooks are exported (databricks-api §4.2, §4.5).
 
 /// A folder, notebook or file.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Language {
         }
     }
 
-    /// What a line of Databricks' own begins with (§4.2).
+    /// Returns the comment prefix of Databricks' own lines in a notebook (§4.2).
     fn mark(self) -> &'static str {
         match self {
             Language::Python | Language::R => "#",
@@ -53,7 +53,7 @@ impl Language {
         }
     }
 
-    /// The first line of a source file that is a notebook (§4.2).
+    /// Returns the first line that makes a source file a notebook (§4.2).
     pub(super) fn header(self) -> String {
         format!("{} Databricks notebook source", self.mark())
     }
@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// In bytes; a folder has none.
+    /// Size in bytes; 0 for a folder.
     pub(super) fn size(&self) -> usize {
         match self {
             Kind::Directory => 0,
@@ -77,7 +77,7 @@ impl Kind {
         }
     }
 
-    /// What SOURCE export gives back.
+    /// Returns the content of a SOURCE export.
     pub(super) fn exported(&self) -> Option<Vec<u8>> {
         match self {
             Kind::Directory => None,
@@ -87,8 +87,8 @@ impl Kind {
     }
 }
 
-/// §4.5: the header line is there, cell separators stand between single blank lines, and exactly one
-/// newline at the end is lost.
+/// §4.5: export adds the header line, puts single blank lines around cell separators and drops exactly one trailing
+/// newline.
 pub(super) fn canonical(language: Language, source: &str) -> String {
     let mark = language.mark();
     let header = language.header();

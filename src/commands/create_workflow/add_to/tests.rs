@@ -1,4 +1,4 @@
-//! `create-workflow --add-to` whole, against the world in memory.
+//! `create-workflow --add-to`, end to end against the in-memory sandbox.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::sandbox::{NotebookEnd, NotebookOutcome, Rule, SimTime};
 const LINE: [&str; 4] = ["--add-to", "Daily load", "--job", "222222"];
 const UPDATE: &str = "databricks:jobs/update";
 
-/// A workflow of somebody else, with fields that nobody here knows.
+/// A workflow of others, with fields unknown to dbtrigger.
 fn daily_load() -> Value {
     json!({
         "name": "Daily load", "description": "Finance's. Ask Bo.",
@@ -29,11 +29,11 @@ fn daily_load() -> Value {
     })
 }
 
-/// A world with that workflow, which has its id.
+/// A sandbox with that workflow. Returns its ID.
 async fn stage_with(workflow: &Value) -> (Harness, u64) {
     let ctx = prepared().await;
     let id = ask(&ctx, "/api/2.2/jobs/create", workflow)["job_id"].as_u64().unwrap();
-    // Where the service puts what it fills in settles when a job is saved a second time.
+    // Fields that the service fills in are stable after a second save.
     edit_by_hand(&ctx, id, |_| ());
     ctx.take_log();
     (ctx, id)
@@ -52,7 +52,7 @@ fn task(ctx: &Harness, id: u64, key: &str) -> Value {
     settings["tasks"].as_array().unwrap().iter().find(|task| task["task_key"] == key).cloned().unwrap_or_default()
 }
 
-/// Every byte of the workflow but the task of this key.
+/// The whole workflow without the task of this key.
 fn others(ctx: &Harness, id: u64, key: &str) -> String {
     let mut settings = settings(ctx, id);
     settings["tasks"].as_array_mut().unwrap().retain(|task| task["task_key"] != key);
@@ -83,7 +83,7 @@ async fn one_task_is_sent_and_nothing_else_changes_and_the_second_time_nothing_i
     assert_eq!(added["notebook_task"]["source"], "WORKSPACE");
     assert_eq!((&first.data["job_id"], &first.data["task_key"]), (&json!(id.to_string()), &json!("dbt_222222")));
     assert_eq!((&first.data["name"], &first.data["dbt_job_id"]), (&json!("Daily load"), &json!("222222")));
-    assert!(first.text.contains(&format!("dbtrigger run --workflow {id} (runs the whole workflow)")), "{}", first.text);
+    assert!(first.text.contains(&format!("run the whole workflow: dbtrigger run --workflow {id}")), "{}", first.text);
     assert_eq!(warnings(&first), [""; 0], "the schedule of the workflow is paused, so nothing runs twice");
 
     let (address, id_text) = (format!("http://127.0.0.1:1/jobs/{id}?o=1"), id.to_string());
@@ -92,7 +92,7 @@ async fn one_task_is_sent_and_nothing_else_changes_and_the_second_time_nothing_i
         assert_eq!((second.exit, &second.data["result"]), (0, &json!("kept")), "{second:?}");
         assert_eq!(ctx.take_writes(), [""; 0]);
     }
-    // The order of tasks is nobody's promise.
+    // The order of tasks is not guaranteed.
     edit_by_hand(&ctx, id, |settings| settings["tasks"].as_array_mut().unwrap().reverse());
     ctx.take_log();
     assert_eq!(create(&ctx, &LINE).await.data["result"], "kept");
@@ -125,7 +125,7 @@ async fn flags_that_changed_replace_the_task_alone_and_left_out_they_stay() {
     assert_eq!(others(&ctx, id, "late"), before);
     assert_eq!(create(&ctx, &[&LINE[..], &key].concat()).await.data["result"], "kept");
     assert_eq!(task(&ctx, id, "late"), late);
-    // Without the key it is another task.
+    // Without `--task-key` it is another task.
     assert_eq!(create(&ctx, &LINE).await.data["result"], "added");
     assert_eq!(settings(&ctx, id)["tasks"].as_array().unwrap().len(), 4);
 }
@@ -214,7 +214,7 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
     }
     for (workflow, exit, says) in [
         ("daily load", 6, "did you mean \\\"Daily load\\\""),
-        ("99", 6, "Cannot read workflow 99; nothing was written"),
+        ("99", 6, "Cannot read workflow 99"),
         (" ", 2, "is not a workflow: it is empty"),
         ("https://dbc.cloud.databricks.com/jobs/1", 2, "but the Databricks identity is for"),
     ] {
@@ -264,7 +264,7 @@ async fn dependencies_on_what_is_not_there_and_circles_are_refused_with_the_keys
     assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
-/// Ends every notebook that begins, and says with which parameters it began.
+/// Ends every notebook that starts. Returns their parameters.
 async fn run_now(ctx: &Harness, line: &[&str]) -> (Outcome, Vec<Value>) {
     let seen = std::cell::RefCell::new(Vec::new());
     let notebooks = async {
@@ -302,7 +302,7 @@ async fn with_run_now_the_whole_workflow_runs_and_a_job_id_of_its_own_does_not_r
     assert_eq!((outcome.exit, &outcome.data["run"]["status"]), (0, &json!("SUCCESS")), "{outcome:?}");
     assert_eq!(ctx.take_writes(), [UPDATE, "databricks:jobs/run-now"]);
     assert!(outcome.said().contains("Running the whole workflow (with its other task)."), "{}", outcome.said());
-    // The workflow's own parameter wins in both; in ours another one wins over it.
+    // The workflow's own `job_id` overrides both tasks; our task has another parameter that takes precedence.
     assert_eq!(parameters.len(), 2, "{parameters:?}");
     assert!(parameters.iter().all(|seen| seen["job_id"] == "7"), "{parameters:?}");
     assert_eq!(parameters[1]["dbtrigger_job_id"], "222222", "{parameters:?}");
@@ -341,7 +341,7 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
         assert!(outcome.failure.contains(words), "{}", outcome.failure);
     }
     assert_eq!(task(&ctx, id, "dbt_222222"), Value::Null);
-    // What it runs as is another than who asks.
+    // The run-as identity is not the caller.
     grant(&ctx, id, "CAN_MANAGE");
     let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
@@ -489,14 +489,14 @@ async fn a_task_added_to_a_workflow_of_ours_stays_out_of_its_way() {
     ctx.take_log();
     assert_eq!(create(&ctx, &own).await.data["result"], "kept");
     assert_eq!(ctx.take_writes(), [""; 0]);
-    // From one job to two and back, ours loses and gets a parameter job_id; the added task is as before.
+    // From one job to two and back, our workflow loses and regains its parameter `job_id`; the added task is unchanged.
     let two = [&own[..], &["--job", "222223"]].concat();
     for line in [&two[..], &own] {
         assert_eq!(create(&ctx, line).await.data["result"], "updated", "{line:?}");
         assert_eq!(task(&ctx, id, "dbt_222225"), task_before);
         assert_eq!(create(&ctx, &added).await.data["result"], "kept", "{line:?}");
     }
-    // Its own task is not to be had.
+    // Its own task cannot be taken over.
     let outcome = create(&ctx, &["--add-to", "Own", "--job", "222222", "--adopt", "--force"]).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
 }

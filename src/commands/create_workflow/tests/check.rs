@@ -1,4 +1,4 @@
-//! `--check`: a one-time run in check mode, and what its end means.
+//! `--check`: a one-time run in check mode, and how its result is interpreted.
 
 use super::*;
 
@@ -60,7 +60,7 @@ async fn a_check_is_good_only_if_the_notebook_says_so_itself() {
         said(json!({ "mode": "run", "ok": true, "status": "SUCCESS", "output": [] })),
     ] {
         let ctx = prepared().await;
-        // The second time the workspace has a run of the check that ended well.
+        // The second time, an earlier run of the check has ended successfully.
         for _ in 0..2 {
             let ended = run_now(&ctx, &CHECK, outcome.clone()).await;
             total += 1;
@@ -127,7 +127,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         assert!(!outcome.failure.contains("dbtrigger-reason"), "{}", outcome.failure);
         assert_eq!((ctx.take_writes(), jobs(&ctx).len()), (vec![SUBMIT], 1), "{verdict}");
     }
-    // A notebook of before, or one that was edited, says no word.
+    // An old or edited notebook reports no reason.
     let outcome = run_now(&base.copy(), &CHECK, bad("Something else.")).await;
     assert!(outcome.exit == 1 && outcome.failure.contains("Something else."), "{outcome:?}");
 }
@@ -135,7 +135,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     let ctx = prepared().await;
-    // Who may read is hidden, so it is a warning only.
+    // The access lists are hidden, which is only a warning.
     for operation in ["permissions/get", "secrets/acls/list"] {
         let rule = format!("databricks:{operation}=status=403,times=forever");
         ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
@@ -188,7 +188,7 @@ async fn several_tasks_are_checked_in_one_run_each_with_its_own_job() {
             tokio::time::sleep(Duration::from_secs(5)).await;
             ctx.world(|world| {
                 while let Some(task) = world.next_notebook(SimTime(0)) {
-                    // The second task fails, though nothing waits for it.
+                    // The second task fails, although no task depends on it.
                     let second = task.parameters["job_id"] == "222225";
                     let outcome = if second { bad("x\ndbtrigger-reason: job-not-visible") } else { well() };
                     world.notebook_ended(SimTime(0), task.task_run_id, NotebookEnd { outcome, output: String::new() });

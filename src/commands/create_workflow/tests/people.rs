@@ -1,4 +1,4 @@
-//! Whom the runs act as, and who may do what with the workflow.
+//! The run-as identity and the grants on the workflow.
 
 use super::*;
 use crate::commands::to_databricks;
@@ -24,7 +24,7 @@ fn granted(ctx: &Harness, kind: &str) -> Value {
         .unwrap_or_default()
 }
 
-/// A request of somebody else's with a method and a token of their own.
+/// Sends a request as another client.
 fn call(ctx: &Harness, method: &str, path: &str, body: &Value) -> Value {
     let request = http::Request::builder()
         .method(method)
@@ -43,7 +43,7 @@ async fn runs_act_as_whom_the_flag_says_and_without_it_as_before() {
     let ctx = prepared().await;
     let first = create(&ctx, &GRANTED).await;
     assert_eq!((first.exit, &first.data["run_as"]), (0, &json!(SERVICE)), "{first:?}");
-    // What the runs need is there before the job is.
+    // The grants are written before the job.
     let writes = ["databricks:secrets/acls/put", "databricks:permissions/update", "databricks:jobs/create"];
     assert_eq!(ctx.take_writes(), writes);
     let job = only_job(&ctx);
@@ -55,7 +55,7 @@ async fn runs_act_as_whom_the_flag_says_and_without_it_as_before() {
         assert_eq!((again.exit, &again.data["result"]), (0, &json!("kept")), "{line:?} {again:?}");
         assert_eq!((ctx.take_writes(), warnings(&again).len()), (vec![], 0), "{line:?} {again:?}");
     }
-    // Another change leaves it alone, and does not name it: that would take a right of its own.
+    // Other updates do not send `run_as`, which would require an extra permission.
     assert_eq!(create(&ctx, &["--job", "222222", "--retries", "1"]).await.exit, 0);
     let sent = ctx.take_log().into_iter().find(|seen| seen.writes).unwrap();
     assert!(!sent.body.contains("run_as"), "{}", sent.body);
@@ -98,7 +98,7 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     ] {
         assert!(outcome.failure.contains(word), "{word} in {}", outcome.failure);
     }
-    // The commands that it names do help.
+    // The suggested commands help.
     let scope = ["--scope", "dbt-cloud", "--key", "api-key", "--grant", &format!("{SERVICE}:READ")];
     assert_eq!(ctx.run(init_secrets::run, &scope).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
@@ -121,7 +121,7 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     {
         assert!(said.contains(word), "{said}");
     }
-    // Nobody says which groups it is in.
+    // Its groups are unknown.
     for rule in ["status=403", "missing-field"] {
         let ctx = ctx.copy();
         let rule = format!("databricks:scim/service-principals={rule},times=forever");
@@ -129,13 +129,13 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
         let outcome = create(&ctx, &AS_SERVICE).await;
         assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("group that can"), "{rule}: {outcome:?}");
     }
-    // Nor who may read the notebook.
+    // The readers of the notebook are unknown.
     let hidden = ctx.copy();
     let rule = "databricks:permissions/get=status=403,times=forever";
     hidden.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
     let outcome = create(&hidden, &AS_SERVICE).await;
     assert!(outcome.exit == 0 && warnings(&outcome).join("\n").contains("permissions/get"), "{outcome:?}");
-    // Where it is to be given, that is a failure.
+    // With `--grant-run-as` this is a failure.
     let outcome = create(&hidden, &GRANTED).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("CAN_MANAGE"), "{outcome:?}");
 
@@ -183,7 +183,7 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
         assert!(outcome.failure.contains(word), "{}", outcome.failure);
         assert!(jobs(&ctx).is_empty());
     }
-    // Another user takes an administrator.
+    // Only an admin can run as another user.
     let ctx = Harness::new();
     ctx.world(|world| world.add_caller("cy@example.com", "dapi-cy-0123456789", false, &[]));
     ctx.set("DATABRICKS_TOKEN", "dapi-cy-0123456789");
@@ -202,7 +202,7 @@ async fn a_user_whose_name_is_no_mail_can_be_given_rights_and_runs() {
     let line = ["--job", "222222", "--run-as", "svc-bo", "--grant-run-as", "--grant", "svc-bo:CAN_VIEW"];
     let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    // The same name as a group's would be another one's.
+    // A name without `@` may also be a group.
     let group = create(&ctx, &["--job", "222222", "--grant", "data-engineers:CAN_VIEW"]).await;
     assert_eq!(group.exit, 0, "{group:?}");
 }
@@ -282,7 +282,7 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
         ],
     };
     assert!(plan.entries().iter().all(|entry| matches!(entry.action, Action::Create | Action::Update(_))));
-    // Somebody else is quicker.
+    // Another client grants more in the meantime.
     let more = json!({ "access_control_list": [{ "group_name": "data-team", "permission_level": "CAN_MANAGE" }] });
     let notebook = ctx.world(|world| world.inspect())["grants"]
         .as_object()

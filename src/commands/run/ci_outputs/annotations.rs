@@ -1,15 +1,15 @@
-//! What GitHub Actions shows beside the log: one annotation for each run that did not end well.
+//! Annotations for GitHub Actions: one for each run that did not succeed.
 
 use super::{Bad, Failed, How, Row};
 use crate::events::{Event, Level};
 
-/// GitHub shows ten of a kind for each step.
+/// GitHub shows ten annotations of a kind per step.
 const MOST: usize = 10;
 
-/// Of one run so many names are shown.
+/// Most names shown per run.
 const NAMES: usize = 20;
 
-/// One for each run that did not end well; the last of too many says how many more there are.
+/// Returns one annotation per run that did not succeed. Beyond the limit, the last one says how many more there are.
 pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
     let mut all: Vec<Event> = rows.iter().filter_map(|row| one(row, detail)).collect();
     if all.len() > MOST {

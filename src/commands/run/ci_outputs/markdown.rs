@@ -1,18 +1,18 @@
-//! The summary of a step as GitHub's Markdown, in which no text of a service is more than text.
+//! The job summary as GitHub Markdown, with all service text escaped.
 
 use std::fmt::Write as _;
 
 use super::{Failed, Row};
 
-/// GitHub takes 1 MiB for each step, which may have other commands in it.
+/// GitHub accepts 1 MiB per step, and other commands may use it too.
 const MOST: usize = 256 * 1024;
 
-/// Of one run so many names are shown.
+/// Most names shown per run.
 const NAMES: usize = 20;
 
-/// A table with a row for each run, and below it, if wished for, why things failed.
+/// A table with a row per run; with `detail`, followed by the failure messages.
 pub(super) fn summary(rows: &[Row], detail: bool) -> String {
-    // A table begins behind an empty line.
+    // Markdown needs a blank line before a table.
     let mut summary = "\n| Job | Run | Status | Failed |\n|---|---|---|---|\n".to_owned();
     let lines = rows.iter().map(row);
     let mut left_out = fill(&mut summary, lines, "");
@@ -26,7 +26,7 @@ pub(super) fn summary(rows: &[Row], detail: bool) -> String {
     summary
 }
 
-/// Adds what there is room for, behind `before`, and counts the rest.
+/// Adds the lines that fit, after `before`. Returns how many were left out.
 fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str) -> usize {
     let (mut before, mut left_out) = (before, 0);
     for line in lines {
@@ -54,30 +54,30 @@ fn reason(failed: &Failed) -> Option<String> {
     message.as_ref().map(|message| format!("- **{}**: {}\n", as_text(name), as_text(message)))
 }
 
-/// A link, if the address is one and has nothing in it that could end the link.
+/// A link, if the URL is valid and has no character that could end the link.
 fn link(run: &str, url: &str) -> String {
     let is_address = (url.starts_with("https://") || url.starts_with("http://"))
         && url.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?#%&=+,;@".contains(&byte));
     if is_address && !run.is_empty() { format!("[{}]({url})", as_text(run)) } else { as_text(run) }
 }
 
-/// The text, whatever it has in it that means something in Markdown, HTML or to GitHub.
+/// Escapes everything that is special in Markdown, HTML or on GitHub.
 fn as_text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let characters: Vec<char> = text.chars().collect();
     for (index, character) in characters.iter().copied().enumerate() {
         let in_a_word = |other: Option<&char>| other.is_some_and(char::is_ascii_alphanumeric);
         match character {
-            // A table is cut at its bars before anything else is read.
+            // Tables are split at `|` before anything else is parsed.
             '|' => escaped += "&#124;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '&' => escaped += "&amp;",
-            // Names people, and things of the repository, however they are escaped: the invisible space keeps it from that.
+            // Mentions and references work even if escaped; a zero-width space prevents them.
             '@' | '#' => escaped.extend(['\\', character, '\u{200b}']),
-            // Begins mathematics, unless it stands alone.
+            // Starts a formula unless it is alone.
             '$' => escaped += "<span>$</span>",
-            // Emphasises only at the edge of a word.
+            // Emphasis only at the edge of a word.
             '_' if in_a_word(characters.get(index + 1)) && index > 0 && in_a_word(characters.get(index - 1)) => {
                 escaped.push('_');
             }

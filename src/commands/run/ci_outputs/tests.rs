@@ -9,7 +9,7 @@ use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 use crate::events::{Event, Level};
 use crate::sandbox::NotebookOutcome;
 
-/// What stands in both files, and what was warned of.
+/// The contents of both files, and the warnings.
 struct Written {
     outputs: String,
     summary: String,
@@ -28,7 +28,7 @@ fn write(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Writ
     Written { outputs: read(output), summary: read(summary) }
 }
 
-/// The annotations, each with its title and message.
+/// Returns the level, title and message of each annotation.
 fn annotate(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
     let environment = Environment::of([("GITHUB_ACTIONS", "true")]);
     let events = write_to(named, detail, data, code, &environment);
@@ -52,7 +52,7 @@ fn write_to(named: &[&str], detail: bool, data: &Value, code: Option<Code>, envi
     events.take()
 }
 
-/// As GitHub's runner reads the file: a line is `name=value`, or begins a value of several lines with `name<<WORD`.
+/// Parses as GitHub's runner does: a line is `name=value`, or starts a multi-line value with `name<<WORD`.
 fn read_outputs(text: &str) -> Vec<(String, String)> {
     assert!(text.ends_with('\n') && !text.contains('\r'), "{text:?}");
     let lines = text.lines().map(|line| {
@@ -78,7 +78,7 @@ async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
-/// In the sandbox's job whose models are broken.
+/// What fails in the sandbox's job with broken models.
 const FAILED: &str = "model orders, test unique_stg_orders_order_id";
 
 const SINGLE: [&str; 4] = ["run_id", "run_url", "status", "exit_code"];
@@ -161,7 +161,7 @@ async fn an_interrupted_run_is_told_with_what_became_of_it() {
     let told = read_outputs(&written.outputs);
     assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("CANCELLED", "143"));
     assert_eq!(cells(&written.summary)[0][2], "CANCELLED (interrupted)");
-    // Several that go on: what is known of them has no outcome of its own.
+    // Several jobs still running: an active run has no exit code of its own.
     let going = json!({ "runs": [
         { "job_id": 1, "run_id": 11, "run_url": "https://x/11", "status": "RUNNING" },
         { "job_id": 2, "run_id": 12, "run_url": "https://x/12", "status": "SUCCESS", "exit_code": 0, "error": null },
@@ -199,7 +199,7 @@ async fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
         ]
     );
     assert!(written.summary.ends_with("\n- **dbt_1**: dbt run 77 &#124; failed\n"), "{}", written.summary);
-    // While it goes on, no task has failed for good.
+    // While the run is active, no task has finally failed.
     let mut going = data;
     going["tasks"][0]["status"] = "RUNNING".into();
     assert_eq!(cells(&write(&["w"], false, &going, Some(Code::StillRunning)).summary)[0][3], "");
@@ -323,7 +323,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
     let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
     assert!(junit.contains("cannot write the JUnit report to") && junit.ends_with("it is a directory"), "{junit}");
-    // Elsewhere nothing is written, and nothing said.
+    // Outside GitHub Actions nothing is written or warned about.
     assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
 }
 
@@ -336,11 +336,11 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
     assert_eq!(brief, [(Level::Error, "dbtrigger run 222223: ERROR (run-failed)".to_owned(), lines)]);
     let detailed = annotate(&["222223"], true, &outcome.data, outcome.code);
     assert!(detailed[0].2.contains("model orders: Database Error in model orders"), "{detailed:?}");
-    // Elsewhere nobody reads them, and what ended well needs none.
+    // No annotations outside GitHub Actions, nor for runs that succeeded.
     assert_eq!(write_to(&["222223"], false, &outcome.data, outcome.code, &Environment::of([("CI", "true")])), []);
     let good = start(&Harness::new(), &["222222"]).await;
     assert_eq!(annotate(&["222222"], true, &good.data, None), []);
-    // Before anything was started, too.
+    // Also for failures before anything is started.
     let missing = annotate(&["no such\njob dbtc_secret"], false, &Value::Null, Some(Code::NotFound));
     assert_eq!(missing[0].1, "dbtrigger run no such job ***: not-found");
     let with_failures = json!({ "workflow_id": 5, "workflow_name": "w", "workflow_run_id": 9, "workflow_run_url": "https://x/9",
@@ -377,7 +377,7 @@ fn what_is_not_known_of_several_does_not_look_well() {
     let written = write(&["1", "2", "3"], false, &known, Some(Code::Interrupted(15)));
     let shown: Vec<(&str, &str)> = cells(&written.summary).iter().map(|row| (row[0], row[2])).collect();
     assert_eq!(shown, [("1", "SUCCESS"), ("2 more", "interrupted")]);
-    // Nobody was asked, and nothing was chosen.
+    // No job was given or chosen.
     let nothing = write(&[], false, &Value::Null, Some(Code::MissingInput));
     assert_eq!(cells(&nothing.summary)[0][2], "missing-input");
 }

@@ -1,9 +1,9 @@
-//! The runs as the tests of `--junit`: each run is one, whatever is known of it, and so is each of its nodes.
+//! The runs as JUnit tests: each run is one, and so is each of its nodes.
 
 use super::{Bad, How, Row};
 use crate::commands::run::junit::{Case, Results, Suite, Verdict, document as xml};
 
-/// The file: never without a test, so that nothing looks well that nobody has seen.
+/// Renders the JUnit file. It always has at least one test, so that an unknown outcome does not look like success.
 pub(super) fn document(rows: &[Row], results: &Results, detail: bool, clean: &dyn Fn(&str) -> String) -> String {
     let suite = |row: &Row| {
         let Row { job, run, url, status, seconds, how, failed: _ } = row;

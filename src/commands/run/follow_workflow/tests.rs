@@ -1,4 +1,4 @@
-//! What is printed of each state that the service has words for, and how the command ends (databricks-api §5.7).
+//! What is printed for each state that the service documents, and the exit code (databricks-api §5.7).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use super::*;
 use crate::databricks::WorkflowRun;
 use crate::events::Event;
 
-/// What is printed of a run as it stands, and the exit code; `None` while it goes on.
+/// What is printed for a run, and the exit code; `None` while it is active.
 struct Shown {
     lines: Vec<String>,
     failure: Option<Failure>,
@@ -75,7 +75,7 @@ const RESULTS: [&str; 12] = [
 
 #[test]
 fn every_life_cycle_with_every_result_is_printed_and_ends_as_the_contract_says() {
-    // Per result: what is printed last and the exit code under TERMINATED, SKIPPED and INTERNAL_ERROR.
+    // Per result: last line and exit code for TERMINATED, SKIPPED and INTERNAL_ERROR.
     let ends = [
         [("SUCCESS", 0), ("SKIPPED", 3), ("INTERNAL_ERROR", 3)],
         [("SUCCESS_WITH_FAILURES", 0), ("SKIPPED", 3), ("INTERNAL_ERROR", 3)],
@@ -99,7 +99,7 @@ fn every_life_cycle_with_every_result_is_printed_and_ends_as_the_contract_says()
         for (life, (line, exit)) in ["TERMINATED", "SKIPPED", "INTERNAL_ERROR"].into_iter().zip(ends) {
             let shown = shown_run(&state(life), &Value::Null);
             assert_eq!((shown.lines[0].as_str(), shown.exit), (line, Some(exit)), "{life} {result}");
-            // A failure names the word; good with failures is said aloud.
+            // A failure names the status; SUCCESS_WITH_FAILURES prints a remark.
             assert_eq!(what(&shown).is_empty(), exit == 0, "{life} {result}");
             assert!(exit == 0 || what(&shown).contains(line), "{life} {result}: {}", what(&shown));
             assert_eq!(shown.lines.len() > 1, line == "SUCCESS_WITH_FAILURES", "{:?}", shown.lines);
@@ -157,13 +157,13 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
         assert!(what(&shown).contains(says), "{code}: {}", what(&shown));
         let causes = shown.failure.map(|failure| failure.causes).unwrap_or_default();
         assert_eq!(causes.is_empty(), *exit == 0, "{code}: {causes:?}");
-        // §0: the details are there while it cleans up.
+        // §0: the details are set while the run cleans up.
         for state in ["BLOCKED", "PENDING", "QUEUED", "RUNNING", "TERMINATING", "WAITING"] {
             let going = json!({ "state": state, "termination_details": details });
             let shown = shown_run(&Value::Null, &going);
             assert_eq!((shown.lines[0].as_str(), shown.exit), (state, None), "{code} {state}");
         }
-        // Both forms together: the result is the word, and a success that the code denies is none.
+        // With both forms, the result is the status, but the code overrides a success.
         for (result, line) in [("FAILED", "FAILED"), ("TIMEDOUT", "TIMEDOUT"), ("SUCCESS", *code)] {
             let old = json!({ "life_cycle_state": "TERMINATED", "result_state": result });
             let shown = shown_run(&old, &over);
@@ -223,7 +223,7 @@ fn tasks_that_failed_say_why_and_those_skipped_over_them_do_not() {
     assert_eq!(shown.failure.unwrap().causes, ["task broken: Workload failed"]);
     let words = ["task broken   FAILED", "task skipped   UPSTREAM_FAILED", "task left   EXCLUDED", "FAILED"];
     assert_eq!(shown.lines, words);
-    // Nothing else says why.
+    // Without a failed task, the skipped one is the cause.
     let shown = shown_state(&state("FAILED", vec![skipped]));
     assert_eq!(shown.failure.unwrap().causes, ["task skipped: UPSTREAM_FAILED"]);
     let shown = shown_state(&state("SUCCESS_WITH_FAILURES", vec![broken]));
@@ -253,7 +253,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     let lines = ["task dbt   FAILED   (before repair 1; tried again)"; 2];
     assert_eq!(shown.lines[..2], lines);
     assert_eq!((shown.lines[2].as_str(), shown.exit), ("task dbt   SUCCESS   (repair 1)", Some(0)));
-    // Followed from its beginning, an attempt is said once.
+    // Followed from its start, each attempt is printed once.
     let said: Rc<RefCell<Vec<String>>> = Rc::default();
     let sink = said.clone();
     let events = Events::new(move |event| {

@@ -1,4 +1,4 @@
-//! What dbt says about each node of a run that has ended.
+//! Downloads the node results of a run that has ended.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::events::Events;
 use crate::http::Reader;
 use crate::runs::Upload;
 
-/// It may take so long in all.
+/// Longest time for all downloads.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Which run's results are fetched, and in what time.
+/// A run whose results are downloaded.
 pub(in crate::commands::run) struct Wanted {
     pub(in crate::commands::run) account: u64,
     pub(in crate::commands::run) run: u64,
-    /// The time that was given for the run.
+    /// Deadline of the whole run command.
     pub(in crate::commands::run) deadline: Instant,
 }
 
 impl Wanted {
-    /// Fetches the results of every step that builds, as soon as there is a turn for it. What is missing is said.
+    /// Downloads the results of every step that builds, when a permit of `turns` is free. Warns about missing results.
     pub(in crate::commands::run) async fn fetch(
         &self,
         results: &Results,
@@ -70,7 +70,7 @@ impl Wanted {
         }
     }
 
-    /// The results of one step, waited for while they may still be on their way.
+    /// Downloads the results of one step, and retries while they may still be uploaded.
     async fn of_step(
         &self,
         reader: &Reader,

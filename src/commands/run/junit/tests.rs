@@ -103,7 +103,7 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("junit.xml");
     write(&file, "1").unwrap();
-    // Whoever reads the old file meanwhile reads it to its end.
+    // A reader of the old file is not disturbed.
     let mut old = fs::File::open(&file).unwrap();
     write(&file, "2").unwrap();
     assert_eq!((io::read_to_string(&mut old).unwrap(), fs::read_to_string(&file).unwrap()), ("1".into(), "2".into()));
@@ -123,7 +123,7 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
                 special.display()
             );
         }
-        // As any file that a program makes; a temporary one would be for us alone.
+        // Usual permissions of a new file; a temporary file would be private.
         let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
         let plain = home.path().join("plain");
         fs::write(&plain, "").unwrap();
@@ -134,7 +134,7 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }
 
-/// What a command left in the cell.
+/// Returns the outcome and the collected results.
 async fn start(ctx: &Harness, line: &[&str]) -> (Outcome, Results) {
     let mut results = Results::default();
     let command = async |args: run::Args, ctx: &crate::commands::CommandContext| {
@@ -145,7 +145,7 @@ async fn start(ctx: &Harness, line: &[&str]) -> (Outcome, Results) {
     (outcome, results)
 }
 
-/// How often each verdict was given to a node of the run.
+/// Counts the verdicts of the run's nodes.
 fn verdicts(outcome: &Outcome, results: &Results) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for case in results.cases(number(&outcome.data["run_id"]), false, &ToOwned::to_owned) {
@@ -177,7 +177,7 @@ async fn the_results_of_every_step_that_builds_are_fetched_and_of_a_resumed_run_
         assert_eq!(outcome.exit, exit, "{line:?}: {outcome:?}");
         assert_eq!(verdicts(&outcome, &results), expected.iter().copied().collect(), "{line:?}: {}", outcome.said());
     }
-    // Nobody asked for it: nothing is fetched.
+    // Without `--junit` nothing is downloaded.
     let ctx = Harness::new();
     let _ = start(&ctx, &["222222"]).await;
     assert!(ctx.take_log().iter().all(|seen| !seen.operation.contains("artifacts")));
@@ -227,7 +227,7 @@ async fn from_the_start_on_the_file_says_that_the_end_is_not_known() {
     let ctx = Harness::new();
     let (outcome, _) = start(&ctx, &["222222", "300001", "--junit", file.to_str().unwrap()]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    // The command itself writes nothing else: the program does, when it ends.
+    // The command writes only the placeholder; the program writes the report when it ends.
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(r#"tests="2" failures="0" errors="2""#), "{text}");
     assert!(text.contains(r#"<error type="outcome-unknown""#), "{text}");

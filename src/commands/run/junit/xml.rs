@@ -1,12 +1,11 @@
-//! A document of tests in the form of `JUnit` (docs/decisions/0024), written by hand: its shape is fixed, and every text
-//! goes through one place.
+//! Writes JUnit XML (docs/decisions/0024) by hand: its shape is fixed, and all text is escaped in one place.
 
 use std::fmt::Write as _;
 
 /// The tests of one dbt run.
 pub(in crate::commands::run) struct Suite {
     name: String,
-    /// The run's own time.
+    /// Duration of the run.
     seconds: Option<u64>,
     cases: Vec<Case>,
 }
@@ -25,12 +24,12 @@ pub(in crate::commands::run) struct Case {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::commands::run) enum Verdict {
     Passed,
-    /// What was looked for was found.
+    /// The test found a problem.
     Failure {
         kind: String,
         message: String,
     },
-    /// It did not come to an end.
+    /// The test did not complete.
     Error {
         kind: String,
         message: String,
@@ -47,13 +46,13 @@ impl Suite {
 }
 
 impl Case {
-    /// The run itself. The name is the same for each run of the job, so that a CI sees how it went before.
+    /// The test for the run itself. The name is the same for all runs of the job, so that a CI can show its history.
     pub(in crate::commands::run) fn of_run(job: &str, verdict: Verdict, output: Option<String>) -> Case {
         Case { class: "dbt.run".to_owned(), name: format!("dbt job {job}"), seconds: None, verdict, output }
     }
 }
 
-/// How many there are of each.
+/// Number of tests by verdict.
 #[derive(Default)]
 struct Counts {
     tests: usize,
@@ -83,7 +82,7 @@ impl Counts {
     }
 }
 
-/// The whole document.
+/// Renders the whole document.
 pub(in crate::commands::run) fn document(suites: &[Suite]) -> String {
     let all = Counts::of(suites.iter().flat_map(|suite| &suite.cases)).attributes();
     let mut xml = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"dbtrigger\" {all}>\n");
@@ -101,11 +100,11 @@ pub(in crate::commands::run) fn document(suites: &[Suite]) -> String {
 
 fn add(xml: &mut String, case: &Case) {
     let Case { class, name, seconds, verdict, output } = case;
-    // Only numbers that are times have a form that is read everywhere.
+    // Negative, infinite or huge numbers are not valid times everywhere.
     let time = seconds.filter(|seconds| (0.0..1e9).contains(seconds));
     let time = time.map(|seconds| format!(r#" time="{seconds:.3}""#)).unwrap_or_default();
     let _ = write!(xml, r#"    <testcase classname="{}" name="{}"{time}>"#, escaped(class), escaped(name));
-    // Some services show the attribute and some the text.
+    // Some CI services show the attribute, others the text.
     let mut bad = |element: &str, kind: &str, message: &str| {
         let (kind, message) = (escaped(kind), escaped(message));
         let _ = write!(xml, r#"<{element} type="{kind}" message="{message}">{message}</{element}>"#);
@@ -124,18 +123,18 @@ fn add(xml: &mut String, case: &Case) {
     *xml += "</testcase>\n";
 }
 
-/// The text as it may stand between elements and in an attribute. XML 1.0 has no form at all for some characters.
+/// Escapes text for elements and attributes. Characters that XML 1.0 forbids are replaced.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
-            // Also ends what `]]>` would.
+            // Also escapes `]]>`.
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\'' => escaped += "&apos;",
-            // In an attribute they would be read as blanks.
+            // In an attribute, parsers would read them as spaces.
             '\t' => escaped += "&#9;",
             '\n' => escaped += "&#10;",
             '\r' => escaped += "&#13;",

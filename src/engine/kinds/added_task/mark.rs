@@ -1,4 +1,4 @@
-//! The mark in the description of a task that was added to somebody's workflow: tasks have no tags. Pure.
+//! The mark in the description of a task added to someone else's workflow, since tasks have no tags. Pure.
 
 use serde::Serialize;
 use serde_json::json;
@@ -6,17 +6,17 @@ use serde_json::json;
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::digest::digest;
 
-/// What stands around the mark if nobody wrote a description.
+/// The description around the mark if there was none.
 const WORDS: &str = "Starts a dbt job and waits for it.";
 const OPEN: &str = "[dbtrigger ";
-/// What the digest is over; a version that manages other fields counts on.
+/// Version of the digest's input, raised when other fields are managed.
 const VERSION: &str = "1-";
 const DIGITS: usize = 16;
-/// Databricks takes so many characters (databricks-api §5.2).
+/// Longest description that Databricks accepts, in characters (databricks-api §5.2).
 const LONGEST: usize = 1000;
 
-/// `[dbtrigger KEY 1-0123456789abcdef]`: the key that the task was first given, whatever it was renamed to, and what we
-/// wrote last, as a digest: tells "edited by hand" from "to be changed".
+/// `[dbtrigger KEY 1-0123456789abcdef]`: the task's original key, whatever it was renamed to, and a digest of what
+/// we wrote last, which tells "edited by hand" from "to be changed".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) key: String,
@@ -32,7 +32,7 @@ impl Mark {
         format!("{VERSION}{}", digest(&json!(state).to_string(), DIGITS))
     }
 
-    /// Whether a digest is over what this version manages.
+    /// Whether a digest covers the fields that this version manages.
     pub(super) fn is_current(digest: &str) -> bool {
         digest.starts_with(VERSION)
     }
@@ -48,7 +48,7 @@ impl Mark {
         split(&description).map(|(_, mark, _)| mark)
     }
 
-    /// The description with this mark in it; the words of others around it stay.
+    /// The description with this mark in it; the text around it stays.
     pub(super) fn described(&self, task: Option<&Raw>) -> String {
         let there: Option<String> = task.and_then(|task| task.read("description"));
         let mark = self.text();
@@ -59,13 +59,13 @@ impl Mark {
         }
     }
 
-    /// Whether the description would become longer than Databricks takes.
+    /// Whether the description would exceed Databricks' limit.
     pub(super) fn has_no_room(&self, task: Option<&Raw>) -> bool {
         self.described(task).chars().count() > LONGEST
     }
 }
 
-/// The first mark, with what stands before and after it. Others may write what begins like one.
+/// The first mark, with the text before and after it. Other text may begin like a mark.
 fn split(description: &str) -> Option<(&str, Mark, &str)> {
     description.match_indices(OPEN).find_map(|(place, _)| {
         let (inside, after) = description[place + OPEN.len()..].split_once(']')?;
@@ -73,7 +73,7 @@ fn split(description: &str) -> Option<(&str, Mark, &str)> {
     })
 }
 
-/// A mark from between its brackets, if it is one that we wrote, in this version or another.
+/// Parses the text between the brackets; `None` unless this or another version of dbtrigger wrote it.
 fn read(inside: &str) -> Option<Mark> {
     let (key, digest) = inside.split_once(' ')?;
     let (version, digits) = digest.split_once('-')?;

@@ -1,5 +1,5 @@
-//! One task of ours in a workflow of somebody else. It is known by a mark in its description; nothing else in the workflow is
-//! ever sent.
+//! One task of ours in someone else's workflow. It is identified by a mark in its description, and nothing else in
+//! the workflow is ever sent.
 
 mod mark;
 mod needs;
@@ -29,45 +29,45 @@ use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, 
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
-/// Databricks allows so many in a job (databricks-api §5.1).
+/// Most tasks that Databricks allows in a job (databricks-api §5.1).
 const MOST_TASKS: usize = 1000;
 
-/// A task of ours in a workflow of somebody else.
+/// A task of ours in someone else's workflow.
 pub(crate) enum AddedTask {}
 
-/// The task that should be there. What is `None` is left as it is in one that is there already.
+/// The task that should exist. `None` keeps the existing value.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct AddedTaskWant {
     pub(crate) workflow: u64,
-    /// As it is called in the workspace.
+    /// The workflow's name in the workspace.
     pub(crate) workflow_name: String,
     pub(crate) task: TaskWant,
-    /// Where the notebook lies in the workspace.
+    /// The notebook's path in the workspace.
     pub(crate) notebook: String,
-    /// What the task runs on; `None`: as it is, at first serverless.
+    /// The task's compute; `None`: unchanged, serverless for a new task.
     pub(crate) compute: Option<Compute>,
     pub(crate) retries: Option<u32>,
     /// In seconds.
     pub(crate) task_timeout: Option<u64>,
-    /// What every run of the dbt job is started with; an empty one takes away what is there.
+    /// Overrides for every run of the dbt job; an empty map removes the existing ones.
     pub(crate) overrides: Option<Map<String, Value>>,
 }
 
-/// Whether a task was added on its own.
+/// Whether a task was added to an existing workflow.
 pub(super) fn is_added(task: &Raw) -> bool {
     Mark::of(task).is_some()
 }
 
-/// What stands where the task should be.
+/// What is found in place of the task.
 enum There {
     Nothing,
     Ours(Raw),
     Foreign(Raw),
-    /// Somebody copied it: nobody knows which is the one.
+    /// Copies: it is unknown which one is meant.
     Several(Vec<String>),
 }
 
-/// The task with our mark, whatever it was renamed to, else the one that has the key.
+/// The task with our mark, whatever it was renamed to, else the one with the key.
 fn there(want: &AddedTaskWant, settings: &Raw) -> There {
     let tasks = settings.list("tasks");
     let is_it = |task: &&Raw| Mark::of(task).is_some_and(|mark| mark.key == want.task.key);
@@ -84,7 +84,7 @@ fn there(want: &AddedTaskWant, settings: &Raw) -> There {
 }
 
 impl There {
-    /// The task that is there, and whether it is ours.
+    /// The existing task, and whether it is ours.
     fn task(&self) -> (Option<&Raw>, bool) {
         match self {
             There::Ours(task) => (Some(task), true),
@@ -98,26 +98,26 @@ fn parameters(settings: &Raw) -> BTreeSet<String> {
     settings.list("parameters").iter().filter_map(|parameter| parameter.read("name")).collect()
 }
 
-/// The parameter that carries the dbt job. A parameter of the workflow wins over a task's own of the same name
-/// (databricks-api §5.3), and a workflow that dbtrigger made may come to have one at any time.
+/// The parameter for the dbt job. A workflow parameter wins over a task parameter of the same name (databricks-api
+/// §5.3), and a workflow that dbtrigger created may get one at any time.
 fn job_parameter(settings: &Raw) -> &'static str {
     let has_one = parameters(settings).contains(JOB) || settings.object("tags").has(ID_TAG);
     if has_one { JOB_THAT_WINS } else { JOB }
 }
 
-/// The wanted task in full: how it is made, what it will wait for, and its mark.
+/// The wanted task: how it is built, what it will depend on, and its mark.
 struct Whole<'a> {
     recipe: Recipe<'a>,
     needs: Vec<Raw>,
     mark: Mark,
 }
 
-/// What the mark is over: all that we manage but the key, since a task that was renamed does the same as before.
+/// The fields that the mark covers: all managed ones but the key, since a renamed task does the same as before.
 fn marked(state: &State) -> &[(&'static str, Option<String>)] {
     &state[1..]
 }
 
-/// `key` is the one that the task has, or will have.
+/// Builds the wanted task. `key` is its current or future key.
 fn whole<'a>(want: &'a AddedTaskWant, settings: &Raw, key: &'a str, task: Option<&Raw>) -> Whole<'a> {
     let recipe = Recipe {
         key,
@@ -155,7 +155,7 @@ impl Whole<'_> {
         changes
     }
 
-    /// Whether somebody changed what we manage since we wrote it, to something else than what is wanted now.
+    /// Whether a managed field was changed since we wrote it, to something other than what is wanted now.
     fn is_edited(&self, task: &Raw) -> bool {
         let found = task::found(Some(task));
         found != self.recipe.managed() && Mark::of(task).is_none_or(|mark| mark.digest != Mark::digest(marked(&found)))
@@ -168,12 +168,12 @@ impl Whole<'_> {
     }
 }
 
-/// The key that the task has, or else will have.
+/// The task's current or future key.
 fn key(want: &AddedTaskWant, task: Option<&Raw>) -> String {
     task.map_or_else(|| want.task.key.clone(), key_of)
 }
 
-/// The key of the task as the workflow has it, or will have it, and how many other tasks there are.
+/// The task's key in the workflow, current or future, and the number of other tasks.
 pub(crate) fn keys_there(want: &AddedTaskWant, job: &Job) -> (String, usize) {
     let there = there(want, &job.settings);
     let own = key(want, there.task().0);
@@ -188,7 +188,7 @@ fn to_send(want: &AddedTaskWant, settings: &Raw) -> Raw {
     whole(want, settings, &key(want, task), task).written(task, own)
 }
 
-/// The overrides that the task will carry, by their names in dbt; for a check against what the notebook allows.
+/// The names of the overrides that the task will carry, for a check against what the notebook allows.
 pub(crate) fn carried_overrides(want: &AddedTaskWant, job: &Job) -> BTreeSet<String> {
     overrides(want, &job.settings)
 }
@@ -199,13 +199,13 @@ fn overrides(want: &AddedTaskWant, settings: &Raw) -> BTreeSet<String> {
     task::override_names(&whole(want, settings, &key(want, task), task).chosen(task, own))
 }
 
-/// A job from before jobs had several tasks: what it does stands beside the list.
+/// Whether the job predates multi-task jobs and has its task outside the list.
 fn has_old_format(settings: &Raw) -> bool {
     settings.read::<String>("format").as_deref() == Some("SINGLE_TASK")
         || (!settings.has("tasks") && settings.names().any(|name| name.ends_with("_task") && settings.has(name)))
 }
 
-/// Parameters of the workflow that would win over those that the task passes.
+/// Workflow parameters that would win over those that the task passes.
 fn clashes(want: &AddedTaskWant, settings: &Raw) -> Vec<String> {
     let overridden = (!overrides(want, settings).is_empty()).then_some(OVERRIDES);
     let passed = [JOB_THAT_WINS, KEY_PARAMETER, ATTEMPT_PARAMETER].into_iter().chain(overridden);
@@ -213,7 +213,7 @@ fn clashes(want: &AddedTaskWant, settings: &Raw) -> Vec<String> {
     passed.filter(|name| named.contains(*name)).map(ToOwned::to_owned).collect()
 }
 
-/// The whole workflow with our task in it as it will be.
+/// The whole workflow with our task as it will be.
 fn intended(want: &AddedTaskWant, settings: &Raw) -> Raw {
     let (task, mut whole) = (to_send(want, settings), settings.clone());
     let mut tasks = settings.list("tasks");
@@ -225,7 +225,7 @@ fn intended(want: &AddedTaskWant, settings: &Raw) -> Raw {
     whole
 }
 
-/// What of the workflow, beside our task, is otherwise than before: somebody else wrote at the same time.
+/// What else changed in the workflow besides our task: someone wrote at the same time.
 pub(crate) fn changed_meanwhile(want: &AddedTaskWant, before: &Job, after: &Job) -> Vec<String> {
     let (before, after) = (others(want, &before.settings), others(want, &after.settings));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -258,7 +258,7 @@ impl Kind for AddedTask {
         format!("{} in {}", want.task.key, workflow(want))
     }
 
-    /// The workflow, which has to be there.
+    /// Returns the workflow, which must exist.
     async fn observe(reader: &Reader, want: &AddedTaskWant) -> Result<Option<Job>, HttpError> {
         jobs::get(reader, want.workflow).await.map(Some)
     }
@@ -387,7 +387,7 @@ impl Kind for AddedTask {
                 workflow(want)
             ));
         }
-        // With 400 the service also says "does not exist" of things in a task.
+        // With status 400 the service also says "does not exist" about things that a task refers to.
         let id = want.workflow.to_string();
         let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.names(&id));
         if is_missing(error) && !of_a_task {
@@ -397,8 +397,8 @@ impl Kind for AddedTask {
     }
 }
 
-/// Whether a task of others is one that can become ours without harm: it runs our notebook, and no workflow of ours counts it
-/// among its own.
+/// Whether someone else's task can safely become ours: it runs our notebook, and it is not one of a workflow that
+/// we created.
 fn can_be_adopted(want: &AddedTaskWant, settings: &Raw, task: &Raw) -> bool {
     let path: Option<String> = task.object("notebook_task").read("notebook_path");
     let of_the_workflow = has_key(task) && settings.object("tags").has(ID_TAG);

@@ -1,4 +1,4 @@
-//! What an added task waits for, among tasks of others. Pure.
+//! The dependencies of an added task on other tasks. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::databricks::raw::Raw;
 use crate::engine::kinds::task::{circle, key_of, need, needs_of};
 use crate::engine::kinds::workflow::TaskWant;
 
-/// What the task will wait for: as said, and without a word as before. An entry that is there stays as it is, since it may say
+/// The task's future dependencies: as requested, else unchanged. An existing entry is kept whole, since it may say
 /// more than the key (the outcome of a condition, databricks-api §5.2).
 pub(super) fn after(want: &TaskWant, task: Option<&Raw>) -> Vec<Raw> {
     let mut needs = task.map(|task| task.list("depends_on")).unwrap_or_default();
@@ -24,7 +24,7 @@ pub(super) fn after(want: &TaskWant, task: Option<&Raw>) -> Vec<Raw> {
     needs
 }
 
-/// The keys that `--depends-on` names and no other task of the workflow has, with those that there are.
+/// The keys in `--depends-on` that no other task has, with those that exist.
 pub(crate) fn unknown_needs(want: &AddedTaskWant, job: &Job) -> Option<(Vec<String>, Vec<String>)> {
     let there = there(want, &job.settings);
     let own = key(want, there.task().0);
@@ -35,7 +35,7 @@ pub(crate) fn unknown_needs(want: &AddedTaskWant, job: &Job) -> Option<(Vec<Stri
     (!unknown.is_empty()).then_some((unknown, known))
 }
 
-/// The tasks that wait for one another in a circle, once ours waits for what it should; empty if there is none.
+/// The tasks in a dependency cycle with ours as it will be; empty if there is none.
 pub(crate) fn circle_with_ours(want: &AddedTaskWant, job: &Job) -> Vec<String> {
     let there = there(want, &job.settings);
     let (task, _) = there.task();

@@ -1,4 +1,4 @@
-//! What the tasks of ours in somebody's workflow say of themselves, read back. Pure.
+//! The wanted state of the tasks we added to someone's workflow, reconstructed from the workflow. Pure.
 
 use super::mark::Mark;
 use super::{AddedTaskWant, marked, whole};
@@ -6,9 +6,9 @@ use crate::databricks::jobs::Job;
 use crate::engine::kinds::task::{StandingTask, found, job_in_key, standing_task};
 use crate::engine::kinds::{ReadBack, TaskWant};
 
-/// What would be asked for to add the tasks of ours in this workflow once more, with no flag that says something new: compared
-/// with the workflow, it shows what was changed in them since. Where somebody has changed the dbt job or the notebook, the digest
-/// in the mark tells whether it was the job that the key names, and this notebook. One that names no dbt job is left out.
+/// The wanted state that would add our tasks to this workflow again with no new settings. Comparing it with the
+/// workflow shows later edits. If the dbt job or the notebook was edited, the digest in the mark tells whether it
+/// was the job in the key, and this notebook. A task without a dbt job is left out.
 pub(crate) fn read_back(job: &Job, name: &str, notebook: Option<&str>) -> Vec<ReadBack<AddedTaskWant>> {
     let tasks = job.settings.list("tasks");
     let all = tasks.iter().filter_map(|task| {

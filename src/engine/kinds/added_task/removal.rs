@@ -1,4 +1,4 @@
-//! Removing tasks of ours from a workflow of somebody else: nothing else in it is ever sent.
+//! Removing tasks of ours from someone else's workflow: nothing else in it is ever sent.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +19,12 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
-/// A task of ours in a job, as far as removing it goes.
+/// A task of ours in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Added {
-    /// Its key, the dbt job that it starts, and its notebook.
+    /// Its key, dbt job and notebook.
     pub(crate) task: StandingTask,
-    /// Somebody changed what we manage in it.
+    /// Whether a managed field was edited.
     pub(crate) is_edited: bool,
 }
 
@@ -39,29 +39,29 @@ pub(crate) fn added_tasks(job: &Job) -> Vec<Added> {
     all.collect()
 }
 
-/// Tasks of ours that should not be there.
+/// Tasks of ours that should not exist.
 pub(crate) enum TaskRemoval {}
 
-/// Which tasks of which job: one step for all of them, since each write changes the job.
+/// The tasks to remove from a job: one step for all of them, since each write changes the job.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TaskRemovalWant {
     pub(crate) workflow: u64,
-    /// As it is called in the workspace.
+    /// The job's name in the workspace.
     pub(crate) workflow_name: String,
     pub(crate) keys: Vec<String>,
-    /// Who asks.
+    /// The caller.
     pub(crate) me: String,
 }
 
-/// The job that they are in.
+/// The job with the tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskRemovalHave {
     pub(crate) job: Job,
-    /// Whether whoever asks manages it, as far as that can be told.
+    /// Whether the caller manages it, as far as that is known.
     pub(crate) manages: bool,
 }
 
-/// The wanted tasks that are there with our mark.
+/// The requested tasks that exist and carry our mark.
 fn there(want: &TaskRemovalWant, settings: &Raw) -> Vec<String> {
     let tasks = settings.list("tasks");
     tasks.iter().filter(|task| is_added(task)).map(key_of).filter(|key| want.keys.contains(key)).collect()

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::engine::kinds::tests::Cell;
 
-/// Something that somebody does to a job.
+/// An edit to a job.
 type Edit = fn(&mut Value);
 
 fn want() -> AddedTaskWant {
@@ -23,7 +23,7 @@ fn job(settings: &Value) -> Job {
     Job { id: want().workflow, run_as: None, settings: serde_json::from_str(&settings.to_string()).unwrap() }
 }
 
-/// A workflow of somebody else, without our task.
+/// Someone else's workflow, without our task.
 fn foreign() -> Value {
     json!({
         "name": "Daily load", "format": "MULTI_TASK", "odd": [1.50, null],
@@ -41,7 +41,7 @@ fn sent(want: &AddedTaskWant, settings: &Value) -> Value {
     json!(to_send(want, &job(settings).settings))
 }
 
-/// What the service makes of it: the task takes the place of the one of its key, or comes behind.
+/// The job after the service's upsert: the task replaces the one with its key, or is appended.
 fn after(want: &AddedTaskWant, settings: &Value) -> Value {
     let (mut settings, task) = (settings.clone(), sent(want, settings));
     let tasks = settings["tasks"].as_array_mut().unwrap();
@@ -57,7 +57,7 @@ fn added() -> Value {
     after(&want(), &foreign())
 }
 
-/// The same with something done to our task.
+/// The same with our task edited.
 fn edited(edit: Edit) -> Value {
     let mut settings = added();
     edit(&mut settings["tasks"][2]);
@@ -101,7 +101,7 @@ fn without(mut settings: Value, edit: Edit) -> Value {
     settings
 }
 
-/// A task is written only where nobody's work is lost.
+/// A task is written only where that loses no work of others.
 pub(in crate::engine::kinds) fn cells() -> Vec<Cell> {
     let plain = want();
     let mut moved = want();
@@ -168,7 +168,7 @@ pub(in crate::engine::kinds) fn cells() -> Vec<Cell> {
     all
 }
 
-/// All but our task, as it is written.
+/// The job without our task, as text.
 fn others_of(want: &AddedTaskWant, settings: &Value) -> String {
     let own = key(want, there(want, &job(settings).settings).task().0);
     let mut settings = settings.clone();
@@ -211,7 +211,7 @@ fn where_the_workflow_has_a_job_id_of_its_own_or_may_come_to_have_one_the_parame
     for edit in [names, ours] {
         let base = sent(&want(), &without(foreign(), edit))["notebook_task"]["base_parameters"].clone();
         assert_eq!((&base["dbtrigger_job_id"], &base["job_id"]), (&json!("222222"), &Value::Null));
-        // It came later: then the old one goes.
+        // The parameter was added later: then the old field goes.
         let later = without(added(), edit);
         let fields_changed = [
             "task.notebook_task.base_parameters.job_id",
@@ -230,7 +230,7 @@ fn a_parameter_of_the_workflow_that_would_win_over_ours_is_refused_even_if_it_ca
         ("dbtrigger_key", false, true),
         ("dbtrigger_attempt", false, true),
         ("dbtrigger_overrides", true, true),
-        // These the task does not pass: whoever set them for the whole workflow means them.
+        // The task does not pass these, so a value for the whole workflow is intended.
         ("dbtrigger_overrides", false, false),
         ("dbtrigger_timeout_minutes", false, false),
     ] {
@@ -326,7 +326,7 @@ fn a_refusal_says_what_is_in_the_way_and_shows_what_differs_or_what_to_add_elsew
     assert!(what.contains("dbt_222222 of job 987654321012345678 \"Daily load\" was edited"), "{what}");
     assert_eq!(lines, "      - task.disable_auto_optimization: false\n      + task.disable_auto_optimization: true\n");
 
-    // What is shown for a bundle is what is found in place once somebody added it there.
+    // The task shown for a bundle is recognized once it was added there.
     let mut bundled = foreign();
     bundled["deployment"] = json!({ "kind": "BUNDLE" });
     let action = diff(&want(), &bundled, &none());
@@ -350,7 +350,7 @@ fn jobs_that_take_no_more_tasks_are_refused_with_the_reason() {
     assert!(refused(&full).contains("1000 tasks"));
     full["tasks"].as_array_mut().unwrap().pop();
     assert_eq!(diff(&want(), &full, &none()), Action::Create);
-    // A task that is there takes no more room.
+    // Updating an existing task needs no room.
     let full = after(&want(), &full);
     let mut other = want();
     other.retries = Some(1);
@@ -404,7 +404,7 @@ fn tasks_that_are_not_there_and_circles_through_tasks_of_others_are_found() {
     waiting["tasks"][0]["depends_on"] = json!([{ "task_key": "dbt_222222" }]);
     assert_eq!(circle_with_ours(&needs(&["report"]), &job(&waiting)), ["dbt_222222", "load", "report"]);
     assert!(circle_with_ours(&want(), &job(&waiting)).is_empty());
-    // Not ours to mend: a circle in which our task has no part.
+    // A cycle without our task is not ours to fix.
     let mut theirs = added();
     theirs["tasks"][0]["depends_on"] = json!([{ "task_key": "report" }]);
     assert!(circle_with_ours(&needs(&["load"]), &job(&theirs)).is_empty());

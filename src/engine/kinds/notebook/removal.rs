@@ -1,4 +1,4 @@
-//! Removing a notebook of ours: only as it was written, and only once no job runs it.
+//! Removing a notebook of ours: only if it is unedited and no job runs it.
 
 use std::collections::BTreeSet;
 
@@ -17,26 +17,26 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
 
-/// A notebook of ours that should not be there.
+/// A notebook of ours that should not exist.
 pub(crate) enum NotebookRemoval {}
 
-/// Which notebook.
+/// The notebook to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookRemovalWant {
     pub(crate) path: NotebookPath,
-    /// The tasks that are removed before it: the job's id and their key.
+    /// The tasks that are removed before it, as job ID and task key.
     pub(crate) leaving: BTreeSet<(u64, String)>,
-    /// Who asks.
+    /// The caller.
     pub(crate) me: String,
 }
 
-/// What lies there, and what else decides whether it may go.
+/// What is at the path, and what else decides whether it may be removed.
 #[derive(Clone, Debug)]
 pub(crate) struct NotebookRemovalHave {
     found: NotebookHave,
     /// The tasks of all visible jobs that run it.
     users: Vec<User>,
-    /// Who has access to the notebook itself; empty also where that cannot be told.
+    /// Who has access to the notebook itself; empty also if unknown.
     holders: Vec<Holding>,
     manages: bool,
 }
@@ -57,7 +57,7 @@ fn users(jobs: &[Job], path: &NotebookPath) -> Vec<User> {
     };
     let of = |job: &Job| {
         let name: String = job.settings.read("name").unwrap_or_default();
-        // A job in the old format has what it does beside the list.
+        // A job in the old format has its task outside the list.
         let all = job.settings.list("tasks").into_iter().chain([job.settings.clone()]);
         let found = all.filter(|task| is_it(task) || is_it(&task.object("for_each_task").object("task")));
         found.map(|task| User { job: job.id, name: name.clone(), key: key_of(&task) }).collect::<Vec<_>>()
@@ -66,7 +66,7 @@ fn users(jobs: &[Job], path: &NotebookPath) -> Vec<User> {
 }
 
 impl NotebookRemovalHave {
-    /// Looks at the notebook, where all jobs were listed before.
+    /// Reads the notebook, given all jobs.
     pub(crate) async fn look(
         reader: &Reader,
         want: &NotebookRemovalWant,
@@ -84,7 +84,7 @@ impl NotebookRemovalHave {
         Ok(Some(NotebookRemovalHave { found, users: users(jobs, &want.path), holders, manages }))
     }
 
-    /// What a notebook of ours says of itself.
+    /// The settings in a notebook of ours.
     pub(crate) fn settings(&self) -> Option<Found> {
         match &self.found {
             NotebookHave::Notebook { object_id: _, text } => match read(text) {
@@ -117,7 +117,7 @@ impl Kind for NotebookRemoval {
         NotebookRemovalHave::look(reader, want, &jobs).await
     }
 
-    /// Once it was deleted, it matters no more who runs it.
+    /// After the deletion, it no longer matters which tasks run it.
     async fn look_again(
         reader: &Reader,
         step: &Step<NotebookRemoval>,

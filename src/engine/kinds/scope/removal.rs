@@ -1,4 +1,4 @@
-//! Removing a secret scope. It carries no mark, so only an empty one that nobody else has access to is removed.
+//! Removing a secret scope. It carries no mark, so it is removed only if it is empty and no one else has access.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
-/// How long a key may still be listed after it was deleted.
+/// How long a deleted key may still be listed.
 const LISTED_FOR: Duration = Duration::from_secs(30);
 
-/// A scope that should not be there.
+/// A scope that should not exist.
 pub(crate) enum ScopeRemoval {}
 
-/// Which scope.
+/// The scope to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeRemovalWant {
     pub(crate) scope: ScopeName,
-    /// `--with-secret`.
+    /// Whether `--with-secret` was given.
     pub(crate) wanted: bool,
     /// The keys that are removed before it.
     pub(crate) leaving: Vec<KeyName>,
-    /// Who asks.
+    /// The caller.
     pub(crate) me: String,
 }
 
-/// What is known of it.
+/// What is known about the scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeRemovalHave {
     backend: Backend,
-    /// `None`: whoever asks may not look into it.
+    /// `None`: the caller may not list them.
     keys: Option<Vec<String>>,
     readers: Readers,
 }
@@ -48,8 +48,8 @@ impl ScopeRemovalWant {
     }
 }
 
-/// Whether nobody but this person and the administrators has access, and this person manages it: then they made it, as far as
-/// that can be told.
+/// Whether only the caller and the administrators have access and the caller has MANAGE: then the caller created
+/// it, as far as that is known.
 fn is_own(readers: &Readers, me: &str) -> bool {
     let Readers::Listed(acls) = readers else { return false };
     let is_me = |principal: &str| principal.eq_ignore_ascii_case(me);
@@ -57,7 +57,7 @@ fn is_own(readers: &Readers, me: &str) -> bool {
         && acls.iter().any(|acl| is_me(&acl.principal) && acl.permission == Permission::Manage.name())
 }
 
-/// Who has access, in words.
+/// Who has access, as text.
 fn access(readers: &Readers) -> String {
     match readers {
         Readers::Listed(acls) => told(acls),
@@ -91,7 +91,7 @@ impl Kind for ScopeRemoval {
         Ok(Some(ScopeRemovalHave { backend: scope.backend, keys, readers }))
     }
 
-    /// A list may still show the keys that were deleted just now.
+    /// A list may still show keys that were just deleted.
     async fn look_again(reader: &Reader, step: &Step<ScopeRemoval>) -> Result<Option<ScopeRemovalHave>, HttpError> {
         let end = Instant::now() + LISTED_FOR;
         let mut pause = Duration::from_millis(100);
@@ -128,7 +128,7 @@ impl Kind for ScopeRemoval {
     }
 
     fn is_as_planned(step: &Step<ScopeRemoval>, now: Option<&ScopeRemovalHave>) -> bool {
-        // Deleting a scope deletes what is in it.
+        // Deleting a scope deletes its content.
         now.is_some_and(|now| now.keys.as_ref().is_some_and(Vec::is_empty) && is_own(&now.readers, &step.want.me))
     }
 

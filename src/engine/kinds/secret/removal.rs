@@ -1,4 +1,4 @@
-//! Removing the dbt API key. It carries no mark, so its flag has to name it.
+//! Removing the dbt API key. It carries no mark, so it is removed only with `--with-secret`.
 
 use serde::Serialize;
 
@@ -11,29 +11,29 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
-/// A key that should not be there.
+/// A key that should not exist.
 pub(crate) enum SecretRemoval {}
 
-/// Which key.
+/// The key to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SecretRemovalWant {
     pub(crate) scope: ScopeName,
     pub(crate) key: KeyName,
-    /// `--with-secret`.
+    /// Whether `--with-secret` was given.
     pub(crate) wanted: bool,
-    /// Notebooks that read it and stay.
+    /// Remaining notebooks that read it.
     pub(crate) needed_by: Vec<NotebookPath>,
 }
 
-/// What is known of it.
+/// What is known about the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SecretRemovalHave {
     There {
         backend: Backend,
-        /// When it was last written, in milliseconds since 1970, if the service says that.
+        /// When it was last written, in milliseconds since 1970, if the service says so.
         updated: Option<i64>,
     },
-    /// The scope is there, and whoever asks may not look into it.
+    /// The scope exists, but the caller may not list its keys.
     Hidden,
 }
 

@@ -1,4 +1,4 @@
-//! Making a job once, whatever becomes of the answers.
+//! Creating a job exactly once, even if a response is lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::databricks::{is_missing, list_workflow_runs};
 use crate::engine::{Settled, Step};
 use crate::http::{Fault, HttpError, Reader, RetryAfter, Rows, Sent, Writer};
 
-/// How often a job is sent at most when every look in between finds that it was not made.
+/// Most attempts to create a job, each after a look-up that did not find it.
 const SENDS: u32 = 3;
-/// For all sends that certainly did nothing, their waits included.
+/// Time for all attempts that certainly did nothing, including the waits between them.
 const NOT_SENT_FOR: Duration = Duration::from_mins(2);
-/// How long looking may fail before it is given up after a lost answer.
+/// How long look-ups after a lost response may fail before giving up.
 const BLIND_FOR: Duration = Duration::from_mins(5);
 
-/// Makes the job, once, and gives it back as it was sent, if an answer says which it is. The service has no key against doubles
-/// (databricks-api §2.6), so an answer that leaves the outcome open is followed by a look for our tag, and only a complete look
-/// that finds nothing allows another send.
+/// Creates the job once, and returns it as sent if a response contains its ID. The service has no idempotency key
+/// for jobs (databricks-api §2.6), so a request with unknown outcome is followed by a look-up by our tag, and only
+/// a complete look-up that finds nothing allows another attempt.
 pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
     let mut whole = settings::whole(want, None);
     run_as::write(want, None, &mut whole);
@@ -42,7 +42,7 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
                 }
                 sleep(longer).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
-                // A gateway that says "later" is believed, but a look costs little beside a second job.
+                // A gateway's "try later" is trusted, but a look-up is cheap compared with a second job.
                 if error.status().is_some() && !look(writer, &want.name, &want.identity).await?.0.is_empty() {
                     return Ok(None);
                 }
@@ -62,8 +62,8 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
     }
 }
 
-/// Of several runs of this command that each made a job, all but the one that was made first delete their own: the same tag,
-/// made by this process, never run. Each looks after it has made its own, so whoever made the later one sees the earlier one.
+/// When several processes created the same job, every one but the first deletes its own: same tag, created by this
+/// process, never run. Each looks after creating its own, so the later one sees the earlier one.
 pub(super) async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result<Settled, HttpError> {
     let Some(now) = &mut step.now else { return Ok(Settled::Ours) };
     let others = now.ours.len() > 1;
@@ -87,12 +87,12 @@ pub(super) async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result
     }
 }
 
-/// What became of a job whose making got no answer.
+/// The outcome of a create request without a response.
 enum Outcome {
     Made,
-    /// A complete look that began after the time to settle found nothing.
+    /// A complete look-up that began after the settling time found nothing.
     NotMade,
-    /// Looking failed too.
+    /// The look-ups failed too.
     Unknown,
 }
 
@@ -104,7 +104,7 @@ async fn settled(reader: &Reader, want: &WorkflowWant) -> Outcome {
         match look(reader, &want.name, &want.identity).await {
             Ok((ours, _)) if !ours.is_empty() => return Outcome::Made,
             Ok(_) if begun >= end => return Outcome::NotMade,
-            // An identity that may not look any more will not be allowed to in a minute either.
+            // A missing permission does not go away by waiting.
             Err(error) if error.means().is_of_whoever_asks() || error.is_certificate() => {
                 return Outcome::Unknown;
             }

@@ -1,4 +1,4 @@
-//! A Databricks job around dbt jobs. It is found by a tag, whatever it was renamed to; never made twice.
+//! A Databricks job that runs dbt jobs. It is found by a tag, whatever it was renamed to, and never created twice.
 
 mod creation;
 mod read_back;
@@ -34,11 +34,11 @@ use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, 
 use crate::failure::{Code, Failure};
 use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
 
-/// How long the list and the job itself may say different things.
+/// How long the job list and the job itself may disagree.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
-/// How long several runs of this command at the same time may take until one job is left.
+/// How long concurrent runs of this command may take until one job is left.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
-/// Databricks allows so many on a job (databricks-api §5.1).
+/// Most tags that Databricks allows on a job (databricks-api §5.1).
 const MOST_TAGS: usize = 25;
 
 /// A Databricks job of ours.
@@ -50,17 +50,17 @@ pub(crate) enum Workflow {}
 pub(crate) struct Identity(String);
 
 impl Identity {
-    /// Of a workflow that nobody named: the dbt job itself.
+    /// The identity of a workflow without a given name: the dbt job itself.
     pub(crate) fn of_job(account: u64, job: u64) -> Identity {
         Identity::digest(&format!("dbt-account:{account}/job:{job}"))
     }
 
-    /// Of a workflow that was named: the name as first given.
+    /// The identity of a named workflow: its original name.
     pub(crate) fn of_name(name: &str) -> Identity {
         Identity::digest(&format!("name:{name}"))
     }
 
-    /// Tags allow few characters, so names go in as a digest (databricks-api §5.1).
+    /// Tags allow few characters, so names are stored as a digest (databricks-api §5.1).
     fn digest(text: &str) -> Identity {
         Identity(digest(text, 32))
     }
@@ -74,79 +74,79 @@ impl Identity {
     }
 }
 
-/// A task that starts one dbt job.
+/// A task that runs one dbt job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct TaskWant {
     /// Its key in the workflow.
     pub(crate) key: String,
-    /// The dbt job.
+    /// The dbt job's ID.
     pub(crate) job: u64,
-    /// Which of our tasks it waits for; `None`: as they are.
+    /// The keys of our tasks that it depends on; `None`: unchanged.
     pub(crate) depends_on: Option<Vec<String>>,
 }
 
-/// The workflow that should be there. What is `None`, `false` or empty is left as it is in one that is there already.
+/// The workflow that should exist. `None`, `false` and empty keep the existing value.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowWant {
     pub(crate) name: String,
-    /// The name was given, so a job of ours that bears another gets it.
+    /// Whether the name was given explicitly, so that an existing job is renamed.
     pub(crate) named: bool,
     pub(crate) identity: Identity,
-    /// At least one. The job's id is a parameter of the workflow if it is the only one, else of its task.
+    /// At least one. The dbt job's ID is a workflow parameter if there is one task, else a task parameter.
     pub(crate) tasks: Vec<TaskWant>,
-    /// Where the notebook lies in the workspace.
+    /// The notebook's path in the workspace.
     pub(crate) notebook: String,
-    /// A checked Quartz expression.
+    /// A validated Quartz expression.
     pub(crate) schedule: Option<String>,
-    /// A zone by its name in the IANA database.
+    /// An IANA time zone name.
     pub(crate) timezone: Option<String>,
     pub(crate) paused: Option<bool>,
-    /// Takes the schedule away.
+    /// Removes the schedule.
     pub(crate) no_schedule: bool,
-    /// What the tasks run on; `None`: as it is, at first serverless.
+    /// The tasks' compute; `None`: unchanged, serverless for a new job.
     pub(crate) compute: Option<Compute>,
-    /// How often a failed task is run again.
+    /// How often a failed task is retried.
     pub(crate) retries: Option<u32>,
     /// In seconds.
     pub(crate) task_timeout: Option<u64>,
-    /// What every run of the dbt job is started with; an empty one takes away what is there.
+    /// Overrides for every run of the dbt job; an empty map removes the existing ones.
     pub(crate) overrides: Option<Map<String, Value>>,
-    /// Beside ours and those of others.
+    /// Additional tags, besides ours and those of others.
     pub(crate) tags: BTreeMap<String, String>,
-    /// Who gets an email when a run fails, in order; an empty list takes away who is there.
+    /// Emails notified of failed runs, sorted; an empty list removes the existing ones.
     pub(crate) notify: Option<Vec<String>>,
-    /// Whom its runs act as: the e-mail of a user, the application id of a service principal.
+    /// The identity of its runs: a user's email or a service principal's application ID.
     pub(crate) run_as: Option<String>,
-    /// How long a job may take to show after an answer that was lost, before it counts as not made.
+    /// How long a job may take to become visible after a lost response, before it counts as not created.
     #[serde(skip)]
     pub(crate) settle: Duration,
 }
 
-/// What is there.
+/// The existing jobs.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkflowHave {
-    /// Jobs with our tag. More than one is a fault that somebody has to look at.
+    /// Jobs with our tag. More than one is an error for the user to resolve.
     pub(crate) ours: Vec<Summary>,
-    /// Jobs of the same name without it; looked at only if there is none of ours.
+    /// Jobs of the same name without our tag; looked up only if no job has the tag.
     pub(crate) namesakes: Vec<Summary>,
     /// The first of ours, else the first namesake, with all settings.
     pub(crate) job: Job,
     pub(crate) made: Made,
 }
 
-/// What this command made of it.
+/// What this command created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Made {
-    /// Nothing: it was there, or nobody knows who made it.
+    /// Nothing: it existed before, or its creator is unknown.
     Nothing,
-    /// The job of this id, as the answer to its making says.
+    /// The job of this ID, according to the response.
     This(u64),
-    /// The job of this id, which was deleted again: another run of this command made one before it.
+    /// The job of this ID, which was deleted again: another process had created one first.
     Undone(u64),
 }
 
 impl WorkflowHave {
-    /// The job that is ours, as the list shows it.
+    /// Our job, as listed.
     pub(crate) fn own(&self) -> Option<&Summary> {
         self.ours.first()
     }
@@ -157,14 +157,14 @@ impl WorkflowHave {
     }
 }
 
-/// What is to be changed in a job that is there.
+/// The changes to an existing job.
 fn changes(want: &WorkflowWant, job: &Job) -> Vec<Change> {
     let mut changes = settings::changes(want, &job.settings);
     changes.extend(run_as::change(want, Some(job)));
     changes
 }
 
-/// What changes in a job from these settings to those: for `jobs/update`.
+/// The `jobs/update` request that turns the settings `before` into `after`.
 fn update(before: &Raw, after: &Raw) -> jobs::Update {
     let mut update = jobs::Update::default();
     let value = |raw: &Raw, name: &str| raw.read::<Value>(name);
@@ -172,8 +172,8 @@ fn update(before: &Raw, after: &Raw) -> jobs::Update {
         if let Some(value) = after.read::<Box<RawValue>>(name) {
             update.new_settings.set(name, &value);
         }
-        // Whether such an array is merged or replaced is in no source (databricks-api §5.5): taken away and given whole, it
-        // becomes what is sent either way.
+        // No source says whether such an array is merged or replaced (databricks-api §5.5): removed and sent whole,
+        // it ends up as sent either way.
         if name == "parameters" && before.has(name) {
             update.fields_to_remove.push(name.to_owned());
         }
@@ -183,7 +183,7 @@ fn update(before: &Raw, after: &Raw) -> jobs::Update {
     if !changed.is_empty() {
         update.new_settings.set("tasks", &changed);
     }
-    // Left out, whom the runs act as stays.
+    // An omitted `run_as` stays as it is.
     let dropped = before.names().filter(|name| *name != "run_as" && before.has(name) && !after.has(name));
     update.fields_to_remove.extend(dropped.map(ToOwned::to_owned));
     let keys: Vec<String> = wanted.iter().map(key_of).collect();
@@ -192,19 +192,20 @@ fn update(before: &Raw, after: &Raw) -> jobs::Update {
     update
 }
 
-/// The whole settings of a job as they are to become.
+/// The whole settings that a job will have.
 fn intended(want: &WorkflowWant, job: &Job) -> Raw {
     let mut whole = settings::whole(want, Some(&job.settings));
     run_as::write(want, Some(job), &mut whole);
     whole
 }
 
-/// Jobs with our tag, the oldest first: under the name, else through all jobs. And, where there is none, those that bear the name.
+/// Finds the jobs with our tag, oldest first: among those of this name, else among all jobs. If there is none, also
+/// returns the jobs of this name.
 async fn look(reader: &Reader, name: &str, identity: &Identity) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
     look_in(None, reader, name, identity).await
 }
 
-/// The same among these, where all jobs were listed before.
+/// The same, within the listed jobs if there are any.
 async fn look_in(
     listed: Option<Vec<Summary>>,
     reader: &Reader,
@@ -231,25 +232,25 @@ async fn look_in(
         None => jobs::all(reader, None).await?,
     };
     let ours = oldest_first(all.rows.into_iter().filter(|job| identity.is_of(job)).collect());
-    // It may be one of those that cannot be read, and another one would be made.
+    // One of the unreadable jobs may be ours, and another one would be created.
     if ours.is_empty() && named.odd + all.odd > 0 {
         return Err(reader.nonsense("jobs/list", Shape::Unreadable("a job of the list cannot be read".to_owned())));
     }
-    // The service compares names in any case; two names that differ in case are two names to us.
+    // The service compares names case-insensitively; we do not.
     let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
 }
 
-/// All jobs, if one page has them: asked for beside what has to be known before a workflow can be looked for.
+/// Lists all jobs if they fit on one page; runs in parallel with requests that must precede the workflow look-up.
 pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
     match reader.read_once(jobs::list(None, None)).await {
         Ok(jobs::Page { jobs: Rows { rows, odd: 0 }, next: None }) => Some(rows),
-        // What is wrong is told by the look that needs it.
+        // The look-up that needs the list reports the error.
         Ok(_) | Err(_) => None,
     }
 }
 
-/// The workflow of this name and mark; `listed`: all jobs, if they were listed just now.
+/// Finds the workflow of this name and mark. `listed`: all jobs, if they were just listed.
 pub(crate) async fn find_workflow(
     reader: &Reader,
     name: &str,
@@ -263,10 +264,10 @@ pub(crate) async fn find_workflow(
         let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
         match jobs::get(reader, first.id).await {
-            // Made by several runs of this command at once, which will settle it.
+            // Created by concurrent runs of this command, which will resolve it.
             Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
             Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, made: Made::Nothing })),
-            // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
+            // Listed but not found: just created or just deleted. Treating it as absent would create a second one.
             Err(error) if is_missing(&error) && Instant::now() < end => {}
             Err(error) => return Err(error),
         }
@@ -275,7 +276,7 @@ pub(crate) async fn find_workflow(
     }
 }
 
-/// The job with our tag, which may have been made just now.
+/// The ID of the job with our tag, which may have just been created.
 pub(crate) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
     Ok(look(reader, name, identity).await?.0.first().map(|job| job.id))
 }
@@ -286,7 +287,7 @@ pub(crate) fn name_all(jobs: &[Summary]) -> String {
     named.join(" and ")
 }
 
-/// Who else manages this job, if somebody does.
+/// The other tool that manages this job, if any.
 pub(super) fn managed_elsewhere(job: &Job) -> Option<&'static str> {
     let deployment = job.settings.object("deployment");
     if deployment.has("kind") || job.settings.read::<String>("edit_mode").as_deref() == Some("UI_LOCKED") {
@@ -333,7 +334,7 @@ impl Kind for Workflow {
             .always();
         }
         let Some(WorkflowHave { ours, namesakes, job, made: _ }) = have else { return Action::Create };
-        // As it is called in the workspace: ours is found whatever it was renamed to.
+        // The name in the workspace: our job is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
             return Refusal::new(format!("{} jobs have this workflow's tag: {}.", ours.len(), name_all(ours)))
@@ -428,13 +429,13 @@ impl Kind for Workflow {
                 let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
                 let own =
                     Summary { id: job.id, name: job.settings.read("name").unwrap_or_default(), tags, created: None };
-                // What was taken over is ours from then on.
+                // An adopted job is ours from then on.
                 if again.ours.is_empty() && identity.is_of(&own) {
                     again.ours.push(own);
                 }
                 again.job = job;
             }
-            // Others may have made one at the same time.
+            // Others may have created one at the same time.
             Made::This(_) => {
                 let (job, (ours, _)) = tokio::try_join!(get, look(reader, name, identity))?;
                 let Some(job) = job else { return Ok(None) };

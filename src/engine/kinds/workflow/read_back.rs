@@ -1,5 +1,5 @@
-//! What a job of ours says of itself, read back: compared with the job, it shows what was changed in it since it was written,
-//! and what this version would write otherwise. Pure.
+//! The wanted state of a job of ours, reconstructed from the job. Comparing the two shows later edits and what this
+//! version would write differently. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use super::{ID_TAG, Identity, TaskWant, WorkflowHave, WorkflowWant, tasks};
 use crate::databricks::jobs::Job;
 use crate::engine::kinds::task::{StandingTask, job_in_key};
 
-/// What was written, as far as it can be known from what stands there.
+/// What was written, as far as it can be reconstructed.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadBack<W> {
     pub(crate) want: W,
-    /// It was changed since, and what is wanted is what stands there now: what was written is not known.
+    /// Whether the job was edited and the original is unknown, so that `want` is the current state.
     pub(crate) is_lost: bool,
 }
 
 impl WorkflowHave {
-    /// What `create-workflow` would be asked for, with no flag that says something new. Where somebody has changed the dbt job or
-    /// the notebook, the digest in the tag tells whether it was one of `jobs`, or one that its task's key names, and this
-    /// notebook. `None` where the job has no mark, or none of its tasks of ours names a dbt job.
+    /// The wanted state of `create-workflow` with no new settings. If the dbt job or the notebook was edited, the
+    /// digest in the tag tells whether it was one of `jobs` or the one in its task's key, and this notebook. `None`
+    /// if the job has no mark, or a task of ours names no dbt job.
     pub(crate) fn read_back(&self, jobs: &[u64], notebook: Option<&str>) -> Option<ReadBack<WorkflowWant>> {
         let settings = &self.job.settings;
         let there = self.as_it_stands()?;
@@ -48,13 +48,13 @@ impl WorkflowHave {
         Some(ReadBack { want: written.unwrap_or(there), is_lost })
     }
 
-    /// What would be asked for to have it as it is.
+    /// The wanted state that equals the current one.
     fn as_it_stands(&self) -> Option<WorkflowWant> {
         let Job { id: _, run_as: _, settings } = &self.job;
         let identity = Identity(settings.object("tags").read(ID_TAG)?);
         let (mut wanted, mut notebook) = (Vec::new(), None);
         for StandingTask { key, job, notebook: path } in tasks::standing(settings) {
-            // One whose job was taken away may say it in its key.
+            // If the parameter was removed, the key may still name the dbt job.
             let job = job.or_else(|| job_in_key(&key));
             wanted.push(TaskWant { key, job: job?, depends_on: None });
             notebook.get_or_insert(path);

@@ -1,4 +1,4 @@
-//! Removing a job of ours: only as it was written, without tasks of others in it, and never under a run.
+//! Removing a job of ours: only if it is unedited, has no tasks of others and no active run.
 
 use serde::Serialize;
 
@@ -15,38 +15,38 @@ use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal,
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Shape, Writer};
 
-/// A job of ours that should not be there.
+/// A job of ours that should not exist.
 pub(crate) enum WorkflowRemoval {}
 
-/// Which job.
+/// The job to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowRemovalWant {
     pub(crate) job: u64,
-    /// As it is called in the workspace.
+    /// Its name in the workspace.
     pub(crate) name: String,
-    /// Somebody asked for this very job, so what keeps it is a refusal.
+    /// Whether the user named this job, so that keeping it is a refusal.
     pub(crate) named: bool,
     /// Other jobs with the same mark, such as a copy made in the workspace.
     pub(crate) twins: Vec<u64>,
-    /// Who asks.
+    /// The caller.
     pub(crate) me: String,
 }
 
-/// The job, and what else decides whether it may go.
+/// The job, and what else decides whether it may be removed.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkflowRemovalHave {
     pub(crate) job: Job,
-    /// Its runs that are not over.
+    /// Its active runs.
     pub(crate) active: Vec<u64>,
-    /// Whether whoever asks manages it, as far as that can be told.
+    /// Whether the caller manages it, as far as that is known.
     pub(crate) manages: bool,
 }
 
-/// All runs of the job that are not over.
+/// All active runs of the job.
 async fn active(reader: &Reader, job: u64) -> Result<Vec<u64>, HttpError> {
     let page = async |token: Option<String>| {
         let listed = reader.read(list_workflow_runs(job, true, token.as_deref())).await?;
-        // It may be one that goes on.
+        // The unreadable run may be active.
         if listed.runs.odd > 0 {
             return Err(
                 reader.nonsense("jobs/runs/list", Shape::Unreadable("a run of the list cannot be read".to_owned()))
@@ -58,7 +58,7 @@ async fn active(reader: &Reader, job: u64) -> Result<Vec<u64>, HttpError> {
     Ok(runs.into_iter().map(|run| run.run_id).collect())
 }
 
-/// Why the job stays, as a clause, and what to do about it.
+/// Why the job is kept, as a clause, and what the user can do.
 fn reason(want: &WorkflowRemovalWant, have: &WorkflowRemovalHave) -> Option<(String, String)> {
     let WorkflowRemovalHave { job, active: _, manages } = have;
     let settings = &job.settings;

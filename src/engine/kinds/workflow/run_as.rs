@@ -1,4 +1,4 @@
-//! Whom the runs of a workflow act as. Pure.
+//! The identity that a workflow's runs use. Pure.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::engine::Change;
 use crate::failure::Failure;
 use crate::http::{Phrase, Service, ServiceError, says};
 
-/// The difference, if somebody else is wanted than whom the job names. Mails and ids are the same in any case.
+/// The change of `run_as`, if another identity is requested. Emails and IDs are compared case-insensitively.
 pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
     let wanted = want.run_as.as_ref()?;
     let there = job.and_then(|job| job.run_as.as_ref());
@@ -25,7 +25,7 @@ pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
     })
 }
 
-/// Names the one who is wanted. Left out, it stays (databricks-api §5.5), and nobody needs a right for that.
+/// Sets the requested identity. If omitted, it stays as it is (databricks-api §5.5), which requires no permission.
 pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) {
     if change(want, job).is_some()
         && let Some(wanted) = &want.run_as
@@ -34,7 +34,7 @@ pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) 
     }
 }
 
-/// What to do where the service does not let these runs act as somebody.
+/// Adds advice if the service refuses this identity.
 pub(crate) fn refused(run_as: &str, said: &ServiceError, failure: Failure) -> Failure {
     match said.code.as_deref() {
         Some("PERMISSION_DENIED") => failure.advise(match Principal::of(run_as) {

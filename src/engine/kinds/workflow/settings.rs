@@ -1,7 +1,7 @@
-//! What of a job's settings is ours: reading it out, comparing it, writing it in. Pure.
+//! The settings of a job that we manage: reading, comparing and writing them. Pure.
 //!
-//! Everything else in a job of ours (notifications, tags of others, permissions, description, further parameters and tasks)
-//! belongs to whoever set it, and goes back byte for byte.
+//! All other settings of our jobs (notifications, other tags, permissions, description, further parameters and
+//! tasks) are kept byte for byte.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ use crate::engine::Change;
 use crate::engine::kinds::digest::digest;
 use crate::engine::kinds::task::{self, plain};
 
-/// Whose job it is, for people who filter by tags.
+/// For users who filter jobs by tags.
 const MANAGED_BY: (&str, &str) = ("managed-by", "dbtrigger");
-/// Which of ours: the mark that a job is found by.
+/// The mark that a job is found by.
 pub(crate) const ID_TAG: &str = "dbtrigger-id";
-/// What we wrote last, as a digest: tells "edited by hand" from "to be changed". The number before the hyphen is the list of
-/// fields that the digest is over; a version that manages other fields counts on.
+/// Digest of what we wrote last: tells "edited by hand" from "to be changed". The number before the hyphen is the
+/// version of its field list, raised when other fields are managed.
 const SETTINGS_TAG: &str = "dbtrigger-settings";
 const SETTINGS_VERSION: &str = "2-";
 
-/// One field that we manage, in the service's words, and its value as text; `None`: it is not there.
+/// A managed field by API name, and its value as text; `None`: absent.
 pub(super) type Field = (String, Option<String>);
 
-/// What is wanted of the fields of the job that never depend on anybody else.
+/// The wanted values of the managed job fields.
 fn wanted_of_job(want: &WorkflowWant) -> Vec<Field> {
     let only = match want.tasks.as_slice() {
         [only] => Some(only.job.to_string()),
@@ -41,7 +41,7 @@ fn wanted_of_job(want: &WorkflowWant) -> Vec<Field> {
     ]
 }
 
-/// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
+/// The managed job fields as they are, with the service's defaults filled in (databricks-api §5.5).
 fn found_of_job(settings: &Raw) -> Vec<Field> {
     let text = |raw: &Raw, name: &str, default: &str| {
         Some(raw.read::<Value>(name).map_or_else(|| default.to_owned(), |value| plain(&value)))
@@ -54,7 +54,7 @@ fn found_of_job(settings: &Raw) -> Vec<Field> {
     ]
 }
 
-/// Everything that is wanted of the fields that never depend on anybody else.
+/// The wanted values of all managed fields.
 fn wanted(want: &WorkflowWant) -> Vec<Field> {
     let mut fields = wanted_of_job(want);
     fields.extend(tasks::wanted(want));
@@ -74,7 +74,7 @@ fn parameter(settings: &Raw, name: &str) -> Option<String> {
     Some(found.read::<Value>("default").map(|value| plain(&value)).unwrap_or_default())
 }
 
-/// What the digest tag says of a job in this state.
+/// The value of the digest tag for a state.
 fn settings_tag(state: &impl Serialize) -> String {
     format!("{SETTINGS_VERSION}{}", digest(&json!(state).to_string(), 16))
 }
@@ -83,7 +83,7 @@ fn digest_wanted(want: &WorkflowWant) -> String {
     settings_tag(&(wanted_of_job(want), tasks::state_wanted(want)))
 }
 
-/// Does not depend on what is wanted now, so that other tasks than before are no edit by hand.
+/// Independent of what is wanted now, so that a changed set of tasks is not taken for an edit by hand.
 fn digest_found(settings: &Raw) -> String {
     settings_tag(&(found_of_job(settings), tasks::state_found(settings)))
 }
@@ -92,23 +92,23 @@ fn tags(settings: &Raw) -> BTreeMap<String, String> {
     settings.read("tags").unwrap_or_default()
 }
 
-/// The tags as they should be: those of others, and ours.
+/// The tags that we manage.
 fn our_tags(want: &WorkflowWant) -> [(&'static str, String); 3] {
     let Identity(identity) = &want.identity;
     [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest_wanted(want))]
 }
 
-/// Whether somebody has changed what we manage since we wrote it, to something else than what is wanted now. Without the
-/// tag that would tell, whatever differs counts as edited.
+/// Whether a managed field was changed since we wrote it, to something other than what is wanted now. Without the
+/// digest tag, any difference counts as edited.
 pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
     found(want, settings) != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest_found(settings))
 }
 
-/// How a job stands to what its tag says was written last.
+/// How a job compares with its digest tag.
 pub(super) enum Record {
     Agrees,
     Differs,
-    /// There is no tag, or it is over other fields.
+    /// There is no tag, or it covers other fields.
     Unknown,
 }
 
@@ -125,20 +125,20 @@ pub(super) fn is_written(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(SETTINGS_TAG) == Some(&digest_wanted(want))
 }
 
-/// Whether these are the settings of the job of ours that is wanted. What its operators chose stays; elsewhere the defaults
-/// hold for what no flag says.
+/// Whether these settings belong to the wanted job of ours. If so, what operators chose is kept; otherwise unset
+/// flags get their defaults.
 pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(ID_TAG).map(String::as_str) == Some(want.identity.as_str())
 }
 
-/// Who is told of failed runs, in one order.
+/// The emails notified of failed runs, sorted.
 fn notified(settings: &Raw) -> Vec<String> {
     let mut all: Vec<String> = settings.object("email_notifications").read("on_failure").unwrap_or_default();
     all.sort_unstable();
     all
 }
 
-/// What is to be changed in a job that is there, field by field.
+/// The changes to an existing job, field by field.
 pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut compare = |field: &str, from: Option<String>, to: Option<String>, reason: &str| {
@@ -199,10 +199,10 @@ pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
     all.len()
 }
 
-/// The whole settings to send: what is there with our fields in it, or a new job's.
+/// The whole settings to send: the existing or new ones with our fields set.
 pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     let mut settings = there.cloned().unwrap_or_default();
-    // Left out, it stays; sent by somebody who may not set it, it is refused (databricks-api §5.5).
+    // If omitted, it stays as it is; sent without permission to set it, it is refused (databricks-api §5.5).
     settings.remove("run_as");
     if want.named || there.is_none() {
         settings.set("name", &want.name);
@@ -214,7 +214,7 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     for (name, value) in our_tags(want) {
         all_tags.set(name, &value);
     }
-    // Whose job it is decides what of it stays, and is read from the tags before ours are in it.
+    // Ownership decides what is kept and is read from the old tags, so compute the tasks before setting ours.
     let tasks = tasks::whole(want, &settings);
     settings.set("tags", &all_tags);
     let parameters = parameters(want, settings.list("parameters"));
@@ -267,7 +267,7 @@ fn parameters(want: &WorkflowWant, mut all: Vec<Raw>) -> Vec<Raw> {
     all
 }
 
-/// What would be changed, as lines with signs in front. The tag follows from the rest.
+/// The changes as diff lines, without the digest tag, which follows from the rest.
 pub(super) fn lines(changes: &[Change]) -> String {
     task::lines(changes.iter().filter(|change| !change.field.ends_with(SETTINGS_TAG)))
 }

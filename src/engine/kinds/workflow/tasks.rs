@@ -1,4 +1,4 @@
-//! What of the tasks in a job of ours is ours: reading it out, comparing it, writing it in. Pure.
+//! The tasks of ours in a job of ours: reading, comparing and writing them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use crate::databricks::raw::Raw;
 use crate::engine::kinds::added_task::is_added;
 use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, StandingTask, State, has_key, key_of, need};
 
-/// What is called so when tasks of ours are there that are wanted no more.
+/// Name of the field that lists our tasks that are no longer wanted.
 const FURTHER: &str = "other dbtrigger tasks";
 
-/// How a field of this task is called in what is shown and in the digest.
+/// The name of a task's field, in reports and in the digest.
 fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
     if want.tasks.len() == 1 { format!("task.{field}") } else { format!("tasks.{}.{field}", task.key) }
 }
@@ -20,7 +20,7 @@ fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskWant) -> Recipe<'a> {
     Recipe {
         key: &task.key,
         job: task.job,
-        // A parameter of the workflow would win over each task's own (databricks-api §5.3).
+        // A workflow parameter would win over each task's own (databricks-api §5.3).
         job_parameter: (want.tasks.len() > 1).then_some(JOB),
         notebook: &want.notebook,
         compute: want.compute.as_ref(),
@@ -30,7 +30,7 @@ fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskWant) -> Recipe<'a> {
     }
 }
 
-/// All tasks as they are wanted.
+/// The wanted values of all managed task fields.
 pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
     let each = want.tasks.iter().flat_map(|task| {
         recipe(want, task).managed().into_iter().map(|(field, value)| (called(want, task, field), value))
@@ -57,18 +57,18 @@ pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
     fields
 }
 
-/// The tasks as they will be written, by their keys: the same whatever other tasks are wanted later.
+/// The tasks as they will be written, by key; independent of which other tasks are wanted later.
 pub(super) fn state_wanted(want: &WorkflowWant) -> BTreeMap<String, State> {
     want.tasks.iter().map(|task| (task.key.clone(), recipe(want, task).managed())).collect()
 }
 
-/// The tasks of ours as they are, by their keys.
+/// The tasks of ours as they are, by key.
 pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, State> {
     let tasks = settings.list("tasks");
     tasks.iter().filter(|task| is_ours(task)).map(|task| (key_of(task), task::found(Some(task)))).collect()
 }
 
-/// What a flag may choose and an operator may change, task by task.
+/// The settings that a flag may choose and an operator may change, by task.
 fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskWant, Vec<Chosen>)> {
     let tasks = settings.list("tasks");
     let own = is_own(want, settings);
@@ -79,7 +79,7 @@ fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskWant, V
     chosen.collect()
 }
 
-/// The same, each field with its name: as it is and as it will be, with the reason.
+/// The same, as field name, current value, future value and reason.
 pub(super) fn chosen(
     want: &WorkflowWant,
     settings: &Raw,
@@ -93,22 +93,22 @@ pub(super) fn chosen(
     all.collect()
 }
 
-/// The overrides that the tasks will carry, by their names in dbt; for a check against what the notebook allows.
+/// The names of the overrides that the tasks will carry, for a check against what the notebook allows.
 pub(crate) fn override_names(want: &WorkflowWant, settings: Option<&Raw>) -> BTreeSet<String> {
     let nothing = Raw::default();
     let chosen = chosen_of(want, settings.unwrap_or(&nothing));
     chosen.iter().flat_map(|(_, chosen)| task::override_names(chosen)).collect()
 }
 
-/// What a task of ours will wait for: other people's tasks as before; ours as `--depends-on` says, and without it as before
-/// as far as they stay.
+/// A task's future dependencies: those on others' tasks are kept; those on ours follow `--depends-on`, or without
+/// the flag are kept as long as the task remains.
 fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, settings: &Raw) -> Vec<Raw> {
     let tasks = settings.list("tasks");
     let places = places(want, settings);
     let ours: BTreeSet<String> = tasks.iter().filter(|task| is_ours(task)).map(key_of).collect();
     let is_wanted = |key: &str| want.tasks.iter().any(|task| task.key == key);
     let mut needs = task.map(|task| task.list("depends_on")).unwrap_or_default();
-    // A task under another key is still the one that was waited for.
+    // A task whose key changes stays a dependency.
     for need in &mut needs {
         let key = key_of(need);
         let is_it = |place: &Option<usize>| place.is_some_and(|place| key_of(&tasks[place]) == key);
@@ -132,21 +132,21 @@ fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, setti
     needs
 }
 
-/// A task that was added on its own belongs to the command that added it.
+/// Whether a task is ours. One added to an existing workflow belongs to the command that added it.
 pub(super) fn is_ours(task: &Raw) -> bool {
     has_key(task) && !is_added(task)
 }
 
-/// The tasks of ours as they stand; those that were added on their own are not among them.
+/// The tasks of ours as they are, without those added to an existing workflow.
 pub(super) fn standing(settings: &Raw) -> Vec<StandingTask> {
     let tasks = settings.list("tasks");
     tasks.iter().filter(|task| is_ours(task)).map(|task| task::standing_task(settings, task)).collect()
 }
 
-/// For each wanted task the place of the one that is to become it: ours by key; else one of ours that would be left over and
-/// starts the same dbt job, so that what operators set stays with that job; for the first also the only one of ours that would
-/// be left over, or the one notebook task that there is (which is what a job looks like that somebody made by the guide, and
-/// that is to be adopted).
+/// For each wanted task, the index of the task that will become it: ours with the same key; else a remaining one of
+/// ours with the same dbt job, so that operators' settings stay with that job. For the first wanted task also the
+/// only remaining one of ours, or the job's only notebook task (a job created by hand from the guide, to be
+/// adopted).
 fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
     let tasks = settings.list("tasks");
     let by_key = |key: &str| tasks.iter().position(|task| is_ours(task) && key_of(task) == key);
@@ -158,7 +158,8 @@ fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
         *place = left.iter().position(starts_it).map(|found| left.remove(found));
     }
     if places.first() == Some(&None) {
-        // Of several nobody could say which: the service lists them in another order each time (databricks-api §5.5).
+        // With several, the choice would be arbitrary: the service lists them in a different order each time
+        // (databricks-api §5.5).
         places[0] = match (left.as_slice(), tasks.as_slice()) {
             ([only], _) => Some(*only),
             ([], [only]) if only.has("notebook_task") && !is_ours(only) => Some(0),
@@ -168,13 +169,13 @@ fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
     places
 }
 
-/// Whether a job of somebody else is one that can become ours without harm: a single notebook task, or no task at all.
+/// Whether someone else's job can safely become ours: it has a single notebook task, or no task.
 pub(super) fn can_be_adopted(want: &WorkflowWant, settings: &Raw) -> bool {
     let tasks = settings.list("tasks");
     tasks.len() <= 1 && (tasks.is_empty() || places(want, settings).contains(&Some(0)))
 }
 
-/// Tasks that are not ours and wait for one that would be gone.
+/// A task of others that depends on one that would be removed, with the key of that one.
 pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(String, String)> {
     let tasks = settings.list("tasks");
     let places = places(want, settings);
@@ -193,7 +194,7 @@ pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(Strin
     )
 }
 
-/// A task of somebody else that bears the key of a new one of ours: it would be overwritten.
+/// The key of someone else's task that a new task of ours would overwrite.
 pub(super) fn taken_key(want: &WorkflowWant, settings: &Raw) -> Option<String> {
     let tasks = settings.list("tasks");
     let places = places(want, settings);
@@ -201,7 +202,7 @@ pub(super) fn taken_key(want: &WorkflowWant, settings: &Raw) -> Option<String> {
     others.map(|(_, task)| key_of(task)).find(|key| want.tasks.iter().any(|task| task.key == *key))
 }
 
-/// All tasks to send: those of others as they are, ours with our fields in them.
+/// All tasks to send: others' unchanged, ours with our fields set.
 pub(super) fn whole(want: &WorkflowWant, settings: &Raw) -> Vec<Raw> {
     let own = is_own(want, settings);
     let before = settings.list("tasks");

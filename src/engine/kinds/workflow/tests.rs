@@ -6,7 +6,7 @@ use crate::databricks::raw::Raw;
 use crate::engine::kinds::check_tasks;
 use crate::engine::kinds::tests::Cell;
 
-/// Something that somebody does to a job.
+/// An edit to a job.
 type Edit = fn(&mut Value);
 
 const ID: u64 = 987_654_321_012_345_678;
@@ -45,7 +45,7 @@ fn as_value(raw: &Raw) -> Value {
     serde_json::from_str(&serde_json::to_string(raw).unwrap()).unwrap()
 }
 
-/// The settings of a job that this want made.
+/// The settings of a newly created job.
 fn made(want: &WorkflowWant) -> Value {
     as_value(&whole(want, None))
 }
@@ -93,7 +93,7 @@ fn blocked(action: &Action) -> (&str, Option<Consent>) {
     }
 }
 
-/// A job that somebody made by the guide.
+/// A job created by hand from the guide.
 fn by_hand(want: &WorkflowWant) -> Value {
     json!({
         "name": want.name, "format": "MULTI_TASK", "max_concurrent_runs": 1, "email_notifications": {},
@@ -103,7 +103,7 @@ fn by_hand(want: &WorkflowWant) -> Value {
     })
 }
 
-/// A job is written only where nobody's work is lost.
+/// A job is written only where that loses no work of others.
 pub(in crate::engine::kinds) fn cells() -> Vec<Cell> {
     let plain = want();
     let ours = made(&plain);
@@ -313,7 +313,7 @@ fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
             None => assert_eq!(action, Action::Keep(None), "{asked:?} {there}"),
             Some(_) => assert_eq!(fields(&action), ["run_as"], "{asked:?} {there}"),
         }
-        // What comes beside another edit does not hide it, and a stranger's job takes its own flag.
+        // `run_as` does not hide another edit, and someone else's job requires its own flag.
         let mut edited = job.clone();
         edited["max_concurrent_runs"] = 5.into();
         assert_eq!(blocked(&diff(&want, &[&edited], &none())).1, Some(Consent::Force));
@@ -623,7 +623,7 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
     assert_eq!(tasks[1]["depends_on"], json!([{ "task_key": "dbt_222222" }]));
     assert_eq!((&tasks[0]["max_retries"], &tasks[1]["max_retries"]), (&json!(4), &json!(0)));
 
-    // Without the flag the dependencies stay; taken back, they go.
+    // Without the flag the dependencies stay; an empty list removes them.
     let mut unsaid = two.clone();
     unsaid.tasks.iter_mut().for_each(|task| task.depends_on = None);
     assert_eq!(diff(&unsaid, &[&second], &none()), Action::Keep(None));
@@ -639,7 +639,7 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
         assert!(third["tasks"][0].get("depends_on").is_none(), "{third:#}");
         assert!(third["tasks"][0]["notebook_task"]["base_parameters"].get("job_id").is_none());
         if back.tasks == one.tasks {
-            // As objects, since a parameter that was gone stands at another place than before.
+            // Compared as objects, since a parameter that was removed and added again moves to another position.
             assert_eq!(third, first);
         }
     }
@@ -661,7 +661,7 @@ fn under_other_keys_what_operators_set_stays_with_its_dbt_job_in_whatever_order_
         (vec![task(222_222)], vec![("dbt_222222", one, 4)]),
         (vec![task(333_333)], vec![("dbt_333333", two, 0)]),
         (vec![named("b", 333_333), named("a", 222_222)], vec![("a", one, 4), ("b", two, 0)]),
-        // The key that is there wins; the other one goes by its dbt job.
+        // A matching key wins; the other task is matched by its dbt job.
         (vec![named("new", 222_222), named("two", 333_333)], vec![("new", one, 4), ("two", two, 0)]),
     ];
     for (tasks, due) in cases {
@@ -684,7 +684,7 @@ fn under_other_keys_what_operators_set_stays_with_its_dbt_job_in_whatever_order_
         }
     }
 
-    // Nor is the order lost.
+    // The dependency survives, too.
     job["tasks"][1]["depends_on"] = json!([{ "task_key": "one" }]);
     let renamed = WorkflowWant { tasks: vec![named("b", 333_333), named("a", 222_222)], ..both.clone() };
     let sent = as_value(&whole(&renamed, Some(&raw(&job))));
@@ -692,7 +692,7 @@ fn under_other_keys_what_operators_set_stays_with_its_dbt_job_in_whatever_order_
     let alone = WorkflowWant { tasks: vec![task(333_333)], ..both.clone() };
     assert!(as_value(&whole(&alone, Some(&raw(&job))))["tasks"][0].get("depends_on").is_none());
 
-    // A third dbt job is neither of the two; where there is one task only, it is the one that changes its dbt job.
+    // A third dbt job matches neither task; a single task is the one whose dbt job changes.
     let other = WorkflowWant { tasks: vec![task(444_444)], ..both.clone() };
     let sent = as_value(&whole(&other, Some(&raw(&job))));
     assert!(sent["tasks"][0].get("email_notifications").is_none(), "{sent:#}");
@@ -739,7 +739,7 @@ fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole(
         assert_eq!(diff(&want, &[&fixed], &none()), Action::Keep(None), "{field}");
     }
 
-    // A task that others wait for does not go away under them.
+    // A task that others depend on is not removed.
     let fewer = WorkflowWant { tasks: vec![task(333_333)], ..want };
     assert!(blocked(&diff(&fewer, &[&job], &with(Consent::Force))).0.contains("load"));
 }

@@ -1,9 +1,9 @@
-//! The schedule of a job: as it stands, and as it should be. Pure.
+//! The schedule of a job, as it is and as it should be. Pure.
 
 use super::WorkflowWant;
 use crate::databricks::raw::Raw;
 
-/// A schedule as it stands in a job.
+/// The schedule of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Timetable {
     pub(crate) expression: String,
@@ -11,7 +11,7 @@ pub(crate) struct Timetable {
     pub(crate) paused: bool,
 }
 
-/// The schedule that is there.
+/// The existing schedule.
 pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
     let schedule: Raw = settings.read("schedule")?;
     Some(Timetable {
@@ -21,8 +21,7 @@ pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
     })
 }
 
-/// The schedule that should be there: a flag that was not given leaves its part as it is, or at the default where there
-/// is nothing yet.
+/// The wanted schedule: a flag that was not given keeps the existing value, or the default if there is none.
 pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
     if want.no_schedule {
         return None;
@@ -36,12 +35,12 @@ pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) 
     })
 }
 
-/// Whether the job starts without anybody pressing a button: it has a schedule or another start that is not paused.
+/// Whether the job starts without user action: it has an unpaused schedule or other trigger.
 pub(crate) fn starts_by_itself(settings: &Raw) -> bool {
     timetable(settings).is_some_and(|timetable| !timetable.paused) || has_other_start(settings)
 }
 
-/// The same once it is as it is wanted; `settings`: as it stands.
+/// The same for the wanted state; `settings`: as it is.
 pub(crate) fn will_start_by_itself(want: &WorkflowWant, settings: Option<&Raw>) -> bool {
     timetable_after(want, settings.and_then(timetable)).is_some_and(|timetable| !timetable.paused)
         || settings.is_some_and(has_other_start)
@@ -53,7 +52,7 @@ fn has_other_start(settings: &Raw) -> bool {
         || settings.list("triggers").iter().any(|start| !is_paused(start))
 }
 
-/// Something else than a schedule starts this job, and the service takes one of them only (databricks-api §5.1).
+/// The other trigger that starts this job; the service allows only one kind (databricks-api §5.1).
 pub(super) fn other_start(settings: &Raw) -> Option<&'static str> {
     ["continuous", "trigger", "triggers"].into_iter().find(|name| settings.has(name))
 }

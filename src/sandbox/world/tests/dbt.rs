@@ -1,4 +1,4 @@
-//! dbt-cloud-api §3 to §7.
+//! dbt Cloud (dbt-cloud-api §3 to §7).
 
 use serde_json::{Value, json};
 
@@ -158,7 +158,7 @@ fn runs_of_one_job_never_overlap_and_say_what_they_wait_for() {
     bench.wait(46);
     assert_eq!((bench.status(first), bench.status(second)), (10, 2));
     assert_eq!(bench.run(second)["blocked_by"], json!([]));
-    // Nobody looked for an hour: everything happened at its own moment all the same.
+    // No request for an hour, but each change still has its own time.
     assert_eq!(bench.wait(3600).run(second)["run_duration"], "00:01:00");
 }
 
@@ -296,7 +296,7 @@ fn only_the_latest_failed_run_is_retried_and_carries_what_it_resumes() {
     let (_, again) = bench.call("POST", &retry, &Value::Null);
     assert_eq!(again["data"]["retry_not_supported_reason"], "RETRY_NOT_LATEST_RUN");
     assert_eq!(bench.wait(200).status(resumed["id"].as_i64().expect("an id")), 10);
-    // The last run succeeded: rerun starts a new one, without overrides.
+    // The last run succeeded, so rerun starts a new one without overrides.
     let new = bench.post("/api/v2/accounts/51234/jobs/222226/rerun/", &Value::Null)["data"].clone();
     assert_eq!((&new["retrying_run_id"], &new["trigger"]["git_branch"]), (&Value::Null, &Value::Null));
 }
@@ -369,12 +369,12 @@ fn the_lesser_routes_show_the_same_projects_environments_steps_and_artifacts() {
 fn jobs_are_made_changed_and_deleted_and_keep_what_was_written() {
     let mut bench = Bench::new();
     let jobs = "/api/v2/accounts/51234/jobs/";
-    // As much as Dagster sends.
+    // The fields that Dagster sends.
     let least = json!({ "account_id": 51234, "project_id": 4101, "environment_id": 41011, "name": "New", "description": "d", "job_type": "other" });
     let made = bench.post(jobs, &least)["data"].clone();
     let id = made["id"].as_i64().expect("an id");
     assert_eq!((&made["name"], &made["execution"]["timeout_seconds"]), (&json!("New"), &json!(0)));
-    // The whole of what was read, changed in places: what others send.
+    // Some clients send back everything they read, with changes.
     let mut whole = made.clone();
     whole["execute_steps"] = json!(["dbt seed", "dbt build"]);
     whole["settings"] = json!({ "threads": 8 });
@@ -409,7 +409,7 @@ fn jobs_are_made_changed_and_deleted_and_keep_what_was_written() {
         assert!(status == 400 && refused.to_string().contains("is a required property"), "{field}: {refused}");
     }
     assert_eq!(bench.call("POST", "/api/v2/accounts/1/jobs/", &least).0, 403);
-    // Deleted by its state, and by the method for that.
+    // A job can be deleted by setting its state and with DELETE.
     let other = bench.post(jobs, &least)["data"]["id"].as_i64().expect("an id");
     let mut ended = least.clone();
     ended["state"] = json!(2);

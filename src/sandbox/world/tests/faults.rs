@@ -1,4 +1,4 @@
-//! reliability.md's catalogue, in memory.
+//! The fault catalogue of reliability.md, in memory.
 
 use http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use serde_json::{Value, json};

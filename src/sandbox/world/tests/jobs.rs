@@ -1,4 +1,4 @@
-//! databricks-api §5.1 to §5.5.
+//! Jobs (databricks-api §5.1 to §5.5).
 
 use serde_json::{Value, json};
 

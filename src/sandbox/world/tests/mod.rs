@@ -1,4 +1,4 @@
-//! The world, asked the way clients ask: requests in, answers out.
+//! Tests of the world through requests, as clients send them.
 
 mod dbt;
 mod faults;
@@ -23,7 +23,7 @@ const TOKEN: &str = "dapi-sandbox";
 const DBT_TOKEN: &str = "dbtc_sandbox";
 const RUNS: &str = "/api/v2/accounts/51234/runs/";
 
-/// A world with a clock that the test turns.
+/// A world with a clock that the test advances.
 struct Bench {
     world: World,
     now: i64,
@@ -89,7 +89,7 @@ impl Bench {
         answer
     }
 
-    /// The status and `error_code` of a refusal by Databricks.
+    /// Returns the status and `error_code` of an error response from Databricks.
     fn refused(&mut self, method: &str, path: &str, body: &Value) -> (u16, String) {
         let (status, answer) = self.call(method, path, body);
         (status, answer["error_code"].as_str().unwrap_or_default().to_owned())
@@ -108,7 +108,7 @@ impl Bench {
         self.run(id)["status"].as_i64().expect("a status")
     }
 
-    /// A job of one serverless notebook task, and its notebook.
+    /// Creates a job with one serverless notebook task, and its notebook.
     fn notebook_job(&mut self, task: &Value) -> i64 {
         let source = "IyBEYXRhYnJpY2tzIG5vdGVib29rIHNvdXJjZQpwcmludCgxKQ=="; // header and `print(1)`
         self.post(

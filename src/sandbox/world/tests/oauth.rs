@@ -1,4 +1,4 @@
-//! databricks-api §1.5, §1.7.
+//! OAuth (databricks-api §1.5, §1.7).
 
 use http::Request;
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn a_service_principal_gets_a_token_that_lives_as_long_as_it_says() {
     bench.world.add_client(ID, "secret-1", false);
     bench.world.set_token_life(60);
     let form = "grant_type=client_credentials&scope=all-apis";
-    // base64 of the id, a colon and the secret
+    // base64 of `id:secret`
     let basic = "Basic MWIyYzNkNGUtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAxOnNlY3JldC0x";
     let (status, body) = ask(&mut bench, basic, form);
     assert_eq!((status, &body["expires_in"], &body["token_type"]), (200, &60.into(), &"Bearer".into()), "{body}");

@@ -1,4 +1,4 @@
-//! databricks-api §2.1, §7; dbt-cloud-api §2.5.
+//! Users and authentication (databricks-api §2.1, §7; dbt-cloud-api §2.5).
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn a_wrong_token_is_refused_with_a_number_for_a_code() {
     let mut bench = Bench::new();
     let (status, body) = bench.call_as("wrong", "GET", "/api/2.0/preview/scim/v2/Me", &Value::Null);
     assert_eq!((status, &body["error_code"]), (403, &Value::from(403)));
-    // The one service's token is nothing to the other.
+    // Each service refuses the other's token.
     assert_eq!(bench.call_as(DBT_TOKEN, "GET", "/api/2.0/secrets/scopes/list", &Value::Null).0, 403);
     let (status, body) = bench.call_as(TOKEN, "GET", "/api/v3/accounts/", &Value::Null);
     assert_eq!((status, &body["status"]["user_message"]), (401, &Value::from("Invalid token.")));
@@ -75,7 +75,7 @@ fn what_the_databricks_cli_asks_beside_jobs_is_answered() {
 fn a_path_of_neither_service_is_not_built_whoever_asks() {
     let mut bench = Bench::new();
     assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/authorize", &Value::Null).0, 501);
-    // What SDKs look for before their first call is absent, as on hosts without it.
+    // SDKs read the host metadata before their first call; other documents are absent.
     let (status, metadata) = bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null);
     assert_eq!((status, metadata["oidc_endpoint"].as_str()), (200, Some("https://sandbox.invalid/oidc")), "{metadata}");
     assert_eq!(bench.call_as("wrong", "GET", "/.well-known/another-document", &Value::Null).0, 404);
@@ -100,7 +100,7 @@ fn scim_lists_give_one_user_or_service_principal_with_its_groups() {
     assert_eq!((&none["totalResults"], none.get("Resources")), (&json!(0), None));
     let named = bench.get(&of("ServicePrincipals", "displayName", principal));
     assert_eq!(named["Resources"][0]["applicationId"], principal);
-    // SDKs tell people by their ids, and ask for page after page until one is empty.
+    // SDKs identify users by id and request pages until one is empty.
     let page = |start: u64| format!("/api/2.0/preview/scim/v2/Users?startIndex={start}&count=2");
     let (first, second) = (bench.get(&page(1)), bench.get(&page(3)));
     assert_eq!((first["Resources"].as_array().map(Vec::len), &first["totalResults"]), (Some(2), &json!(3)));

@@ -1,4 +1,4 @@
-//! What is deleted and replaced (databricks-api §3.1, §4.1, §5.5, §7), and bodies in parts (§4.1).
+//! Deleting and replacing (databricks-api §3.1, §4.1, §5.5, §7), and multipart bodies (§4.1).
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn put_replaces_grants_and_leaves_a_job_exactly_one_owner() {
         let refused = bench.refused("PUT", &path, &list(wrong));
         assert_eq!(refused, (400, "INVALID_PARAMETER_VALUE".to_owned()), "{wrong:?}");
     }
-    // PATCH makes nobody the owner, who is there already.
+    // PATCH cannot set an owner, because the job already has one.
     let second = bench.refused("PATCH", &path, &list(std::slice::from_ref(&bo)));
     assert_eq!(second, (400, "INVALID_PARAMETER_VALUE".to_owned()));
     let (status, shown) =

@@ -1,4 +1,5 @@
-//! databricks-api §5.6 (`only`), §5.7 (`EXCLUDED`, `DISABLED`), §5.8 (`runs/repair`, `repair_history`, `runs/list`).
+//! Partial runs and repairs: databricks-api §5.6 (`only`), §5.7 (`EXCLUDED`, `DISABLED`), §5.8 (`runs/repair`,
+//! `repair_history`, `runs/list`).
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ use crate::sandbox::{NotebookEnd, NotebookOutcome, SimTime};
 
 const REPAIR: &str = "/api/2.2/jobs/runs/repair";
 
-/// Ends the next notebook, well or badly, and gives its widgets.
+/// Ends the next notebook with success or failure and returns its parameters.
 fn play(bench: &mut Bench, good: bool) -> Value {
     bench.wait(9);
     let task = bench.world.next_notebook(SimTime(bench.now)).expect("a task");
@@ -21,7 +22,7 @@ fn play(bench: &mut Bench, good: bool) -> Value {
     json!(task.parameters)
 }
 
-/// A job of tasks that each depend on those behind their `:`, with `run_if` behind a `?`.
+/// Creates a job. Each task is `key`, then upstream tasks after `:` and `run_if` after `?`.
 fn job(bench: &mut Bench, shape: &[&str]) -> i64 {
     bench.notebook_job(&json!({}));
     let tasks: Vec<Value> = shape
@@ -124,7 +125,7 @@ fn what_cannot_be_repaired_is_refused() {
     ] {
         assert_eq!(bench.refused("POST", REPAIR, &body).0, 400, "{body}");
     }
-    // A good task may be run again, with those behind it.
+    // A successful task can be run again, with its downstream tasks.
     bench.post(REPAIR, &json!({ "run_id": run, "rerun_tasks": ["a"], "rerun_dependent_tasks": true }));
     assert_eq!((&play(&mut bench, true)["key"], &play(&mut bench, true)["key"]), (&json!("a/1"), &json!("b/1")));
 }

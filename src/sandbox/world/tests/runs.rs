@@ -1,4 +1,4 @@
-//! databricks-api §5.6 to §5.8, §10.5, §10.6.
+//! Job runs (databricks-api §5.6 to §5.8, §10.5, §10.6).
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn a_run_waits_for_compute_runs_cleans_up_and_is_over() {
     assert_eq!(running["tasks"][0]["run_id"], task.task_run_id);
     bench.wait(60);
     end(&mut bench, task.task_run_id, NotebookOutcome::Exited { result: "{}".to_owned() });
-    // §0: termination_details is there while TERMINATING, the old result is not.
+    // §0: while TERMINATING, termination_details is set but the old result is not.
     let closing = bench.job_run(run);
     assert_eq!(states(&closing), ("TERMINATING", ""));
     assert_eq!(closing["status"]["termination_details"]["code"], "SUCCESS");
@@ -188,7 +188,7 @@ fn a_cancelled_run_waits_for_its_notebook_and_keeps_what_it_printed() {
     assert_eq!(over["status"]["termination_details"]["code"], "USER_CANCELED");
     assert_eq!(over["tasks"].as_array().map(Vec::len), Some(1));
     assert_eq!(bench.world.inspect()["job_runs"][0]["tasks"][0]["output"], "printed\n");
-    // Cancelling again is no error.
+    // Canceling again is not an error.
     bench.post("/api/2.2/jobs/runs/cancel", &json!({ "run_id": run }));
 }
 
@@ -287,7 +287,7 @@ fn a_one_time_run_acts_as_who_it_says_is_made_once_for_its_token_and_is_in_no_li
         bench.get(&format!("/api/2.2/jobs/runs/list?run_type={kind}"))["runs"].as_array().map_or(0, Vec::len)
     };
     assert_eq!((of_kind(&mut bench, "SUBMIT_RUN"), of_kind(&mut bench, "JOB_RUN")), (1, 0));
-    // The principal may not read the notebook, and nothing is tried again.
+    // The principal may not read the notebook, and the task is not retried.
     bench.wait(60);
     assert!(bench.world.next_notebook(crate::sandbox::SimTime(bench.now)).is_none());
     let seen = bench.wait(60).job_run(run);
@@ -303,7 +303,7 @@ fn a_one_time_run_acts_as_who_it_says_is_made_once_for_its_token_and_is_in_no_li
     bench.wait(60);
     let task = bench.world.next_notebook(crate::sandbox::SimTime(bench.now)).expect("a task");
     assert_eq!((task.identity.as_str(), &task.parameters["a"]), ("ana@example.com", &run.to_string()));
-    // It is its submitter's.
+    // A one-time run is visible only to its submitter and administrators.
     bench.world.add_caller("cy@example.com", "dapi-cy", false, &[]);
     let path = format!("/api/2.2/jobs/runs/get?run_id={run}");
     assert_eq!(bench.call_as("dapi-cy", "GET", &path, &Value::Null).0, 403);

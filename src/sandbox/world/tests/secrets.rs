@@ -1,4 +1,4 @@
-//! databricks-api §3.
+//! Secrets (databricks-api §3).
 
 use http::Request;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn with_scope() -> Bench {
     bench
 }
 
-/// As curl announces what follows its `-d`.
+/// curl's `-d` sends a form's content type by default.
 #[test]
 fn json_that_calls_itself_a_form_is_json() {
     let mut bench = Bench::new();
@@ -180,7 +180,7 @@ fn the_first_reads_after_a_write_show_the_old_state_when_told_so() {
     assert_eq!(bench.get(list), json!({}));
     assert_eq!(bench.get(list), json!({}));
     assert_eq!(bench.get(list)["secrets"][0]["key"], "k");
-    // What another write touches is not stale here.
+    // Another write does not make these reads stale.
     bench.post("/api/2.0/workspace/mkdirs", &json!({ "path": "/Shared/a" }));
     assert_eq!(bench.get(list)["secrets"][0]["key"], "k");
 }
