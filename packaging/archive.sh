@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # packaging/archive.sh TARGET FOLDER: packs the release binary of TARGET with completions, manual pages, README and licenses
-# into FOLDER, as .tar.gz (.zip for Windows), with its SHA-256 beside it. Where the binary cannot be run here (a cross
-# build), DBTRIGGER names one of the same version that writes completions and pages.
+# into FOLDER, as .tar.gz (.zip for Windows), with a .sha256 file. For a cross build, whose binary cannot run here,
+# DBTRIGGER names a binary of the same version that writes completions and manual pages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name" "$folder"
 packaging/assets.sh "${DBTRIGGER:-$binary}" "$stage/$name"
 cp "$binary" README.md LICENSE-APACHE LICENSE-MIT "$stage/$name/"
-# The same bytes from the same commit: fixed order, owner and time.
+# Fixed order, owner and time make the archive reproducible.
 stamp=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 if [ -n "$exe" ]; then
     archive=$name.zip

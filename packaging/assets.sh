@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packaging/assets.sh BINARY FOLDER: writes completions and manual pages, made by the program itself.
+# packaging/assets.sh BINARY FOLDER: writes completions and manual pages, which the program generates itself.
 set -euo pipefail
 
 mkdir -p "$2/completions"

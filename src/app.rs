@@ -1,4 +1,4 @@
-//! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
+//! The root of the command line: parses the arguments, dispatches the command, handles signals, and exits.
 
 mod help;
 mod on_interrupt;
@@ -6,6 +6,7 @@ mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,7 +92,9 @@ enum Command {
     Doctor(commands::doctor::Args),
     Remove(commands::remove::Args),
     Auth(commands::auth::Args),
+    #[cfg(feature = "sandbox")]
     Sandbox(commands::sandbox::Args),
+    #[cfg(feature = "sandbox")]
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
     Completions(commands::completions::Args),
@@ -99,18 +102,19 @@ enum Command {
     Man(commands::man::Args),
 }
 
-/// The signal of a closed pipe, by which programs end quietly.
+/// The signal of a closed pipe, which ends programs quietly.
 const SIGPIPE: u8 = 13;
 
 /// Runs the program on the process's own arguments and streams.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let context = Context::look();
+    report_panics(context.environment.get("RUST_BACKTRACE").is_some_and(|value| value != "0"));
     let vault = Vault::default();
     for (_, secret) in context.environment.secrets() {
         vault.learn(&secret);
     }
-    // Before clap, whose errors repeat what they refuse.
+    // Before clap, whose errors quote the arguments.
     if let Err(failure) = check(&arguments, &context.environment) {
         return refuse_arguments(failure, &arguments, &context, &vault).into();
     }
@@ -157,13 +161,13 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return printer.end(&failure.into()).into();
         }
     };
-    // After `setup` the same is printed as commands for CI.
+    // After `setup`, the same is printed as commands for CI.
     let again = Again { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
             signal = interrupted(&interruption) => on_interrupt(signal, leaves, &last_known, &printer),
-            // Without a word: whoever read us has seen enough.
+            // Without a message: the reader has closed the pipe.
             () = left_alone(&printer, &interruption) => (on_interrupt(SIGPIPE, leaves, &last_known, &printer).0, false),
             ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, again, &mut ctx) => (ended, true),
         };
@@ -171,26 +175,45 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
-            let data = ended.report.map(|report| report.json()).unwrap_or_default();
-            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &ctx.results, exit };
+            let runs = ended.report.map(|report| report.runs()).unwrap_or_default();
+            let ending = Ending { runs: &runs, failure: ended.failure.as_ref(), results: &ctx.results, exit };
             outputs.write(&ending, &ctx.context.environment, &|text| printer.clean(text), &ctx.events);
         }
         exit
     });
-    // A prompt or look-up that hangs must not hold the end up.
+    // A hanging prompt or look-up must not delay the exit.
     runtime.shutdown_background();
     exit.into()
 }
 
-/// The command line that is printed once more with all answers in it.
+/// Reports a panic as a bug and exits with its code. Release builds abort on a panic, so nothing runs after the hook.
+fn report_panics(with_backtrace: bool) {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        if with_backtrace {
+            default(panicked);
+        }
+        let at = panicked.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
+        // Only a literal: a formatted message may quote data.
+        failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
+        let failure = failure.run("see what to report", "dbtrigger explain bug");
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let exit = Printer::on_streams(voice, Vault::default().filter()).end(&failure.into());
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "a panic has no way back to `main`")]
+        std::process::exit(exit.into());
+    }));
+}
+
+/// How to print the command line once more, with all answers in it.
 #[derive(Clone, Copy)]
 struct Again<'a> {
     arguments: &'a [OsString],
-    /// Only where the command failed.
+    /// Print it only if the command failed.
     only_failed: bool,
 }
 
-/// Runs the command. At a terminal missing values are asked for; then it starts again.
+/// Runs the command. At a terminal, asks for missing values and runs it again.
 async fn converse(
     carry_out: impl AsyncFn(&CommandContext) -> Ended<Box<dyn Report>>,
     again: Again<'_>,
@@ -201,7 +224,7 @@ async fn converse(
     loop {
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
-        // One answer may lead to another question, so only now all of them are known.
+        // An answer may lead to another question, so only now are all of them known.
         if open.questions.is_empty() && !instead.is_empty() {
             let next_time = next_time(again.arguments, &instead, &ctx.prompts.settings);
             if let Some(failure) = ended.failure {
@@ -211,7 +234,7 @@ async fn converse(
                 ctx.events.remark(format!("Without questions: {next_time}"));
             }
         }
-        // Asked for once, and still missing: then asking does not help.
+        // Already asked and still missing: asking again does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
@@ -231,10 +254,10 @@ async fn converse(
     }
 }
 
-/// What the command with all answers does after a failure.
+/// Label of the command with all answers, after a failure.
 const CONTINUE: &str = "continue with these answers";
 
-/// The command that asks for nothing but secrets. An edited setting replaces its flag.
+/// The equivalent command, which asks only for secrets. An edited setting replaces its flag.
 fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Setting, Option<String>>) -> String {
     let mut arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -248,7 +271,7 @@ fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Se
     let instead: Vec<Instead> = instead.iter().cloned().chain(edited).collect();
     let given = arguments.iter().map(|argument| quoted(argument));
     let mut words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(given).collect();
-    // Behind `--` nothing is a flag.
+    // After `--`, nothing is a flag.
     let verbatim = words.iter().position(|word| word == "--").map_or(Vec::new(), |index| words.split_off(index));
     for instead in &instead {
         match instead {
@@ -276,7 +299,9 @@ async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Command::Jobs(args) => commands::jobs::run(args, ctx).await,
         Command::Doctor(args) => commands::doctor::run(args, ctx).await,
         Command::Auth(args) => commands::auth::run(args, ctx).await,
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => commands::sandbox::run(args, ctx).await,
+        #[cfg(feature = "sandbox")]
         Command::Demo(args) => commands::demo::run(args, ctx).await,
         Command::Explain(args) => commands::explain::run(args),
         Command::Completions(args) => commands::completions::run(&args, command_line()),
@@ -296,7 +321,7 @@ fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -
 }
 
 impl Command {
-    /// Standard input is spoken for, so nobody can answer there.
+    /// Whether the command reads standard input, so that prompts cannot.
     fn reads_stdin(&self) -> bool {
         match self {
             Command::Setup(args) => args.reads_stdin(),
@@ -311,16 +336,16 @@ impl Command {
             | Command::Runs(_)
             | Command::Jobs(_)
             | Command::Doctor(_)
-            | Command::Sandbox(_)
-            | Command::Demo(_)
             | Command::Explain(_)
             | Command::Completions(_)
             | Command::Version(_)
             | Command::Man(_) => false,
+            #[cfg(feature = "sandbox")]
+            Command::Sandbox(_) | Command::Demo(_) => false,
         }
     }
 
-    /// What is told to the CI beside what is printed.
+    /// The output for CI, in addition to what is printed.
     fn ci_outputs(&self) -> Option<CiOutputs> {
         if let Command::Run(args) = self { Some(CiOutputs::of(args)) } else { None }
     }
@@ -338,12 +363,9 @@ impl Command {
             Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
                 Leaves::AsItWas
             }
-            Command::Sandbox(_)
-            | Command::Demo(_)
-            | Command::Explain(_)
-            | Command::Completions(_)
-            | Command::Version(_)
-            | Command::Man(_) => Leaves::Nothing,
+            #[cfg(feature = "sandbox")]
+            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+            Command::Explain(_) | Command::Completions(_) | Command::Version(_) | Command::Man(_) => Leaves::Nothing,
         }
     }
 }
@@ -370,7 +392,7 @@ mod tests {
         let mut typed: Vec<(Code, &str)> = Vec::new();
         for code in Code::ALL {
             let page = code.page();
-            // The page on wrong usage shows wrong usage.
+            // The page on usage errors shows a wrong one.
             if code != Code::Usage {
                 typed.push((code, page.example.0));
             }
@@ -380,7 +402,7 @@ mod tests {
         }
         assert!(typed.len() > Code::ALL.len());
         for (code, line) in typed {
-            // What stands in quotes is one word.
+            // A quoted part is one word.
             let words = line.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
                 0 => part.split_whitespace().collect(),
                 _ => vec![part],
@@ -430,7 +452,7 @@ mod tests {
         assert_eq!(next_time(&line, &[], &settings.into()), "dbtrigger setup --key k --scope team --compute new");
     }
 
-    /// Types what each question asks for.
+    /// Answers the text questions.
     struct Typist;
 
     impl Prompter for Typist {
@@ -459,7 +481,7 @@ mod tests {
             (&[][..], &[][..]),
             (&[host], &["dbtrigger run --dbt-host ab123.us1.dbt.com"]),
             (&[host, account], &["dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
-            // Still missing after the answer: there is no command that asks nothing.
+            // Still missing after the answer: there is no equivalent command to print.
             (&[host, account, account], &[]),
         ] {
             let events = Events::new(move |event| panic!("{event:?}"));

@@ -1,7 +1,7 @@
-//! What the world looks like: environment, terminals, clocks, entropy, directories.
+//! The process environment: variables, terminals, clocks, entropy, directories.
 //!
-//! Read once at the start, taken apart in `commands`; the rooms below get the piece they need. This is the only
-//! file that asks the operating system such questions.
+//! It is read once at the start, and `commands` passes the parts on. No other file asks the operating system for
+//! these.
 
 mod variables;
 
@@ -19,7 +19,7 @@ use self::variables::VARIABLES;
 use crate::keyring::Keyring;
 use crate::placeholder::Placeholder;
 
-/// Those that hold a secret: the output filter knows each of them, whether it is used or not.
+/// Variables that hold a secret: the output filter masks all of them, used or not.
 const SECRETS: [&str; 13] = [
     "DATABRICKS_TOKEN",
     "DATABRICKS_CLIENT_SECRET",
@@ -36,10 +36,10 @@ const SECRETS: [&str; 13] = [
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
 ];
 
-/// Addresses of proxies, which may have a password in them.
+/// Proxy URLs, which may contain a password.
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Everything that one start of the program sees of its surroundings.
+/// The surroundings of a process.
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) stdin_is_terminal: bool,
@@ -47,12 +47,12 @@ pub(crate) struct Context {
     pub(crate) stderr_is_terminal: bool,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
-    /// The file of this program, if the system says.
+    /// The path of this program, if known.
+    #[cfg(feature = "sandbox")]
     pub(crate) program: Option<PathBuf>,
 }
 
 impl Context {
-    /// Looks at the real world.
     pub(crate) fn look() -> Context {
         Context {
             environment: Environment::look(),
@@ -61,11 +61,12 @@ impl Context {
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
+            #[cfg(feature = "sandbox")]
             program: std::env::current_exe().ok(),
         }
     }
 
-    /// Whether somebody is there who can be asked, and wants to be.
+    /// Whether the user can be prompted.
     pub(crate) fn may_ask(&self, no_input: bool) -> bool {
         self.stdin_is_terminal && self.stderr_is_terminal && !self.environment.is_ci() && !no_input
     }
@@ -77,7 +78,7 @@ impl Context {
 pub(crate) struct Environment {
     variables: Rc<BTreeMap<String, String>>,
     keyring: Keyring,
-    /// The Databricks profile that the command line names. It stands here because it decides which variables count.
+    /// The Databricks profile from the command line. It is kept here because it decides which variables count.
     profile: Option<Rc<str>>,
 }
 
@@ -99,7 +100,7 @@ impl Environment {
         Environment { keyring, ..looked }
     }
 
-    /// Where a pipeline runs, the environment says everything, and nobody is there to unlock anything.
+    /// In CI the keyring is closed: the environment has all credentials, and there is no user to unlock it.
     fn its_keyring(&self) -> Keyring {
         if self.is_ci() {
             Keyring::closed("CI")
@@ -110,7 +111,7 @@ impl Environment {
         }
     }
 
-    /// The same with another keyring, which is opened unless the variables forbid it.
+    /// The same with another keyring, which is still closed if the variables say so.
     #[cfg(test)]
     pub(crate) fn with_keyring(&self, keyring: Keyring) -> Environment {
         let with = Environment { keyring, ..self.clone() };
@@ -122,13 +123,11 @@ impl Environment {
         &self.keyring
     }
 
-    /// An environment of these variables.
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
         Environment::default().with(variables.map(|(name, value)| (name.to_owned(), value.to_owned())))
     }
 
-    /// This environment with further variables on top.
     #[cfg(test)]
     pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
         let mut all = (*self.variables).clone();
@@ -136,25 +135,25 @@ impl Environment {
         Environment { variables: Rc::new(all), keyring: self.keyring.clone(), profile: self.profile.clone() }
     }
 
-    /// The same with the profile that `-p` names.
+    /// The same with the profile from `-p`.
     pub(crate) fn with_profile(&self, profile: Option<&str>) -> Environment {
         let (variables, keyring) = (self.variables.clone(), self.keyring.clone());
         Environment { variables, keyring, profile: profile.map(Rc::from) }
     }
 
-    /// The same with a variable that a person has just answered.
+    /// The same with a variable that the user just entered.
     pub(crate) fn with_answer(&self, name: &str, value: &str) -> Environment {
         let mut all = (*self.variables).clone();
         all.insert(name.to_owned(), value.to_owned());
         Environment { variables: Rc::new(all), keyring: self.keyring.clone(), profile: self.profile.clone() }
     }
 
-    /// The profile that `-p` names.
+    /// The profile from `-p`.
     pub(crate) fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
     }
 
-    /// What a variable says. It has to be in [`VARIABLES`], from which its documentation is made.
+    /// The value of a variable, which must be in [`VARIABLES`], the source of its documentation.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         debug_assert!(
             VARIABLES.iter().any(|(_, group)| group.iter().any(|(known, _)| *known == name)),
@@ -163,12 +162,13 @@ impl Environment {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Whether a CI runs us: `CI` says something other than no.
+    /// Whether we run in CI: `CI` is set and not false.
     pub(crate) fn is_ci(&self) -> bool {
         self.get("CI").is_some_and(|value| !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "false" | "0"))
     }
 
-    /// Every secret of the environment with its variable, whether it is used or not. What is still to be replaced by a secret is none.
+    /// Every secret in the environment with its variable, used or not. Unexpanded references to secrets are left
+    /// out.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         let whole = SECRETS.into_iter().filter_map(|name| Some((name, Cow::Borrowed(self.get(name)?.trim()))));
         let passwords = PROXIES.into_iter().filter_map(|name| {
@@ -184,17 +184,18 @@ impl Environment {
         self.variables.keys().map(String::as_str)
     }
 
-    /// The home folder, where other tools keep what they know of us.
+    /// The home folder, where other tools keep their configuration.
     pub(crate) fn home(&self) -> Option<PathBuf> {
         self.get("HOME").or_else(|| self.get("USERPROFILE")).map(PathBuf::from)
     }
 
-    /// The folder for what should survive this run but may be lost (the journal of triggers).
+    /// The folder for data worth keeping but not essential (the journal of triggers).
     pub(crate) fn state_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_STATE_HOME", ".local/state")
     }
 
-    /// The folder for what can be made again (the sandbox's Python packages).
+    /// The folder for data that can be recreated (the sandbox's Python packages).
+    #[cfg(feature = "sandbox")]
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_CACHE_HOME", ".cache")
     }
@@ -209,7 +210,7 @@ impl Environment {
     }
 }
 
-/// The wall clock. Simulations hand in their own.
+/// The wall clock. Simulations pass their own.
 #[derive(Clone)]
 pub(crate) struct Wall(Rc<dyn Fn() -> Timestamp>);
 
@@ -219,7 +220,7 @@ impl Wall {
         Wall(Rc::new(Timestamp::now))
     }
 
-    /// A clock that somebody else drives.
+    /// A clock driven by the caller.
     #[cfg(test)]
     pub(crate) fn of(clock: impl Fn() -> Timestamp + 'static) -> Wall {
         Wall(Rc::new(clock))
@@ -230,17 +231,16 @@ impl Wall {
     }
 }
 
-/// Where randomness comes from: the operating system, or a seed in simulations.
+/// The source of randomness: the operating system, or a seed in simulations.
 #[derive(Clone)]
 pub(crate) struct Entropy(Rc<RefCell<Fill>>);
 
-/// Fills a buffer with random bytes.
 type Fill = dyn FnMut(&mut [u8]);
 
 impl Entropy {
     fn of_the_system() -> Entropy {
         Entropy(Rc::new(RefCell::new(|buffer: &mut [u8]| {
-            // No randomness means no safe key: there is nothing sensible to go on with.
+            // Without randomness there are no safe keys, so do not continue.
             getrandom::fill(buffer).expect("the operating system gives random bytes");
         })))
     }
@@ -266,13 +266,13 @@ impl Entropy {
         buffer
     }
 
-    /// A fresh name of 26 letters and digits (130 bits), fit for keys and tokens.
+    /// A random name of 26 letters and digits (130 bits), usable in keys and tokens.
     pub(crate) fn name(&self) -> String {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         self.bytes::<26>().iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
     }
 
-    /// Evenly between 0 and 1.
+    /// A uniform value from 0 to 1.
     pub(crate) fn fraction(&self) -> f64 {
         f64::from(u32::from_le_bytes(self.bytes::<4>())) / f64::from(u32::MAX)
     }
@@ -314,7 +314,7 @@ mod tests {
     fn every_variable_whose_name_says_so_is_known_as_a_secret() {
         let says_so =
             |name: &str| ["TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIALS"].iter().any(|word| name.contains(word));
-        // An audience and an address are none, and a switch is about the keyring.
+        // The audience and the URL are not secret, and the switch is about the keyring.
         let others = ["DATABRICKS_TOKEN_AUDIENCE", "ACTIONS_ID_TOKEN_REQUEST_URL", "DBTRIGGER_NO_KEYRING"];
         for (name, _) in VARIABLES.iter().flat_map(|(_, group)| group.iter()) {
             assert_eq!(SECRETS.contains(name), says_so(name) && !others.contains(name), "{name}");

@@ -1,5 +1,5 @@
-//! JSON documents, by the types of what stands in them: an id is a string there, since 64 bits do not fit into a JavaScript or
-//! jq number. A plain `u64` has no form in a document, so a forgotten id does not compile.
+//! Typed JSON documents. An ID is a string there, since JavaScript and jq numbers do not hold 64 bits. A plain
+//! `u64` does not implement [`Shown`], so a forgotten ID does not compile.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// A document or a part of one, made by [`document!`]. Reads like the JSON that it is.
+/// A document or a part of one, made by [`document!`]. Dereferences to its JSON value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Data(Value);
 
 impl Data {
-    /// An object without fields.
     pub(crate) fn object() -> Data {
         Data(Value::Object(Map::new()))
     }
 
-    /// Sets a field; what was no object becomes one.
+    /// Sets a field; anything but an object becomes one first.
     pub(crate) fn set(&mut self, name: &str, value: impl Shown) {
         if !self.is_object() {
             *self = Data::object();
@@ -25,14 +24,14 @@ impl Data {
         self.0[name] = value.shown().0;
     }
 
-    /// Adds the fields of another object.
     pub(crate) fn extend(&mut self, more: &Data) {
         for (name, value) in more.as_object().into_iter().flatten() {
             self.set(name, Data(value.clone()));
         }
     }
 
-    /// A document that this program printed before.
+    /// Parses a document that this program printed.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn printed(text: &str) -> Data {
         Data(serde_json::from_str(text).unwrap_or_default())
     }
@@ -46,7 +45,7 @@ impl Deref for Data {
     }
 }
 
-/// What has a form in a document.
+/// Values that can be part of a document.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no form in a JSON document",
     note = "an id is an `Id`, a number of things a `Count`, a span of time a `Duration`"
@@ -55,11 +54,11 @@ pub(crate) trait Shown {
     fn shown(&self) -> Data;
 }
 
-/// The id of something in either service: a string.
+/// The ID of an object in either service: a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(pub(crate) u64);
 
-/// How many, or which one of a few: a number.
+/// A quantity or an index: a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) u64);
 
@@ -75,7 +74,7 @@ impl Shown for Count {
     }
 }
 
-/// In whole seconds.
+/// As whole seconds.
 impl Shown for Duration {
     fn shown(&self) -> Data {
         Data(self.as_secs().into())
@@ -148,7 +147,7 @@ impl<T: Shown> Shown for BTreeMap<&str, T> {
     }
 }
 
-/// An object of a document: `document!({ "run_id": Id(7), "status": status })`. What stands in it has a form in documents.
+/// An object of a document: `document!({ "run_id": Id(7), "status": status })`. The values implement `Shown`.
 macro_rules! document {
     ({ $($name:tt : $value:expr),* $(,)? }) => {{
         let mut document = $crate::document::Data::object();
@@ -159,14 +158,14 @@ macro_rules! document {
 
 pub(crate) use document;
 
-/// An id as an argument: as it is, or as it stands in a document.
+/// Parses an ID argument: plain, or quoted as in a document.
 pub(crate) fn parse_id(text: &str) -> Result<u64, String> {
     let id = unquoted(text);
     let digits = id.bytes().all(|byte| byte.is_ascii_digit());
     id.parse().ok().filter(|id| digits && *id > 0).ok_or_else(|| "an ID is a positive number".to_owned())
 }
 
-/// The text of an id without the quotes that `jq` leaves around it; any other text as it is.
+/// Removes the quotes that `jq` leaves around an ID; any other text is returned unchanged.
 pub(crate) fn unquoted(text: &str) -> &str {
     let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     inside.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())).unwrap_or(text)

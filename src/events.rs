@@ -1,4 +1,4 @@
-//! What can happen while something runs, as data. Rooms emit events; only the printer draws them.
+//! Events of a running command, as data. Other modules emit them, and only the printer prints them.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,48 +7,49 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// Something a person should know; goes to stderr unless quiet.
+    /// Something the user should know; goes to stderr unless quiet.
     Remark(String),
-    /// What a person has to see to answer the question after it; goes to stderr even when quiet.
+    /// What the user must see to answer the next question; goes to stderr even when quiet.
     Asked(String),
     /// Something that may be wrong; goes to stderr even when quiet.
     Warning(String),
-    /// A line of the result as it comes into being (`job_run_id = 123456`, one per change of state).
+    /// A line of the result so far (`job_run_id = 123456`, one per change of state).
     Progress(String),
-    /// How something stands that goes on, and is only worth drawing at a terminal: its name, and its state.
+    /// The name and state of an activity, shown only as a progress line on a terminal.
     Going { what: String, state: String },
-    /// That is over.
+    /// The activity has ended.
     Over { what: String },
-    /// Something that is waited for still goes on, and no line has said anything for minutes; only worth a line where
-    /// nothing is drawn.
+    /// Something awaited is still running, and nothing was printed for minutes; printed only where no progress
+    /// lines are shown.
     Waiting(String),
-    /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
+    /// A line of stdout in any output format, for a command that prints and continues (`sandbox`).
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox goes on"))]
     Document(String),
-    /// What GitHub Actions shows beside the log of a step; only for there, even when quiet. The message may have several lines.
+    /// An annotation that GitHub Actions shows next to the log; printed only there, even when quiet. The message
+    /// may have several lines.
     Annotation { level: Level, title: String, message: String },
-    /// One request and its answer, secrets and long texts left out; shown with `-v`, bodies with `-vv`.
+    /// One request and its response, without secrets and long texts; shown with `-v`, bodies with `-vv`.
     Trace { line: String, bodies: Vec<String> },
 }
 
-/// How bad it is.
+/// The severity of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Error,
     Warning,
 }
 
-/// A log without a line for five minutes looks dead, and some CI services end the job then.
+/// A log without output for five minutes looks dead, and some CI services then end the job.
 const SILENCE: Duration = Duration::from_mins(4);
 
-/// Where events go.
+/// The sink for events.
 #[derive(Clone)]
 pub(crate) struct Events {
     sink: Rc<dyn Fn(Event)>,
     bodies: bool,
-    /// When the last line was said.
+    /// When the last line was printed.
     said: Rc<Cell<Instant>>,
 }
 
@@ -57,12 +58,12 @@ impl Events {
         Events { sink: Rc::new(sink), bodies: false, said: Rc::new(Cell::new(Instant::now())) }
     }
 
-    /// Asks for the bodies of requests and answers in [`Event::Trace`]: making them presentable costs more than all else.
+    /// Enables bodies of requests and responses in [`Event::Trace`], which are expensive to prepare.
     pub(crate) fn with_bodies(self, bodies: bool) -> Events {
         Events { bodies, ..self }
     }
 
-    /// Whether anybody looks at bodies.
+    /// Whether bodies are shown.
     pub(crate) fn wants_bodies(&self) -> bool {
         self.bodies
     }
@@ -83,14 +84,14 @@ impl Events {
         (self.sink)(event);
     }
 
-    /// Says that this still goes on, if nothing was said for minutes.
+    /// Emits the line if nothing was printed for minutes.
     pub(crate) fn waiting(&self, line: impl FnOnce() -> String) {
         if self.said.get().elapsed() >= SILENCE {
             self.emit(Event::Waiting(line()));
         }
     }
 
-    /// Something that begins now, as `dbt run 123456`.
+    /// Starts an activity, such as `dbt run 123456`.
     pub(crate) fn going(&self, what: impl Into<String>) -> Going {
         Going { events: self.clone(), what: what.into() }
     }
@@ -112,14 +113,14 @@ impl Events {
     }
 }
 
-/// Something that goes on until this is dropped, by whatever end.
+/// An activity that ends when this is dropped.
 pub(crate) struct Going {
     events: Events,
     what: String,
 }
 
 impl Going {
-    /// How it stands now.
+    /// Shows its current state.
     pub(crate) fn state(&self, state: impl Into<String>) {
         self.events.emit(Event::Going { what: self.what.clone(), state: state.into() });
     }
@@ -131,7 +132,7 @@ impl Drop for Going {
     }
 }
 
-/// A signal that asks the program to end. Whoever takes it upon itself hears the first one, and ends in good order.
+/// A termination signal. A command that handles it receives the first one and shuts down in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruption {
     taken: Rc<Cell<bool>>,
@@ -150,19 +151,19 @@ impl Interruption {
         self.taken.set(true);
     }
 
-    /// Hands a signal over. `false`: nobody has taken it upon itself, or it is not the first.
+    /// Passes a signal to the command; `false` if the command does not handle signals, or it is not the first.
     pub(crate) fn hand_over(&self, signal: u8) -> bool {
         self.taken.get() && self.heard().is_none() && self.signal.send_replace(Some(signal)).is_none()
     }
 
-    /// The signal, if one was handed over.
+    /// The signal that was passed on, if any.
     pub(crate) fn heard(&self) -> Option<u8> {
         *self.signal.borrow()
     }
 
     pub(crate) async fn wait(&self) -> u8 {
         let mut signal = self.signal.subscribe();
-        // The sender lives as long as we do.
+        // The sender lives as long as `self`.
         let heard = signal.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
         match heard {
             Some(signal) => signal,
@@ -170,9 +171,9 @@ impl Interruption {
         }
     }
 
-    /// Does the work unless a signal comes, or has come. The work is dropped then.
+    /// Does the work unless a signal arrives or has arrived, in which case the work is dropped.
     pub(crate) fn or<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Result<T, u8>> {
-        // The work of a whole command would stand twice in the future around it.
+        // Boxed, since the future of a whole command would otherwise be stored twice in the surrounding one.
         let work = Box::pin(work);
         async move {
             tokio::select! {

@@ -1,7 +1,11 @@
-//! Lets Databricks Workflows run dbt Cloud jobs: secret, notebook, workflow and trigger from one command line.
+//! Runs dbt platform (dbt Cloud) jobs from Databricks Workflows: secret, notebook, workflow and trigger from one
+//! command line.
 //!
-//! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that code
-//! that nothing uses is seen. `docs/architecture.md` is the map.
+//! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that the
+//! compiler reports unused code. `docs/architecture.md` is the overview.
+
+#[cfg(all(test, not(all(feature = "sandbox", feature = "tests"))))]
+compile_error!("the tests need the features `sandbox` and `tests`");
 
 mod app;
 mod commands;
@@ -23,6 +27,7 @@ mod questions;
 #[cfg(test)]
 mod rooms;
 mod runs;
+#[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod schedule;
 mod secret;
@@ -33,7 +38,7 @@ mod yaml;
 
 use std::process::ExitCode;
 
-/// Runs the program on the process's own arguments and streams, and gives its exit code.
+/// Runs the program with the process's arguments and streams, and returns its exit code.
 pub fn main() -> ExitCode {
     app::main(std::env::args_os())
 }

@@ -1,9 +1,9 @@
-//! Names that were perhaps meant: those that a mistyped one is nearest to.
+//! Suggestions for mistyped names.
 
-/// So many are suggested.
+/// Maximum number of suggestions.
 const SUGGESTIONS: usize = 3;
 
-/// Those of `known` whose name is near what was typed, the nearest first. Capitals do not count.
+/// The values in `known` whose name is near what was typed, nearest first, ignoring case.
 pub(crate) fn nearest<T>(typed: &str, known: impl IntoIterator<Item = T>, name: impl Fn(&T) -> &str) -> Vec<T> {
     let typed = typed.to_lowercase();
     let letters = typed.chars().count();
@@ -11,7 +11,7 @@ pub(crate) fn nearest<T>(typed: &str, known: impl IntoIterator<Item = T>, name: 
         .into_iter()
         .filter_map(|one| {
             let other = name(&one).to_lowercase();
-            // A part of the name is as good as a slip: people leave out prefixes.
+            // A part of the name counts as near: people omit prefixes.
             let far = if letters > 2 && other != typed && other.contains(&typed) {
                 1
             } else {

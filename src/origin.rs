@@ -1,4 +1,4 @@
-//! Origins: where a credential may be sent to. Checked once, here, then carried as a type.
+//! Origins to which a credential may be sent. They are checked here once and then carried as a type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,11 @@ use url::{Host, Url};
 
 use crate::secret::MASK;
 
-/// `https://host[:port]`, or `http://` with a literal loopback address. Nothing behind it.
+/// `https://host[:port]`, or `http://` with a literal loopback address, and nothing after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(Url);
 
-/// Why a text is no origin that a credential may go to.
+/// Why a credential must not be sent to a text's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadOrigin {
     Empty,
@@ -34,7 +34,7 @@ impl fmt::Display for BadOrigin {
 }
 
 impl Origin {
-    /// Takes a host, with or without scheme; whatever stands behind the host is dropped.
+    /// Parses a host, with or without scheme; anything after the host is dropped.
     pub(crate) fn parse(text: &str) -> Result<Origin, BadOrigin> {
         Url::parse(&with_scheme(text)?).map_err(|_| BadOrigin::NotUrl).and_then(|url| Origin::of(&url))
     }
@@ -50,7 +50,7 @@ impl Origin {
             "http" => return Err(BadOrigin::PlainHttp),
             _ => return Err(BadOrigin::OtherScheme),
         }
-        // URLs may have more signs there, which no name in DNS has.
+        // URLs allow more characters than DNS names have.
         let in_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         match url.host() {
             Some(Host::Domain(name)) if !name.is_empty() && name.bytes().all(in_names) => {}
@@ -73,7 +73,7 @@ impl Origin {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// Whether the host is this domain or below it.
+    /// Whether the host is this domain or a subdomain.
     pub(crate) fn is_under(&self, domain: &str) -> bool {
         let host = self.host();
         host == domain || host.strip_suffix(domain).is_some_and(|front| front.ends_with('.'))
@@ -87,7 +87,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether the host is a literal loopback address. A name such as `localhost` is not: it can be made to point elsewhere.
+/// Whether the host is a literal loopback address. A name such as `localhost` is not: it can be made to point
+/// elsewhere.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -96,8 +97,8 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The text with `https://` in front if it names no scheme (`http://` for a literal loopback address with a port is the
-/// caller's to write: guessing would weaken the rule).
+/// Prepends `https://` to a text without a scheme. The caller must write `http://` for a literal loopback address:
+/// guessing would weaken the rule.
 pub(crate) fn with_scheme(text: &str) -> Result<String, BadOrigin> {
     let text = text.trim();
     if text.is_empty() {
@@ -109,7 +110,7 @@ pub(crate) fn with_scheme(text: &str) -> Result<String, BadOrigin> {
     Ok(if text.contains("://") { text.to_owned() } else { format!("https://{text}") })
 }
 
-/// The text as a message may show it: without the user name and password of an address, which may be a token.
+/// The text as shown in messages: without the user name and password of a URL, which may be a token.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     let start = text.find("://").map_or(0, |end| end + 3);
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |end| start + end);

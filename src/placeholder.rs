@@ -1,8 +1,8 @@
-//! References to variables that something was to replace by their values, and did not.
+//! References to variables that were not expanded.
 
 use std::fmt;
 
-/// Whose reference it is.
+/// The syntax of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placeholder {
     /// `$(NAME)`.
@@ -16,7 +16,7 @@ pub(crate) enum Placeholder {
 }
 
 impl Placeholder {
-    /// The first reference in a text that is a credential, a host or an id, which have none of these signs themselves.
+    /// The first reference in a credential, a host or an ID, which never contain these characters themselves.
     pub(crate) fn find(text: &str) -> Option<Placeholder> {
         let between = |start: &str, end: &str| {
             text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map(|(name, _)| name)
@@ -40,7 +40,8 @@ impl Placeholder {
         inner.is_some_and(|name| name.len() > 2 && is_name(name)).then_some(Placeholder::Windows)
     }
 
-    /// The same for a text that may well have such signs in it: nothing but one reference. `{{NAME}}` is Databricks' own.
+    /// The same for a text that may contain such characters: it must be exactly one reference. `{{NAME}}` is
+    /// Databricks' own.
     pub(crate) fn of_whole(text: &str) -> Option<Placeholder> {
         let wrapped = |start: &str, end: &str| {
             text.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).filter(|name| !name.contains(end))

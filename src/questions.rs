@@ -1,32 +1,32 @@
-//! What can be asked at a terminal, as data, and who asks it. Commands know only this; only `ui` draws it.
+//! Questions at a terminal, as data, and the trait that asks them. Only `ui` draws them.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use zeroize::Zeroizing;
 
-/// A missing value that a person can be asked for.
+/// A missing value that the user can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     DatabricksHost,
     DatabricksCredential,
-    /// A token to store, of this workspace, or of the one that the environment names by then.
+    /// A token to store for this workspace, or for the one in the environment at that time.
     DatabricksToken {
         host: Option<String>,
     },
     DbtHost,
     DbtAccount,
-    /// The token for asking dbt.
+    /// The token for requests to dbt.
     DbtToken,
-    /// The dbt API key to store, and whether dbt is asked about it before.
+    /// The dbt API key to store, and whether it is first tried with dbt.
     DbtKey {
         tried: bool,
         /// The scope and the name of a key that makes another one needless.
         unless_stored: Option<(String, String)>,
     },
-    /// A job of the account, of those in this project and environment.
+    /// A job of the account, in this project and environment.
     DbtJob {
-        /// The flag that names it; without one it is an argument.
+        /// The flag that names it; `None` for an argument.
         flag: Option<&'static str>,
         project: Option<String>,
         environment: Option<String>,
@@ -71,7 +71,6 @@ impl Setting {
         }
     }
 
-    /// The flag that sets it.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Setting::Scope => "--scope",
@@ -84,11 +83,11 @@ impl Setting {
     }
 }
 
-/// All that a command could be told, so that it can begin.
+/// The questions that must be answered before a command can start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) questions: Vec<Question>,
-    /// The addresses that the command line has; host and account may come from them.
+    /// URLs from the command line; host and account may come from them.
     pub(crate) pasted: Vec<String>,
     /// How many of the last causes say where a value was looked for; they are shown with `-v`.
     pub(crate) tried: usize,
@@ -101,21 +100,21 @@ pub(crate) enum Unanswered {
     Interrupted,
     /// The terminal is gone.
     EndOfInput,
-    /// The terminal cannot be used, and why.
+    /// The terminal cannot be used, with the reason.
     Broken(String),
 }
 
-/// An answer on its way.
+/// A pending answer.
 pub(crate) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
 
-/// Puts one question and waits for its answer. What is typed comes back as it is; whoever asks checks it.
+/// Asks one question and waits for the answer, which is returned as typed; the caller checks it.
 pub(crate) trait Prompter {
-    /// A line of text, with `initial` there to be edited.
+    /// A line of text, with `initial` prefilled.
     fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String>;
-    /// A line that is not shown while it is typed, nor after.
+    /// A line that is never shown.
     fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>>;
-    /// One of these, found by arrow keys or by typing parts of it. Gives its place.
+    /// One of these items, chosen by arrow keys or by typing parts of it. Returns its index.
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize>;
-    /// One of these keys, in lower case; Enter is the one in capitals.
+    /// One of these keys, in lower case; Enter is the one in upper case.
     fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char>;
 }

@@ -1,8 +1,8 @@
-//! Who may use whom: reads the sources and fails on an arrow that points the wrong way.
+//! Checks the dependencies between modules: reads the sources and fails on one that points the wrong way.
 
 use std::path::{Path, PathBuf};
 
-/// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
+/// Each module with the modules it may use. `docs/architecture.md` has the same in words.
 const MAY_USE: [(&str, &str); 23] = [
     ("context", "keyring placeholder"),
     ("document", ""),
@@ -42,7 +42,7 @@ fn sources(room: &str) -> Vec<PathBuf> {
             if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
-    // Tests stand beside their code and may drive one room against another.
+    // Tests are next to their code and may use any module.
     found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         path.is_file() && !name.contains("tests") && path.extension().is_some_and(|extension| extension == "rs")
@@ -98,7 +98,7 @@ fn the_words_of_services_are_looked_at_in_one_table() {
     let mut wrong = Vec::new();
     for (room, _) in MAY_USE.iter().filter(|(room, _)| *room != "sandbox") {
         for path in sources(room) {
-            // What a refusal says is asked for what we know of it by these two.
+            // Only these two match the text of a service's errors.
             if path.ends_with("http/refusal.rs") || path.ends_with("http/error.rs") {
                 continue;
             }

@@ -1,7 +1,7 @@
-//! Secrets, and the filter that knows them.
+//! Secrets, and the filter that masks them.
 //!
-//! A [`Secret`] comes into being in one way, [`Vault::admit`], which teaches the output filter every form in
-//! which the value could show. It has no `Display`, no `Serialize`, and stars for `Debug`.
+//! The only way to create a [`Secret`] is [`Vault::admit`], which teaches the output filter every form in which the
+//! value could appear. It has no `Display`, no `Serialize`, and its `Debug` prints stars.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,23 +17,24 @@ use zeroize::Zeroizing;
 
 use crate::placeholder::Placeholder;
 
-/// What stands in the place of a secret in everything that is printed, logged or written.
+/// What replaces a secret in everything that is printed, logged or written.
 pub(crate) const MASK: &str = "[secret]";
 
-/// Shorter texts are not searched for: masking every `abc` would ruin the output and protect nothing.
+/// Shorter texts are not masked: masking every `abc` would ruin the output and protect nothing.
 const SHORTEST_FORM: usize = 6;
 
-/// Fewer characters behind the front of a token are a name that begins alike.
+/// Shortest token after its prefix, in characters; anything shorter is a name that begins alike.
 const SHORTEST_TOKEN: usize = 12;
 
-/// Whether a text begins as tokens of the two services do, or has one in it. What was pasted into the wrong place is not repeated.
+/// Whether a text begins like a token of Databricks or dbt, or contains one. Text pasted in the wrong place is not
+/// repeated.
 pub(crate) fn looks_like_a_token(text: &str) -> bool {
     let text = text.trim();
     holds_a_token(text) || ["dapi", "dbtc_", "dbtu_"].iter().any(|front| text.starts_with(front)) && text.len() > 12
 }
 
-/// Whether a text has something in it of the form of a token: of dbt (`dbtc_`, `dbtu_`), a personal access token, OAuth secret or
-/// notebook token of Databricks (`dapi`, `dose`, `dkea`, then hex), or a JWT.
+/// Whether a text contains something of the form of a token: of dbt (`dbtc_`, `dbtu_`), a personal access token,
+/// OAuth secret or notebook token of Databricks (`dapi`, `dose`, `dkea`, then hex), or a JWT.
 pub(crate) fn holds_a_token(text: &str) -> bool {
     let behind = |front: &'static str, belongs: fn(char) -> bool| {
         text.match_indices(front).map(move |(at, _)| {
@@ -43,7 +44,7 @@ pub(crate) fn holds_a_token(text: &str) -> bool {
     };
     let in_name = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
     let of_dbt = ["dbtc_", "dbtu_"].into_iter().flat_map(|front| behind(front, in_name)).any(|rest| {
-        // Some thirty letters in a row are no name; fewer are one unless there is a digit.
+        // Thirty letters in a row are not a name; fewer are one unless they include a digit.
         rest.len() >= 30 || rest.len() >= SHORTEST_TOKEN && rest.contains(|sign: char| sign.is_ascii_digit())
     });
     let of_databricks = ["dapi", "dose", "dkea"]
@@ -57,12 +58,12 @@ pub(crate) fn holds_a_token(text: &str) -> bool {
     of_dbt || of_databricks || jwt
 }
 
-/// A value that must not be seen. Wiped from memory when dropped.
+/// A secret value. Wiped from memory when dropped.
 #[derive(Clone)]
 pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The value, for the one place that has to send it.
+    /// The value, for the code that sends it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -74,12 +75,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A text that holds a token, or may hold one, before [`Vault::admit`] has looked at it. Wiped from memory when dropped.
+/// A text that is or may contain a token, before [`Vault::admit`] has checked it. Wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Sealed(Zeroizing<String>);
 
 impl Sealed {
-    /// The text, for whoever reads it or hands it to the keyring.
+    /// The text, for parsing it or passing it to the keyring.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -109,7 +110,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Why a text is not taken as a secret.
+/// Why a text is not accepted as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Odd {
     Empty,
@@ -119,9 +120,9 @@ pub(crate) enum Odd {
     Control,
     NotAscii,
     Unexpanded(Placeholder),
-    /// UTF-16, such as PowerShell writes.
+    /// UTF-16, as written by PowerShell.
     Utf16,
-    /// Old line endings, or a stray one at the end.
+    /// Old Mac line endings, or a stray carriage return.
     CarriageReturn,
 }
 
@@ -141,21 +142,21 @@ impl fmt::Display for Odd {
     }
 }
 
-/// Makes secrets, and hands the filter that knows them to whoever writes anything anywhere.
+/// Creates secrets, and provides the filter that masks them in all output.
 #[derive(Clone, Default)]
 pub(crate) struct Vault {
     filter: Filter,
-    /// What a person typed, under the variable that would say it; the newest last.
+    /// Secrets that the user typed, by the variable that would hold them; newest last.
     kept: Rc<RefCell<Vec<(&'static str, Secret)>>>,
 }
 
 impl Vault {
-    /// Takes `text` as a token: cuts one trailing line ending, refuses whatever no token holds.
+    /// Accepts `text` as a token: removes one trailing line ending, and rejects anything that no token contains.
     pub(crate) fn admit(&self, text: String) -> Result<Secret, Odd> {
         self.unseal(&Sealed::from(text))
     }
 
-    /// The same for a text that is wiped already.
+    /// The same for a text that is already wiped on drop.
     pub(crate) fn unseal(&self, text: &Sealed) -> Result<Secret, Odd> {
         let text = text.reveal();
         let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
@@ -165,7 +166,7 @@ impl Vault {
         if let Some(placeholder) = Placeholder::find(value) {
             return Err(Odd::Unexpanded(placeholder));
         }
-        // UTF-16 of ASCII that was read as UTF-8.
+        // ASCII in UTF-16, read as UTF-8.
         if value.contains('\0') {
             return Err(Odd::Utf16);
         }
@@ -191,22 +192,22 @@ impl Vault {
         Ok(Secret(Zeroizing::new(value.to_owned())))
     }
 
-    /// Teaches the filter a secret that may never be used, such as one of the environment for the other service.
+    /// Teaches the filter a secret that may never be used, such as an environment variable for the other service.
     pub(crate) fn learn(&self, text: &str) {
         self.filter.learn(text);
     }
 
-    /// Keeps what a person typed, in the place of a variable.
+    /// Keeps a secret that the user typed in place of a variable.
     pub(crate) fn keep(&self, variable: &'static str, secret: Secret) {
         self.kept.borrow_mut().push((variable, secret));
     }
 
-    /// Drops what was kept: the service refused it.
+    /// Forgets a typed secret that the service rejected.
     pub(crate) fn forget(&self, variable: &str) {
         self.kept.borrow_mut().retain(|(known, _)| *known != variable);
     }
 
-    /// What a person typed in the place of this variable.
+    /// The secret that the user typed in place of this variable.
     pub(crate) fn kept(&self, variable: &str) -> Option<Secret> {
         self.kept.borrow().iter().rev().find(|(known, _)| *known == variable).map(|(_, secret)| secret.clone())
     }
@@ -216,10 +217,10 @@ impl Vault {
     }
 }
 
-/// Replaces every known secret, in each form in which it could show, by [`MASK`].
+/// Replaces every known secret, in each form in which it could appear, by [`MASK`].
 #[derive(Clone, Default)]
 pub(crate) struct Filter {
-    /// In lower case: a service that repeats a token may change its case, and that of the digits of an encoding.
+    /// In lower case: a service that repeats a token may change its case, or that of hex digits in an encoding.
     forms: Rc<RefCell<Vec<Zeroizing<String>>>>,
 }
 
@@ -229,23 +230,23 @@ impl fmt::Debug for Filter {
     }
 }
 
-/// Shorter forms are found in one piece only.
+/// Shorter forms are only found unbroken.
 const SHORTEST_IN_PIECES: usize = 12;
 
 impl Filter {
-    /// A filter that knows this secret alone.
+    /// A filter that knows only this secret.
     pub(crate) fn of(secret: &str) -> Filter {
         let filter = Filter::default();
         filter.learn(secret);
         filter
     }
 
-    /// Whether there is any known secret in the text.
+    /// Whether the text contains a known secret.
     pub(crate) fn finds(&self, text: &str) -> bool {
         !self.find(text).is_empty()
     }
 
-    /// The text without any secret in it. A text of others is sanitised before: `ui::clean` does both.
+    /// The text with all secrets masked. Untrusted text must be sanitized first: `ui::clean` does both.
     pub(crate) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let found = self.find(text);
         if found.is_empty() {
@@ -262,7 +263,8 @@ impl Filter {
         Cow::Owned(masked)
     }
 
-    /// Where secrets are, in order and apart. A secret may be broken by line ends, blanks, or what stands for unreadable bytes.
+    /// The positions of secrets, in order and not overlapping. A secret may be broken by line breaks, blanks or
+    /// replacement characters.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let forms = self.forms.borrow();
         if forms.is_empty() {
@@ -279,11 +281,11 @@ impl Filter {
             let all = joined.match_indices(form.as_str()).map(|(at, _)| whole(&(at..at + form.len())));
             found.extend(all.filter(|place| form.len() >= SHORTEST_IN_PIECES || place.len() == form.len()));
         }
-        // Long texts of services are cut at a `…`: the cut may go through a secret, of which a part is left then.
+        // Long service texts are truncated with `…`, which may leave a part of a secret.
         for (at, cut) in joined.match_indices('…') {
             let (front, behind) = (&joined[..at], &joined[at + cut.len()..]);
             for form in forms.iter() {
-                // Forms and so their parts are ASCII.
+                // Forms, and therefore their parts, are ASCII.
                 let mut lengths = (SHORTEST_FORM..form.len()).rev();
                 if let Some(length) = lengths.clone().find(|length| front.ends_with(&form[..*length])) {
                     found.push(whole(&(at - length..at)));
@@ -314,8 +316,8 @@ impl Filter {
     }
 }
 
-/// Plain, hex, URL-encoded (once and twice, or each byte of it), JSON- and HTML-escaped, and base64 at each of its three alignments
-/// in both alphabets; all in lower case.
+/// The value as plain text, hex, URL-encoded (once, twice, or every byte), JSON- and HTML-escaped, and in base64 at
+/// each of the three alignments in both alphabets; all in lower case.
 fn forms_of(value: &str) -> Vec<Zeroizing<String>> {
     let bytes = value.as_bytes();
     let (mut hex, mut percent, mut all_percent, mut html) =
@@ -345,7 +347,8 @@ fn forms_of(value: &str) -> Vec<Zeroizing<String>> {
     for shift in 0..3_usize {
         let mut shifted = vec![0_u8; shift];
         shifted.extend_from_slice(bytes);
-        // Characters that also depend on the neighbours are left out: 1, 2 or 3 at the front, up to one at the back.
+        // Leave out characters that also depend on adjacent bytes: none, 2 or 3 at the front, and up to one at the
+        // end.
         let front = [0, 2, 3][shift];
         let back = usize::from(shifted.len() % 3 != 0);
         for text in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
@@ -359,10 +362,10 @@ fn forms_of(value: &str) -> Vec<Zeroizing<String>> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A token in letters of both cases, with signs that encodings change.
+    /// A token in both cases, with characters that encodings change.
     pub(crate) const MIXED: &str = "dbtc_aB3-xYz/+&QrS0123456789==";
 
-    /// [`MIXED`] as a service may repeat it: a name, the text, and a part that nobody must be able to read.
+    /// [`MIXED`] as a service may repeat it: a name, the text, and a part that must not be readable.
     pub(crate) fn disguises() -> Vec<(&'static str, String, String)> {
         let (front, back) = MIXED.split_at(12);
         let each =
@@ -408,7 +411,7 @@ pub(crate) mod tests {
             .collect()
     }
 
-    /// What of a text can still be read when case, colors, and all that shows nothing is looked through.
+    /// What remains readable of a text, ignoring case, colors and invisible characters.
     pub(crate) fn readable(text: &str) -> String {
         let text = text.replace("\u{1b}[31m", "").replace("\u{1b}]0;x\u{7}", "").to_lowercase();
         let shows = |sign: &char| sign.is_ascii_graphic() || *sign == '…';

@@ -1,23 +1,23 @@
-//! YAML that somebody else wrote: read with limits, and refused with the line.
+//! YAML from other tools: read with limits; errors name the line.
 
 use std::fmt;
 use std::io::Read;
 
 use serde::de::DeserializeOwned;
 
-/// Far more bytes than any file that is read here has.
+/// Largest file, in bytes: far more than any that is read here.
 const LONGEST: u64 = 1 << 20;
 
-/// What one document may hold. Aliases are counted as often as they are used.
+/// Maximum number of nodes in a document, counting each use of an alias.
 const MOST_NODES: usize = 20_000;
 
-/// Why a file is not read. Nothing of its text is repeated: it may hold secrets.
+/// Why a file was not read. It never quotes the text, which may contain secrets.
 #[derive(Debug)]
 pub(crate) enum BadYaml {
     Unread(std::io::Error),
     TooLong,
     NotText,
-    /// Not YAML, or not of the form that is wanted.
+    /// Not YAML, or not of the expected structure.
     At {
         place: Option<(u64, u64)>,
         why: &'static str,
@@ -38,7 +38,7 @@ impl fmt::Display for BadYaml {
     }
 }
 
-/// Reads one document. Quoted or not, a text stays as it is written.
+/// Reads one document. A string is kept as written, quoted or not.
 pub(crate) fn read<T: DeserializeOwned>(from: impl Read) -> Result<T, BadYaml> {
     let mut bytes = Vec::new();
     from.take(LONGEST + 1).read_to_end(&mut bytes).map_err(BadYaml::Unread)?;
@@ -57,7 +57,7 @@ pub(crate) fn read<T: DeserializeOwned>(from: impl Read) -> Result<T, BadYaml> {
         .map_err(|error| BadYaml::At { place: error.location().map(|at| (at.line(), at.column())), why: why(&error) })
 }
 
-/// The library's own words may quote the file.
+/// The library's own messages may quote the file.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which there are many")]
 fn why(error: &serde_yaml::Error) -> &'static str {
     use serde_yaml::Error;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs dbtrigger into the runner's temporary folder and puts it on the PATH of the steps that follow.
+# Installs dbtrigger into the runner's temporary folder and adds it to the PATH of later steps.
 set -euo pipefail
 
 python=$(command -v python3 || command -v python) || {
@@ -12,7 +12,7 @@ if [ -n "$DBTRIGGER_WHEEL" ]; then
     options+=(--no-index)
     package=$DBTRIGGER_WHEEL
 else
-    # `latest` is refused: a pipeline that changes by itself cannot be repeated.
+    # `latest` is refused, because it would make pipelines unreproducible.
     if [[ ! $DBTRIGGER_VERSION =~ ^[0-9]+\.[0-9]+\.[0-9]+([abrc.]+[0-9]+)?$ ]]; then
         echo "::error title=dbtrigger::version must name one version, such as 0.1.0; got \"$DBTRIGGER_VERSION\""
         exit 2

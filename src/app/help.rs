@@ -1,4 +1,4 @@
-//! What `dbtrigger`, `-h`, `--help`, and `help` print: colors, groups of commands, one example in short help.
+//! The help of `dbtrigger`, `-h`, `--help` and `help`: colors, groups of commands, and one example in short help.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::BrightCyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// The groups of the commands in the help of the program.
+/// The groups of commands in the program's help.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up", &["setup", "init-secrets", "deploy-notebook", "create-workflow"]),
     ("Run", &["run", "watch", "cancel"]),
@@ -27,14 +27,13 @@ const GROUPS: [(&str, &[&str]); 5] = [
 
 const HELP: &str = "Show help for a command";
 
-/// Reads the command line.
 pub(super) fn parse(arguments: &[OsString]) -> Result<Root, clap::Error> {
     let mut command = command_line();
     let matches = command.try_get_matches_from_mut(arguments)?;
     Root::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// The command line with its help: all of it in `--help`, what most people use in `-h`.
+/// The command line with its help: everything in `--help`, the most used flags in `-h`.
 pub(super) fn command_line() -> clap::Command {
     let mut command = Root::command().styles(STYLES);
     for subcommand in command.get_subcommands_mut() {
@@ -44,7 +43,7 @@ pub(super) fn command_line() -> clap::Command {
     command.help_template(template)
 }
 
-/// Short help has the first example only.
+/// Keeps only the first example in short help.
 fn with_example(command: &mut clap::Command) {
     for subcommand in command.get_subcommands_mut() {
         with_example(subcommand);
@@ -57,7 +56,7 @@ fn with_example(command: &mut clap::Command) {
     *command = std::mem::take(command).after_help(short).after_long_help(long);
 }
 
-/// The help of the program, with its commands in groups.
+/// The program's help, with its commands in groups.
 fn template(command: &clap::Command) -> StyledStr {
     let (header, literal) = (STYLES.get_header(), STYLES.get_literal());
     let mut text = StyledStr::from("{about-with-newline}\n{usage-heading} {usage}\n");
@@ -65,7 +64,7 @@ fn template(command: &clap::Command) -> StyledStr {
         let _ = writeln!(text, "\n{header}{title}:{header:#}");
         for name in names {
             let about = command.find_subcommand(name).and_then(|subcommand| subcommand.get_about());
-            // clap adds `help` only when it parses.
+            // clap adds `help` only when parsing.
             let about = about.map(ToString::to_string).or_else(|| (*name == "help").then(|| HELP.to_owned()));
             if let Some(about) = about {
                 let _ = writeln!(text, "  {literal}{name:<15}{literal:#}  {about}");
@@ -80,7 +79,7 @@ fn template(command: &clap::Command) -> StyledStr {
 mod tests {
     use super::*;
 
-    /// Each command and its subcommands, by all words.
+    /// Collects all commands and subcommands, each with its full name.
     fn every<'a>(command: &'a clap::Command, words: &str, all: &mut Vec<(String, &'a clap::Command)>) {
         for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
             let words = format!("{words} {}", subcommand.get_name());

@@ -1,28 +1,28 @@
-//! Interruption: who hears it, and what is said then.
+//! Interruption: waiting for signals, and the message after one.
 
 use crate::commands::{self, Interrupted, LastKnown, StateNote};
 use crate::events::Interruption;
-use crate::failure::{Code, DataOnly, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::ui::Printer;
 
 /// What an interruption leaves behind.
 #[derive(Clone, Copy)]
 pub(super) enum Leaves {
-    /// Perhaps half of what was to be written: the same command does the rest.
+    /// Possibly half of the changes: the same command does the rest.
     Half,
-    /// A run that goes on, if one was started.
+    /// A run that continues, if one was started.
     Run,
-    /// The keyring, perhaps before and perhaps after the change.
+    /// The keyring, either changed or not.
     Keyring,
-    /// Something asked for, and not yet confirmed.
+    /// A request that is not confirmed yet.
     Unconfirmed,
-    /// Everything as it was, unless a run is known.
+    /// No change, unless a run is known.
     AsItWas,
-    /// Nothing: interrupting is how it ends.
+    /// Nothing: an interruption is how the command ends.
     Nothing,
 }
 
-/// What is left when somebody interrupts: what goes on, and how to pick it up again. Gives whether that is said, too.
+/// The outcome of an interrupted command: what continues, and how to resume it. Also returns whether to print it.
 pub(super) fn on_interrupt(
     signal: u8,
     leaves: Leaves,
@@ -31,7 +31,7 @@ pub(super) fn on_interrupt(
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
     let failure = match (last_known.get(), leaves) {
-        (Some(Interrupted { data, going, said }), _) => {
+        (Some(Interrupted { known, going, said }), _) => {
             let failure = match said {
                 Some(StateNote { cause, state, advice }) => {
                     let failure = if printer.is_asking() {
@@ -48,10 +48,10 @@ pub(super) fn on_interrupt(
             let failure = going
                 .into_iter()
                 .fold(failure, |failure, (line, resume)| failure.cause(line).run("follow it again", resume));
-            let report: Option<Box<dyn Report>> = Some(Box::new(DataOnly(data)));
+            let report: Option<Box<dyn Report>> = Some(Box::new(known));
             return (Ended { report, failure: Some(failure) }, true);
         }
-        // Ctrl-C at a question comes as a signal, too.
+        // Ctrl-C at a prompt arrives as a signal, too.
         (None, _) if printer.is_asking() => {
             commands::left_at_a_question(signal, "Canceled.", commands::NOTHING_WRITTEN)
         }
@@ -65,8 +65,8 @@ pub(super) fn on_interrupt(
     (failure.into(), true)
 }
 
-/// Waits until nobody reads us any more. Whoever ends in good order is not ended by that: the same Ctrl-C that a command
-/// hears also ends what it is piped into.
+/// Waits until the reader of our output is gone. After an interruption it never returns, since the same Ctrl-C may
+/// have ended the reader while the command shuts down in order.
 pub(super) async fn left_alone(printer: &Printer, interruption: &Interruption) {
     printer.closed().await;
     if interruption.heard().is_some() {
@@ -74,7 +74,7 @@ pub(super) async fn left_alone(printer: &Printer, interruption: &Interruption) {
     }
 }
 
-/// Waits for a signal that asks us to end and that the command does not take upon itself, and gives its number.
+/// Waits for a termination signal that the command does not handle itself, and returns its number.
 #[cfg(unix)]
 pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
     use tokio::signal::unix::{SignalKind, signal};
@@ -85,7 +85,7 @@ pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
         Some(listener) => {
             listener.recv().await;
         }
-        // Cannot be listened for: then nobody can interrupt us this way.
+        // Without a listener, this signal cannot interrupt us.
         None => std::future::pending().await,
     };
     loop {
@@ -93,7 +93,7 @@ pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
             () = wait(&mut interrupt) => 2,
             () = wait(&mut terminate) => 15,
             () = wait(&mut hangup) => 1,
-            // Ctrl-\: who sends that wants no good order, only the terminal as it was.
+            // Ctrl-\ asks for an immediate exit: restore only the terminal.
             () = wait(&mut quit) => return 3,
         };
         if !interruption.hand_over(signal) {

@@ -1,4 +1,4 @@
-//! Help, version, and arguments that cannot be understood.
+//! Help, version, and usage errors.
 
 use std::ffi::OsString;
 
@@ -14,12 +14,12 @@ use crate::placeholder::Placeholder;
 use crate::secret::{Filter, Vault, holds_a_token};
 use crate::ui::{Color, Format, Printer, Voice, clean};
 
-/// An argument that nobody should have given, before anything repeats it: it holds a token or a secret of the environment, or is
-/// a variable that nothing expanded.
+/// Refuses arguments that contain a token, a secret from the environment or an unexpanded variable, before an error
+/// message repeats them.
 pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result<(), Failure> {
     let mut before: Option<String> = None;
     for (index, argument) in arguments.iter().enumerate().skip(1) {
-        // A secret in pieces becomes whole again.
+        // Removing characters can join a secret that was split.
         let text = clean(&Filter::default(), &argument.to_string_lossy());
         let (name, value) = match text.split_once('=') {
             Some((name, value)) if name.starts_with('-') => (Some(name), value),
@@ -53,7 +53,7 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
     Ok(())
 }
 
-/// Prints why nothing was begun.
+/// Prints why the command did not start.
 pub(super) fn refuse_arguments(failure: Failure, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     early_printer(arguments, context, vault).end(&failure.into())
 }
@@ -64,7 +64,7 @@ fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Pr
     Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
 }
 
-/// Help, version, and usage errors, before anything else is there.
+/// Prints help, version and usage errors before the rest of the program is set up.
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     let printer = early_printer(arguments, context, vault);
     let rendered = error.render();
@@ -82,7 +82,7 @@ pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Cont
     printer.end(&misuse(error, &plain, arguments).into())
 }
 
-/// The value of `--color`; help is printed before the other arguments are read.
+/// The value of `--color`; help is printed before the other arguments are parsed.
 fn wanted_color(arguments: &[OsString]) -> Color {
     let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
     let after = words.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1]);
@@ -90,11 +90,11 @@ fn wanted_color(arguments: &[OsString]) -> Color {
     value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(Color::Auto)
 }
 
-/// Whether JSON was asked for, in arguments that could not be parsed as a whole.
+/// Whether JSON output was requested, in arguments that failed to parse.
 fn wants_json(arguments: &[OsString]) -> bool {
     let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
     while let Some(argument) = arguments.next() {
-        // Short flags may stand together, and `-o` takes the rest: `-qojson`, `-vo json`.
+        // Short flags can be combined, and `-o` takes the rest: `-qojson`, `-vo json`.
         let short = argument.strip_prefix('-').map(|flags| flags.trim_start_matches(['q', 'v']));
         let value = match argument {
             "--" => return false,
@@ -113,7 +113,8 @@ fn wants_json(arguments: &[OsString]) -> bool {
     false
 }
 
-/// A usage error: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
+/// A usage error from clap: the first paragraph says what is wrong, with everything that is missing; the tips are
+/// the next steps.
 fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failure {
     let root = command_line();
     let (mut command, mut words) = (&root, vec![root.get_name()]);
@@ -137,7 +138,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     failure.run("see its flags", format!("{} --help", words.join(" ")))
 }
 
-/// The names of this command that are nearest to the one that does not exist: clap does not see that letters were swapped.
+/// The command's names nearest to an unknown one, since clap does not detect swapped letters.
 fn meant(error: &clap::Error, command: &clap::Command, root: &clap::Command) -> Vec<String> {
     let typed = |kind| match error.get(kind) {
         Some(ContextValue::String(typed)) => Some(typed.as_str()),
@@ -166,10 +167,10 @@ mod tests {
         line.split(' ').map(OsString::from).collect()
     }
 
-    /// A token among the words of a command.
+    /// Builds arguments that contain a token.
     type Form = Box<dyn Fn(&str) -> Vec<String>>;
 
-    /// Each command by its words, with all flags and arguments that it takes.
+    /// Each command by its words, with all its flags and arguments.
     fn every_command() -> Vec<(Vec<String>, Vec<clap::Arg>)> {
         fn walk(
             command: &clap::Command,

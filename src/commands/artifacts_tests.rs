@@ -1,4 +1,4 @@
-//! `run --artifacts` whole, against the world in memory.
+//! `run --artifacts`, end to end against the in-memory sandbox.
 
 use super::harness::{Harness, Outcome, id};
 use super::run;
@@ -28,10 +28,10 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
         assert_eq!(outcome.data["artifacts"].as_array().map(Vec::len), Some(2), "{outcome:?}");
         let results = std::fs::read_to_string(folder.join("run_results.json")).unwrap();
         let results: serde_json::Value = serde_json::from_str(&results).unwrap();
-        // Not of the docs step, which is the last one of 222223.
+        // Not of the docs step, which is the last one of job 222223.
         assert_eq!(results["args"]["which"], "build");
     }
-    // Several runs have a folder each, named by the run.
+    // Each of several runs has a folder named by its ID.
     let home = tempfile::tempdir().unwrap();
     let outcome = start(&Harness::new(), &["222222", "300001", "--artifacts", home.path().to_str().unwrap()]).await;
     let mut runs: Vec<String> = outcome.data["runs"].as_array().unwrap().iter().map(|run| id(&run["run_id"])).collect();
@@ -42,7 +42,7 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
 
 #[tokio::test(start_paused = true)]
 async fn the_results_of_the_step_that_decides_are_waited_for_and_replaced_by_no_others() {
-    // Not uploaded yet: the manifest is asked for first.
+    // Not uploaded yet; the manifest is requested first.
     for (times, there) in [("3", true), ("forever", false)] {
         let home = tempfile::tempdir().unwrap();
         let ctx = Harness::new();
@@ -107,7 +107,7 @@ async fn a_folder_that_cannot_be_written_is_refused_before_anything_is_started()
         assert!(outcome.failure.contains("Cannot write to --artifacts"), "{outcome:?}");
         assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     }
-    // What fails anyway leaves no folder behind.
+    // A command that fails earlier creates no folder.
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("new");
     let outcome = start(&Harness::new(), &["Nighly build", "--artifacts", folder.to_str().unwrap()]).await;

@@ -151,7 +151,7 @@ async fn ask_dbt(
         return Ok(None);
     }
     ctx.last_known.set(Checkpoint {
-        data: report.known(),
+        known: report.known().into(),
         line: format!("canceling dbt run {run}: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: again.to_owned(),
     });
@@ -261,7 +261,7 @@ pub(super) async fn stop_workflow(
     // Databricks first: otherwise its notebook would see a canceled dbt run, or start another one.
     if !already {
         ctx.last_known.set(Checkpoint {
-            data: report.known(),
+            known: report.known().into(),
             line: format!("canceling Databricks run {run}: {url}"),
             resume: again.clone(),
         });

@@ -1,4 +1,5 @@
-//! Provisioning while others write, on services that answer a little differently, and several times at once.
+//! Provisioning with concurrent writers, with services that behave a little differently, and with several commands at
+//! once.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -39,7 +40,7 @@ async fn run(ctx: &Harness, command: Command, line: &[&str]) -> Outcome {
     ended.expect("nobody kills it")
 }
 
-/// A request of somebody else; `None` where it is refused.
+/// Sends a request as another client; `None` if it is refused.
 fn ask(ctx: &Harness, method: &str, path: &str, body: &Value) -> Option<Value> {
     let request = Request::builder()
         .method(method)
@@ -65,7 +66,7 @@ fn jobs(ctx: &Harness) -> Vec<Value> {
     state(ctx)["jobs"].as_array().unwrap().clone()
 }
 
-/// The only job, or nothing.
+/// The first job, or null.
 fn job(ctx: &Harness) -> Value {
     jobs(ctx).first().cloned().unwrap_or_default()
 }
@@ -132,7 +133,7 @@ fn daily_load() -> Value {
         "tasks": [{ "task_key": "load", "sql_task": { "x": 1 } }, { "task_key": "report", "sql_task": { "x": 2 } }] })
 }
 
-/// What is there before: nothing, or what the commands before this one make.
+/// A sandbox after these commands.
 async fn world(lines: &[(Command, &[&str])]) -> Harness {
     let ctx = Harness::new();
     for (command, line) in lines {
@@ -142,7 +143,7 @@ async fn world(lines: &[(Command, &[&str])]) -> Harness {
     ctx
 }
 
-/// Somebody's change, and whether it is there.
+/// A change of another client, and whether it is still present.
 type Theirs = (fn(&Harness), fn(&Harness) -> bool);
 
 struct Scene {
@@ -150,7 +151,7 @@ struct Scene {
     base: Harness,
     command: Command,
     line: Vec<&'static str>,
-    /// The read and the write that are all about the same thing as theirs, if the write has no way not to replace it.
+    /// The read and the write of the object that they change too, if the write cannot avoid replacing it.
     replaces: Option<(&'static str, &'static str)>,
     theirs: Theirs,
 }
@@ -479,7 +480,7 @@ async fn removal_scenes() -> Vec<Scene> {
     );
     let workflow = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
     let notebook = world(&[SECRET, NOTEBOOK]).await;
-    // One deletion of each kind: the folder stays, the scope stays, the scope is empty.
+    // One deletion of each kind: the folder is kept, the scope is kept, the scope is empty.
     let crowded = notebook.copy();
     (neighbor.0)(&crowded);
     let shared = world(&[(Command::Secrets, &["--grant", "analysts"]), NOTEBOOK]).await;
@@ -521,7 +522,7 @@ async fn removal_scenes() -> Vec<Scene> {
     ]
 }
 
-/// What the plan shows of theirs is what these were asked to replace, or to make anew.
+/// Cases in which the command was asked to replace what the plan shows of theirs.
 fn consents(name: &str) -> bool {
     [
         "key, rotated",
@@ -534,7 +535,7 @@ fn consents(name: &str) -> bool {
     .contains(&name)
 }
 
-/// `cargo test --lib a_second_writer -- --nocapture` prints the line.
+/// `cargo test --lib a_second_writer -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn a_second_writer_between_any_two_requests_loses_nothing() {
@@ -548,7 +549,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
         let calm = base.copy();
         let dry = [&line[..], &["--dry-run"]].concat();
         assert_eq!(run(&calm, command, &dry).await.exit, 0, "{name}");
-        // What the plan saw was consented to.
+        // Changes before the plan are shown in it, so they are covered by consent.
         let planned = calm.take_effects().len();
         calm.take_log();
         assert_eq!(run(&calm, command, &line).await.exit, 0, "{name}");
@@ -565,7 +566,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
             if let Some(trouble) = trouble {
                 ctx.trouble_at(last, trouble);
             } else if window.as_ref().is_some_and(|window| window.contains(&index)) {
-                // Between the read and the write that it is for, nothing can be seen.
+                // A change between this read and its write cannot be detected.
                 windows += 1;
                 continue;
             }
@@ -583,7 +584,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
             let is_fine = match (outcome.exit, outcome.code) {
                 (0, None) | (6, Some(Code::NotFound)) => true,
                 (7, Some(Code::Refused | Code::ChangedMeanwhile)) => true,
-                // It was done, and then undone or replaced by them.
+                // Our change was written, then undone or replaced by theirs.
                 (1, Some(Code::Failed)) => outcome.failure.contains("reads back differently"),
                 (_, _) => false,
             };
@@ -602,10 +603,10 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A world, what is run in it, what the service does beside which call, and what is named for it.
+/// Sandbox, command and arguments; operation and side effect of the service; expected text.
 type Case<'a> = (&'a Harness, Command, &'a [&'a str], &'static str, fn(&Harness), &'a str);
 
-/// `cargo test --lib what_a_service_takes_away -- --nocapture` prints the line.
+/// `cargo test --lib what_a_service_takes_away -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn what_a_service_takes_away_beside_a_write_is_named() {
@@ -700,7 +701,7 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A service that replaces the whole access list of the notebook, or of the job.
+/// A service that replaces the whole access list of the notebook or job.
 fn only_ours_of(ctx: &Harness) {
     let (object, id, own) = match job(ctx)["job_id"].as_u64() {
         Some(id) => ("jobs", id.to_string(), "IS_OWNER"),
@@ -714,7 +715,7 @@ fn only_ours_of(ctx: &Harness) {
     assert!(ask(ctx, "PUT", &path, &json!({ "access_control_list": entries })).is_some());
 }
 
-/// What is told otherwise of a job, and the field that is named for it.
+/// Field named in the failure, and how the job is altered.
 type Retold = (&'static str, fn(&mut Value));
 
 const FULL: [&str; 24] = [
@@ -788,7 +789,7 @@ fn retold_fields() -> Vec<Retold> {
     ]
 }
 
-/// `cargo test --lib a_confirmed_write -- --nocapture` prints the line.
+/// `cargo test --lib a_confirmed_write -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_id() {
@@ -801,7 +802,7 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
     for (field, edit) in retold_fields() {
         for (base, verb) in [(&base, "created"), (&there, "updated")] {
             let ctx = base.copy();
-            // What is told of it before the write is as it is.
+            // The job is altered only after the write.
             let written = Rc::new(Cell::new(false));
             ctx.retell(move |operation, body| match operation {
                 "databricks:jobs/create" | "databricks:jobs/update" => written.set(true),
@@ -955,7 +956,7 @@ fn checked() -> NotebookOutcome {
     NotebookOutcome::Exited { result: json!({ "mode": "check", "ok": true, "output": ["reached"] }).to_string() }
 }
 
-/// What must be there once, whatever raced for it.
+/// Whether at most one of each object exists after a race.
 fn once(ctx: &Harness) -> bool {
     let state = state(ctx);
     let names: BTreeSet<String> =
@@ -963,7 +964,7 @@ fn once(ctx: &Harness) -> bool {
     state["scopes"].as_object().unwrap().len() <= 1 && names.len() == jobs(ctx).len()
 }
 
-/// `cargo test --lib sixteen_at_once -- --nocapture` prints the line.
+/// `cargo test --lib sixteen_at_once -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn sixteen_at_once_make_one_of_each() {
@@ -983,7 +984,7 @@ async fn sixteen_at_once_make_one_of_each() {
         ("create-workflow --add-to", &loaded, Command::Workflow, &ADD),
         ("setup", &fresh, Command::Setup, set_up),
     ] {
-        // Milliseconds between one start and the next.
+        // Delay between starts, in milliseconds.
         for apart in [0, 3, 17, 40] {
             for stale in [0, 2] {
                 let ctx = base.copy();
@@ -1003,7 +1004,7 @@ async fn sixteen_at_once_make_one_of_each() {
                     () = notebooks(&ctx) => unreachable!("it goes on until dropped"),
                 };
                 let mut writes = ctx.take_writes();
-                // A check that was begun is not remembered by anybody.
+                // A check may be started more than once.
                 writes.retain(|operation| *operation != "databricks:jobs/runs/submit");
                 all += 1;
                 let bad: Vec<&String> = ends
@@ -1025,7 +1026,7 @@ async fn sixteen_at_once_make_one_of_each() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Ends each notebook that is started, until it is dropped.
+/// Ends each notebook that starts, until dropped.
 async fn notebooks(ctx: &Harness) {
     loop {
         ctx.play(checked()).await;

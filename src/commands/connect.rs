@@ -1,4 +1,4 @@
-//! From credentials to a line to a service.
+//! Creates the clients of both services from credentials.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::http::{Credential, Profile, Proxy, Roots, Service, Sockets, TokenClie
 use crate::origin::Origin;
 use crate::questions::Question;
 
-/// A line to the workspace.
+/// The client of the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
     let Databricks { origin, host_from: _, workspace, way, tried, remark } = identity;
     if let Some(remark) = remark {
@@ -80,7 +80,7 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
     line(origin, profile, ctx)
 }
 
-/// A line to the dbt account, if this token may go there.
+/// The client of the dbt account, if the token may be sent there.
 pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> Result<Writer, Failure> {
     let secret = token.secret_for(account)?;
     for remark in token.remarks() {
@@ -99,7 +99,7 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> 
     line(&account.origin, profile, ctx)
 }
 
-/// The account of dbt and a line to it, from what flags, pasted addresses, the environment and dbt's own file say.
+/// The dbt account and its client, from flags, pasted URLs, the environment and dbt's credential file.
 pub(crate) fn line_to_dbt(
     pasted: &[(String, Link)],
     mut errors: InputErrors,
@@ -137,7 +137,7 @@ fn line(origin: &Origin, profile: Profile, ctx: &CommandContext) -> Result<Write
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }
 
-/// What asks this origin for tokens.
+/// The client that requests tokens from this origin.
 fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<TokenClient, Failure> {
     Ok(TokenClient {
         transport: transport(origin, ctx)?,
@@ -147,7 +147,7 @@ fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<To
     })
 }
 
-/// Walks the way to this origin as a request would go, with no credential.
+/// Probes the connection to this origin, without a credential.
 pub(crate) async fn walk_to(origin: &Origin, ctx: &CommandContext) -> Result<Walk, Failure> {
     match &ctx.wire {
         Wire::Sockets(_) => {
@@ -155,7 +155,7 @@ pub(crate) async fn walk_to(origin: &Origin, ctx: &CommandContext) -> Result<Wal
             let (agent, proxy) = (user_agent(ctx, "auth/none"), Proxy::on_the_way_to(origin.url()));
             Ok(walk(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
         }
-        // There is no way to a world in memory.
+        // There is no connection to the in-memory sandbox.
         #[cfg(test)]
         Wire::Given(_) => Ok(Walk::default()),
     }
@@ -173,11 +173,11 @@ fn transport(origin: &Origin, ctx: &CommandContext) -> Result<Rc<dyn Transport>,
     })
 }
 
-/// The certificates to trust beside the system's: those of `--ca-bundle`, and of `SSL_CERT_FILE` where the system does not read it.
+/// Additional trusted certificates: `--ca-bundle`, and `SSL_CERT_FILE` where the system does not read it.
 pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<Roots, Failure> {
     let variable = environment.get("SSL_CERT_FILE").map(Path::new).filter(|_| !SYSTEM_READS_SSL_CERT_FILE);
     if let Some(file) = environment.get("SSL_CERT_FILE").map(Path::new).filter(|file| file.exists()) {
-        // Where the system reads it, too.
+        // Checked even where the system reads it.
         open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", io_reason(&error)))?;
     }
     let mut roots = Roots::default();
@@ -196,10 +196,10 @@ fn no_certificates(file: &Path, source: &str, reason: String) -> Failure {
         .advise("pass a PEM file with the CA certificate")
 }
 
-/// Elsewhere the system keeps its certificates in a store of its own.
+/// Windows and Apple systems have their own certificate stores.
 const SYSTEM_READS_SSL_CERT_FILE: bool = cfg!(not(any(windows, target_vendor = "apple")));
 
-/// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.
+/// Name, version, system, auth method and CI service.
 fn user_agent(ctx: &CommandContext, auth: &str) -> String {
     let ci = if ctx.context.environment.get("GITHUB_ACTIONS").is_some() {
         " cicd/github"

@@ -1,4 +1,5 @@
-//! Every command that waits ends at its `--timeout`, whichever answer does not come, and is never silent for five minutes.
+//! Every command that waits ends at its `--timeout`, whichever response is missing, and always prints something within
+//! five minutes.
 
 use std::time::Duration;
 
@@ -7,13 +8,13 @@ use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, r
 use crate::sandbox::{Class, NotebookOutcome, Phase, Rule};
 use crate::sim::say;
 
-/// The workspace of the world.
+/// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
 
-/// Beyond its time a command may take this long to say so.
+/// How late a command may report its timeout.
 const LATE: Duration = Duration::from_millis(100);
 
-/// A world with a dbt run that waits, one that works, and a workflow's run with a dbt run behind it.
+/// A sandbox with a queued dbt run, a failing one, and a workflow run that started a dbt run.
 struct Scene {
     world: Harness,
     waiting: String,
@@ -86,7 +87,7 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
         let scene_of_all = scene().await;
         let (command, line) = scene_of_all.lines(files, junit).swap_remove(number);
         let _ = scene_of_all.world.take_log();
-        // Nobody plays notebooks here, so those runs go on until the time is over.
+        // No notebook is ended here, so workflow runs stay active until the timeout.
         let healthy = command.on(&scene_of_all.world, &line, Duration::from_mins(20)).await.unwrap();
         let asked = scene_of_all.world.take_log().len();
         let exact = Duration::from_secs(healthy.took.as_secs() + 1).min(Duration::from_mins(20));
@@ -99,7 +100,7 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
                     scene.world.trouble_at(index, trouble);
                     let outcome = command.on(&scene.world, &line, timeout).await.unwrap();
                     all += 1;
-                    // However it ends, that is the run's own outcome, the time, or nobody knows: never a broken network.
+                    // The failure is the run's outcome, the timeout or "unknown", never a network error.
                     let fits = outcome.took < timeout || [0, 3, 8, 9, 20].contains(&outcome.exit);
                     if outcome.took <= timeout + LATE && fits {
                         ended += 1;
@@ -117,8 +118,8 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
     assert!(late.is_empty(), "{}", late.join("\n"));
 }
 
-/// Commands without a time of their own, and how long each may wait for what never comes: a request and its repetitions take two
-/// minutes at most, the run of a check three hours.
+/// Commands without `--timeout`, and how long each may wait for a missing response: two minutes for a request with its
+/// retries, three hours for a check run.
 const UNTIMED: [(&str, &[&str], Duration); 8] = [
     ("runs", &[], Duration::from_mins(2)),
     ("runs", &["--job", "222222"], Duration::from_mins(2)),
@@ -184,7 +185,7 @@ async fn cancel_ends_at_its_time_under_every_fault() {
     let timeout = Duration::from_secs(5);
     let (mut ended, mut all, mut late) = (0, 0, Vec::new());
     for class in Class::catalogue() {
-        // Those end the program.
+        // These end the program.
         if matches!(class, Class::Kill | Class::KillDuring) {
             continue;
         }

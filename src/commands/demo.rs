@@ -1,6 +1,6 @@
-//! `demo`: the whole guide on the sandbox, each step as the command that a person would type.
+//! `demo`: runs the guide against the sandbox, each step as a command the user could type.
 //!
-//! The steps are the program itself, started as a process of its own: what the demo shows is what everybody gets.
+//! Each step starts this program as a child process, so the demo shows what users get.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,8 +17,8 @@ use crate::sandbox::Background;
 
 /// Run the whole guide on a local sandbox; no account needed
 ///
-/// Starts the sandbox and runs the commands you would type: store the secret, deploy the notebook, create the workflow, run it with the
-/// real notebook in a real Python, run a dbt job directly, and run one that fails. Asks nothing.
+/// Starts the sandbox and runs the commands you would type: store the secret, deploy the notebook, create the workflow,
+/// run it with the real notebook in a real Python, run a dbt job directly, and run one that fails. Asks nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger demo
@@ -85,7 +85,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let mut options = options(&ctx.context);
     options.remark = Box::new(move |text| {
-        // Nobody listens any more once the demo is over.
+        // The receiver is closed once the demo has ended.
         let _ = remarks.send(text.to_owned());
     });
     let sandbox = Background::start(options).map_err(|error| start_failure(&error))?;
@@ -129,19 +129,19 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     Ok(Ended::well(Box::new(Shown(shown))))
 }
 
-/// One start of the program against the sandbox.
+/// One child process of the program, against the sandbox.
 struct Child<'a> {
     program: &'a Path,
     arguments: &'a [&'a str],
     json: bool,
     variables: Vec<(&'static str, String)>,
-    /// Where the journal goes, so that a demo leaves nothing behind.
+    /// State directory for the journal, so that a demo leaves nothing behind.
     state: &'a Path,
 }
 
 struct Done {
     exit: Option<i32>,
-    /// The JSON document, if asked for.
+    /// The JSON document, if requested.
     document: Data,
 }
 
@@ -162,7 +162,7 @@ impl Child<'_> {
         if json {
             command.args(["-o", "json"]);
         }
-        // The person's own accounts stay out of it.
+        // Keep the user's own credentials out.
         for name in ctx.context.environment.names().filter(|name| is_credential(name)) {
             command.env_remove(name);
         }
@@ -173,7 +173,7 @@ impl Child<'_> {
         let mut printed = String::new();
         {
             let listen = async {
-                // What the sandbox remarks meanwhile (Python's packages are installed) belongs between the lines.
+                // Remarks of the sandbox, such as installing Python packages, appear between the lines.
                 while let Some(text) = heard.recv().await {
                     events.remark(text);
                 }
@@ -197,7 +197,7 @@ impl Child<'_> {
     }
 }
 
-/// Hands on each line as it comes, indented; or keeps it.
+/// Prints each line as it arrives, indented, or collects it.
 async fn lines(
     stream: Option<impl AsyncRead + Unpin>,
     events: &Events,
@@ -221,13 +221,13 @@ fn is_credential(name: &str) -> bool {
     ["DATABRICKS_", "DBT_", "ARM_", "GITHUB_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The argument as a shell wants it.
+/// Quotes the argument for a shell.
 fn quote(argument: &str) -> String {
     let plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@=,".contains(&byte));
     if plain { argument.to_owned() } else { format!("\"{argument}\"") }
 }
 
-/// The steps with what each printed.
+/// The steps and what each printed.
 struct Shown(Vec<Data>);
 
 impl Report for Shown {

@@ -1,4 +1,4 @@
-//! `deploy-notebook`: renders the notebook and puts it into the workspace.
+//! `deploy-notebook`: renders the notebook and uploads it to the workspace.
 
 use futures_util::future::try_join_all;
 
@@ -48,7 +48,8 @@ pub(crate) struct Args {
     /// Key in the scope [default: unchanged, or api-key]
     #[arg(long, value_name = "KEY")]
     key: Option<KeyName>,
-    /// Let whoever starts the workflow set this override, such as git_branch; repeatable, none clears [default: unchanged, or none]
+    /// Let whoever starts the workflow set this override, such as git_branch; repeatable, none clears [default:
+    /// unchanged, or none]
     #[arg(long, value_name = "OVERRIDE", value_parser = parse_override, help_heading = "Run options")]
     allow_override: Vec<Allowed<OverrideKey>>,
     /// Start only this dbt job; repeatable, any clears [default: unchanged, or any]
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// Who edits the notebook can use the key, so everybody gets that only with the flag for shared places.
+/// Anyone who can edit the notebook can use the key, so all users get that only with the flag for shared paths.
 fn settle_grants(
     given: Vec<GrantTo<NotebookLevel>>,
     accept_shared_path: bool,
@@ -94,7 +95,7 @@ fn settle_grants(
     })
 }
 
-/// One value of a list, or the word that empties the list.
+/// A value of a list, or the word that clears the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Allowed<T> {
     Nothing,
@@ -121,7 +122,7 @@ fn parse_job(text: &str) -> Result<Allowed<u64>, String> {
     }
 }
 
-/// `None`: not said. The emptying word beside values makes no sense.
+/// `None` if no flag was given. The clearing word conflicts with values.
 fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Vec<T>>, Failure> {
     if given.is_empty() {
         return Ok(None);
@@ -141,7 +142,7 @@ fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Ve
     Ok(Some(values))
 }
 
-/// What the notebook should say, before it is known where it goes.
+/// Settings of the notebook, before its path is known.
 pub(super) struct NotebookSettings {
     pub(super) account: Account,
     pub(super) scope: Option<String>,
@@ -178,7 +179,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let Some(account) = account else {
         return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
-    // The notebook will send the key there, so the same rule holds as for sending it from here.
+    // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
@@ -195,7 +196,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     writer.open_ahead(3, false);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
-    // Whoever repeats the command asks for nothing more.
+    // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
     }
@@ -207,12 +208,13 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     Ok(describe(applied, found, default_path).end())
 }
 
-/// `--print` has no path; the text does not depend on it.
+/// `--print` needs no path; the source does not depend on it.
 fn nowhere() -> Result<NotebookPath, Failure> {
     "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("The default path is invalid: {bad}.")))
 }
 
-/// Who is asking, and what is there: at once if the path is given, one after the other if it is in the home folder.
+/// Looks up the caller and the notebook: in parallel if the path is given, otherwise in sequence, since the path is in
+/// the home folder.
 async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
@@ -237,7 +239,7 @@ async fn look(
     Ok((me, step, grants))
 }
 
-/// Where the notebook goes if nobody says otherwise.
+/// The default path of the notebook.
 pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
     let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
     text.parse().map_err(|bad| {
@@ -273,7 +275,7 @@ fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
     applied
 }
 
-/// Fit for pasting into a shell.
+/// Quotes the text for a shell.
 pub(crate) fn quoted(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
         return text.to_owned();
@@ -281,7 +283,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The notebook's text and nothing else.
+/// The source of the notebook.
 struct Printed {
     text: String,
 }

@@ -1,8 +1,8 @@
-//! Durations as the command line writes them: `50ms`, `90s`, `10m`, `2h`, `1d`.
+//! Durations in arguments: `50ms`, `90s`, `10m`, `2h`, `1d`.
 
 use std::time::Duration;
 
-/// Reads one duration.
+/// Parses a duration.
 ///
 /// # Errors
 /// The reason, in words.
@@ -18,7 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "d" => number.checked_mul(86_400_000),
         _ => return Err(wrong(text)),
     };
-    // Longer than ten years is a typing error, and arithmetic with deadlines must not overflow.
+    // More than ten years is likely a typo, and deadline arithmetic must not overflow.
     milliseconds.filter(|value| *value <= 315_360_000_000).map(Duration::from_millis).ok_or_else(|| wrong(text))
 }
 

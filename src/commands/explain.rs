@@ -1,4 +1,4 @@
-//! `explain`: what a code of an error or an exit code means, without a network.
+//! `explain`: describes error codes and exit codes, offline.
 
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Page, Report};
@@ -6,8 +6,8 @@ use crate::nearest::nearest_names;
 
 /// Explain an error code or exit code
 ///
-/// Every error ends its first line with its code in brackets; in JSON it is error.code. Shows what the code means, why it happens, and
-/// what to do. Without CODE, lists all codes. Works offline.
+/// Every error ends its first line with its code in brackets; in JSON it is error.code. Shows what the code means, why
+/// it happens, and what to do. Without CODE, lists all codes. Works offline.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger explain
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     code: Option<String>,
 }
 
-/// What there is to say of success.
+/// Meaning of exit code 0.
 const DONE: &str = "success, including the run that was followed";
 
 pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
     }
 }
 
-/// What is asked about.
+/// The code to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Code(Code),
@@ -41,14 +41,14 @@ fn read(text: &str) -> Result<Named, Failure> {
     let unknown = |what: String| Failure::new(Code::InvalidInput, what).run("list all codes", "dbtrigger explain");
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.parse() {
-            // A signal of its own each; shells report no others.
+            // Shells report 128 plus the signal's number.
             Ok(exit @ 129..=192) => Ok(Named::Code(Code::Interrupted(exit - 128))),
             Ok(exit) if exit == 0 || Code::ALL.iter().any(|code| code.exit() == exit) => Ok(Named::Exit(exit)),
             Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never exits with code {text}."))
                 .advise("an exit code that is not listed comes from the shell or another program")),
         };
     }
-    // As it stands in an error, with or without the brackets.
+    // As printed in an error, with or without brackets.
     let name = text.trim_matches(['[', ']', ' ']).to_lowercase().replace(['_', ' '], "-");
     match Code::ALL.into_iter().find(|code| code.name() == name) {
         Some(code) => Ok(Named::Code(code)),
@@ -57,7 +57,7 @@ fn read(text: &str) -> Result<Named, Failure> {
     }
 }
 
-/// Everything, or what was asked about.
+/// All codes, or one.
 struct Explained(Option<Named>);
 
 impl Explained {
@@ -69,7 +69,7 @@ impl Explained {
         }
     }
 
-    /// The exit codes with what each says.
+    /// The exit codes and their meanings.
     fn exits(&self) -> Vec<(u8, &'static str)> {
         let mut exits: Vec<(u8, &str)> =
             self.codes().into_iter().map(|code| (code.exit(), code.exit_means())).collect();
@@ -81,7 +81,7 @@ impl Explained {
     }
 }
 
-/// As one speaks of it: every signal has an exit code of its own.
+/// Words for the exit code; each signal has its own.
 fn exit_words(code: Code) -> String {
     if let Code::Interrupted(_) = code {
         return format!("exit code 128 and the signal's number, {} here", code.exit());
@@ -100,7 +100,7 @@ fn page(code: Code) -> String {
     )
 }
 
-/// A line for each exit code, and below it one for each code that leads to it.
+/// One line per exit code, followed by its error codes.
 fn overview(exits: &[(u8, &str)]) -> String {
     let width = Code::ALL.iter().map(|code| code.name().len()).max().unwrap_or_default();
     let mut lines = Vec::new();

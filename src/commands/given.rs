@@ -1,5 +1,4 @@
-//! What was given with this command, and each command that is printed for later has to say once more: the program cannot
-//! find it by itself.
+//! Global flags that printed commands must repeat, because the program cannot find the values itself.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,15 +7,15 @@ use super::quoted;
 use crate::credentials::AccountFlags;
 use crate::failure::{Ended, Failure, Hint};
 
-/// The global flags of a command that name its world, with their values.
+/// The global flags for profile, CA bundle and dbt account, with their values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given(Vec<(&'static str, String)>);
 
-/// Those that name the account of dbt: the first names host and account in one.
+/// Flags that select the dbt account; `--dbt-url` includes the other two.
 const OF_DBT: [&str; 3] = ["--dbt-url", "--dbt-host", "--dbt-account"];
 
 impl Given {
-    /// `profile`: the one that `-p` names.
+    /// `profile`: value of `-p`.
     pub(crate) fn of(profile: Option<&str>, ca_bundle: Option<&Path>, account: &AccountFlags) -> Given {
         let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
         let [url, host, id] = OF_DBT;
@@ -30,13 +29,13 @@ impl Given {
         Given(all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect())
     }
 
-    /// A command of ours with what it does not say itself.
+    /// Adds the flags to a dbtrigger command, unless it has them.
     pub(crate) fn command(&self, command: &str) -> String {
         let Some(rest) = command.strip_prefix("dbtrigger ") else { return command.to_owned() };
         let says = |flag: &str| rest.split(' ').any(|word| word == flag);
         let [url, _, _] = OF_DBT;
         let is_said = |flag: &str| match flag {
-            // Two sources that name different accounts contradict each other.
+            // Two sources for different accounts would contradict each other.
             _ if flag == url => OF_DBT.into_iter().any(says),
             _ if OF_DBT.contains(&flag) => says(url) || says(flag),
             _ => says(flag),
@@ -47,7 +46,7 @@ impl Given {
         words.join(" ")
     }
 
-    /// The same of what is to be done next.
+    /// Same, for a next step.
     pub(crate) fn hint(&self, hint: Hint) -> Hint {
         match hint {
             Hint::Run { label, command } => Hint::run(label, self.command(&command)),
@@ -55,13 +54,13 @@ impl Given {
         }
     }
 
-    /// The same of all that a failure advises.
+    /// Same, for all next steps of a failure.
     pub(crate) fn failure(&self, failure: Failure) -> Failure {
         let hints = failure.hints.into_iter().map(|hint| self.hint(hint)).collect();
         Failure { hints, ..failure }
     }
 
-    /// The same of what a command ended with; `arguments` are the line that has failed.
+    /// Same, for the failure of a command; `arguments` is the command line that failed.
     pub(crate) fn complete<R>(&self, mut ended: Ended<R>, arguments: &[OsString]) -> Ended<R> {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
@@ -76,7 +75,7 @@ impl Given {
     }
 }
 
-/// The same line with one more flag, which stands before the `--` that ends flags.
+/// The command line with one more flag, before any `--`.
 fn with_flag(arguments: &[OsString], flag: &str) -> String {
     let mut words: Vec<String> = arguments.iter().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());

@@ -1,4 +1,4 @@
-//! A run that is deleted while a command is about it: each command says so, with a code of its own.
+//! Runs that are deleted while a command uses them are reported with their own error code.
 
 use serde_json::{Value, json};
 
@@ -23,9 +23,9 @@ enum Service {
 /// When the run is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
-    /// Before the command begins.
+    /// Before the command starts.
     Before,
-    /// Right after this many looks at it.
+    /// After this many reads of the run.
     AfterLooks(usize),
 }
 
@@ -40,7 +40,7 @@ impl Command {
     }
 }
 
-/// A world with a dbt run that waits, and a workflow's run with a dbt run behind it.
+/// A sandbox with a queued dbt run, and a workflow run that started a dbt run.
 struct Scene {
     world: Harness,
     dbt_run: String,
@@ -61,7 +61,7 @@ async fn scene() -> Scene {
 }
 
 impl Service {
-    /// The request that looks at a run.
+    /// The request that reads a run.
     fn look(self) -> &'static str {
         match self {
             Service::Databricks => "databricks:jobs/runs/get",
@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// From now on each request about a run finds none (databricks-api §2.2, dbt-cloud-api §2.5).
+    /// From now on requests for a run find none (databricks-api §2.2, dbt-cloud-api §2.5).
     fn forget(self, world: &Harness, run: &str) {
         let (operations, status, body): (&[&'static str], u16, Value) = match self {
             Service::Databricks => (
@@ -103,7 +103,7 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
                         (Command::Watch | Command::Cancel, Service::Databricks) => &["--workflow-run", &workflow_run],
                         (Command::Watch | Command::Cancel, Service::Dbt) => &[&dbt_run],
                     };
-                    // A start makes the run, and ends of itself once it is cancelled.
+                    // `run` creates the run itself.
                     match when {
                         When::Before if command == Command::Run => continue,
                         When::Before => service.forget(&world, "7"),
@@ -118,7 +118,7 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
                         }
                     }
                     let outcome = command.on(&world, &[line, &["--timeout", timeout]].concat()).await;
-                    // A wrong id is answered alike; and nobody follows what has ended as it was asked to.
+                    // A run deleted before looks like a wrong ID; `cancel` succeeds if it saw the run end.
                     let wanted = if when == When::Before { Code::NotFound } else { Code::RunGone };
                     let ended =
                         command == Command::Cancel && matches!(when, When::AfterLooks(2..)) && outcome.exit == 0;

@@ -1,4 +1,4 @@
-//! `--grant PRINCIPAL[:LEVEL]`: the same flag for scopes, notebooks and workflows, each with its own levels.
+//! `--grant PRINCIPAL[:LEVEL]` for scopes, notebooks and workflows, each with its own levels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use crate::databricks::permissions::{JobLevel, Level, NotebookLevel};
 use crate::databricks::secrets::Permission;
 use crate::failure::{Code, Failure};
 
-/// The levels of one kind of object that the flag can give.
+/// The levels that the flag can grant on a kind of object.
 pub(crate) trait Given: Level {
-    /// The levels it can give, lowest first.
+    /// Levels that can be granted, lowest first.
     const GIVEN: &'static [Self] = Self::ALL;
-    /// The level of a principal without one.
+    /// Level if only a principal is given.
     const DEFAULT: Self;
 }
 
@@ -24,7 +24,7 @@ impl Given for NotebookLevel {
 }
 
 impl Given for JobLevel {
-    /// A job has exactly one owner: its creator.
+    /// A job has exactly one owner, its creator.
     const GIVEN: &'static [JobLevel] = &[JobLevel::CanView, JobLevel::CanManageRun, JobLevel::CanManage];
     const DEFAULT: JobLevel = JobLevel::CanManageRun;
 }
@@ -58,7 +58,7 @@ impl<L: Given> FromStr for GrantTo<L> {
     }
 }
 
-/// As the flag takes it.
+/// In the form of the flag.
 impl<L: Given> fmt::Display for GrantTo<L> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let GrantTo { principal, level } = self;
@@ -69,7 +69,7 @@ impl<L: Given> fmt::Display for GrantTo<L> {
     }
 }
 
-/// The levels that can be given, such as `A, B or C`.
+/// The levels that can be granted, such as `A, B or C`.
 fn names<L: Given>(last: &str) -> String {
     let names: Vec<&str> = L::GIVEN.iter().map(|level| level.name()).collect();
     match names.split_last() {
@@ -78,7 +78,8 @@ fn names<L: Given>(last: &str) -> String {
     }
 }
 
-/// One grant per principal; two levels for one are a contradiction. `refused`: what is not given without a consent.
+/// One grant per principal; different levels for one are a contradiction. `refused` returns a failure for grants that
+/// need a consent.
 pub(super) fn settle<L: Given>(
     given: Vec<GrantTo<L>>,
     refused: impl Fn(&GrantTo<L>) -> Option<Failure>,

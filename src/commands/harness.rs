@@ -1,4 +1,4 @@
-//! Whole commands against the world in memory, on paused time: what tests of commands begin with.
+//! Test harness: runs whole commands against the in-memory sandbox, with paused time.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::{CommandContext, LastKnown, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption};
-use crate::failure::{Code, Ended, Report};
+use crate::failure::{Code, Ended, Report, RunOutcome};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
 use crate::keyring::Keyring;
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
@@ -29,29 +29,29 @@ pub(crate) const ACCOUNT: u64 = 51234;
 
 const START: i64 = 1_760_000_000_000;
 
-/// What goes wrong with one request, counted over both services.
+/// A fault at one request, counted over both services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InjectedFault {
-    /// The program is killed before the request has an effect.
+    /// The program is killed before the request takes effect.
     KilledBefore,
-    /// The program is killed after the effect, before the answer.
+    /// The program is killed after the effect, before the response.
     KilledAfter,
     /// The connection breaks before the effect.
     LostBefore,
-    /// The effect happens, the answer is lost.
+    /// The effect happens, the response is lost.
     LostAfter,
-    /// The effect happens, the answer is a 500.
+    /// The effect happens, the response is a 500.
     ErrorAfter,
     /// 503 without an effect.
     Unavailable,
-    /// No answer ever comes to this one.
+    /// This request never gets a response.
     Hang,
-    /// No answer ever comes from here on.
+    /// No request gets a response from here on.
     HangFromHere,
 }
 
 impl InjectedFault {
-    /// Those after which the same command is run again.
+    /// Faults after which the same command is run again.
     pub(crate) const REPEATABLE: [InjectedFault; 6] = [
         InjectedFault::KilledBefore,
         InjectedFault::KilledAfter,
@@ -62,36 +62,36 @@ impl InjectedFault {
     ];
 }
 
-/// An answer in place of the world's.
+/// A response in place of the sandbox's.
 #[derive(Clone)]
 struct Scripted {
-    /// From which request on.
+    /// Index of the first request it applies to.
     from: usize,
-    /// Of which operations.
+    /// The operations it applies to.
     of: Rc<dyn Fn(&str) -> bool>,
     status: u16,
     body: String,
 }
 
-/// Something that is done to the world.
+/// An action on the sandbox.
 type Act = Rc<dyn Fn(&Harness)>;
 
-/// What becomes of a good answer of an operation.
+/// Alters the body of a successful response, given the operation.
 type Retell = Rc<dyn Fn(&str, &mut Value)>;
 
-/// One request as it was answered.
+/// A request that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) operation: &'static str,
     pub(crate) writes: bool,
     pub(crate) body: String,
-    /// When it was sent, since the world began.
+    /// Time since the sandbox was created.
     pub(crate) at: Duration,
-    /// Which workspace it names in its headers.
+    /// Workspace ID in the headers.
     pub(crate) workspace: Option<String>,
 }
 
-/// The world, and everything that was asked of it.
+/// The sandbox and a log of all requests.
 #[derive(Clone)]
 pub(crate) struct Harness(Rc<Inner>);
 
@@ -100,46 +100,48 @@ struct Inner {
     log: RefCell<Vec<Seen>>,
     latency: Cell<Duration>,
     trouble: Cell<Option<(usize, InjectedFault)>>,
-    /// Before which call of which operation a signal comes, and who hears it.
+    /// Operation and call number at which a signal is sent.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
-    /// Answers in place of the world's.
+    /// Responses in place of the sandbox's.
     scripted: RefCell<Vec<Scripted>>,
-    /// What something between the services and us takes out of each answer.
+    /// Header that a proxy removes from each response.
     dropped: Cell<Option<&'static str>>,
-    /// The operations, in the order in which they took effect: requests at the same time need not keep theirs.
+    /// Operations in the order of their effects: parallel requests may be reordered.
     effects: RefCell<Vec<&'static str>>,
-    /// What somebody else does right before the effect of this number.
+    /// Action of another client before the effect with this index.
     meanwhile: RefCell<Option<(usize, Act)>>,
-    /// What the service does beside each call of this operation.
+    /// Side effect of the service at each call of this operation.
     aside: RefCell<Option<(&'static str, Act)>>,
-    /// How the service tells otherwise what it was told.
+    /// Alters responses.
     retold: RefCell<Option<Retell>>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
-    /// How many commands began: no two of them draw the same numbers.
+    /// Number of commands run, which seeds each one differently.
     commands: Cell<u64>,
 }
 
-/// How a command ended, taken apart for asserting.
+/// How a command ended, for assertions.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// 0 or the failure's exit code.
+    /// 0 or the exit code of the failure.
     pub(crate) exit: u8,
     pub(crate) code: Option<Code>,
-    /// The failure in one text: what, causes and hints.
+    /// The failure as JSON.
     pub(crate) failure: String,
     pub(crate) text: String,
     pub(crate) data: Value,
+    /// The runs that CI outputs are rendered from.
+    pub(crate) runs: Vec<RunOutcome>,
     pub(crate) events: Vec<Event>,
     pub(crate) took: Duration,
-    /// The longest time without a line in a log.
+    /// Longest time without an output line.
     pub(crate) silence: Duration,
 }
 
 impl Harness {
-    /// A fresh world, and an environment that points to it.
+    /// A new sandbox, and an environment that points to it.
     pub(crate) fn new() -> Harness {
         let seed = Seed {
             databricks_token: DATABRICKS_TOKEN.to_owned(),
@@ -158,7 +160,7 @@ impl Harness {
         Harness(Rc::new(Inner {
             world: RefCell::new(World::new(seed)),
             log: RefCell::default(),
-            // The world's clock counts milliseconds: two writes in one would look like one.
+            // The sandbox's clock has milliseconds: without latency, two writes would have the same time.
             latency: Cell::new(Duration::from_millis(10)),
             trouble: Cell::default(),
             signal: Cell::default(),
@@ -176,7 +178,7 @@ impl Harness {
         }))
     }
 
-    /// The same world once more, which goes its own way from here.
+    /// An independent copy of the sandbox.
     pub(crate) fn copy(&self) -> Harness {
         let Inner {
             world,
@@ -216,12 +218,12 @@ impl Harness {
         }))
     }
 
-    /// How old the world is.
+    /// Time since the sandbox was created.
     pub(crate) fn age(&self) -> Duration {
         self.0.begun.elapsed()
     }
 
-    /// The same world once more as it was at this age, if nothing was done since.
+    /// A copy with its clock set back to this age, valid if nothing was done since.
     pub(crate) fn copy_of_age(&self, age: Duration) -> Harness {
         let mut copy = self.copy();
         if let Some(inner) = Rc::get_mut(&mut copy.0) {
@@ -234,7 +236,7 @@ impl Harness {
         look(&mut self.0.world.borrow_mut())
     }
 
-    /// What somebody else asks of either service in the meantime; it must be answered well.
+    /// Sends a request to either service as another client; it must succeed.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         let dbt = path.starts_with("/api/v2/");
         let authorization = if dbt { format!("Token {DBT_TOKEN}") } else { format!("Bearer {DATABRICKS_TOKEN}") };
@@ -246,7 +248,7 @@ impl Harness {
         }
     }
 
-    /// Waits until a notebook is ready, and ends it so.
+    /// Waits until a notebook starts, and ends it with this outcome.
     pub(crate) async fn play(&self, outcome: NotebookOutcome) -> NotebookTask {
         loop {
             let task = self.world(|world| world.next_notebook(now(self.0.begun)));
@@ -259,88 +261,88 @@ impl Harness {
         }
     }
 
-    /// Sets a variable for the commands to come; empty counts as unset.
+    /// Sets a variable for later commands; empty means unset.
     pub(crate) fn set(&self, name: &str, value: &str) {
         let changed = self.0.environment.borrow().with([(name.to_owned(), value.to_owned())]);
         *self.0.environment.borrow_mut() = changed;
     }
 
-    /// Commands to come find this keyring.
+    /// Sets the keyring for later commands.
     pub(crate) fn use_keyring(&self, keyring: &Keyring) {
         let changed = self.0.environment.borrow().with_keyring(keyring.clone());
         *self.0.environment.borrow_mut() = changed;
     }
 
-    /// Names a profile, as `-p` does.
+    /// Selects a profile, like `-p`.
     pub(crate) fn choose_profile(&self, name: &str) {
         let changed = self.0.environment.borrow().with_profile(Some(name));
         *self.0.environment.borrow_mut() = changed;
     }
 
-    /// Every request takes this long.
+    /// Sets the time each request takes.
     pub(crate) fn set_latency(&self, latency: Duration) {
         self.0.latency.set(latency);
     }
 
-    /// The request with this number, counted from 0 and from now, goes wrong, once.
+    /// Injects a fault at one request, counted from 0 and from now.
     pub(crate) fn trouble_at(&self, index: usize, trouble: InjectedFault) {
         self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
     }
 
-    /// Somebody else acts right before the effect with this number, counted from 0 and from now.
+    /// Another client acts before the effect with this number, counted from 0 and from now.
     pub(crate) fn meanwhile(&self, index: usize, act: impl Fn(&Harness) + 'static) {
         self.0.meanwhile.replace(Some((self.0.effects.borrow().len() + index, Rc::new(act))));
     }
 
-    /// What took effect since the last time this was asked, in this order.
+    /// The operations that took effect since the last call, in order.
     pub(crate) fn take_effects(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.0.effects.borrow_mut())
     }
 
-    /// The service does this too, after each call of this operation.
+    /// The service also does this after each call of the operation.
     pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Harness) + 'static) {
         self.0.aside.replace(Some((operation, Rc::new(act))));
     }
 
-    /// The service tells it so from now on, in good answers with a JSON body.
+    /// Alters successful JSON responses from now on.
     pub(crate) fn retell(&self, retell: impl Fn(&str, &mut Value) + 'static) {
         self.0.retold.replace(Some(Rc::new(retell)));
     }
 
-    /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
+    /// Sends SIGTERM at this call of the operation, counted from 1 and from now.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
     }
 
-    /// From now on this operation does nothing, and is answered so.
+    /// From now on the operation has no effect and gets this response.
     pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
         self.answer_from(0, move |of| of == operation, status, body);
     }
 
-    /// The same of all these operations, after so many more requests of any kind.
+    /// Same, for all these operations, after this many more requests.
     pub(crate) fn answer_from(&self, after: usize, of: impl Fn(&str) -> bool + 'static, status: u16, body: &str) {
-        // The log may be taken in between where it is from now on.
+        // 0 means always, even if the log is taken in between.
         let from = if after == 0 { 0 } else { self.0.log.borrow().len() + after };
         let scripted = Scripted { from, of: Rc::new(of), status, body: body.to_owned() };
         self.0.scripted.borrow_mut().push(scripted);
     }
 
-    /// No answer has this header from now on.
+    /// Removes this header from all responses.
     pub(crate) fn drop_header(&self, name: &'static str) {
         self.0.dropped.set(Some(name));
     }
 
-    /// The requests since the last time this was asked.
+    /// The requests since the last call.
     pub(crate) fn take_log(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.log.borrow_mut())
     }
 
-    /// The operations that write among the requests since the last time.
+    /// The writing operations since the last call.
     pub(crate) fn take_writes(&self) -> Vec<&'static str> {
         self.take_log().into_iter().filter(|seen| seen.writes).map(|seen| seen.operation).collect()
     }
 
-    /// What a command finds in this world.
+    /// The context of a command in this sandbox.
     pub(crate) fn ctx(&self, account: AccountFlags, events: Events) -> CommandContext {
         let clock = self.0.begun;
         let interruption = Interruption::default();
@@ -370,7 +372,7 @@ impl Harness {
         }
     }
 
-    /// Runs a command on a line of arguments. `None`: it was killed on the way.
+    /// Runs a command with these arguments. `None`: it was killed.
     pub(crate) async fn run<A: clap::Args>(
         &self,
         command: impl AsyncFnOnce(A, &CommandContext) -> Ended<Box<dyn Report>>,
@@ -411,6 +413,7 @@ impl Harness {
             failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
             text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
             data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
+            runs: report.as_ref().map(|report| report.runs()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
             silence: {
@@ -418,7 +421,7 @@ impl Harness {
                 silence.get().1
             },
         };
-        // Whatever a command says has no secret in it even before the filter.
+        // Output contains no secret, even before the filter.
         let said = format!("{outcome:?}");
         assert_eq!(filter.mask(&said), said);
         Some(outcome)
@@ -426,7 +429,7 @@ impl Harness {
 }
 
 impl Outcome {
-    /// Everything that was said beside the result.
+    /// All output except the result.
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
             Event::Remark(text)
@@ -444,7 +447,7 @@ impl Outcome {
     }
 }
 
-/// Whether it is a line of a log.
+/// Whether the event prints a line.
 fn is_line(event: &Event) -> bool {
     match event {
         Event::Remark(_) | Event::Asked(_) | Event::Warning(_) | Event::Waiting(_) | Event::Progress(_) => true,
@@ -456,12 +459,12 @@ fn is_line(event: &Event) -> bool {
     }
 }
 
-/// An id as documents have it.
+/// An ID in a JSON document.
 pub(crate) fn id(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
 }
 
-/// The same as the services have it.
+/// Same, as a number.
 pub(crate) fn number(value: &Value) -> u64 {
     id(value).parse().unwrap()
 }

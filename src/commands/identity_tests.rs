@@ -1,4 +1,4 @@
-//! The identity of whole commands: service principals with tokens that expire, renewals, and refusals.
+//! Service principals in whole commands: expiring tokens, renewal and refusals.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::http::Sent;
 const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
 const SECRET: &str = "dose-rehearsal-0123456789";
 
-/// A workspace whose only identity is a service principal with a secret.
+/// A sandbox accessed as a service principal with a secret.
 fn with_principal() -> Harness {
     let ctx = Harness::new();
     ctx.set("DATABRICKS_TOKEN", "");
@@ -38,7 +38,7 @@ struct Polls {
     every: u64,
 }
 
-/// Asks who we are again and again, with one attempt each, as the follower of a run does.
+/// Looks up the caller repeatedly, one attempt each, like the follower of a run.
 async fn poll(args: Polls, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let mut errors = InputErrors::default();
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
@@ -77,13 +77,13 @@ async fn a_service_principal_provisions_and_the_report_names_it() {
 async fn tokens_are_renewed_before_they_expire_however_long_a_run_is_followed() {
     let ctx = with_principal();
     ctx.world(|world| world.set_token_life(60));
-    // Ten minutes: the service would answer 401 to the first token from the second minute on.
+    // Ten minutes; the first token expires after one.
     assert_eq!(polled(&ctx, 60, 10).await.failure, "");
     let log = ctx.take_log();
     let tokens = log.iter().filter(|seen| seen.operation == "databricks:oidc/token").count();
     let looks = log.iter().filter(|seen| seen.operation == "databricks:scim/me").count();
     assert_eq!(looks, 60, "none was refused and sent again");
-    // At half of its life: there is less than five minutes of it.
+    // Renewed at half of its lifetime, because less than five minutes are left.
     assert!((19..=21).contains(&tokens), "{tokens}");
 }
 
@@ -108,7 +108,7 @@ async fn a_token_that_ends_early_is_renewed_once_and_the_request_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_has_ended_is_renewed_also_where_the_service_answers_403() {
-    // A bare 403 to a token that is a while old, and to one that came just now.
+    // A plain 403 for a token of some age, and for a new one.
     for (gap, (tokens, looks), code) in [(70, (2, 4), None), (10, (1, 2), Some(Code::NotAllowed))] {
         let ctx = with_principal();
         let rule = "databricks:scim/me=status=403,nth=2";
@@ -119,7 +119,7 @@ async fn a_token_that_has_ended_is_renewed_also_where_the_service_answers_403() 
         let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
         assert_eq!((of("databricks:oidc/token"), of("databricks:scim/me")), (tokens, looks), "{gap}");
     }
-    // What names the token is believed at once; an address that is blocked has nothing to do with it.
+    // A message about the token renews it at once; a blocked IP address does not.
     for (body, tokens, code) in [
         (r#"{"error_code":403,"message":"Invalid access token."}"#, 2, Code::NotAuthenticated),
         ("Token is expiring within 30 seconds. (token expired)", 2, Code::NotAuthenticated),
@@ -144,7 +144,7 @@ async fn a_host_that_does_not_resolve_is_given_up_by_oauth_as_by_a_token() {
     }
 }
 
-/// Makes a job with a token that has ended since it was fetched.
+/// Creates a job with an expired token.
 async fn make_late(_: Nothing, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut InputErrors::default());
     let writer = to_databricks(&identity.unwrap(), ctx).unwrap();
@@ -232,13 +232,13 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     ctx.world(|world| {
         world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=retry-after=30,times=2").unwrap());
     });
-    // This command reads several things at once.
+    // This command sends several requests in parallel.
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!(outcome.failure, "");
     assert!(outcome.said().contains("retrying in 30 s"), "{}", outcome.said());
     assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
     assert_eq!(count(&ctx, "databricks:oidc/token").0, 3, "nobody asks while it wants to be left alone");
-    // More than all attempts together may take is not waited for.
+    // A Retry-After beyond the limit for all attempts is not awaited.
     let ctx = with_principal();
     let absurd = "databricks:oidc/token=retry-after-absurd,times=forever";
     ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(absurd).unwrap()));
@@ -313,7 +313,7 @@ async fn every_request_to_a_host_of_several_workspaces_names_the_one_that_is_mea
         let services = |of: &str| log.iter().filter(|seen| seen.operation.starts_with(of)).count();
         assert!(services("databricks:") > 3 && services("dbt:") > 0, "{log:?}");
         for seen in log {
-            // Tokens and what is known of a host are of the whole host, and dbt has no workspaces.
+            // Tokens and host metadata belong to the whole host, and dbt has no workspaces.
             let of_host =
                 ["databricks:oidc/", "databricks:host-metadata"].iter().any(|of| seen.operation.starts_with(of));
             let names = seen.operation.starts_with("databricks:") && !of_host;

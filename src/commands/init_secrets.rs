@@ -1,4 +1,4 @@
-//! `init-secrets`: the scope, the dbt API key in it, and access for whoever runs the job.
+//! `init-secrets`: creates the scope, stores the dbt API key in it and grants access.
 
 mod grants;
 
@@ -73,7 +73,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The key comes from there, so no answer can.
+    /// Whether the key is read from stdin, which rules out prompts.
     pub(crate) fn reads_stdin(&self) -> bool {
         self.source.token_stdin
     }
@@ -93,8 +93,8 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     let identity = credentials::databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let mut storing = InputErrors::default();
     let value = Storing::find(&source, no_validate, ctx, &mut storing).await;
-    // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
-    // certain to be used, everything that is missing is named now.
+    // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
+    // needed for certain.
     if !errors.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
         errors.join(storing);
         errors.settle()?;
@@ -121,7 +121,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
         let near = async { Ok(near_scopes(&reader, &scope).await) };
         tokio::try_join!(plan_secret(&reader, want, grants, &consents), near)
     };
-    // Of interest only if the key has to be stored, and asked beside what tells that.
+    // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), ctx)));
     let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
@@ -129,7 +129,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
-    // The notebook takes the name as it is stored.
+    // The notebook uses the stored spelling of the scope.
     let named = names(scope_step.have.as_ref().map_or(scope.as_str(), |have| &have.name), &key);
 
     let mut inputs = Inputs::default();
@@ -149,7 +149,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     applied.field("scope", scope.as_str());
     applied.field("key", key.as_str());
     if readers.is_none() {
-        // A scope that was made just now may have come out open to everybody.
+        // A new scope may be readable by all users.
         warn_of_readers(now_read(&applied.plan), &scope, ctx);
     }
     if let Some(readers) = readers {
@@ -167,14 +167,14 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     Ok(applied.end())
 }
 
-/// The scope, the key in it, and who else may use it.
+/// The scope, its key and the grants.
 pub(super) struct SecretPlan {
     pub(super) scope: Step<Scope>,
     pub(super) secret: Step<Secret>,
     pub(super) grants: Vec<Step<Grant>>,
 }
 
-/// Looks at the scope, the key and the access that is to be given.
+/// Looks up the scope, the key and the grants.
 pub(super) async fn plan_secret(
     reader: &Reader,
     want: SecretWant,
@@ -196,7 +196,7 @@ pub(super) async fn plan_secret(
 }
 
 impl SecretPlan {
-    /// Settles what takes all of it: who is meant to read the key, and what whoever makes the scope has anyhow.
+    /// Settles what depends on all parts: who is meant to read the key, and what the creator of the scope has anyway.
     pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
         let SecretPlan { scope, secret, grants } = self;
         let meant: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
@@ -207,7 +207,7 @@ impl SecretPlan {
     }
 }
 
-/// Says what somebody who stores a key there has to know.
+/// Warns about readers before a key is stored.
 pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, ctx: &CommandContext) {
     let Some(readers) = readers else { return };
     if readers.everybody().is_some() {
@@ -223,7 +223,7 @@ pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, ctx:
     }
 }
 
-/// Who can read the scope now, as the look after the write showed it.
+/// Who can read the scope, as of the read after the write.
 pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
     plan.steps.iter().find_map(|step| match step {
         Planned::Secret(step) => step.now.as_ref().map(|now| &now.readers),
@@ -249,7 +249,7 @@ fn told_in_json(readers: &Readers) -> Data {
     }
 }
 
-/// The flags that repeat these names in the next command.
+/// The flags for this scope and key in the next command; empty for defaults.
 pub(super) fn names(scope: &str, key: &KeyName) -> String {
     let flag = |name: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {name} {value}") }
@@ -257,13 +257,13 @@ pub(super) fn names(scope: &str, key: &KeyName) -> String {
     flag("--scope", scope, DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
-/// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
+/// The key to store, and the account to validate it with, unless turned off.
 pub(super) struct Storing {
     pub(super) key: Sourced<Value>,
     pub(super) account: Option<Account>,
 }
 
-/// The key to store; `tried`: dbt is asked about it before. It is not asked for where `unless_stored` exists.
+/// The key to store; `tried`: dbt validates it first.
 pub(super) async fn key_to_store(
     source: &KeySource,
     tried: bool,
@@ -299,7 +299,7 @@ impl Storing {
         Some(Storing { key: key?, account: Some(account?) })
     }
 
-    /// Says what whoever stores it has to know.
+    /// Prints remarks about the key.
     pub(super) fn remark(&self, ctx: &CommandContext) {
         let Storing { key: Sourced { value, source }, account } = self;
         if value.reveal().starts_with("dbtu_") {
@@ -312,7 +312,7 @@ impl Storing {
         }
     }
 
-    /// Tries the key at dbt, so that no wrong one is stored.
+    /// Validates the key with dbt before it is stored.
     async fn validate(&self, ctx: &CommandContext) -> Result<(), Failure> {
         let Some(account) = &self.account else { return Ok(()) };
         account.check_bare_token(&self.key.source.to_string())?;
@@ -322,7 +322,7 @@ impl Storing {
     }
 }
 
-/// The key that is stored, once dbt takes it: `tried` is what [`try_key`] came to, or comes to.
+/// Returns the key once dbt accepts it; `tried` is the running or finished [`try_key`].
 pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
     storing: Option<&Storing>,
     tried: &mut MaybeDone<S>,
@@ -337,7 +337,7 @@ pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
     Ok(storing.key.value.clone())
 }
 
-/// Tries a key at dbt, if there is one.
+/// Validates a key with dbt, if there is one.
 pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> Result<(), Failure> {
     match storing {
         Some(storing) => storing.validate(ctx).await,
@@ -345,18 +345,18 @@ pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> 
     }
 }
 
-/// The accounts that the key may see.
+/// The accounts that the key can see.
 pub(super) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
     let page = match dbt.read(list_accounts()).await {
-        // Older hosts do not have the newer endpoint, in whatever form they say so (dbt-cloud-api §2.4); what has neither is no
-        // dbt.
+        // Older hosts lack the newer endpoint, with various responses (dbt-cloud-api §2.4); a host without either is
+        // not dbt.
         Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
         answer => answer,
     };
     Ok(page?.rows)
 }
 
-/// Asks dbt which accounts the key may see, and checks that this is one of them.
+/// Checks that the key can see this account.
 pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     let accounts = accounts(dbt).await.map_err(|error| of_accounts(&error))?;
     if accounts.iter().any(|account| account.id == id) {
@@ -388,7 +388,7 @@ pub(super) fn of_accounts(error: &HttpError) -> Failure {
     }
 }
 
-/// The key is good, but sees other accounts than this one.
+/// The key is valid, but cannot see this account.
 pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failure {
     let seen: Vec<String> = accounts
         .iter()

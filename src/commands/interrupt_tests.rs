@@ -1,4 +1,4 @@
-//! `run --on-interrupt cancel`, against the world in memory.
+//! `run --on-interrupt cancel`, end to end against the in-memory sandbox.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn fault(ctx: &Harness, rule: &str) {
     ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
 }
 
-/// The statuses of all dbt runs that were started here.
+/// The status of each dbt run started by the test.
 fn statuses(ctx: &Harness) -> Vec<Value> {
     let world = ctx.world(|world| world.inspect());
     let runs = world["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false);
@@ -80,7 +80,7 @@ async fn an_unclear_start_is_not_sent_again_and_said_with_the_command_that_looks
     assert!(outcome.failure.contains("It is unknown whether a run of dbt job 222222 was started"), "{outcome:?}");
     assert!(outcome.failure.contains("--idempotency-key"), "{outcome:?}");
     assert_eq!(ctx.take_writes(), ["dbt:jobs/run"]);
-    // What surely was not started is not sent again either.
+    // A request that was certainly not sent is not retried either.
     let ctx = Harness::new();
     fault(&ctx, "dbt:jobs/run=refused,times=forever");
     ctx.interrupt_at("dbt:jobs/run", 2);
@@ -107,7 +107,7 @@ async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() 
         let command = format!("\"dbtrigger cancel {}\"", id(&outcome.data["run_id"]));
         assert_eq!(outcome.failure.contains(&command), became == "goes-on", "{rule} {outcome:?}");
     }
-    // Asked, and never confirmed.
+    // Requested, but never confirmed.
     let ctx = Harness::new();
     fault(&ctx, "dbt:runs/get=status=503,nth=4,times=forever");
     fault(&ctx, "dbt:runs/cancel=missing-field,times=forever");
@@ -122,7 +122,7 @@ async fn a_run_that_ended_meanwhile_is_said_so() {
     let ctx = Harness::new();
     let _ = ctx.run(run::run, &["222222"]).await.unwrap();
     let looks = ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/get").count();
-    // The signal comes shortly before the end, and cancelling gets through only after it.
+    // The signal comes shortly before the run ends, and the cancellation arrives after.
     let ctx = Harness::new();
     fault(&ctx, "dbt:runs/cancel=retry-after=15,times=1");
     ctx.interrupt_at("dbt:runs/get", looks - 1);
@@ -167,7 +167,7 @@ async fn a_resumption_that_is_on_its_way_is_not_lost() {
         assert_eq!(outcome.data["resumed"].as_array().map(Vec::len), Some(1), "{outcome:?}");
         assert_eq!(ctx.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/cancel"], "{trouble:?}");
     }
-    // Its outcome stays unclear: said, and not sent again.
+    // Its outcome stays unknown: reported, and not sent again.
     let ctx = Harness::new();
     fault(&ctx, "dbt:runs/retry=reset,phase=before");
     ctx.interrupt_at("dbt:runs/retry", 1);
@@ -267,7 +267,7 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
     let ctx = Harness::new();
     let _ = ctx.run(run::run, &["222222"]).await.unwrap();
     let looks = ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/get").count();
-    // It is running by then, and takes a while to notice.
+    // The run is active at this read.
     let look = looks - 3;
     for (rule, says) in [("hang", "has not ended yet"), ("status=403", "cannot read its status")] {
         let ctx = Harness::new();
@@ -319,6 +319,6 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         let left = known.borrow().get().expect("what may go on");
         let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
         assert!(goes_on.contains("canceling") && resume.starts_with("dbtrigger cancel "), "{left:?}");
-        assert_eq!(left.data["on_interrupt"], "goes-on", "{left:?}");
+        assert_eq!(left.known.data["on_interrupt"], "goes-on", "{left:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A dbt JOB as a person names it: an id, an address from the browser, or a name that is unique in the account.
+//! The JOB argument: a dbt job by ID, by URL, or by a name that is unique in the account.
 
 use crate::credentials::Account;
 use crate::dbt::{Job, JobFilter, Link, PAGE, Project, all_pages, list_jobs, list_projects};
@@ -9,14 +9,14 @@ use crate::nearest::{nearest, nearest_names};
 use crate::origin::shown;
 use crate::runs::plain;
 
-/// Of a name so much is shown.
+/// Longest name shown, in characters.
 pub(crate) const NAME: usize = 100;
 
-/// What was named.
+/// The job that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobNamed {
     Id(u64),
-    /// The address, as pasted too.
+    /// The job's ID, and the URL as pasted.
     Address {
         job: u64,
         pasted: (String, Box<Link>),
@@ -45,7 +45,7 @@ impl Narrow {
 const ADVICE: &str = "use its ID, URL, or name; `dbtrigger jobs` lists them";
 
 impl JobNamed {
-    /// Reads an argument. No request is made.
+    /// Parses the argument without requests.
     pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
@@ -60,7 +60,7 @@ impl JobNamed {
                 Ok(_) | Err(_) => Err(invalid("it is not a job ID".to_owned())),
             };
         }
-        // Names may have slashes in them; addresses have a host in front.
+        // Names may contain slashes; URLs start with a host.
         let host = text.split('/').next().unwrap_or_default();
         if !text.contains("://") && (!text.contains('/') || !host.contains('.') || host.contains(' ')) {
             return Ok(JobNamed::Name(text.to_owned()));
@@ -73,7 +73,7 @@ impl JobNamed {
         }
     }
 
-    /// The address, for finding host and account.
+    /// The URL, which may provide host and account.
     pub(crate) fn pasted(&self) -> Vec<(String, Link)> {
         match self {
             JobNamed::Address { job: _, pasted: (text, link) } => vec![(text.clone(), (**link).clone())],
@@ -81,7 +81,7 @@ impl JobNamed {
         }
     }
 
-    /// The id; a name is looked up, in the places that `narrow` leaves.
+    /// Returns the ID; a name is looked up within `narrow`.
     pub(crate) async fn find(&self, reader: &Reader, account: &Account, narrow: &Narrow) -> Result<u64, Failure> {
         match self {
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
@@ -95,10 +95,10 @@ impl JobNamed {
     }
 }
 
-/// The one job of this name.
+/// The only job with this name.
 async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &Narrow) -> Result<Job, Failure> {
     let places = Places::read(reader, account, narrow).await?;
-    // A look-alike may ignore the filter, and dbt's own looks for a part in any case (dbt-cloud-api §5.3).
+    // The service may ignore the filter, and dbt matches substrings in any case (dbt-cloud-api §5.3).
     let mut all = jobs(reader, account, narrow, &places, Some(name)).await?;
     let is_it = |job: &Job| job.name.as_deref() == Some(name);
     let mut found: Vec<Job> = all.iter().filter(|job| is_it(job)).cloned().collect();
@@ -128,22 +128,23 @@ fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
     failure.cause("names are case-sensitive").run("list the dbt jobs", "dbtrigger jobs").meant(&near)
 }
 
-/// The projects of the account, as far as they could be read, and the one that was asked for.
+/// The projects of the account, if readable, and the ID of the requested one.
 pub(crate) struct Places {
     projects: Vec<Project>,
     project: Option<u64>,
-    /// Names of projects are not to be had for this token.
+    /// The token cannot list projects, so their names are unknown.
     pub(crate) unnamed: bool,
 }
 
 impl Places {
-    /// Reads the projects, and finds the one that `narrow` names.
+    /// Reads the projects, and finds the one in `narrow`.
     pub(crate) async fn read(reader: &Reader, account: &Account, narrow: &Narrow) -> Result<Places, Failure> {
         let wanted = narrow.project.as_deref();
         let id = wanted.and_then(|text| text.parse().ok());
         let projects = match projects(reader, account).await {
             Ok(projects) => projects,
-            // A token of few rights may see jobs and no project: names are for show, unless one is asked for.
+            // A restricted token may see jobs but no projects, whose names are only for display unless one is
+            // requested.
             Err(error)
                 if (wanted.is_none() || id.is_some())
                     && matches!(error.means(), Meaning::RightMissing | Meaning::NotFound) =>
@@ -198,7 +199,7 @@ impl Places {
     }
 }
 
-/// All jobs that `narrow` leaves, by id.
+/// All jobs within `narrow`, sorted by ID.
 pub(crate) async fn jobs(
     reader: &Reader,
     account: &Account,
@@ -212,7 +213,7 @@ pub(crate) async fn jobs(
     let list = |offset| list_jobs(account.id, &filter, offset, PAGE);
     let listed = all_pages(reader, "jobs/list", (|job: &Job| job.id, |_: &Job| true), usize::MAX, list).await;
     let mut all = listed.map_err(|error| of_dbt("Cannot list the jobs of the account", &error))?;
-    // What a service ignores of the filter is done here.
+    // Filter here too, in case the service ignores a parameter.
     all.retain(|job| job.state != Some(2));
     all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
     all.sort_by_key(|job| job.id);
@@ -223,7 +224,7 @@ pub(crate) async fn jobs(
     };
     let mut names: Vec<String> = all.iter().map(environment).collect();
     all.retain(here);
-    // Under a part of a name, no job need be there.
+    // With a name filter, no match is not an error.
     if all.is_empty() && name_part.is_none() {
         names.sort_unstable();
         names.dedup();
@@ -243,13 +244,13 @@ async fn projects(reader: &Reader, account: &Account) -> Result<Vec<Project>, Ht
     all_pages(reader, "projects/list", (|project: &Project| project.id, |_: &Project| true), usize::MAX, list).await
 }
 
-/// The environment of a job by name, or else by id.
+/// The environment of a job: its name, or else its ID.
 pub(crate) fn environment(job: &Job) -> String {
     let id = || job.environment_id.map(|id| id.to_string()).unwrap_or_default();
     job.environment_name().map_or_else(id, |name| shown_name(Some(name)))
 }
 
-/// A name as people see it.
+/// A name for display.
 pub(crate) fn shown_name(name: Option<&str>) -> String {
     plain(name.unwrap_or_default(), NAME)
 }

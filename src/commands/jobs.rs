@@ -1,4 +1,4 @@
-//! `jobs`: lists dbt jobs, so that nobody has to copy ids out of addresses.
+//! `jobs`: lists dbt jobs with their IDs.
 
 use jiff::Timestamp;
 
@@ -47,7 +47,7 @@ struct JobsReport {
     jobs: Vec<Job>,
 }
 
-/// Why a job does not start, in a word.
+/// Why a job cannot start, in short.
 fn short(off: &Off) -> &'static str {
     match off {
         Off::Deleted => "deleted",
@@ -56,7 +56,7 @@ fn short(off: &Off) -> &'static str {
     }
 }
 
-/// A moment for people.
+/// A time for display.
 pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }

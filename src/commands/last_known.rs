@@ -1,34 +1,33 @@
-//! What survives when a command's future is dropped: enough for the last line.
+//! What is known about a command's runs; survives when the command's future is dropped.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::document::{Data, document};
+use crate::document::document;
+use crate::failure::{Known, Report};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
-    /// The `data` of the JSON document: what is known so far.
-    pub(crate) data: Data,
-    /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
+    pub(crate) known: Known,
+    /// One line about the run, such as `dbt run 123456 is still running: https://…`.
     pub(crate) line: String,
-    /// The command that picks it up again.
+    /// The command that resumes it.
     pub(crate) resume: String,
 }
 
-/// What is known of everything that a command has to do with.
+/// What is known when a command is interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
-    /// The `data` of the JSON document.
-    pub(crate) data: Data,
-    /// What goes on, each with the command that picks it up.
+    pub(crate) known: Known,
+    /// What is still running, each with the command that resumes it.
     pub(crate) going: Vec<(String, String)>,
-    /// What else there is to say.
+    /// A note, if nothing is running.
     pub(crate) said: Option<StateNote>,
 }
 
-/// How things stand where nothing goes on.
+/// The state if nothing is running.
 #[derive(Clone, Debug)]
 pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
@@ -40,50 +39,50 @@ pub(crate) struct StateNote {
 #[derive(Debug)]
 enum Part {
     GoesOn(Checkpoint),
-    /// It has ended, or nobody waits for it; its data still belongs into the document.
-    Over(Data),
-    /// Nothing was started; so things stand.
-    Stands(Data, StateNote),
+    /// Ended or not followed; its data is still part of the document.
+    Over(Known),
+    /// Nothing was started.
+    Stands(Known, StateNote),
 }
 
-/// A cell that outlives the command. A command with several runs has a place for each.
+/// Shared state that outlives the command. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastKnown {
     parts: Rc<RefCell<BTreeMap<usize, Part>>>,
-    /// 0: the only one; several are counted from 1.
+    /// 0 for a single run; several are counted from 1.
     place: usize,
 }
 
 impl LastKnown {
-    /// The place of one of several, counted from 0.
+    /// The slot of one of several, counted from 0.
     pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
         LastKnown { parts: self.parts.clone(), place: index + 1 }
     }
 
-    pub(crate) fn set(&self, known: Checkpoint) {
-        self.parts.borrow_mut().insert(self.place, Part::GoesOn(known));
+    pub(crate) fn set(&self, checkpoint: Checkpoint) {
+        self.parts.borrow_mut().insert(self.place, Part::GoesOn(checkpoint));
     }
 
-    /// Nothing goes on any more.
+    /// Nothing is running any more.
     pub(crate) fn clear(&self) {
         self.parts.borrow_mut().remove(&self.place);
     }
 
-    /// Nothing goes on any more, and this is what is known.
-    pub(crate) fn over(&self, data: Data) {
-        self.parts.borrow_mut().insert(self.place, Part::Over(data));
+    /// Nothing is running any more; keeps what is known.
+    pub(crate) fn over(&self, report: &dyn Report) {
+        self.parts.borrow_mut().insert(self.place, Part::Over(Known::of(report)));
     }
 
-    /// Nothing was started, and this is how things stand.
-    pub(crate) fn stands(&self, data: Data, said: StateNote) {
-        self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
+    /// Nothing was started; keeps what is known, and a note.
+    pub(crate) fn stands(&self, known: impl Into<Known>, said: StateNote) {
+        self.parts.borrow_mut().insert(self.place, Part::Stands(known.into(), said));
     }
 
-    /// This one of several is done with: what is known of it stays, and so does what goes on.
-    pub(crate) fn keep(&self, data: Data) {
+    /// This run is finished: keeps what is known of it, unless it is still running.
+    pub(crate) fn keep(&self, known: Known) {
         let mut parts = self.parts.borrow_mut();
         if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
-            parts.insert(self.place, Part::Over(data));
+            parts.insert(self.place, Part::Over(known));
         }
     }
 
@@ -92,24 +91,26 @@ impl LastKnown {
         let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
         for part in parts.values() {
             match part {
-                Part::GoesOn(Checkpoint { data, line, resume }) => {
-                    all.push(data.clone());
+                Part::GoesOn(Checkpoint { known, line, resume }) => {
+                    all.push(known.clone());
                     going.push((line.clone(), resume.clone()));
                 }
-                Part::Over(data) => all.push(data.clone()),
-                Part::Stands(data, said) => {
-                    all.push(data.clone());
+                Part::Over(known) => all.push(known.clone()),
+                Part::Stands(known, said) => {
+                    all.push(known.clone());
                     last = Some(said.clone());
                 }
             }
         }
-        let single = parts.contains_key(&0);
-        drop(parts);
-        let data = if single { all.pop()? } else { document!({ "runs": all }) };
-        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Interrupted {
-            data,
-            going,
-            said: last,
-        })
+        if all.is_empty() {
+            return None;
+        }
+        let known = if parts.contains_key(&0) {
+            all.pop()?
+        } else {
+            let data: Vec<_> = all.iter().map(|known| known.data.clone()).collect();
+            Known { data: document!({ "runs": data }), runs: all.into_iter().flat_map(|known| known.runs).collect() }
+        };
+        Some(Interrupted { known, going, said: last })
     }
 }

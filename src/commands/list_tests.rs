@@ -1,4 +1,4 @@
-//! A list that does not end, or whose pages do not get on, is an error in every command that reads it, never a shorter list.
+//! An endless or repeating list is an error in every command, never a truncated list.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,18 +15,18 @@ use crate::failure::Ended;
 use crate::http::{Lane, Limits, Pending, Transport};
 use crate::sim::say;
 
-/// How the pages of the one list go wrong.
+/// How the pages of the list misbehave.
 #[derive(Clone, Copy, Debug)]
 enum Pages {
-    /// The same rows, and the same place of the next page.
+    /// Same rows, same next-page token.
     Circle,
-    /// The same rows, each time with another place of the next page.
+    /// Same rows, new next-page token.
     SameRows,
-    /// New rows for ever.
+    /// New rows forever.
     Endless,
 }
 
-/// A service whose list at this path goes wrong; everything else is answered well.
+/// A service whose list at this path misbehaves; everything else works.
 struct Lists {
     path: &'static str,
     pages: Pages,
@@ -108,7 +108,7 @@ async fn a_list_that_does_not_end_is_an_error_in_every_command() {
         ("/jobs/runs/list", Line::Runs(&["--workflow", "n", "--limit", "1000"])),
     ] {
         for pages in [Pages::Circle, Pages::SameRows, Pages::Endless] {
-            // Of runs so many are read as are wanted.
+            // Reading runs stops at the limit.
             let ends = matches!((path, pages), ("/jobs/runs/list", Pages::Endless));
             let exit = exit(line, Lists { path, pages, asked: Cell::new(0) }).await;
             all += 1;

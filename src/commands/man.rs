@@ -1,4 +1,4 @@
-//! `man`: the manual pages, for whoever packages the program. Left out of the help.
+//! `man`: writes manual pages, for packagers. Hidden from the help.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     folder: PathBuf,
 }
 
-/// Writes the pages of the command line `root`.
+/// Writes the pages of the clap command `root`.
 pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
     let Args { folder } = args;
     root.build();
@@ -30,13 +30,13 @@ pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>>
     }
 }
 
-/// Writes the page of this command, then those of the commands below it.
+/// Writes the page of this command, then of its subcommands.
 fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         write(below.clone(), folder)?;
     }
     let examples = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
-    // A page has all that the long help has: an argument that the short help leaves out would have no text.
+    // Without this, arguments hidden from the short help would have no description.
     let command = command
         .after_help(None::<&'static str>)
         .after_long_help(None::<&'static str>)
@@ -45,7 +45,7 @@ fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
     let mut page = Vec::new();
     man.render(&mut page)?;
     if let Some((_, lines)) = examples.split_once("Examples:\n") {
-        // Commands keep their lines as they are.
+        // No-fill mode keeps the line breaks of commands.
         Roff::new().control("SH", ["EXAMPLES"]).control("nf", []).to_writer(&mut page)?;
         for line in lines.lines() {
             Roff::new().text([roman(line.trim_start())]).to_writer(&mut page)?;

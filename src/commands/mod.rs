@@ -1,4 +1,4 @@
-//! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
+//! One file per subcommand: parses its arguments into complete values and calls the engine or runs.
 
 #[cfg(test)]
 mod artifacts_tests;
@@ -6,6 +6,7 @@ pub(crate) mod auth;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;
+#[cfg(feature = "sandbox")]
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod doctor;
@@ -17,6 +18,7 @@ pub(crate) mod man;
 pub(crate) mod remove;
 pub(crate) mod run;
 pub(crate) mod runs;
+#[cfg(feature = "sandbox")]
 pub(crate) mod sandbox;
 pub(crate) mod setup;
 pub(crate) mod version;
@@ -82,34 +84,35 @@ use crate::http::{Pace, Roots};
 use crate::runs::RunContext;
 use crate::secret::Vault;
 
-/// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
+/// Context of every command.
 pub(crate) struct CommandContext {
     pub(crate) context: Context,
     pub(crate) vault: Vault,
     pub(crate) events: Events,
-    /// Results go out as JSON: progress is for stderr then.
+    /// Results are JSON, so progress goes to stderr.
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox and the demo ask"))]
     pub(crate) json: bool,
     pub(crate) account: AccountFlags,
-    /// As it was given.
+    /// Value of `--ca-bundle`.
     pub(crate) ca_bundle: Option<PathBuf>,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
-    /// For the file of `run --junit`.
+    /// For `run --junit`.
     pub(crate) results: run::Results,
-    /// Signals, for a command that does not want to be ended by the first.
+    /// Signals, for a command that handles the first one itself.
     pub(crate) interruption: Interruption,
     pub(crate) wire: Wire,
-    /// Whom to ask, and what was answered.
+    /// The prompter and its answers.
     pub(crate) prompts: Prompts,
 }
 
 impl CommandContext {
-    /// What commands for later have to say once more.
+    /// The flags that printed commands repeat.
     pub(crate) fn given(&self) -> Given {
         Given::of(self.context.environment.profile(), self.ca_bundle.as_deref(), &self.account)
     }
 
-    /// The pieces that the room of runs needs.
+    /// The parts that `runs` needs.
     pub(crate) fn run_context(&self) -> RunContext {
         RunContext {
             pace: self.pace.clone(),
@@ -121,11 +124,11 @@ impl CommandContext {
     }
 }
 
-/// What carries the requests of both services.
+/// How requests are sent.
 pub(crate) enum Wire {
-    /// Real connections; these certificates are trusted beside the system's.
+    /// Real connections, with these additional trusted certificates.
     Sockets(Roots),
-    /// A world in memory.
+    /// The in-memory sandbox.
     #[cfg(test)]
     Given(std::rc::Rc<dyn crate::http::Transport>),
 }

@@ -1,4 +1,4 @@
-//! dbt jobs of which no run starts: each command that would start one, or make something start one, says so.
+//! dbt jobs that cannot start: every command that would start or schedule one reports it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::harness::Harness;
 use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, watch};
 use crate::failure::Code;
 
-/// A plain job of the world.
+/// A plain job of the sandbox.
 const JOB: &str = "300001";
 
 async fn ctx(job: &Value) -> Harness {
@@ -41,7 +41,7 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
         let listed = world.run(jobs::run, &[]).await.unwrap();
         let row = listed.data["jobs"].as_array().unwrap().iter().find(|row| row["job_id"] == JOB).cloned();
         let told = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
-        // What is deleted is not listed.
+        // Deleted jobs are not listed.
         let right = if says == "deleted" { row.is_none() } else { told == Some(true) };
         take("jobs", right, format!("{row:?}"));
 
@@ -83,7 +83,7 @@ async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
         ctx.run(run::run, &["222222", "--no-wait"]).await.unwrap()
     };
     let outcome = start(&Harness::new()).await;
-    // The look at earlier runs, the start, and the look for a second run of it.
+    // Three requests: find earlier runs, start, check for a second run.
     assert!(outcome.exit == 0 && outcome.took <= 3 * latency + Duration::from_millis(10), "{:?}", outcome.took);
     for fault in ["status=500", "status=403", "reset", "hang", "login"] {
         let ctx = Harness::new();
@@ -97,7 +97,7 @@ async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
-    // A run of this job waits for a long time.
+    // Runs of this job stay queued for a long time.
     let waits = "222225";
     for (job, says) in [
         (json!({ "deactivated": true, "run_failure_count": 100 }), "after 100 consecutive failures"),
@@ -106,7 +106,7 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
         for watched in [false, true] {
             let world = ctx(&json!({})).await;
             let script = job.clone();
-            // Right after the run is there.
+            // Deactivated right after the run was created.
             world.aside("dbt:jobs/run", move |world| {
                 world.world(|world| world.script_dbt_job(waits.parse().unwrap(), &json!({ "job": script })));
             });

@@ -1,4 +1,4 @@
-//! A person at a terminal, for tests.
+//! A scripted user at a terminal, for tests.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use crate::questions::{Asking, Prompter, Unanswered};
 
-/// One answer: what is typed, a part of what is chosen, or the key that is pressed.
+/// Typed text, part of a chosen item, or a key.
 pub(crate) type Answer = Result<&'static str, Unanswered>;
 
-/// Gives these answers, one after the other, and keeps the questions. `meanwhile`: what others do while the plan is shown.
+/// Gives these answers in order and records the prompts. `meanwhile`: what other clients do while the plan is shown.
 pub(crate) struct Person {
     pub(crate) answers: RefCell<VecDeque<Answer>>,
     pub(crate) asked: RefCell<Vec<String>>,

@@ -21,7 +21,7 @@ use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
 use crate::questions::{Open, Prompter, Question, Setting, Unanswered};
 
-/// Attempts to enter a token that the service accepts.
+/// Maximum number of attempts at entering a token.
 const MOST_TRIES: usize = 3;
 
 /// State note of a prompt: prompts come before any write.

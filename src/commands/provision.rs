@@ -1,4 +1,4 @@
-//! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
+//! Shared by all provisioning commands: look up the caller, show or apply a plan, report.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,18 +11,18 @@ use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
-use crate::failure::{Code, DataOnly, Ended, Failure, Hint, Remedy, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 use crate::questions::Prompter;
 
-/// Who the token belongs to. Also the first proof that host and token are good.
+/// Looks up the owner of the token, which also checks host and token.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
         let mut failure = of_databricks(&format!("Cannot look up the identity of {}", reader.known_as()), &error);
         if error.means() != Meaning::RightMissing {
             return failure;
         }
-        // The service answers 403 for a token that it does not know (databricks-api §7), and anybody may ask who they are.
+        // The service answers 403 to an unknown token (databricks-api §7), and everyone may look up their own identity.
         failure.hints.clear();
         failure
             .cause("a wrong or expired token, or one from another workspace, gets this response")
@@ -31,8 +31,8 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     })
 }
 
-/// Whose credential it is, and what looking with it finds, at once. If both fail the first explains the second, whichever
-/// comes first.
+/// Looks up the caller in parallel with other lookups. The caller's failure takes precedence, since it explains the
+/// other.
 pub(crate) async fn who_and<T>(
     reader: &Reader,
     looks: Pin<Box<dyn Future<Output = Result<T, Failure>> + '_>>,
@@ -41,21 +41,21 @@ pub(crate) async fn who_and<T>(
     Ok((me, found?))
 }
 
-/// Does `main`, and as much of `side` as can be done beside it. Whoever needs `side` awaits the rest of it afterwards.
+/// Runs `main`, and `side` as far as it gets meanwhile. The caller awaits the rest of `side` if it needs it.
 pub(crate) async fn beside<T, S: Future + Unpin>(
     side: &mut MaybeDone<S>,
     mut main: Pin<Box<dyn Future<Output = T> + '_>>,
 ) -> T {
     poll_fn(|context| {
-        // Its outcome stays in it.
+        // `MaybeDone` keeps the result.
         let _ = Pin::new(&mut *side).poll(context);
         main.as_mut().poll(context)
     })
     .await
 }
 
-/// Shows a plan below these lines, and asks for one of `keys`; without an answer, or with `n`, the command ends, and says
-/// `state`.
+/// Shows a plan below these lines and asks for one of `keys`. Ends the command on `n` or without an answer. `advice` is
+/// printed on a signal.
 pub(crate) async fn ask_to_apply(
     lines: &[String],
     plan: &Provisioned,
@@ -75,10 +75,10 @@ pub(crate) async fn ask_to_apply(
         Ok(key) => return Ok(key),
         Err(reason) => unanswered(reason),
     };
-    Err(Ended { report: Some(Box::new(DataOnly(plan.json()))), failure: Some(failure) })
+    Err(Ended { report: Some(Box::new(Known::from(plan.json()))), failure: Some(failure) })
 }
 
-/// A plan and all that it takes to carry it out.
+/// What applying a plan needs.
 pub(crate) struct Provision<'a> {
     pub(crate) ctx: &'a CommandContext,
     pub(crate) writer: &'a Writer,
@@ -87,22 +87,22 @@ pub(crate) struct Provision<'a> {
     pub(crate) inputs: Inputs,
 }
 
-/// How far a plan was carried.
+/// How applying a plan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// Everything is as it should be, and something was written for it.
+    /// The target state is reached, and something was written.
     Changed,
-    /// Everything was as it should be; nothing was written.
+    /// The target state already existed.
     Unchanged,
-    /// Nothing was written: somebody only wanted to see the plan.
+    /// Dry run.
     Shown,
-    /// Nothing was written: something in the plan is blocked.
+    /// Refused; nothing was written.
     Blocked,
-    /// Something failed on the way.
+    /// Something failed midway.
     Failed,
 }
 
-/// What became of a plan. Commands add their own lines and fields, then end with it.
+/// The result of a plan. Commands add lines and fields, then call `end`.
 pub(crate) struct Applied {
     pub(crate) plan: Plan,
     pub(crate) finish: Finish,
@@ -117,7 +117,7 @@ pub(crate) struct Applied {
 }
 
 impl Provision<'_> {
-    /// Carries the plan as far as it goes. Names the workspace and the identity before the first write.
+    /// Applies the plan as far as possible. Prints workspace and identity before the first write.
     pub(crate) async fn apply(self, mut plan: Plan) -> Applied {
         let Provision { ctx, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
@@ -128,7 +128,7 @@ impl Provision<'_> {
             if plan.writes() {
                 ctx.events.remark(format!("Would write to {workspace} as {identity}"));
             }
-            // A dry run shows what is blocked; that is no failure of it.
+            // A dry run shows a refusal and still succeeds.
             if let Some(refusal) = refusal {
                 let refusal = given.failure(refusal);
                 lines = would_be_refused(&refusal);
@@ -164,7 +164,7 @@ impl Provision<'_> {
     }
 }
 
-/// The `data` of somebody who is interrupted while steps are carried out.
+/// The `data` if the command is interrupted while it applies the plan.
 fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
     Provisioned {
         workspace: workspace.to_owned(),
@@ -178,7 +178,7 @@ fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
     .json()
 }
 
-/// What such a person has to know.
+/// The note for such an interruption.
 fn half_done(entries: &[Entry]) -> StateNote {
     let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
         (Action::Create | Action::Update(_) | Action::Remove, Progress::Written | Progress::Done) => true,
@@ -197,7 +197,7 @@ fn half_done(entries: &[Entry]) -> StateNote {
     }
 }
 
-/// What a dry run says of a refusal.
+/// The lines of a dry run about a refusal.
 fn would_be_refused(refusal: &Failure) -> Vec<String> {
     let Failure { code: _, what, causes, hints: _, open: _ } = refusal;
     let mut lines = vec![format!("This plan would be refused: {what}")];
@@ -205,8 +205,7 @@ fn would_be_refused(refusal: &Failure) -> Vec<String> {
     lines
 }
 
-/// How a command ends that could look, and came to no plan. If it is refused what it wants, a dry run shows that as it shows a
-/// refusal within a plan; everything else keeps it from knowing what would happen.
+/// The result if the lookups led to no plan. A dry run shows a refusal and succeeds; other failures stay failures.
 pub(crate) fn no_plan(
     failure: Failure,
     dry_run: bool,
@@ -230,7 +229,7 @@ pub(crate) fn no_plan(
     })))
 }
 
-/// A grant that was left out is never left out silently.
+/// Prints a remark for each grant that is skipped.
 fn tell_of_skipped(plan: &Plan, ctx: &CommandContext) {
     for entry in plan.entries() {
         if let Action::Keep(Some(note @ Note::Skipped(_))) = &entry.action {
@@ -240,7 +239,7 @@ fn tell_of_skipped(plan: &Plan, ctx: &CommandContext) {
 }
 
 impl Applied {
-    /// Whether everything is now as it should be.
+    /// Whether the target state is reached.
     pub(crate) fn is_well(&self) -> bool {
         match self.finish {
             Finish::Changed | Finish::Unchanged => true,
@@ -248,17 +247,17 @@ impl Applied {
         }
     }
 
-    /// Adds a line for people.
+    /// Adds a line of text output.
     pub(crate) fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }
 
-    /// Adds a command to paste, and what it does.
+    /// Adds a next step: a label and a command to paste.
     pub(crate) fn next(&mut self, label: &'static str, command: impl Into<String>) {
         self.then(Hint::run(label, command));
     }
 
-    /// Adds something to do next.
+    /// Adds a next step.
     pub(crate) fn then(&mut self, hint: Hint) {
         self.hints.push(self.given.hint(hint));
     }
@@ -268,7 +267,7 @@ impl Applied {
         self.fields.set(name, value);
     }
 
-    /// The report, with the failure beside it if there is one.
+    /// The report, with the failure if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
         let Applied { plan, finish, workspace, identity, dry_run, given: _, mut lines, hints, fields, failure } = self;
         if finish == Finish::Unchanged {

@@ -1,4 +1,4 @@
-//! `init-secrets` and `deploy-notebook` whole, against the world in memory.
+//! `init-secrets` and `deploy-notebook`, end to end against the in-memory sandbox.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn refused(outcome: &Outcome, words: &[&str]) {
     }
 }
 
-/// The world without what may differ: how often a value was put.
+/// The sandbox's state without secret versions.
 fn state(ctx: &Harness) -> Value {
     let mut found = ctx.world(|world| world.inspect());
     if let Some(scopes) = found["scopes"].as_object_mut() {
@@ -59,8 +59,8 @@ async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes
         (Some("http://127.0.0.1:1"), Some(ANA))
     );
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"), "{}", first.said());
-    // Looking, with the key tried beside that; making the scope; reading it back beside the look before the key is written; the
-    // key; the look before the grant; the grant; one look after both.
+    // Lookups and key check; create scope; read it back and observe the key; write key; observe grant; write grant;
+    // final read of both.
     assert_eq!(first.took, Duration::from_millis(50) * 7);
     let writes = ["databricks:secrets/scopes/create", "databricks:secrets/put", "databricks:secrets/acls/put"];
     assert_eq!(ctx.take_writes(), writes);
@@ -222,7 +222,7 @@ async fn without_the_premium_plan_an_accepted_scope_is_made_open_and_grants_are_
     assert_eq!((again.exit, steps(&again)), (0, vec!["keep done".to_owned(); 3]), "{again:?}");
     assert!(again.said().contains("skipped: every user already has MANAGE on the scope"), "{}", again.said());
     assert_eq!(ctx.take_writes(), [""; 0]);
-    // Without the flag the key that is there stays, and another one is not added.
+    // Without the flag, the existing key is kept and another one is not added.
     let kept = init(&ctx, &["--grant", "data-engineers"]).await;
     assert!(kept.exit == 0 && kept.said().contains("every user of this workspace can read"), "{kept:?}");
     refused(&init(&ctx, &["--key", "other"]).await, &["(users: MANAGE)", "--accept-shared-scope"]);
@@ -270,16 +270,16 @@ async fn acl_endpoints_that_answer_501_are_a_workspace_without_acls() {
     assert_eq!(accepted.exit, 0, "{accepted:?}");
     assert!(accepted.said().contains("skipped: no access control"), "{}", accepted.said());
     assert_eq!(ctx.take_writes(), ["databricks:secrets/put"]);
-    // A scope that is yet to be made would be open to everybody as well.
+    // A new scope would be readable by all users too.
     refused(&init(&ctx, &["--scope", "new"]).await, &["--accept-shared-scope"]);
     assert_eq!(ctx.take_writes(), [""; 0]);
     assert_eq!(init(&ctx, &["--scope", "new", "--accept-shared-scope"]).await.exit, 0);
 }
 
-/// An entry that cannot be read, which may be everybody's.
+/// An unreadable entry, which may grant access to all users.
 const ODD_READER: &str = r#"{"items":[7]}"#;
 
-/// Every answer that the look at a scope's readers may get, and what a command that would store a key ends with.
+/// Responses to listing a scope's readers, and the exit code of storing a key.
 const READERS_ANSWERS: &[(u16, &str, u8)] = &[
     (403, r#"{"error_code":"PERMISSION_DENIED","message":"ACL is not supported in your workspace."}"#, 7),
     (404, r#"{"error_code":"FEATURE_DISABLED","message":"ACLs are disabled or not available in this tier"}"#, 7),
@@ -334,7 +334,7 @@ async fn a_key_is_never_stored_where_the_readers_are_not_known_to_be_few_unless_
             let writes = ctx.take_writes();
             assert!(!writes.contains(&"databricks:secrets/put"), "{case}: {outcome:?}");
             assert_eq!(outcome.exit, *exit, "{case}: {outcome:?}");
-            // Where a scope is made first, only the look at it can show that it came out open.
+            // For a new scope, only the read after its creation shows that all users can read it.
             let tells_nothing = *status != 200 && !body.contains("RESOURCE_DOES_NOT_EXIST");
             let looked_at_first = existing || tells_nothing || *body == ODD_READER;
             assert!(!looked_at_first || writes.is_empty(), "{case}: {writes:?}");
@@ -373,7 +373,7 @@ async fn who_can_read_a_scope_that_was_there_is_listed_and_others_than_meant_tak
     assert!(refusal.text.contains(listed) || refusal.text.contains(listed_too), "{}", refusal.text);
     assert_eq!(refusal.data["readers"].as_array().map(Vec::len), Some(2));
     assert_eq!(ctx.take_writes(), [""; 0]);
-    // Shown and not refused where nothing is stored.
+    // Listed without a refusal if nothing is stored.
     let kept = init(&ctx, &["--key", "first"]).await;
     assert!(kept.exit == 0 && kept.text.contains("Readers of scope"), "{kept:?}");
     let shown = init(&ctx, &["--dry-run"]).await;
@@ -442,7 +442,7 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("exists as DBT-Cloud"), "{}", outcome.text);
     assert_eq!(ctx.take_writes(), [""; 0]);
-    // What comes next is said with the stored spelling, which the notebook takes.
+    // The next command uses the stored spelling, which the notebook reads.
     for says in ["dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
         assert!(format!("{}\n", outcome.text).contains(says), "{says}: {}", outcome.text);
     }
@@ -480,7 +480,7 @@ async fn a_scope_that_everybody_reads_takes_no_key_and_nobody_is_let_make_it_one
     assert!(kept.said().contains("every user of this workspace can read"), "{}", kept.said());
 }
 
-/// Somebody gives the group of everybody access to the scope, past us.
+/// Another client grants the group of all users access to the scope.
 fn open_to_everybody(ctx: &Harness) {
     let body = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" }).to_string();
     let request = http::Request::post("http://127.0.0.1:1/api/2.0/secrets/acls/put")
@@ -548,10 +548,10 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
     for (world, write, cause, progress) in [
         (&fresh, 1, Some(scope.to_owned()), ["done", pending, pending, pending]),
         (&fresh, 3, Some(format!("{scope}, {more}")), ["done", "written", "written", pending]),
-        // What was there already is not called written.
+        // What existed before is not reported as written.
         (&there, 0, None, ["done", pending, pending, pending]),
         (&there, 2, Some(more.to_owned()), ["done", "written", "written", pending]),
-        // All writes are out; none is read back.
+        // All writes are done; none is read back.
         (
             &there,
             3,
@@ -576,8 +576,8 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
         assert!(said.advice.unwrap().contains("run the same command again"), "{said:?}");
-        assert_eq!(left.data["dry_run"], false);
-        let steps = left.data["steps"].as_array().unwrap();
+        assert_eq!(left.known.data["dry_run"], false);
+        let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
     }
 }
@@ -591,7 +591,7 @@ async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
     assert!(stale.failure.contains("was created, but reads back differently"), "{}", stale.failure);
     assert_eq!(steps(&stale), ["create written", "create pending"]);
     let ctx = Harness::new();
-    // The second look is the one after the write.
+    // The second listing is the one after the write.
     ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
     let unread = init(&ctx, &[]).await;
     assert!(unread.failure.contains("read back"), "{unread:?}");
@@ -703,7 +703,7 @@ async fn a_change_of_settings_is_written_and_listed_and_what_is_not_said_stays()
     refused(&deploy(&ctx, &["--notebook", PATH]).await, &["another dbt account (7 instead of 51234)"]);
 }
 
-/// Somebody writes this text to the path.
+/// Another client writes this text to the path.
 fn write(ctx: &Harness, path: &str, format: &str, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(text);
@@ -738,7 +738,7 @@ async fn what_was_edited_by_hand_is_shown_and_left_alone_unless_forced() {
     assert_eq!(shown.exit, 0);
     assert!(shown.text.contains("This plan would be refused"), "{}", shown.text);
     assert_eq!(deploy(&ctx, &["--adopt"]).await.exit, 7);
-    // What would be lost is shown as the refusal shows it.
+    // The diff is the same as in the refusal.
     let shown = deploy(&ctx, &["--force", "--dry-run"]).await;
     assert!(shown.exit == 0 && shown.text.contains("-# mine"), "{}", shown.text);
     assert_eq!(shown.data["steps"][0]["diff"], outcome.data["steps"][0]["diff"]);
@@ -858,7 +858,7 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
         ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}");
-        // Anybody may ask who they are, so being forbidden it has another reason than elsewhere.
+        // Everyone may look up their own identity, so a 403 here means a bad token.
         let is_token = outcome.failure.contains("a wrong or expired token, or one from another workspace,");
         assert_eq!(is_token, code == Code::NotAllowed, "{outcome:?}");
         assert_eq!(deploy(&ctx, &[]).await.code, Some(code), "{rule}");
@@ -866,7 +866,7 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     }
 }
 
-/// Every class of fault, before and after the effect, once and for ever, at every operation of a command.
+/// Every class of fault, before and after the effect, once and forever, at every operation of a command.
 async fn every_fault<A: clap::Args>(
     command: impl AsyncFn(A, &super::CommandContext) -> Ended<Box<dyn Report>>,
     operations: &[&str],
@@ -885,7 +885,7 @@ async fn every_fault<A: clap::Args>(
             }
             let phase = if phase == Phase::After { "after" } else { "before" };
             for times in ["1", "forever"] {
-                // An effect that happens each time adds nothing to one that happens once.
+                // An effect that is lost each time is the same as one lost once.
                 if (phase, times) == ("after", "forever") {
                     continue;
                 }
@@ -897,7 +897,7 @@ async fn every_fault<A: clap::Args>(
                 if let Some(outcome) = ctx.run(&command, line).await {
                     assert_ne!(outcome.code, Some(Code::Bug), "{case}: {outcome:?}");
                     assert!(begun.elapsed() < Duration::from_secs(150), "{case} took {:?}", begun.elapsed());
-                    // ACLs that answer 501 each time are no ACLs, and that is said.
+                    // ACLs that always return 501 mean no access control, which is reported.
                     let skipped = outcome.said().contains(": skipped: ") && case.contains("status=501");
                     if outcome.exit == 0 {
                         assert!(skipped || state(&ctx) == goal, "{case}: {outcome:?}");
@@ -972,7 +972,7 @@ async fn deploy_notebook_gives_access_once_and_takes_none_away() {
     let own = deploy(&ctx, &["--grant", ANA]).await;
     assert!(own.text.contains("kept: already has CAN_MANAGE from the folder"), "{}", own.text);
     assert_eq!(ctx.take_writes(), [""; 0]);
-    // The others have what they had.
+    // Existing grants of others are kept.
     let others = deploy(&ctx, &line[2..]).await;
     assert_eq!((others.exit, ctx.take_writes()), (0, Vec::new()));
 }

@@ -1,4 +1,4 @@
-//! What a refusal of a service makes of each command: its code, its exit code, and what helps.
+//! What each command reports for each kind of refusal: error code, exit code and remedy.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::http::Service;
 use crate::keyring::double::{Double, Mood};
 use crate::sim::say;
 
-/// The workspace of the world.
+/// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
 
-/// Ways in which a service refuses, each as it was seen (databricks-api §2.2a, §2.2b, §2.3; dbt-cloud-api §2.5).
+/// Refusals as observed (databricks-api §2.2a, §2.2b, §2.3; dbt-cloud-api §2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     WrongToken,
@@ -37,7 +37,7 @@ use Refusal::{
     WrongTokenForbidden,
 };
 
-/// (refusal, status, body, code of the command, what helps)
+/// Refusal, status and body; expected error code and remedy.
 type Row = (Refusal, u16, &'static str, Code, Remedy);
 
 const DATABRICKS: &[Row] = &[
@@ -148,11 +148,11 @@ fn prefix(service: Service) -> &'static str {
     }
 }
 
-/// Which operations refuse so.
+/// Whether the operation is refused in this way.
 fn strikes(service: Service, refusal: Refusal, operation: &str) -> bool {
     operation.starts_with(prefix(service))
         && match refusal {
-            // Anybody may ask who they are.
+            // Everyone may look up their own identity.
             MissingRight => operation != "databricks:scim/me",
             NoAcls => {
                 operation.starts_with("databricks:secrets/acls") || operation.starts_with("databricks:permissions")
@@ -198,7 +198,7 @@ impl Command {
     }
 }
 
-/// The commands that have the flag `--timeout`.
+/// Whether the command has `--timeout`.
 fn has_timeout(command: Command) -> bool {
     match command {
         Command::Run | Command::Watch | Command::Cancel => true,
@@ -214,7 +214,7 @@ fn has_timeout(command: Command) -> bool {
     }
 }
 
-/// A world with a workflow of ours and one of others, a run of a workflow with a dbt run behind it, and a dbt run that waits.
+/// A sandbox with a workflow of ours and one of others, a workflow run that started a dbt run, and a queued dbt run.
 struct Scene {
     world: Harness,
     age: Duration,
@@ -280,32 +280,32 @@ impl Scene {
     }
 }
 
-/// What this command advises, of all that helps against refusals.
+/// The remedies that the command advises.
 fn advised(outcome: &Outcome) -> Vec<Remedy> {
     let text = format!("{} {}", outcome.failure, outcome.data);
     Remedy::ALL.into_iter().filter(|remedy| text.contains(&remedy.to_string())).collect()
 }
 
-/// Where a command has another end than the refusal: its code, if it fails, and whether it advises against the refusal.
+/// Exceptions: the error code, if it fails, and whether it advises a remedy.
 fn instead(command: Command, line: &[&str], service: Service, refusal: Refusal) -> Option<(Option<Code>, bool)> {
     match (command, service, refusal) {
-        // Nothing is looked at there that a workspace without access lists refuses.
+        // `doctor` reads no access lists in such a workspace.
         (Command::Doctor, _, NoAcls) => Some((None, false)),
         (Command::Doctor, _, _) => Some((Some(Code::Failed), true)),
-        // A scope whose readers nobody can list stays, and so does what others may have been granted.
+        // If the readers of a scope are unknown, it is kept, as are grants to others.
         (Command::Remove, _, NoAcls) => Some((None, false)),
         (Command::InitSecrets, _, NoAcls) => Some((Some(Code::Refused), false)),
-        // The key is there already; the check that follows ends only with its time.
+        // The key already exists; the check that follows times out.
         (Command::Setup, _, NoAcls) => Some((Some(Code::StillRunning), false)),
-        // The name of the workflow is known, so dbt is asked only for what it says of the job.
+        // With `--add-to`, dbt is optional, so only errors about the job count.
         (Command::CreateWorkflow, Service::Dbt, refusal)
             if line.contains(&"--add-to") && !matches!(refusal, MissingRight | OtherAccount) =>
         {
             Some((None, false))
         }
-        // One run of others hides no other.
+        // One unreadable run does not hide the others.
         (Command::Runs, Service::Databricks, MissingRight) if line.contains(&"--orphans") => Some((None, false)),
-        // A page of something in between may be gone at the next look.
+        // A proxy's login page may be temporary.
         (Command::Watch, _, LoginPage) => Some((Some(Code::StillRunning), false)),
         _ => None,
     }
@@ -364,7 +364,7 @@ async fn a_refusal_while_a_run_is_followed_means_the_same() {
                 let world = scene.copy();
                 world.answer_from(middle, move |of| strikes(service, refusal, of), status, body);
                 let outcome = command.on(&world, &line).await;
-                // A page of something in between may be gone at the next look.
+                // A proxy's login page may be temporary.
                 let wanted = if refusal == LoginPage { (Code::StillRunning, Vec::new()) } else { (code, vec![remedy]) };
                 let found = (outcome.code.unwrap_or(Code::Bug), advised(&outcome));
                 total += 1;
@@ -379,7 +379,7 @@ async fn a_refusal_while_a_run_is_followed_means_the_same() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A command, and the request of it that is limited.
+/// Command, arguments, and the request that is rate-limited.
 const LIMITED: &[(Command, &[&str], &str)] = &[
     (Command::CreateWorkflow, &["--job", "222225", "--run-now"], "databricks:jobs/run-now"),
     (Command::CreateWorkflow, &["--job", "222225", "--check"], "databricks:jobs/runs/submit"),
@@ -394,7 +394,7 @@ const LIMITED: &[(Command, &[&str], &str)] = &[
     (Command::Run, &["222222", "222223", "222224"], "dbt:jobs/get"),
 ];
 
-/// How many runs there are, of either service.
+/// The number of runs in both services.
 fn count_runs(world: &Harness) -> usize {
     let all = world.world(|world| world.inspect());
     ["job_runs", "dbt_runs"].iter().map(|of| all[of].as_array().map_or(0, Vec::len)).sum()
@@ -440,7 +440,7 @@ async fn what_stands_before_a_start_of_dbt_waits_through_its_cool_down_within_th
             let started = count_runs(&world) - before;
             let jobs = line.iter().take_while(|word| !word.starts_with("--")).count();
             let right = match timeout {
-                // One of the several jobs fails by itself, another one is cancelled.
+                // One of the jobs fails by design, another is canceled.
                 "24h" => [0, 3].contains(&outcome.exit) && started == jobs && outcome.took >= cool_down,
                 _ => outcome.code == Some(Code::StillRunning) && started == 0 && outcome.took <= Duration::from_mins(3),
             };

@@ -1,4 +1,4 @@
-//! `run --retry` whole, against the world in memory: a failed run is resumed once, whatever gets lost.
+//! `run --retry`, end to end against the in-memory sandbox: a failed run is retried once, whatever response is lost.
 
 use super::harness::{Harness, Outcome, id, number};
 use super::run;
@@ -13,7 +13,7 @@ fn fault(ctx: &Harness, rule: &str) {
     ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
 }
 
-/// The runs of the world that resume another one.
+/// IDs of runs that retry another one.
 fn resumed(ctx: &Harness) -> Vec<u64> {
     let state = ctx.world(|world| world.inspect());
     let runs = state["dbt_runs"].as_array().unwrap();
@@ -33,13 +33,13 @@ async fn a_failed_run_is_resumed_and_the_last_ones_outcome_counts() {
     for says in ["attempt 2 of 3", &format!("resumes run {}", id(&first["run_id"])), "DbtJobRunStatus.SUCCESS"] {
         assert!(said.contains(says), "{says}\n{said}");
     }
-    // One that fails each time is resumed so often and no more, and ends in error, with what failed in the last one.
+    // A job that always fails is retried as often as requested, and the last failure is reported.
     let ctx = Harness::new();
     let outcome = start(&ctx, &["222223", "--retry", "2"]).await;
     assert_eq!((outcome.exit, outcome.data["resumed"].as_array().map(Vec::len)), (3, Some(2)), "{outcome:?}");
     assert!(outcome.failure.contains("model orders"), "{outcome:?}");
     assert_eq!(ctx.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/retry"]);
-    // Several runs are resumed each on its own.
+    // Each of several runs is retried on its own.
     let ctx = Harness::new();
     let outcome = start(&ctx, &["222226", "222222", "--retry", "1"]).await;
     assert_eq!((outcome.exit, resumed(&ctx).len()), (0, 1), "{outcome:?}");
@@ -71,11 +71,11 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
         let outcome = start(&ctx, &["222226", "--retry", "1"]).await;
         assert_eq!(outcome.code, Some(Code::RunFailed), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
-        // What surely fails is no advice.
+        // A retry that cannot work is not advised.
         assert!(!outcome.failure.contains("--retry 1"), "{rule}: {outcome:?}");
         assert_eq!(resumed(&ctx), Vec::<u64>::new());
     }
-    // Somebody has started a newer run: the failed one is history.
+    // Another client has started a newer run, so the failed one cannot be retried.
     let ctx = Harness::new();
     let failed = start(&ctx, &["222226", "--idempotency-key", "one"]).await;
     assert!(failed.failure.contains("--idempotency-key one --retry 1\""), "{failed:?}");
@@ -110,11 +110,11 @@ async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
     let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
     assert!(outcome.failure.contains("\"dbtrigger run 222226 --idempotency-key one\""), "{outcome:?}");
-    // It stays noted, and not as the run that is over.
+    // The journal still has the start, but not as the failed run.
     let later = start(&ctx, &["222222", "--no-wait"]).await;
     let points = "a start of dbt job 222226 was not followed to its end; resume with `dbtrigger run 222226 --idempotency-key one`";
     assert!(later.said().contains(points), "{}", later.said());
-    // With the usual patience the run shows, though dbt itself only says that there is a newer one.
+    // With the default settle time the retry is found, although dbt only reports a newer run.
     let outcome = start(&ctx, &line[..5]).await;
     assert_eq!((outcome.exit, resumed(&ctx).len()), (0, 1), "{outcome:?}");
 }
@@ -126,7 +126,7 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
     let mut wrong = Vec::new();
     for class in Class::catalogue() {
         for (name, phase) in [("before", Phase::Before), ("after", Phase::After)] {
-            // A service that denies what it has done cannot be served right by anybody.
+            // A service that denies what it has done cannot be handled correctly.
             if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {
                 continue;
             }
@@ -143,7 +143,7 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                         break;
                     }
                 }
-                // Twice told to come back in a year is more than patience: surely not resumed, and said so.
+                // Two Retry-After responses of a year exceed the limit: not retried, and reported.
                 let put_off = class == Class::RetryAfterAbsurd && times == 2;
                 let refused = phase == Phase::Before
                     && matches!(class, Class::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));

@@ -1,4 +1,4 @@
-//! `sandbox`: both services on loopback until interrupted.
+//! `sandbox`: serves both services on loopback until interrupted.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
 
 /// Serve a local stand-in for Databricks and dbt
 ///
-/// Serves both APIs on one loopback address, prints the environment variables to connect to it, and runs until interrupted. Nothing
-/// is kept. Seeded dbt jobs: 222222 succeeds after a few simulated minutes, 222223 fails with a model error, 222224 is canceled by
-/// someone else, 222225 waits a long time in the queue.
+/// Serves both APIs on one loopback address, prints the environment variables to connect to it, and runs until
+/// interrupted. Nothing is kept. Seeded dbt jobs: 222222 succeeds after a few simulated minutes, 222223 fails with a
+/// model error, 222224 is canceled by someone else, 222225 waits a long time in the queue.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger sandbox --env-file sandbox.env
@@ -90,11 +90,11 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     while let Some(text) = heard.recv().await {
         ctx.events.remark(text);
     }
-    // The sandbox holds the other end of the channel, so only an interruption ends this command.
+    // The sandbox holds the sender, so only an interrupt ends this command.
     std::future::pending().await
 }
 
-/// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
+/// Options with new tokens, the current time, and a folder for Python packages.
 pub(super) fn options(context: &Context) -> Options {
     let Context {
         environment,
@@ -117,13 +117,13 @@ pub(super) fn options(context: &Context) -> Options {
     options
 }
 
-/// Where Python is looked for: first beside the program, where a wheel is installed with the Python that may have `requests`
-/// (its extra `demo`), then in `PATH`.
+/// Where to look for Python: first next to the program, where a wheel's Python may have `requests` (extra `demo`), then
+/// in `PATH`.
 fn search_path(program: Option<&Path>, path: Option<&str>) -> Option<OsString> {
     let real = program.and_then(|file| file.canonicalize().ok());
     let beside = real.as_deref().and_then(Path::parent).map(Path::to_owned);
     let folders = beside.into_iter().chain(std::env::split_paths(path.unwrap_or_default()));
-    // A folder with a separator in its name cannot be listed.
+    // A folder name with a separator cannot be joined.
     std::env::join_paths(folders).ok().or_else(|| path.map(Into::into))
 }
 

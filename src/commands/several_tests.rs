@@ -1,4 +1,4 @@
-//! `run` with several jobs, against the world in memory.
+//! `run` with several jobs, end to end against the in-memory sandbox.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -37,7 +37,7 @@ async fn several_jobs_run_side_by_side_each_with_its_lines_its_key_and_its_outco
     assert!(runs[1]["failed_nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()), "{}", runs[1]);
     let keys = of("key");
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys.iter().all(Value::is_string), "{keys:?}");
-    // Side by side: the second is made before the first has ended.
+    // In parallel: the second is created before the first has ended.
     assert!(moment(&runs[1]["created_at"]) < moment(&runs[0]["finished_at"]));
     for line in [
         "222222: job_run_id = ",
@@ -75,7 +75,7 @@ async fn nothing_is_started_unless_every_job_is_right() {
 async fn of_several_outcomes_the_one_that_needs_somebody_most_counts() {
     for (line, faults, exit) in [
         (&["222222", "300001"][..], &[][..], 0),
-        // Unknown comes before an error, that before a cancelled run, that before what was not started and what goes on.
+        // Order of precedence: unknown, error, canceled, not started, still running.
         (&["222223", "222222", "--at-most-once"], &["dbt:jobs/run=reset,phase=before,nth=2"], 9),
         (&["222224", "222223", "222225", "--timeout", "10m"], &[], 3),
         (&["222225", "222224", "--timeout", "10m"], &[], 20),
@@ -89,7 +89,7 @@ async fn of_several_outcomes_the_one_that_needs_somebody_most_counts() {
         }
         let outcome = start(&ctx, line).await;
         assert_eq!(outcome.exit, exit, "{line:?} {faults:?} {outcome:?}");
-        // The others were followed to their end all the same.
+        // The others were still followed to their end.
         let runs = outcome.data["runs"].as_array().unwrap();
         let starts = line.iter().filter(|word| word.len() == 6 && word.starts_with(['2', '3'])).count();
         assert_eq!(runs.len(), starts, "{outcome:?}");
@@ -106,7 +106,7 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
     for pair in runs.windows(2) {
         assert!(moment(&pair[1]["created_at"]) >= moment(&pair[0]["finished_at"]), "{pair:?}");
     }
-    // What finds no place in time is not started, and said so.
+    // A job without a slot in time is reported as not started.
     let _ = ctx.take_log();
     let outcome = start(&ctx, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
     assert_eq!(outcome.exit, 8, "{outcome:?}");
@@ -120,9 +120,9 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_may_go_on_unseen_keeps_its_place() {
     for (rule, code) in [
-        // Started, and not to be followed any more: the list and the run itself are refused.
+        // Started, but no longer readable: neither in the list nor directly.
         ("dbt:runs/list=status=403,nth=3,times=forever", Code::NotAllowed),
-        // Nobody knows whether it was started.
+        // Unknown whether it was started.
         ("dbt:jobs/run=reset,phase=before,times=1", Code::OutcomeUnknown),
     ] {
         let ctx = Harness::new();
@@ -166,7 +166,7 @@ async fn a_hundred_runs_are_looked_at_with_one_request() {
     let log = ctx.take_log();
     let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
     assert_eq!((of("dbt:jobs/run"), of("dbt:jobs/get"), of("dbt:runs/get")), (115, 115, 0));
-    // Each start looks for the newest run of its job once; the rest is looking at all of them.
+    // Each start looks for the newest run of its job once; the rest is polling.
     let looks = u64::try_from(of("dbt:runs/list") - 115).unwrap();
     let seconds = outcome.took.as_secs();
     assert!((90..130).contains(&seconds) && (20..=seconds * 2).contains(&looks), "{looks} looks in {seconds} s");
@@ -180,7 +180,7 @@ async fn several_runs_outlast_what_one_outlasts_and_stop_at_proof() {
         ("dbt:runs/list=hang,nth=3,times=3", 0),
         ("dbt:runs/list=login,nth=3,times=30", 0),
         ("dbt:runs/list=retry-after=20,nth=3,times=3", 0),
-        // A service that does not take our list is asked singly.
+        // If the service rejects the list, runs are polled one by one.
         ("dbt:runs/list=status=400,nth=3,times=forever", 0),
         ("dbt:runs/list=status=404,nth=3,times=forever", 0),
         ("dbt:runs/list=status=401,nth=3", 0),
@@ -191,7 +191,7 @@ async fn several_runs_outlast_what_one_outlasts_and_stop_at_proof() {
         let outcome = start(&ctx, &["222222", "300001"]).await;
         assert_eq!(outcome.exit, exit, "{rule}: {outcome:?}");
     }
-    // Lists that lag, and single looks that fail for a moment.
+    // A lagging list, and reads that briefly return 404.
     let ctx = Harness::new();
     ctx.world(|world| {
         world.set_listing_lag(50_000);
@@ -199,7 +199,7 @@ async fn several_runs_outlast_what_one_outlasts_and_stop_at_proof() {
     });
     assert_eq!(start(&ctx, &["222222", "300001"]).await.exit, 0);
     assert!(count(&ctx, "dbt:runs/get") > 10);
-    // The last look comes in time for all of them.
+    // The last poll is in time for all runs.
     let ctx = Harness::new();
     fault(&ctx, "dbt:runs/list=hang,nth=5,times=forever");
     let outcome = start(&ctx, &["222222", "300001", "--timeout", "2m"]).await;

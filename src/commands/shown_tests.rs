@@ -1,4 +1,4 @@
-//! Runs of workflows that were retried, repaired, queued or skipped, whole, against the world in memory.
+//! Runs of workflows that were retried, repaired, queued or skipped, end to end against the in-memory sandbox.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::failure::Code;
 use crate::sandbox::NotebookOutcome;
 
 const NOTEBOOK: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
-/// The workspace of the world.
+/// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
 const FINE: NotebookOutcome = NotebookOutcome::Finished;
 
@@ -20,7 +20,7 @@ fn failed() -> NotebookOutcome {
     NotebookOutcome::Failed { error: "DbtRunFailed: no".to_owned(), trace: String::new() }
 }
 
-/// A job of tasks, each with a number of retries and what it depends on.
+/// Creates a job with these tasks: key, retries and dependencies.
 async fn workflow(ctx: &Harness, tasks: &[(&str, u32, &[&str])]) -> String {
     let _ = ctx.run(deploy_notebook::run, &[]).await.unwrap();
     let tasks: Vec<Value> = tasks
@@ -66,7 +66,7 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
         assert!(outcome.said().contains(line), "{line}: {}", outcome.said());
     }
     assert!(outcome.failure.contains("task a (the last of 2 attempts): DbtRunFailed: no"), "{outcome:?}");
-    // The offered start has the parameters of this one.
+    // The suggested command has the same parameters.
     let again = format!("\"dbtrigger run --workflow {job} --param 'day=last monday'\"");
     assert!(outcome.failure.contains(&again), "{outcome:?}");
     assert_eq!((&outcome.data["repairs"], &task(&outcome, "a")["attempt"]), (&0.into(), &2.into()));
@@ -110,7 +110,7 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
     assert_eq!(outcome.said().matches("queued: ").count(), 1, "{}", outcome.said());
     let ahead = json!({ "run_ids": [first], "queued_before": 1, "more": false });
     assert_eq!(outcome.data["queued_behind"], ahead);
-    // What it waits behind is for show: without it, it waits all the same.
+    // The runs ahead are only for display: without them the run is still followed.
     fault(&ctx, "databricks:jobs/runs/list=status=403,times=forever");
     let outcome = watched(&ctx, &["--workflow-run", &second, "--timeout", "30s"]).await;
     assert_eq!((outcome.code, &outcome.data["queued_behind"]), (Some(Code::StillRunning), &Value::Null));
@@ -142,7 +142,7 @@ async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
     assert!(!outcome.failure.contains("dbtrigger run 222223"), "{outcome:?}");
 }
 
-/// A repaired run of two tasks, each with a dbt run: the first task's is of its repair. And a dbt run of another workflow run.
+/// A repaired run of two tasks, each with a dbt run, the first from the repair; and a dbt run of another workflow run.
 async fn repaired_with_dbt_runs(ctx: &Harness) -> (String, [String; 3]) {
     let job = workflow(ctx, &[("a", 0, &[]), ("b", 0, &[])]).await;
     let run = started(ctx, &["--workflow", &job]).await;
@@ -228,7 +228,7 @@ async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or
     let none = orphans(&ctx).await;
     assert_eq!((none.exit, none.data["orphans"].as_array().map(Vec::len)), (0, Some(0)), "{none:?}");
     assert!(none.said().contains("no orphaned dbt runs in account"), "{}", none.said());
-    // Its task has failed while the run goes on.
+    // Its task has failed while the run is active.
     ctx.play(failed()).await;
     let of_task = orphans(&ctx).await;
     let row = &of_task.data["orphans"][0];
@@ -278,7 +278,7 @@ async fn where_the_workspace_does_not_say_which_it_is_a_missing_parent_is_no_pro
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_may_not_be_looked_at_hides_no_other() {
-    // A parent.
+    // The Databricks run cannot be read.
     let ctx = Harness::new();
     let first = started(&ctx, &["222225", "--idempotency-key", &format!("{WORKSPACE}/99/a/0")]).await;
     let second = started(&ctx, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
@@ -287,7 +287,7 @@ async fn a_run_that_may_not_be_looked_at_hides_no_other() {
     let rows = outcome.data["orphans"].as_array().unwrap();
     assert_eq!((outcome.exit, rows.len(), &id(&rows[0]["run_id"])), (0, 1, &second), "{outcome:?}");
     assert!(outcome.said().contains(&format!("which started dbt run {first}")), "{outcome:?}");
-    // What an active run resumes: first in the list, and of nobody's that we know.
+    // The dbt run that an active run retries cannot be read; it is first in the list and was not started by us.
     for refusal in ["404", "403"] {
         let ctx = Harness::new();
         let job = workflow(&ctx, &[("a", 0, &[])]).await;
@@ -315,7 +315,7 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     assert_eq!((none.exit, &none.data["runs"]), (0, &json!([])), "{none:?}");
     assert!(none.said().contains(&format!("no runs yet of workflow \"w\" ({job})")), "{}", none.said());
     assert_eq!(none.text, "RUN  STATUS  STARTED  TOOK  TRIGGER");
-    // Another workflow's runs are not this one's.
+    // Runs of another workflow are not listed.
     let other =
         json!({ "name": "other", "tasks": [{ "task_key": "a", "notebook_task": { "notebook_path": NOTEBOOK } }] });
     let other = ctx.post("/api/2.2/jobs/create", &other)["job_id"].to_string();
@@ -325,7 +325,7 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     ctx.play(failed()).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let second = started(&ctx, &["--workflow", &job, "--idempotency-key", "2"]).await;
-    // By name, by id and by address.
+    // By name, by ID and by URL.
     let address = format!("http://127.0.0.1:1/jobs/{job}");
     for named in ["w", &job, &address] {
         let all = list(&["--workflow", named]).await;

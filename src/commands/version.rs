@@ -1,16 +1,16 @@
-//! `version`: which build of the program this is.
+//! `version`: the build of the program.
 
 use crate::document::{Data, document};
 use crate::failure::{Ended, Report};
 
-/// The version of the package.
+/// Version of the package.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit it was built from; `unknown` without a history.
+/// Commit of the build; `unknown` without Git history.
 const COMMIT: &str = env!("DBTRIGGER_COMMIT");
-/// The target it was built for, as Rust names it.
+/// Target triple of the build.
 const TARGET: &str = env!("DBTRIGGER_TARGET");
 
-/// What `--version` prints behind the name.
+/// Output of `--version` after the name.
 pub(crate) const LINE: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("DBTRIGGER_COMMIT"), ", ", env!("DBTRIGGER_TARGET"), ")");
 

@@ -10,7 +10,7 @@ use super::{CommandContext, durations, line_to_dbt, to_databricks};
 use crate::credentials::{InputErrors, databricks};
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Overrides, Run};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::Deadline;
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
@@ -66,7 +66,7 @@ async fn watch_dbt(
         let mut report = known.clone();
         report.take(run);
         let line = format!("dbt run {} is still running: {}", run.id, report.url());
-        ctx.last_known.set(Checkpoint { data: report.json(), line, resume: pick_up(run.id) });
+        ctx.last_known.set(Checkpoint { known: Known::of(&report), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
     // Suggest no restart command unless all overrides are known: it would start something else.

@@ -1,4 +1,4 @@
-//! How many requests of a command wait for one another: the waves of docs/benchmarks.md, counted on paused time.
+//! Number of sequential request waves per command, as in docs/benchmarks.md, counted on paused time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::sandbox::NotebookOutcome;
 const PAGE: &str = include_str!("../../docs/benchmarks.md");
 const LATENCY: Duration = Duration::from_secs(10);
 
-/// One row of the page: the command, and how many waves it takes.
+/// A row of the page: the command and its expected counts.
 struct Row<'a> {
     command: &'a str,
     waves: u128,
@@ -30,13 +30,13 @@ fn wave_of(seen: &Seen, first: &Seen) -> u128 {
     seen.at.saturating_sub(first.at).as_millis() / LATENCY.as_millis() + 1
 }
 
-/// The waves, and how many requests went out in them.
+/// Number of waves and of requests.
 fn waves(sent: &[Seen]) -> (u128, usize) {
     let Some((first, last)) = sent.first().zip(sent.last()) else { return (0, 0) };
     (wave_of(last, first), sent.len())
 }
 
-/// Several workflows, the last of them with several tasks, and the id of a run of it in which all of them failed.
+/// A sandbox with several workflows, the last with several tasks; and the ID of a run of it in which all tasks failed.
 async fn several() -> (Harness, String) {
     let world = Harness::new();
     let _ = world.run(init_secrets::run, &[]).await;
@@ -109,7 +109,7 @@ async fn each_command_takes_the_waves_that_the_page_says() {
         let mut log = world.take_log();
         let exit = match row.command.split([' ', '`']).nth(1).unwrap() {
             "run" => {
-                // What comes before is the run itself, and the time that dbt takes for it.
+                // Skip the requests before the run's end.
                 let end = log.iter().find(|seen| seen.operation == "dbt:runs/artifacts/list").map(|seen| seen.at);
                 log.retain(|seen| Some(seen.at) >= end);
                 3
@@ -117,7 +117,7 @@ async fn each_command_takes_the_waves_that_the_page_says() {
             "watch" => 3,
             "doctor" => 1,
             _ => {
-                // A check run is none of them.
+                // Skip the check run.
                 let end = log.iter().position(|seen| seen.operation.starts_with("databricks:jobs/runs/"));
                 log.truncate(end.unwrap_or(log.len()));
                 0

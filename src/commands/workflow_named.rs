@@ -1,4 +1,4 @@
-//! A Databricks job as a person names it: its id, its address, or its exact name.
+//! The WORKFLOW argument: a Databricks job by ID, URL or exact name.
 
 use url::Url;
 
@@ -12,10 +12,10 @@ use crate::nearest::nearest;
 use crate::origin::{Origin, with_scheme};
 use crate::runs::plain;
 
-/// Among so many jobs the nearest names are looked for.
+/// Jobs searched for similar names.
 const NEAR: usize = 2_000;
 
-/// A workflow as a person names it.
+/// The workflow that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WorkflowNamed {
     Id(u64),
@@ -23,7 +23,7 @@ pub(crate) enum WorkflowNamed {
 }
 
 impl WorkflowNamed {
-    /// An id, an address in either of its forms (databricks-api §5.7), or else a name.
+    /// Parses an ID, a URL in either form (databricks-api §5.7), or a name.
     pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
@@ -62,7 +62,7 @@ impl WorkflowNamed {
         id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the URL contains no job".to_owned()))
     }
 
-    /// The one job that is meant. `nothing` says what has not happened where it is not found, `again` how to go on with one of
+    /// The only matching job. `nothing` says what was not done if there is none; `again` is the command for one of
     /// several.
     pub(crate) async fn find(
         &self,
@@ -82,7 +82,7 @@ impl WorkflowNamed {
         };
         let page = async |token: Option<String>| {
             let listed = reader.read(list_workflows_named(name, token.as_deref())).await?;
-            // The service ignores case (§5.4), and a look-alike may ignore the filter.
+            // The service ignores case (§5.4), and may ignore the filter.
             let named = listed.jobs.into_iter().filter(|row| row.name() == name).collect();
             Ok((named, listed.next_page_token.filter(|token| !token.is_empty())))
         };
@@ -112,7 +112,7 @@ impl WorkflowNamed {
     }
 }
 
-/// The workflows whose names are nearest. For advice only: what cannot be listed is not suggested.
+/// Workflows with similar names. Only for advice, so errors are ignored.
 async fn near(reader: &Reader, name: &str) -> Vec<String> {
     let page = async |token: Option<String>| {
         let Page { jobs, next } = reader.read_once(list(None, token.as_deref())).await?;

@@ -1,9 +1,9 @@
-//! Every environment variable that means something to the program: `docs/reference/environment.md` is made from this.
+//! Every environment variable that the program uses; `docs/reference/environment.md` is generated from this.
 
-/// A heading, and its variables: each with what it says.
+/// A heading, and its variables with their descriptions.
 pub(crate) type Group = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// By subject. A variable that is not here cannot be read: see `Environment::get`.
+/// Variables by subject. Others cannot be read: see `Environment::get`.
 pub(crate) const VARIABLES: [Group; 7] = [
     (
         "Databricks",
@@ -94,7 +94,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
     BY_LIBRARIES,
 ];
 
-/// What no code of ours asks for.
+/// Variables read only by libraries.
 pub(crate) const BY_LIBRARIES: Group = (
     "Connections and width",
     &[

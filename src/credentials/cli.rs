@@ -1,4 +1,4 @@
-//! Tokens from Databricks' own program: `databricks auth token` (databricks-api §1.6). It has logged the person in.
+//! Tokens from the Databricks CLI: `databricks auth token` (databricks-api §1.6). The user has signed in with it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -13,11 +13,11 @@ use crate::context::Wall;
 use crate::http::{Asking, IssuedToken, Issuer, NoToken, shorten};
 use crate::secret::Vault;
 
-/// A login that wants a browser never ends.
+/// Timeout: a login that waits for a browser never ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program in the first absolute folder that has it. Relative and empty entries mean the current folder, where anybody may
-/// have put one.
+/// Finds the CLI in the absolute directories of PATH. Relative and empty entries mean the current directory, where
+/// another user may have put a program.
 pub(super) fn on_path(path: &str) -> Option<PathBuf> {
     let name = if cfg!(windows) { "databricks.exe" } else { "databricks" };
     std::env::split_paths(path)
@@ -37,24 +37,24 @@ fn runs(file: &Path) -> bool {
     file.is_file()
 }
 
-/// Asks the program, for a profile or for a host.
+/// Gets tokens from the CLI, for a profile or for a host.
 pub(crate) struct FromCli {
     pub(crate) program: PathBuf,
     pub(crate) profile: Option<String>,
     pub(crate) host: String,
-    /// The profiles of this host: of several `databricks` takes none by itself.
+    /// The profiles of this host. `databricks` does not choose between several.
     pub(crate) profiles: Vec<String>,
     pub(crate) tried: Vec<Tried>,
     pub(crate) vault: Vault,
     pub(crate) wall: Wall,
-    /// Whether it can be told not to give the token at hand again; found once, when that matters.
+    /// Whether the CLI has `--force-refresh`; determined when first needed.
     pub(crate) forces: OnceCell<bool>,
 }
 
-/// The first version that has `--force-refresh` (databricks-api §1.6).
+/// First version, major and minor, with `--force-refresh` (databricks-api §1.6).
 const FORCES_SINCE: (u64, u64) = (0, 296);
 
-/// What `databricks version --output json` prints.
+/// Output of `databricks version --output json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Version {
@@ -75,7 +75,7 @@ impl Issuer for FromCli {
 }
 
 impl FromCli {
-    /// Only a refused token is renewed by force: two processes that renew at once race for one refresh token.
+    /// Forces a renewal only for a rejected token: two processes that renew at once race for one refresh token.
     async fn ask(&self, refused: bool) -> Result<IssuedToken, NoToken> {
         let FromCli { program: _, profile, host, profiles: _, tried: _, vault, wall, forces } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
@@ -91,7 +91,7 @@ impl FromCli {
         if !output.status.success() {
             return Err(self.none(&shorten(&String::from_utf8_lossy(&output.stderr))));
         }
-        // What it printed may be half a token: it is not quoted.
+        // The output may contain part of a token, so do not quote it.
         let told: Told = serde_json::from_slice(&output.stdout)
             .map_err(|_| self.none("it printed no JSON with access_token; it may be older than 0.207"))?;
         let secret = vault
@@ -106,7 +106,7 @@ impl FromCli {
 
     async fn run(&self, words: &[&str]) -> std::io::Result<Output> {
         let mut command = tokio::process::Command::new(&self.program);
-        // The flag says which login is meant; programs before 1.0 let these go before it.
+        // CLI versions before 1.0 prefer these variables to the flag.
         for variable in ATTRIBUTES.map(|(_, variable)| variable).into_iter().chain(["DATABRICKS_CONFIG_PROFILE"]) {
             command.env_remove(variable);
         }

@@ -1,6 +1,6 @@
-//! `~/.databrickscfg`: an INI file by the rules of Databricks' own Go SDK (databricks-api §1.3).
+//! Reads `~/.databrickscfg`, an INI file by the rules of the Databricks Go SDK (databricks-api §1.3).
 //!
-//! Own reader: the ready ones inherit from `[DEFAULT]`, cut secrets at any `#`, or swallow the next section.
+//! A custom parser, because INI crates inherit from `[DEFAULT]`, cut secrets at any `#`, or swallow the next section.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use crate::context::Environment;
 use crate::failure::{Code, Failure, io_reason};
 use crate::nearest::nearest_names;
 
-/// Holds settings instead of a profile.
+/// The section with settings; not a profile.
 const SETTINGS: &str = "__settings__";
 
-/// The profile that is meant when nobody names one.
+/// The profile used if none is named.
 const DEFAULT: &str = "DEFAULT";
 
 /// Sections with their keys, in the order of the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ini(Vec<(String, BTreeMap<String, String>)>);
 
-/// A line that is neither a section, nor a comment, nor `key = value`. Its text may be a secret, so only its number is kept.
+/// The number of a line that is not a section, a comment or `key = value`. Its text may be a secret, so it is not kept.
 #[derive(Debug, PartialEq, Eq)]
 struct BadLine(usize);
 
@@ -42,7 +42,7 @@ impl Ini {
             let (key, value) = line.split_once(['=', ':']).ok_or(BadLine(index + 1))?;
             let value = value.trim();
             let value = match value.strip_suffix('\\') {
-                // A continued value is taken as it stands, as the SDK does.
+                // A continued value is not unquoted and keeps its comments, as in the SDK.
                 Some(begun) => {
                     let mut joined = begun.to_owned();
                     for (_, next) in lines.by_ref() {
@@ -75,10 +75,10 @@ impl Ini {
     }
 }
 
-/// ` #` and ` ;` begin a comment, with the space: secrets with either sign in them survive.
+/// ` #` and ` ;` start a comment only with the space, so that secrets may contain these characters.
 fn without_comment(value: &str) -> &str {
     let end = value.find(" #").or_else(|| value.find(" ;")).unwrap_or(value.len());
-    // Behind `key =` the value may be a comment from its first sign on.
+    // After `key =` the comment may be the whole value.
     if value.starts_with(['#', ';']) { "" } else { value[..end].trim_end() }
 }
 
@@ -93,12 +93,12 @@ fn unquoted(value: &str) -> &str {
     value
 }
 
-/// One profile, with what messages say of it.
+/// A profile, with its name and file for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Profile {
     pub(super) name: String,
     pub(super) file: String,
-    /// Keys in lower case; an empty value counts as absent.
+    /// Keys in lowercase; an empty value counts as absent.
     keys: BTreeMap<String, String>,
 }
 
@@ -108,7 +108,7 @@ impl Profile {
     }
 }
 
-/// The file's place: `DATABRICKS_CONFIG_FILE`, or `.databrickscfg` in the home folder.
+/// The path of the file: `DATABRICKS_CONFIG_FILE`, or `.databrickscfg` in the home directory.
 pub(crate) fn place(environment: &Environment) -> Option<PathBuf> {
     match environment.get("DATABRICKS_CONFIG_FILE") {
         Some(named) => match named.strip_prefix("~/") {
@@ -119,12 +119,12 @@ pub(crate) fn place(environment: &Environment) -> Option<PathBuf> {
     }
 }
 
-/// Whether the file is the one of the home folder, which only its owner writes. Another one may come with a repository.
+/// Whether the file is in the home directory, where only the user writes. Any other file may come from a repository.
 pub(super) fn is_own(environment: &Environment) -> bool {
     place(environment) == environment.home().map(|home| home.join(".databrickscfg"))
 }
 
-/// The profile of this name, which `by` has named. Its absence is an error.
+/// Reads the profile `name`; an error if there is none. `by` is the flag, variable or setting that named it.
 pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<Profile, Failure> {
     let wrong = |what: String| Failure::new(Code::InvalidInput, what);
     if name == SETTINGS {
@@ -162,8 +162,8 @@ pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<P
     Ok(Profile { name: name.to_owned(), file, keys: keys.clone() })
 }
 
-/// The profile that counts when nobody names one: the file's own choice, else `DEFAULT`. Its absence is no error; why
-/// there is none comes back in words.
+/// Reads the profile used if none is named: the file's `default_profile`, or `DEFAULT`. If there is none, returns the
+/// reason.
 pub(super) fn default(environment: &Environment) -> Result<Result<Profile, String>, Failure> {
     let Some(path) = place(environment) else { return Ok(Err("no home directory".to_owned())) };
     let file = path.display().to_string();
@@ -178,7 +178,7 @@ pub(super) fn default(environment: &Environment) -> Result<Result<Profile, Strin
     }
 }
 
-/// The profiles of the file that have a host, as name and host; none if there is no file that can be read.
+/// Name and host of the profiles that have a host; empty if the file cannot be read.
 pub(crate) fn profiles(environment: &Environment) -> Vec<(String, String)> {
     let Some(Ok(Some(Ini(sections)))) = place(environment).map(|path| read(&path)) else { return Vec::new() };
     let host = |keys: &BTreeMap<String, String>| keys.get("host").filter(|host| !host.is_empty()).cloned();

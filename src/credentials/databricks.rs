@@ -1,4 +1,4 @@
-//! The Databricks identity: a workspace, and one of the ways to authenticate there (databricks-api §1).
+//! The Databricks identity: a workspace and an auth method (databricks-api §1).
 
 pub(super) mod host;
 mod ways;
@@ -23,22 +23,22 @@ use crate::origin::Origin;
 use crate::questions::Question;
 use crate::secret::{Sealed, Secret, Vault};
 
-/// A workspace and how its door is opened.
+/// A workspace and the credential for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Databricks {
     pub(crate) origin: Origin,
-    /// What names the host.
+    /// The source of the host.
     pub(crate) host_from: Source,
-    /// Which workspace, where the host serves several.
+    /// The workspace ID, if the host serves several.
     pub(crate) workspace: Option<Sourced<String>>,
     pub(crate) way: AuthMethod,
-    /// The ways before this one, and why each does not apply.
+    /// The auth methods before this one, and why each does not apply.
     pub(crate) tried: Vec<Tried>,
-    /// What its owner should know.
+    /// A remark for the user.
     pub(crate) remark: Option<String>,
 }
 
-/// A place or a way that was tried, and why it gives nothing.
+/// A source or auth method that was tried, and why it does not apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tried {
     pub(crate) name: &'static str,
@@ -58,7 +58,7 @@ impl fmt::Display for Tried {
     }
 }
 
-/// The ways that are built (databricks-api §1.1), each with what it takes.
+/// The supported auth methods (databricks-api §1.1), with their values.
 #[derive(Clone, Debug)]
 pub(crate) enum AuthMethod {
     Token(Sourced<Secret>),
@@ -67,16 +67,16 @@ pub(crate) enum AuthMethod {
     Cli { program: PathBuf, profile: Option<CliProfile> },
 }
 
-/// The profile whose login `databricks` is asked for.
+/// The CLI profile to get the token for.
 #[derive(Clone, Debug)]
 pub(crate) struct CliProfile {
     pub(crate) name: String,
-    /// Whether it stands in the user's own file, where `databricks auth login` wrote host and login together.
+    /// Whether it is in the user's own file, where `databricks auth login` stored host and login together.
     pub(crate) is_own: bool,
 }
 
 impl Databricks {
-    /// A workspace, and a token that somebody gave for it.
+    /// A workspace with a token given for it.
     pub(crate) fn with_token(at: Workspace, token: Sourced<Secret>) -> Databricks {
         let Workspace { host: Sourced { value: origin, source: host_from }, id: workspace } = at;
         Databricks { origin, host_from, workspace, way: AuthMethod::Token(token), tried: Vec::new(), remark: None }
@@ -94,7 +94,7 @@ impl AuthMethod {
         }
     }
 
-    /// Whose credential it is and where it comes from.
+    /// The owner and source of the credential.
     pub(crate) fn known_as(&self) -> String {
         match self {
             AuthMethod::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
@@ -112,7 +112,7 @@ impl AuthMethod {
     }
 }
 
-/// What a profile or the environment can say, and the variables for it.
+/// The keys of a profile, and their environment variables.
 pub(super) const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "DATABRICKS_HOST"),
     ("token", "DATABRICKS_TOKEN"),
@@ -124,18 +124,18 @@ pub(super) const ATTRIBUTES: [(&str, &str); 8] = [
     ("workspace_id", "DATABRICKS_WORKSPACE_ID"),
 ];
 
-/// Where the identity is looked for.
+/// Where to look for the identity.
 struct Place<'a> {
     environment: &'a Environment,
     profile: Option<Profile>,
-    /// Whether the environment may say something: an explicit profile is the whole identity.
+    /// Whether the environment is used. A profile named by `-p` is the whole identity.
     environment_counts: bool,
-    /// Why there is no profile, in words.
+    /// The reason why there is no profile.
     no_profile: Option<String>,
 }
 
 impl Place<'_> {
-    /// Refuses a value of it that something was to fill in, whether it is used or not.
+    /// Fails if any value is an unexpanded placeholder, even if it is not used.
     fn find(environment: &Environment) -> Result<Place<'_>, Failure> {
         let place = Place::look(environment)?;
         for (key, _) in ATTRIBUTES {
@@ -160,7 +160,7 @@ impl Place<'_> {
             let profile = Some(config_file::named(name, variable, environment)?);
             return Ok(Place { environment, profile, environment_counts: true, no_profile: None });
         }
-        // databricks-api §1.3: the file is not read when the environment says who we are.
+        // databricks-api §1.3: the file is not read if the environment has an identity.
         let said = ATTRIBUTES[..4].iter().find(|(_, variable)| environment.get(variable).is_some());
         let (profile, no_profile) = match said {
             Some((_, variable)) => (None, Some(format!("not read, since {variable} is set"))),
@@ -191,7 +191,7 @@ impl Place<'_> {
         self.in_environment(key).or_else(|| self.in_profile(key))
     }
 
-    /// The host of the only login that is stored.
+    /// The host of the only stored login.
     fn kept_host(&self) -> Result<Option<Sourced<Origin>>, Failure> {
         if !self.environment_counts {
             return Ok(None);
@@ -203,7 +203,7 @@ impl Place<'_> {
         }
     }
 
-    /// The login that is stored for this host, and for the workspace that is stated.
+    /// The stored login for this host, and for the workspace ID if one is given.
     fn kept(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
         match workspace::find(self) {
             Ok(id) => kept::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring()),
@@ -211,7 +211,7 @@ impl Place<'_> {
         }
     }
 
-    /// Why a value is not there: where it was looked for.
+    /// Why the value is missing: where it was looked for.
     fn lacks(&self, key: &str) -> String {
         let variable = ATTRIBUTES.into_iter().find(|(known, _)| *known == key).map_or("", |(_, variable)| variable);
         match (&self.profile, self.environment_counts) {
@@ -222,10 +222,10 @@ impl Place<'_> {
     }
 }
 
-/// Finds the workspace and the way in. What is missing or wrong is added to `errors`, and `None` comes back.
+/// Finds the workspace and the auth method. On failure, adds what is missing or wrong to `errors` and returns `None`.
 ///
-/// The profile that `-p` names is the whole identity; else the environment, then the profile that it names, or the default
-/// one if it says nothing about Databricks.
+/// A profile named by `-p` is the whole identity. Otherwise the environment counts first, then the profile that it
+/// names, or the default one if the environment says nothing about Databricks.
 pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut InputErrors) -> Option<Databricks> {
     let place = match Place::find(environment) {
         Ok(place) => place,
@@ -273,7 +273,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     }
     let (Sourced { value: origin, source: host_from }, way) = (host?, way?);
     let remark = match way {
-        // The one way behind the keyring.
+        // The CLI is the only method tried after the keyring.
         AuthMethod::Cli { .. } => match place.kept(Some(&origin)) {
             Err(Nothing::Hidden(trouble)) if place.environment_counts => Some(passed_over(&way.known_as(), &trouble)),
             Ok(_) | Err(Nothing::Hidden(_) | Nothing::Why(_) | Nothing::Several(_)) => None,
@@ -288,19 +288,19 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     Some(Databricks { origin, host_from, workspace, way, tried, remark })
 }
 
-/// The names of the profiles for this host, or of all that have a host.
+/// The names of the profiles for this host, or of all profiles with a host.
 pub(crate) fn profiles_at(environment: &Environment, host: Option<&Origin>) -> Vec<String> {
     let fits = |text: &str| host.is_none_or(|host| Origin::parse(text).is_ok_and(|origin| origin == *host));
     config_file::profiles(environment).into_iter().filter(|(_, text)| fits(text)).map(|(name, _)| name).collect()
 }
 
-/// A login in the keyring may have been meant, where something behind it is used.
+/// The remark for using `used` although the keyring, which has precedence, could not be read.
 pub(super) fn passed_over(used: &str, trouble: &KeyringError) -> String {
     let remedy = trouble.remedy().map(|remedy| format!("; to use a login stored there: {remedy}")).unwrap_or_default();
     format!("using {used}: {trouble}{remedy}")
 }
 
-/// The host alone, for the way to it: it can be walked without a credential.
+/// The host only, for probing it without a credential.
 pub(crate) fn databricks_host(environment: &Environment) -> Option<Origin> {
     let place = Place::find(environment).ok()?;
     let named = find_host(&place).ok()?;
@@ -308,7 +308,7 @@ pub(crate) fn databricks_host(environment: &Environment) -> Option<Origin> {
     host.map(|host| host.value)
 }
 
-/// The host that the environment or a profile names: what is wrong with an answer is found as with the variable.
+/// The host that the environment or a profile names. Also validates a host typed at a prompt.
 pub(crate) fn check_host(environment: &Environment) -> Result<Option<Sourced<Origin>>, Failure> {
     find_host(&Place::find(environment)?)
 }

@@ -1,4 +1,4 @@
-//! The dbt Cloud account: host and id.
+//! The dbt account: host and ID.
 
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
@@ -11,7 +11,7 @@ use crate::http::Service;
 use crate::origin::{Origin, shown};
 use crate::questions::Question;
 
-/// Other tools' names (dbt-cloud-api §2.4a), named when they are set and ours are not.
+/// Variables of other tools (dbt-cloud-api §2.4a). Mentioned if they are set and ours are not.
 const OTHERS: [(&str, &str); 6] = [
     ("DBT_TOKEN", "DBT_CLOUD_TOKEN"),
     ("DBT_API_KEY", "DBT_CLOUD_TOKEN"),
@@ -21,16 +21,16 @@ const OTHERS: [(&str, &str); 6] = [
     ("DBT_CLOUD_JOB_ID", "the job as an argument"),
 ];
 
-/// An account and where it lives.
+/// An account and its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) origin: Origin,
     pub(crate) id: u64,
-    /// Whether a bare token may go there: a host of dbt's, or one that a flag or variable names.
+    /// Whether a token without a host may be sent there: a host of dbt, or one named by a flag or variable.
     trusted: bool,
-    /// What names the host.
+    /// The source of the host.
     pub(crate) host_from: Source,
-    /// What names the account.
+    /// The source of the account ID.
     pub(crate) id_from: Source,
 }
 
@@ -62,17 +62,17 @@ pub(crate) struct AccountFlags {
     pub(crate) dbt_account: Option<String>,
 }
 
-/// What flags, pasted addresses (`--dbt-url` and jobs given by URL) and the environment say.
+/// Host and account ID from flags, pasted URLs (`--dbt-url` and jobs given by URL) and the environment.
 pub(super) struct Stated {
     host: Result<Option<Host>, Failure>,
     id: Result<Option<Sourced<u64>>, Failure>,
 }
 
-/// Why nothing that is stored can be used.
+/// Why no stored login is used.
 pub(super) enum NotStored {
-    /// What was tried.
+    /// The sources that were tried.
     Nowhere(Vec<Tried>),
-    /// Too much is stored.
+    /// Several logins match.
     Several(Failure),
 }
 
@@ -94,7 +94,7 @@ impl Stated {
         Stated { host: find_host(flags, pasted, environment), id: find_id(flags, pasted, environment) }
     }
 
-    /// What the keyring has for the host and account that are stated, or else dbt's own file.
+    /// The login for the given host and account from the keyring, or from dbt's own file.
     pub(super) fn stored(&self, environment: &Environment) -> Result<Active, NotStored> {
         let kept = match (&self.host, &self.id) {
             (Ok(host), Ok(id)) => {
@@ -119,7 +119,7 @@ impl Stated {
         }
     }
 
-    /// The same for whom it need not be there.
+    /// Like `stored`, but having none is not an error.
     fn whatever_is_stored(&self, environment: &Environment) -> Result<Option<Active>, Failure> {
         match self.stored(environment) {
             Ok(active) => Ok(Some(active)),
@@ -128,8 +128,7 @@ impl Stated {
         }
     }
 
-    /// The active project of dbt's own file, unless it belongs to another host or account than was stated; why there is
-    /// none comes back in words.
+    /// The active project of dbt's own file, or why it is not used, such as being for another host or account.
     fn in_file(&self, environment: &Environment) -> Result<Active, String> {
         let active = dbt_file::active(environment)?;
         if let Ok(Some(Host { origin, named: _ })) = &self.host
@@ -153,8 +152,8 @@ impl Stated {
     }
 }
 
-/// Finds host and account id from flags, pasted addresses, the environment, the keyring, and dbt's own file.
-/// What is missing, wrong or contradicting is added to `errors`.
+/// Finds host and account ID from flags, pasted URLs, the environment, the keyring and dbt's own file. Adds what is
+/// missing, invalid or conflicting to `errors`.
 pub(crate) fn account(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -181,7 +180,7 @@ pub(crate) fn account(
     found
 }
 
-/// The account that flags and the environment name, whatever is stored.
+/// The account from flags and the environment. Stored logins do not count.
 pub(crate) fn named_account(
     flags: &AccountFlags,
     environment: &Environment,
@@ -192,7 +191,7 @@ pub(crate) fn named_account(
     found
 }
 
-/// What flags and the environment name of it.
+/// Host and account ID from flags and the environment, each if given.
 pub(crate) fn named_host_and_id(
     flags: &AccountFlags,
     environment: &Environment,
@@ -227,7 +226,7 @@ fn whole(
     Some(Account { origin, id, trusted, host_from, id_from })
 }
 
-/// Finds the host alone, for whoever asks for it.
+/// Finds only the host.
 pub(crate) fn dbt_host(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -240,7 +239,7 @@ pub(crate) fn dbt_host(
     Ok(stated.whatever_is_stored(environment)?.map(|active| active.host.value))
 }
 
-/// Finds the account id alone, for what asks dbt nothing.
+/// Finds only the account ID, for commands that send nothing to dbt.
 pub(crate) fn account_id(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -254,13 +253,13 @@ pub(crate) fn account_id(
 }
 
 impl Account {
-    /// Refuses to send a token that belongs to no host, known as `token`, to a host that only a pasted address, the keyring or
-    /// dbt's own file names.
+    /// Refuses to send a token without a host to a host that only a pasted URL, the keyring or dbt's own file names.
+    /// `token` is the token's source.
     pub(crate) fn check_bare_token(&self, token: &str) -> Result<(), Failure> {
         if self.trusted {
             return Ok(());
         }
-        // As it can be given again: with its port, and with the scheme if that is another one.
+        // In the form that the flag accepts: with its port, and with the scheme unless it is https.
         let host = self.origin.to_string();
         let host = host.strip_prefix("https://").unwrap_or(&host);
         Err(Failure::new(
@@ -271,7 +270,7 @@ impl Account {
     }
 }
 
-/// The links of `--dbt-url` and of jobs, each with the text it came from.
+/// The URLs of `--dbt-url` and of jobs, with their sources.
 fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<Link>>, Failure> {
     let mut all = Vec::new();
     if let Some(text) = &flags.dbt_url {
@@ -286,7 +285,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     Ok(all)
 }
 
-/// A host of dbt as somebody wrote it.
+/// Parses a dbt host from the user.
 pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, Failure> {
     expanded(Sourced::new(text.to_owned(), source.clone()))?;
     parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
@@ -295,7 +294,7 @@ pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, 
     })
 }
 
-/// The id of an account of dbt as somebody wrote it.
+/// Parses a dbt account ID from the user.
 pub(crate) fn read_account_id(text: &str, source: Source) -> Result<Sourced<u64>, Failure> {
     match text.trim().parse::<u64>() {
         Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
@@ -324,7 +323,7 @@ fn find_host(
     let from_links: Vec<Sourced<Origin>> =
         links(flags, pasted)?.into_iter().map(|link| Sourced::new(link.value.origin, link.source)).collect();
     let url_flag = flags.dbt_url.is_some();
-    // A flag beats the environment; an address pasted as the job does not, so it has to agree with what is set.
+    // A flag overrides the environment. A pasted job URL does not, so it has to match the environment.
     let named = flag.or_else(|| if url_flag { None } else { variables.first().cloned() });
     let mut stated: Vec<Sourced<Origin>> = named.iter().cloned().collect();
     stated.extend(from_links);
@@ -355,7 +354,7 @@ fn find_id(
     Ok(stated.into_iter().next())
 }
 
-/// All sources say the same, or the two that do not are named.
+/// Fails if two sources differ, and names them.
 fn agree<T: PartialEq + std::fmt::Display>(what: &str, stated: &[Sourced<T>]) -> Result<(), Failure> {
     let Some(first) = stated.first() else { return Ok(()) };
     match stated.iter().find(|other| other.value != first.value) {

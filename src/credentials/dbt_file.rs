@@ -1,4 +1,4 @@
-//! `~/.dbt/dbt_cloud.yml`: what dbt's own tools keep for a person (dbt-cloud-api §2.4a). Read, never written.
+//! Reads `~/.dbt/dbt_cloud.yml`, the user's settings for dbt's own tools (dbt-cloud-api §2.4a). Never writes it.
 
 use std::fs::File;
 
@@ -11,18 +11,18 @@ use crate::origin::{Origin, shown};
 use crate::secret::Sealed;
 use crate::yaml;
 
-/// The file's name in the table of what was tried.
+/// The file's name in the list of sources that were tried.
 pub(super) const NAME: &str = "dbt_cloud.yml";
 
-/// What is stored together: the project that the file's context names, or a login in the keyring.
+/// A stored login: the active project of the file, or a login in the keyring.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) host: Sourced<Origin>,
-    /// Older files have none.
+    /// Missing in older files.
     pub(super) account: Option<Sourced<u64>>,
-    /// Not yet a secret: whoever uses it admits it. Without one, why.
+    /// Unsealed by the caller that uses it. `Err`: why there is none.
     pub(super) token: Result<Sourced<Sealed>, String>,
-    /// What its owner should know.
+    /// Remarks for the user.
     pub(super) remarks: Vec<String>,
 }
 
@@ -47,12 +47,12 @@ struct Project {
     account_id: Option<String>,
     account_host: Option<String>,
     token_value: Option<Sealed>,
-    /// What older files call the token.
+    /// The token's key in older files.
     api_key: Option<Sealed>,
 }
 
-/// The active project, or why there is none, in words. A file that nobody named on the command line and that cannot be used
-/// is no failure of its own: it stands beside what is missing.
+/// Returns the active project, or why there is none. An unusable file is not an error, because the user did not name
+/// it; the reason is listed if a value is missing.
 pub(super) fn active(environment: &Environment) -> Result<Active, String> {
     let home = environment.home().ok_or("no home directory")?;
     let path = home.join(".dbt").join(NAME);

@@ -1,4 +1,4 @@
-//! Tokens for dbt Cloud: the one to ask with, and the one to store.
+//! dbt tokens: one for requests, and one to store as a secret.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -13,45 +13,44 @@ use crate::failure::{Code, Failure, io_reason};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
-/// The variables that hold a dbt token, ours first.
+/// Variables with a dbt token, ours first.
 pub(crate) const TOKEN_VARIABLES: [&str; 4] =
     ["DBT_CLOUD_TOKEN", "DBT_CLOUD_API_KEY", "DBT_CLOUD_API_TOKEN", "DBT_CLOUD_SERVICE_TOKEN"];
 
-/// A pipe that is given as a file, such as `<(command)`, may stay silent for so long.
+/// Timeout for reading a pipe that is passed as a file, such as `<(command)`.
 const PIPE: Duration = Duration::from_secs(30);
 
-/// Far more bytes than a token has.
+/// Longest token file, in bytes. Tokens are far shorter.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
-/// A token, and where it may go. The secret comes out for an account only.
+/// A token that can only be read for an account that it may be sent to.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     secret: Secret,
     source: Source,
-    /// The host that it is stored with. A bare token has none.
+    /// The host that it is stored with; `None` for a bare token.
     home: Option<Origin>,
-    /// What its owner should know of the place where it stands.
+    /// Remarks for the user about where it is stored.
     remarks: Vec<String>,
 }
 
 impl Token {
-    /// A token that belongs to no host.
+    /// A token without a host.
     pub(crate) fn bare(token: Sourced<Secret>) -> Token {
         let Sourced { value: secret, source } = token;
         Token { secret, source, home: None, remarks: Vec::new() }
     }
 
-    /// Where it comes from.
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// What its owner should know of the place where it stands.
+    /// Remarks for the user about where it is stored.
     pub(crate) fn remarks(&self) -> &[String] {
         &self.remarks
     }
 
-    /// Which kind of token it is, as far as its beginning says (dbt-cloud-api §1.1).
+    /// The kind of token, if its prefix shows it (dbt-cloud-api §1.1).
     pub(crate) fn kind(&self) -> Option<&'static str> {
         let text = self.secret.reveal();
         [("dbtc_", "service token"), ("dbtu_", "personal token")]
@@ -60,7 +59,7 @@ impl Token {
             .map(|(_, kind)| kind)
     }
 
-    /// The secret, if it may go to the host of this account.
+    /// The secret, if it may be sent to the host of this account.
     pub(crate) fn secret_for(&self, account: &Account) -> Result<Secret, Failure> {
         let Some(home) = &self.home else {
             account.check_bare_token(&self.source.to_string())?;
@@ -75,8 +74,8 @@ impl Token {
     }
 }
 
-/// The token for asking dbt: of the environment, or the one that the keyring or dbt's own file holds for this very host and
-/// account. Why they give none is added to `errors`.
+/// The token for requests to dbt: from the environment, or stored in the keyring or dbt's own file for this host and
+/// account. Adds the reasons to `errors` if there is none.
 pub(crate) fn api_token(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -106,7 +105,7 @@ pub(crate) fn api_token(
     }
 }
 
-/// The token of the variables, with the one that it stands in, or the one that was typed in its place.
+/// The token from the variables, or the typed one.
 fn in_environment(environment: &Environment, vault: &Vault) -> Result<Option<Sourced<Secret>>, Failure> {
     if let Some(typed) = vault.kept(TOKEN_VARIABLES[0]) {
         return Ok(Some(Sourced::new(typed, Source::Typed)));
@@ -143,17 +142,17 @@ pub(crate) struct KeySource {
 }
 
 impl KeySource {
-    /// Whether a flag names a key.
+    /// Whether a flag names the source of the key.
     pub(crate) fn is_given(&self) -> bool {
         let KeySource { token_stdin, token_file } = self;
         *token_stdin || token_file.is_some()
     }
 }
 
-/// The key to store, with its source: standard input, a file, or the environment. Never dbt's own file: what it holds is a
-/// person's, who would act in every workflow from then on.
+/// Reads the key to store, from stdin, a file or the environment. Never from dbt's own file: its token belongs to a
+/// user, who would then act in every workflow.
 ///
-/// Standard input may stay silent for ever, so it is read beside the program: an interruption is still heard.
+/// Stdin may block forever, so it is read on another thread and an interruption is still noticed.
 pub(crate) async fn key_to_store(
     from: &KeySource,
     environment: &Environment,
@@ -167,7 +166,7 @@ pub(crate) async fn key_to_store(
     }
 }
 
-/// The token that standard input or a file holds, if one of them is named. `what` it is, and where to find a good one.
+/// Reads the token from stdin or a file, if a flag names one. `what` and `advice` are for errors.
 pub(crate) async fn given_token(
     from: &KeySource,
     what: &str,
@@ -179,9 +178,9 @@ pub(crate) async fn given_token(
         return Ok(None);
     }
     let source = token_file.as_ref().map_or(Source::Stdin, |path| Source::File(path.display().to_string()));
-    // A person may take their time.
+    // Typing on stdin has no time limit.
     let patience = if token_file.is_some() { PIPE } else { Duration::MAX };
-    // Opening a pipe waits for its writer, so this is no place for the thread that hears signals.
+    // Opening a pipe blocks until it has a writer, so it must not happen on the thread that handles signals.
     let read = tokio::task::spawn_blocking(move || match token_file {
         Some(path) => std::fs::File::open(path).and_then(short),
         None => short(std::io::stdin()),
@@ -202,7 +201,7 @@ pub(crate) async fn given_token(
     }
 }
 
-/// A token is short: more is some other file. It is not read to its end, and a piece of it is not taken for the token.
+/// Reads a token. A file that is too long is an error, so that it is neither read to its end nor cut to a token.
 fn short(from: impl std::io::Read) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     from.take(LONGEST_TOKEN + 1).read_to_end(&mut bytes)?;

@@ -1,15 +1,15 @@
-//! Collects what is missing or wrong, so that a command fails once and names all of it.
+//! Collects missing and invalid values, so that a command fails once and reports all of them.
 
 use crate::context::Environment;
 use crate::failure::{Code, Failure, Hint};
 use crate::http::Service;
 use crate::questions::{Open, Question};
 
-/// A value that was not given.
+/// A missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MissingInput {
     what: Missing,
-    /// What to ask a person for; nothing, if no answer would do.
+    /// The question to prompt for it; `None` if an answer would not help.
     ask: Option<Question>,
 }
 
@@ -120,7 +120,7 @@ fn listed(words: &[&str], last: &str) -> String {
     }
 }
 
-/// What a command still wants before it can begin.
+/// The missing and invalid values of a command.
 #[derive(Debug, Default)]
 pub(crate) struct InputErrors {
     missing: Vec<MissingInput>,
@@ -130,12 +130,12 @@ pub(crate) struct InputErrors {
     /// Profiles that could be picked.
     profiles: Vec<String>,
     pasted: Vec<String>,
-    /// Where a value was looked for, and why it was not found there.
+    /// Where values were looked for, and why they were not found there.
     tried: Vec<String>,
 }
 
 impl InputErrors {
-    /// Takes a look-up apart: a value is handed on, an absence or a failure is kept for the end.
+    /// Returns the value of a lookup, or records it as missing or failed.
     pub(crate) fn need<T>(&mut self, found: Result<Option<T>, Failure>, missing: MissingInput) -> Option<T> {
         match found {
             Ok(Some(value)) => Some(value),
@@ -150,14 +150,14 @@ impl InputErrors {
         }
     }
 
-    /// Two look-ups may fail for the same reason.
+    /// Ignores duplicates: two lookups may fail for the same reason.
     fn fail(&mut self, failure: Failure) {
         if !self.wrong.contains(&failure) {
             self.wrong.push(failure);
         }
     }
 
-    /// The same for a value that need not be there.
+    /// Like `need`, but the value may be absent.
     pub(crate) fn optional<T>(&mut self, found: Result<Option<T>, Failure>) -> Option<T> {
         found.unwrap_or_else(|failure| {
             self.fail(failure);
@@ -165,39 +165,39 @@ impl InputErrors {
         })
     }
 
-    /// Something to add when values are missing, such as variables of other tools that are set.
+    /// Adds a remark shown if values are missing, such as variables of other tools that are set.
     pub(crate) fn remark(&mut self, remark: String) {
-        // Two look-ups may stumble over the same thing.
+        // Two lookups may cause the same remark.
         if !self.remarks.contains(&remark) {
             self.remarks.push(remark);
         }
     }
 
-    /// Where a missing value was looked for.
+    /// Adds where a missing value was looked for.
     pub(crate) fn tried(&mut self, row: String) {
         if !self.tried.contains(&row) {
             self.tried.push(row);
         }
     }
 
-    /// Another way to give what is missing.
+    /// Adds another way to provide a missing value.
     pub(crate) fn advise(&mut self, advice: String) {
         if !self.advice.contains(&advice) {
             self.advice.push(advice);
         }
     }
 
-    /// Profiles that would give what is missing for Databricks.
+    /// Sets the profiles that would provide what is missing for Databricks.
     pub(crate) fn profiles(&mut self, names: Vec<String>) {
         self.profiles = names;
     }
 
-    /// Addresses that host and account may come from, for whoever asks for the rest.
+    /// Adds URLs that may contain host and account, for prompts.
     pub(crate) fn pasted<'a>(&mut self, texts: impl Iterator<Item = &'a String>) {
         self.pasted.extend(texts.cloned());
     }
 
-    /// Takes over what another collection wants.
+    /// Adds the contents of another collection.
     pub(crate) fn join(&mut self, other: InputErrors) {
         let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = other;
         if !profiles.is_empty() {
@@ -217,28 +217,28 @@ impl InputErrors {
         }
     }
 
-    /// Whether nothing is wrong and nothing missing.
+    /// Whether nothing is missing or invalid.
     pub(crate) fn is_settled(&self) -> bool {
         self.missing.is_empty() && self.wrong.is_empty()
     }
 
-    /// How many values are missing.
+    /// Number of missing values.
     pub(crate) fn count_missing(&self) -> usize {
         self.missing.len()
     }
 
-    /// Whether a value was given that cannot be used; a missing one may turn out not to be needed.
+    /// Whether a given value is invalid. Missing values do not count: they may turn out not to be needed.
     pub(crate) fn has_wrong(&self) -> bool {
         !self.wrong.is_empty()
     }
 
-    /// Fails if anything is missing or wrong, naming all of it at once.
+    /// Fails if anything is missing or invalid, and reports all of it.
     pub(crate) fn settle(self) -> Result<(), Failure> {
         let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = self;
         let count = tried.len();
         let missing_lines = missing_lines(&missing, &profiles);
         if let [first, others @ ..] = wrong.as_slice() {
-            // Several mistakes stand side by side: none is the cause of another.
+            // Several errors are listed as causes of one failure: none is the cause of another.
             let mut failure = match wrong.len() + missing_lines.len() {
                 1 => first.clone(),
                 count => {
@@ -268,7 +268,7 @@ impl InputErrors {
         let mut failure = Failure::new(Code::MissingInput, what);
         failure.causes = lines.into_iter().chain(remarks).chain(tried).collect();
         failure.open.tried = count;
-        // One value that nobody can be asked for, and all answers would be in vain.
+        // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted, tried: count };
         }

@@ -1,4 +1,4 @@
-//! What `auth login` has stored in the keyring, as far as it fits what is stated.
+//! Logins that `auth login` stored in the keyring.
 
 use super::dbt_file::Active;
 use super::{Source, Sourced};
@@ -7,17 +7,17 @@ use crate::keyring::{Keyring, KeyringError, Owner};
 use crate::origin::Origin;
 use crate::secret::Sealed;
 
-/// The name in the table of what was tried.
+/// The name in the list of sources that were tried.
 pub(super) const NAME: &str = "keyring";
 
-/// Why the keyring gives nothing.
+/// Why the keyring has no usable login.
 #[derive(Debug)]
 pub(super) enum Nothing {
-    /// In words.
+    /// The reason.
     Why(String),
-    /// It may hold what is looked for, and cannot be read.
+    /// It may have a login, but cannot be read.
     Hidden(KeyringError),
-    /// It holds too much, and nothing says what of it is meant.
+    /// It has several logins, and none is selected.
     Several(Failure),
 }
 
@@ -27,9 +27,9 @@ impl From<KeyringError> for Nothing {
     }
 }
 
-/// The one login of dbt at this host and account, as far as they are stated.
+/// Finds the only dbt login for this host and account, each if given.
 pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> Result<Active, Nothing> {
-    // No list is needed for what is named.
+    // With both given, the list of logins is not needed.
     let owners = if let (Some(host), Some(account)) = (host, id) {
         vec![Owner::Dbt { host: host.to_string(), account }]
     } else {
@@ -66,15 +66,15 @@ pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> 
     })
 }
 
-/// The one login of a workspace, of this host and with this id as far as they are stated. One that was stored without an id
-/// is for the host, and comes behind one of the stated id.
+/// Finds the only Databricks login for this host and workspace ID, each if given. A login stored without an ID is for
+/// the whole host, and comes after one with the given ID.
 pub(super) fn databricks(
     host: Option<&Origin>,
     workspace: Option<&str>,
     keyring: &Keyring,
 ) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
     let listed = match (keyring.logins(), host) {
-        // What is named needs no list.
+        // With the host given, an unreadable list does not matter.
         (Err(trouble), Some(_)) if trouble.is_of_an_entry() => Vec::new(),
         (listed, _) => listed?,
     };
@@ -130,7 +130,7 @@ fn advised(nothing: Nothing, how: &str) -> Nothing {
     }
 }
 
-/// The only one of these whose token is there: somebody may have removed one by the system's own means.
+/// Finds the only login that still has a token; the user may have removed others with the system's tools.
 fn the_one(
     owners: Vec<Owner>,
     keyring: &Keyring,

@@ -1,4 +1,4 @@
-//! Who am I for each service, and from where: values with their sources.
+//! The identity for each service, with the source of each value.
 
 mod cli;
 mod config_file;
@@ -33,22 +33,22 @@ pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_t
 pub(crate) use input_errors::{InputErrors, MissingInput};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 
-/// Where a value came from. Messages name it.
+/// Where a value comes from, as shown in messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A flag of this name.
+    /// A flag, by name.
     Flag(&'static str),
-    /// An environment variable.
+    /// An environment variable, by name.
     Variable(&'static str),
-    /// An address pasted as this argument.
+    /// A URL pasted as an argument.
     Pasted(String),
-    /// A person, at a question.
+    /// The user's answer at a prompt.
     Typed,
-    /// The keyring, and what the token is stored for.
+    /// The keyring, with the login's key.
     Keyring(Owner),
     /// Standard input.
     Stdin,
-    /// A file.
+    /// A file, by path.
     File(String),
     /// A key of a Databricks profile.
     Profile { key: &'static str, profile: String, file: String },
@@ -72,7 +72,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value that remembers where it came from.
+/// A value with its source.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
@@ -85,24 +85,24 @@ impl<T> Sourced<T> {
     }
 }
 
-/// Opens a file that is read in one go, and no pipe or device, which could keep the program waiting for ever.
+/// Opens a regular file. Fails for a pipe or device, which could block forever.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let about = std::fs::metadata(path)?;
-    // How people say that there is none.
+    // Users pass it to mean "no file".
     if about.is_file() || path == Path::new("/dev/null") {
         return File::open(path);
     }
     Err(io::Error::other(if about.is_dir() { "it is a directory" } else { "it is a pipe or device, not a file" }))
 }
 
-/// Reads it as text.
+/// Reads a regular file as UTF-8.
 fn read_file(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     open_file(path)?.read_to_end(&mut bytes)?;
     text_of(bytes)
 }
 
-/// The bytes as text, or what they are instead.
+/// Decodes UTF-8; the error says what the bytes are instead.
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
     if utf16 {
@@ -111,12 +111,12 @@ fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
-/// The text, unless something was to put a value in its place and did not.
+/// Returns the text, or an error if it is a placeholder that was not expanded.
 fn expanded(text: Sourced<String>) -> Result<Sourced<String>, Failure> {
     match Placeholder::find(&text.value) {
         None => Ok(text),
         Some(placeholder) => {
-            // Not with its text: the rest of it may be a token.
+            // Do not quote the text: the rest of it may be a token.
             Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}.", text.source))
                 .advise(format!("set {} to its value, or remove it", text.source)))
         }

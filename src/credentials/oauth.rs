@@ -1,5 +1,5 @@
-//! Tokens from the workspace's own OAuth endpoints (databricks-api §1.5): for a service principal with a secret, and for a
-//! job in GitHub Actions with its id token.
+//! Tokens from the workspace's OAuth endpoints (databricks-api §1.5): for a service principal with a secret, and for
+//! GitHub Actions with an ID token.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::http::{
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
-/// Everything the workspace serves.
+/// All APIs of the workspace.
 const SCOPE: &str = "all-apis";
 
 /// The workspace's token endpoint.
@@ -27,18 +27,18 @@ pub(crate) struct Endpoint {
     pub(crate) origin: Origin,
     pub(crate) token_client: TokenClient,
     pub(crate) vault: Vault,
-    /// Found once.
+    /// Discovered once.
     pub(crate) url: OnceCell<Url>,
 }
 
-/// Client id and secret of a service principal.
+/// Issues tokens for the client ID and secret of a service principal.
 pub(crate) struct FromServicePrincipal {
     pub(crate) endpoint: Endpoint,
     pub(crate) id: String,
     pub(crate) secret: Secret,
 }
 
-/// The id token that GitHub gives a job, exchanged for one of the workspace.
+/// Exchanges the ID token of a GitHub Actions job for a workspace token.
 pub(crate) struct FromGitHub {
     pub(crate) endpoint: Endpoint,
     pub(crate) github: TokenClient,
@@ -58,7 +58,7 @@ impl Issuer for FromServicePrincipal {
     fn issue(&self, _refused: bool) -> Asking<'_> {
         Box::pin(async {
             let basic = STANDARD.encode(format!("{}:{}", self.id, self.secret.reveal()));
-            // The filter has to know this form too: id and secret in one.
+            // Redaction must know the encoded form, too.
             self.endpoint
                 .vault
                 .admit(basic.clone())
@@ -110,7 +110,7 @@ impl Issuer for FromGitHub {
 }
 
 impl Endpoint {
-    /// By the host's metadata, then by OAuth's own discovery, else the fixed path.
+    /// The token endpoint from the host's metadata, from OAuth discovery, or the default path.
     async fn url(&self) -> Result<&Url, NoToken> {
         self.url.get_or_try_init(|| self.discover()).await
     }
@@ -147,7 +147,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// A secret goes to the workspace itself, or, from a workspace of Databricks', to another of its hosts.
+    /// Checks that the secret is sent only to the workspace itself, or from one Databricks host to another.
     fn check(&self, url: &Url) -> Result<(), NoToken> {
         let theirs = |origin: &Origin| is_of_databricks(origin) && is_of_databricks(&self.origin);
         match Origin::of(url) {
@@ -159,7 +159,7 @@ impl Endpoint {
         }
     }
 
-    /// A document, if the host has it. Being unreachable is not the same as not having it.
+    /// Reads a document; `None` if the host does not have it. An unreachable host is an error.
     async fn document(&self, url: Url) -> Result<Option<Value>, NoToken> {
         let ask = TokenRequest { url: url.clone(), authorization: None, form: None };
         let answer = self.token_client.ask(ask).await.map_err(unanswered)?;
@@ -203,7 +203,7 @@ impl Endpoint {
     }
 }
 
-/// `{error, error_description}` (databricks-api §1.5), or whatever else came.
+/// Formats `{error, error_description}` (databricks-api §1.5), or any other response.
 fn said(answer: &Response<Bytes>) -> String {
     if let Some(title) = title_of_page(answer.body()) {
         return format!("a web page \"{title}\"");

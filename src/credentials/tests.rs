@@ -1,4 +1,4 @@
-//! Issuers against what they ask: GitHub beside the sandbox, and a program that stands in for `databricks`.
+//! Token issuers against what they call: GitHub with the sandbox, and a script in place of `databricks`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::secret::Vault;
 const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
 const JWT: &str = "eyJhbGciOi.of-github.0123456789";
 
-/// The sandbox and GitHub. Remembers what GitHub was asked.
+/// The sandbox and GitHub. Records the requests to GitHub.
 #[derive(Clone)]
 struct Town {
     world: Rc<RefCell<World>>,
@@ -99,13 +99,13 @@ async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
     assert!(none.message.contains("invalid_grant") && none.advice.contains("federation policy"), "{none:?}");
 }
 
-/// What a program that answers so becomes.
+/// Issues a token from a script in place of `databricks`; returns it and the script's arguments.
 #[cfg(unix)]
 async fn from_cli(script: &str, profile: Option<&str>) -> (Result<IssuedToken, NoToken>, String) {
     from_cli_after(false, script, profile).await
 }
 
-/// The same, where the token before may have been refused.
+/// Like `from_cli`, with `refused` for the previous token.
 #[cfg(unix)]
 async fn from_cli_after(refused: bool, script: &str, profile: Option<&str>) -> (Result<IssuedToken, NoToken>, String) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -158,7 +158,7 @@ async fn what_the_program_says_when_it_has_no_token_is_passed_on_and_half_a_toke
     }
 }
 
-/// A host whose metadata and discovery documents are these. Remembers what it was asked.
+/// A host with these metadata and discovery documents. Records the requests.
 struct Documents {
     metadata: (u16, &'static str),
     discovery: &'static str,
@@ -184,7 +184,7 @@ impl Transport for Documents {
     }
 }
 
-/// Where a client secret goes at `https://w.cloud.databricks.com`, as everything that was asked, or why nowhere.
+/// All requests that a client secret at `https://w.cloud.databricks.com` leads to, or the error.
 async fn discovered(metadata: (u16, &'static str), discovery: &'static str) -> Result<Vec<String>, NoToken> {
     let asked: Rc<RefCell<Vec<String>>> = Rc::default();
     let token_client = TokenClient {
@@ -214,7 +214,7 @@ async fn the_hosts_metadata_say_where_tokens_are_asked_for() {
     let asked = discovered((200, metadata), ACCOUNT).await.unwrap();
     let discovery = format!("GET {HOST}/oidc/accounts/a-1/.well-known/oauth-authorization-server");
     assert_eq!(asked, [first.clone(), discovery, format!("POST {HOST}/oidc/accounts/a-1/v1/token")]);
-    // Without metadata, or with some that say nothing of it, the workspace's own paths count.
+    // Without usable metadata, the workspace's default paths are used.
     for metadata in [(404, ""), (200, "{}"), (200, "<html>"), (403, r#"{"oidc_endpoint":"https://x.example"}"#)] {
         let asked = discovered(metadata, "").await.unwrap();
         let discovery = format!("GET {HOST}/oidc/.well-known/oauth-authorization-server");

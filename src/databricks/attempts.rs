@@ -1,4 +1,4 @@
-//! The attempts of the tasks of a run: automatic retries, and the repairs of the whole run (databricks-api §5.7, §5.8, §10.6).
+//! The attempts of a run's tasks: automatic retries, and repairs of the whole run (databricks-api §5.7, §5.8, §10.6).
 
 use serde::Deserialize;
 
@@ -17,14 +17,14 @@ pub(super) struct Repair {
     task_run_ids: Option<Vec<u64>>,
 }
 
-/// What a condition came to, once it was looked at: `true` or `false`, as in `depends_on` (§5.2).
+/// A condition task. Once evaluated, its outcome is `true` or `false`, as in `depends_on` (§5.2).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Condition {
     #[serde(default, deserialize_with = "soft")]
     outcome: Option<String>,
 }
 
-/// A loop, with the counts that some services send along.
+/// A for-each task, with the counts that some services include.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ForEach {
     #[serde(default, deserialize_with = "soft")]
@@ -37,7 +37,7 @@ struct Stats {
     task_run_stats: Option<Iterations>,
 }
 
-/// How many runs of a loop there are.
+/// Iterations of a for-each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Iterations {
     #[serde(rename = "total_iterations", deserialize_with = "whole")]
@@ -48,7 +48,7 @@ pub(crate) struct Iterations {
     pub(crate) failed: u64,
 }
 
-/// One attempt of a task, and in which repair of the run it was made (0: the original).
+/// An attempt of a task, and the repair that made it (0 is the original run).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt<'a> {
     pub(crate) task: &'a TaskRun,
@@ -56,12 +56,12 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl WorkflowRun {
-    /// How often the run was repaired.
+    /// Number of repairs.
     pub(crate) fn repairs(&self) -> usize {
         self.repair_history.as_ref().map_or(0, |history| history.len().saturating_sub(1))
     }
 
-    /// When it began and ended; after a repair, when the last repair did.
+    /// Start and end in milliseconds since 1970; those of the last repair if there is one.
     pub(crate) fn span(&self) -> (Option<u64>, Option<u64>) {
         let last = self.repair_history.as_ref().filter(|history| history.len() > 1).and_then(|history| history.last());
         let (start, end) = last.map_or((self.start_time, self.end_time), |last| {
@@ -70,8 +70,8 @@ impl WorkflowRun {
         (start.filter(|at| *at > 0), end.filter(|at| *at > 0))
     }
 
-    /// The attempts of each task, the newest last, in the order of the answer. The history decides first: attempts are
-    /// counted anew in a repair, and ids do not grow with time.
+    /// The attempts of each task, latest last, in the order of the response. Sorted by repair first: attempt numbers
+    /// start over in a repair, and IDs do not grow with time.
     pub(crate) fn attempts(&self) -> Vec<Vec<Attempt<'_>>> {
         let mut tasks: Vec<Vec<Attempt<'_>>> = Vec::new();
         for task in self.tasks.iter().flatten() {
@@ -96,7 +96,7 @@ impl WorkflowRun {
         let lists = |id: u64| {
             history.iter().rposition(|repair| repair.task_run_ids.as_ref().is_some_and(|ids| ids.contains(&id)))
         };
-        // A retry may be listed by its first attempt only; what is not listed yet is the newest.
+        // A retry may be listed only by its first attempt. What is not listed yet belongs to the latest repair.
         lists(task.run_id)
             .or_else(|| lists(task.original_attempt_run_id?))
             .unwrap_or_else(|| history.len().saturating_sub(1))
@@ -104,17 +104,17 @@ impl WorkflowRun {
 }
 
 impl TaskRun {
-    /// What its condition came to.
+    /// The outcome of a condition task.
     pub(crate) fn outcome(&self) -> Option<&str> {
         self.condition_task.as_ref().and_then(|condition| condition.outcome.as_deref())
     }
 
-    /// How the runs of its loop went, where that is told.
+    /// The iterations of a for-each task, if the service returns them.
     pub(crate) fn iterations(&self) -> Option<Iterations> {
         self.for_each_task.as_ref()?.stats.as_ref()?.task_run_stats
     }
 
-    /// Whether there may be an output of its own: a condition says nothing, and a loop's runs have theirs.
+    /// Whether it may have output: condition tasks have none, and iterations of a for-each task have their own.
     pub(crate) fn speaks(&self) -> bool {
         self.condition_task.is_none() && self.for_each_task.is_none()
     }
@@ -147,14 +147,14 @@ mod tests {
 
     #[test]
     fn a_repair_is_newer_than_every_retry_before_it() {
-        // The repair's attempt has the smallest id and number.
+        // The repair's attempt has the lowest ID and number.
         let tasks = json!([
             {"run_id": 30, "task_key": "a", "attempt_number": 0, "original_attempt_run_id": 30},
             {"run_id": 31, "task_key": "a", "attempt_number": 1, "original_attempt_run_id": 30},
             {"run_id": 9, "task_key": "a", "attempt_number": 0, "original_attempt_run_id": 9},
             {"run_id": 8, "task_key": "b", "attempt_number": 0}]);
         let history = |second: Value| json!([{"id": 1, "task_run_ids": [30, 8]}, {"id": 5, "task_run_ids": second}]);
-        // Whether the repair is listed already or not, and a retry by its first attempt only.
+        // Whether or not the repair is listed already, with a retry that is listed only by its first attempt.
         for second in [json!([9]), json!([]), Value::Null] {
             assert_eq!(
                 shown(json!({"run_id": 1, "tasks": tasks, "repair_history": history(second)})),

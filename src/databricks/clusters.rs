@@ -1,4 +1,4 @@
-//! Clusters and what they are made of, to look up (databricks-api §6.1).
+//! Lookups of clusters, node types, runtimes and policies (databricks-api §6.1).
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,26 +6,26 @@ use serde_json::Value;
 use super::known;
 use crate::http::{Call, Path, Read, parse_json};
 
-/// A cluster that is there.
+/// An existing cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Cluster {
     #[serde(default)]
     pub(crate) cluster_id: String,
     #[serde(default)]
     pub(crate) cluster_name: String,
-    /// `JOB`: made by a run for itself.
+    /// `JOB`: created by a run for itself.
     pub(crate) cluster_source: Option<String>,
-    /// The only one who may use it.
+    /// The only user of a single-user cluster.
     pub(crate) single_user_name: Option<String>,
 }
 
-/// `clusters/get`; a missing one is a 400 that says so.
+/// `clusters/get`. A missing cluster is a 400.
 pub(crate) fn get(id: &str) -> Read<Cluster> {
     let call = Call::get("clusters/get", Path::new("/api/2.1/clusters/get")).query("cluster_id", id);
     Read::new(call, parse_json)
 }
 
-/// The first page of `clusters/list`: for naming what there is, not for finding everything.
+/// The first page of `clusters/list`: enough to suggest names, not to find every cluster.
 pub(crate) fn list() -> Read<Vec<Cluster>> {
     #[derive(Deserialize)]
     struct Body {
@@ -51,7 +51,7 @@ struct Disks {
     local_nvme_disks: Option<u64>,
 }
 
-/// A kind of machine.
+/// A node type.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct NodeType {
@@ -67,13 +67,13 @@ pub(crate) struct NodeType {
 }
 
 impl NodeType {
-    /// Whether it can be had in this region and subscription.
+    /// Whether it is available in this region and subscription.
     pub(crate) fn can_be_had(&self) -> bool {
         let mut status = self.node_info.iter().flat_map(|info| &info.status);
         !status.any(|word| word == "NotAvailableInRegion" || word == "NotEnabledOnSubscription")
     }
 
-    /// Whether it is one to choose unasked (§6.2).
+    /// Whether it may be chosen by default (§6.2).
     fn is_plain(&self) -> bool {
         self.can_be_had()
             && self.is_deprecated != Some(true)
@@ -84,7 +84,7 @@ impl NodeType {
     }
 }
 
-/// The smallest plain machine (§6.2).
+/// The smallest node type that may be chosen by default (§6.2).
 pub(crate) fn smallest(types: &[NodeType]) -> Option<&NodeType> {
     let disks = |node: &NodeType| {
         let disks = node.node_instance_type.clone().unwrap_or_default();
@@ -109,7 +109,7 @@ pub(crate) fn node_types() -> Read<Vec<NodeType>> {
     Read::new(call, |answer| parse_json(answer).map(|Body { node_types }| node_types))
 }
 
-/// A Databricks runtime.
+/// A Databricks Runtime version.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct SparkVersion {
     #[serde(default)]
@@ -129,7 +129,7 @@ pub(crate) fn spark_versions() -> Read<Vec<SparkVersion>> {
     Read::new(call, |answer| parse_json(answer).map(|Body { versions }| versions))
 }
 
-/// The newest plain runtime with long support (§6.2).
+/// The latest LTS runtime that may be chosen by default (§6.2).
 pub(crate) fn newest_with_long_support(versions: &[SparkVersion]) -> Option<&SparkVersion> {
     const ODD: [&str; 6] = ["apache-spark-", "-ml-", "-hls-", "-gpu-", "-photon-", "-aarch64-"];
     let numbers = |version: &SparkVersion| -> Vec<u64> {
@@ -143,7 +143,7 @@ pub(crate) fn newest_with_long_support(versions: &[SparkVersion]) -> Option<&Spa
     versions.iter().filter(plain).max_by_key(|version| numbers(version))
 }
 
-/// A rule for what clusters may be.
+/// A cluster policy.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Policy {
     #[serde(default)]
@@ -154,14 +154,14 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Whether the policy itself says what this field is.
+    /// Whether the policy fixes the value of this field.
     pub(crate) fn fixes(&self, field: &str) -> bool {
         let definition = self.definition.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         definition.is_some_and(|definition| definition[field]["type"] == "fixed")
     }
 }
 
-/// `policies/clusters/list`: those that the caller may use.
+/// `policies/clusters/list`: the policies that the caller may use.
 pub(crate) fn policies() -> Read<Vec<Policy>> {
     #[derive(Deserialize)]
     struct Body {

@@ -1,4 +1,4 @@
-//! Databricks' own words in a refusal (databricks-api §2.1).
+//! Databricks error responses (databricks-api §2.1).
 
 use bytes::Bytes;
 use http::Response;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::http::{HttpError, Meaning, Phrase, Service, ServiceError, meaning, says, shorten, title_of_page};
 
-/// What a refusal says, and what it means.
+/// Parses an error response, with its meaning.
 pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     let said = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
@@ -14,7 +14,7 @@ pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     ServiceError { means, ..said }
 }
 
-/// Reads the body shapes in the order in which the vendor's own clients try them.
+/// Tries body formats in the order of Databricks' own clients.
 fn words(answer: &Response<Bytes>) -> ServiceError {
     if let Some(title) = title_of_page(answer.body()) {
         return ServiceError { message: title, page: true, ..ServiceError::default() };
@@ -26,10 +26,10 @@ fn words(answer: &Response<Bytes>) -> ServiceError {
     let text = |field: &str| body[field].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
     let message =
         text("message").or_else(|| text("error_description")).or_else(|| text("detail")).or_else(|| text("error"));
-    // The code may be text or a number, or stand at the start of the message.
+    // The code may be a string or a number, or be at the start of the message.
     let code = match &body["error_code"] {
         Value::String(code) if !code.is_empty() => Some(code.clone()),
-        // The status once more says nothing new.
+        // A number equal to the status adds nothing.
         Value::Number(code) => Some(code.to_string()).filter(|code| code != answer.status().as_str()),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
@@ -42,7 +42,7 @@ fn words(answer: &Response<Bytes>) -> ServiceError {
     }
 }
 
-/// `CODE: message`, or just a message.
+/// Splits `CODE: message`; otherwise it is all message.
 fn coded(text: &str) -> ServiceError {
     let is_code = |code: &str| code.len() > 3 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     match text.split_once(": ") {
@@ -53,11 +53,11 @@ fn coded(text: &str) -> ServiceError {
     }
 }
 
-/// The thing is not there, or not for these eyes (databricks-api §2.2).
+/// Whether the object does not exist, or is not visible to the identity (databricks-api §2.2).
 pub(crate) fn is_missing(error: &HttpError) -> bool {
     match error.means() {
         Meaning::NotFound => true,
-        // A look-alike without a call has nothing that the call would find.
+        // A compatible server without the endpoint has no such objects either.
         Meaning::NotImplemented => error.is_status(404),
         Meaning::AddressBlocked
         | Meaning::TokenInvalid
@@ -71,11 +71,12 @@ pub(crate) fn is_missing(error: &HttpError) -> bool {
     }
 }
 
-/// The thing is there already: 400 for scopes and notebooks, 409 for files; a look-alike may leave the code out.
+/// Whether the object already exists: 400 for scopes and notebooks, 409 for files. Compatible servers may omit the
+/// code.
 pub(crate) fn is_there_already(error: &HttpError) -> bool {
     match error.code() {
         Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS") => true,
-        // A 409 is also what two writers at once get, and that says nothing of what is there.
+        // These 409s report concurrent writes, not an existing object.
         Some("ABORTED" | "RESOURCE_CONFLICT") => false,
         Some(_) => error.is_status(409),
         None => {
@@ -86,7 +87,8 @@ pub(crate) fn is_there_already(error: &HttpError) -> bool {
     }
 }
 
-/// Access lists do not exist here: no Premium plan (databricks-api §3.4, §7), or a look-alike without these endpoints.
+/// Whether there are no access control lists: no Premium plan (databricks-api §3.4, §7), or a compatible server without
+/// these endpoints.
 pub(crate) fn has_no_acls(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotInPlan | Meaning::NotImplemented)
 }

@@ -1,4 +1,5 @@
-//! Jobs: list, get, create, update, delete (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
+//! Jobs: list, get, create, update, delete (databricks-api §5). Settings are kept as raw JSON, because most of a job is
+//! not ours.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +10,18 @@ use super::raw::Raw;
 use super::{is_missing, soft, whole};
 use crate::http::{Call, HttpError, Idempotent, NonIdempotent, Pages, Path, Read, Reader, Rows, Shape, side_by_side};
 
-/// The largest page that the list gives (§5.4).
+/// Largest page of the list (§5.4).
 const PAGE: u32 = 100;
-/// The arrays of a job that come in pages of 100 (§5).
+/// Arrays of a job that are paged by 100 (§5).
 const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"];
 
-/// A job as the list shows it: enough to recognise it, without its tasks.
+/// A job as listed, without its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) tags: BTreeMap<String, String>,
-    /// When it was made, in milliseconds since 1970, as far as that is said.
+    /// Creation time in milliseconds since 1970, if returned.
     pub(crate) created: Option<i64>,
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Page {
 /// One page of the list with tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct PageWithTasks {
-    /// Each with whether all of its tasks are there.
+    /// Each job, with whether all of its tasks are included.
     pub(crate) jobs: Vec<(Job, bool)>,
     /// The token of the next page.
     pub(crate) next: Option<String>,
@@ -45,15 +46,15 @@ pub(crate) struct PageWithTasks {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: u64,
-    /// Whom its runs act as, as far as it is said.
+    /// The identity that its runs act as, if returned.
     pub(crate) run_as: Option<String>,
     pub(crate) settings: Raw,
 }
 
-/// Fewer jobs than `PAGE`, since each comes with up to 100 tasks.
+/// Smaller than `PAGE`, because each job comes with up to 100 tasks.
 const PAGE_WITH_TASKS: u32 = 25;
 
-/// `jobs/list` with the tasks of each job, as far as one page of them holds all.
+/// `jobs/list` with the first page of each job's tasks.
 pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
     #[derive(Deserialize)]
     struct Item {
@@ -79,7 +80,7 @@ pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings, has_more }| {
             let settings = settings.unwrap_or_default();
-            // A look-alike may leave the tasks out.
+            // A compatible server may omit the tasks.
             let is_whole = has_more != Some(true) && settings.has("tasks");
             (Job { id: job_id, run_as: None, settings }, is_whole)
         });
@@ -87,7 +88,7 @@ pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
     })
 }
 
-/// All jobs that this identity sees, each with all of its tasks.
+/// Returns all jobs that this identity can see, each with all of its tasks.
 pub(crate) async fn all_with_tasks(reader: &Reader) -> Result<Vec<Job>, HttpError> {
     let page = async |token: Option<String>| {
         let PageWithTasks { jobs, next } = reader.read(list_with_tasks(token.as_deref())).await?;
@@ -100,7 +101,7 @@ pub(crate) async fn all_with_tasks(reader: &Reader) -> Result<Vec<Job>, HttpErro
         }
         match get(reader, job.id).await {
             Ok(job) => Ok(Some(job)),
-            // Deleted since the list was made.
+            // Deleted after the list was read.
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -108,7 +109,7 @@ pub(crate) async fn all_with_tasks(reader: &Reader) -> Result<Vec<Job>, HttpErro
     Ok(whole.await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// `jobs/list`: one page of all jobs, or of those with exactly this name in any case.
+/// `jobs/list`: one page of all jobs, or of those with this name (case-insensitive).
 pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     #[derive(Deserialize)]
     struct Settings {
@@ -148,7 +149,8 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     })
 }
 
-/// A list that says it goes on but not where is no complete list, and must not pass for one.
+/// The next page's token. A list with more pages but no token is an error, so that it is not mistaken for a complete
+/// one.
 fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>, Shape> {
     match (has_more, token.filter(|token| !token.is_empty())) {
         (Some(false), _) | (None, None) => Ok(None),
@@ -157,7 +159,7 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
     }
 }
 
-/// All pages of the list. Half a list must not pass for a whole one: somebody would make a job a second time.
+/// Reads all pages of the list. An incomplete list is an error, because it could lead to a duplicate job.
 pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Rows<Summary>, HttpError> {
     let mut unread = 0;
     let page = async |token: Option<String>| {
@@ -169,7 +171,7 @@ pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Rows<Summ
     Ok(Rows { rows, odd: unread })
 }
 
-/// One page of `jobs/get`: the job, and the token of the next page of its arrays.
+/// `jobs/get`: one page of the job, and the token of the next page of its arrays.
 pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<String>)> {
     #[derive(Deserialize)]
     struct Body {
@@ -193,7 +195,7 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
     })
 }
 
-/// `jobs/get`, with the arrays of all pages together.
+/// `jobs/get` with the arrays of all pages.
 pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
     let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
     let mut pages = Pages::default();
@@ -212,8 +214,7 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
     Ok(job)
 }
 
-/// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look
-/// for the job's tag.
+/// `jobs/create`: returns the new job's ID. It has no idempotency token; after a lost response, look for the job's tag.
 pub(crate) fn create(settings: &Raw) -> NonIdempotent<u64> {
     #[derive(Deserialize)]
     struct Body {
@@ -224,16 +225,17 @@ pub(crate) fn create(settings: &Raw) -> NonIdempotent<u64> {
     })
 }
 
-/// What `jobs/update` is to change, and nothing else.
+/// The changes that `jobs/update` makes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Update {
-    /// Top-level fields, each whole; of `tasks` only those that change: the service merges them by their keys (§5.5).
+    /// Top-level fields, each complete, except `tasks`: only those that change, since the service merges them by key
+    /// (§5.5).
     pub(crate) new_settings: Raw,
     /// Names of top-level fields, or `tasks/KEY`.
     pub(crate) fields_to_remove: Vec<String>,
 }
 
-/// `jobs/update`: what it does not name stays as it is (§5.5).
+/// `jobs/update`: fields that it does not name are unchanged (§5.5).
 pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Idempotent<()> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -246,13 +248,13 @@ pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Up
     Idempotent::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
 }
 
-/// `jobs/delete`. A job that is gone already is refused as missing (§5.5).
+/// `jobs/delete`. A job that does not exist is an error (§5.5).
 pub(crate) fn delete(job_id: u64) -> Idempotent<()> {
     let call = Call::post("jobs/delete", Path::new("/api/2.2/jobs/delete"));
     Idempotent::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)
 }
 
-/// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
+/// The URL of a job: `https://HOST/jobs/JOB?o=WORKSPACE`.
 pub(crate) fn link(origin: &str, job_id: u64, workspace: Option<u64>) -> String {
     match workspace {
         Some(workspace) => format!("{origin}/jobs/{job_id}?o={workspace}"),

@@ -1,5 +1,5 @@
-//! Services that look like Databricks and differ in small ways: a list absent, null or empty, a success without a body, an
-//! error without a code, an id above 2^53, access lists that answer 501.
+//! Compatible servers that differ from Databricks in small ways: lists absent, null or empty, a success without a body,
+//! an error without a code, an ID above 2^53, access control lists that return 501.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::workspace::{NotebookPath, get_status, import, mkdirs};
 use super::*;
 use crate::http::{Fault, HttpError, Idempotent, NonIdempotent, Read};
 
-/// Above 2^53, where a double loses the last digit.
+/// Above 2^53, where an `f64` loses the last digit.
 const ID: u64 = 9_007_199_254_740_993;
 
 fn answer(status: u16, body: &str) -> Response<Bytes> {
@@ -23,7 +23,7 @@ fn answer(status: u16, body: &str) -> Response<Bytes> {
     answer
 }
 
-/// What is read, in Rust's words, or the reason why nothing is.
+/// The parsed value in `Debug` form, or the reason why it is unreadable.
 fn read<T: Debug>(parse: fn(&Response<Bytes>) -> Result<T, Shape>, body: &str) -> String {
     parse(&answer(200, body)).map_or_else(|shape| format!("unreadable: {shape}"), |value| format!("{value:?}"))
 }
@@ -98,7 +98,7 @@ fn one_odd_element_hides_no_other_and_counts_where_it_may_be_what_is_looked_for(
     }
     let holds = r#""all_permissions":[{"permission_level":"CAN_VIEW"}]"#;
     let holder = |name: &str| format!(r#"{{"user_name":"{name}",{holds}}}"#);
-    // What is around the list, an element by its name, and whether what cannot be read is counted.
+    // Operation, field of the list, an element with a given name, whether unreadable elements are counted, parser.
     let all: [(&str, &str, Named, bool, Reader); 14] = [
         ("secrets/scopes/list", "scopes", |name| format!(r#"{{"name":"{name}"}}"#), false, lists(|| scopes().parse)),
         ("secrets/list", "secrets", |name| format!(r#"{{"key":"{name}"}}"#), false, lists(|| list(&scope()).parse)),
@@ -324,7 +324,7 @@ fn error(status: u16, body: &str) -> HttpError {
 
 #[test]
 fn an_error_without_a_code_is_told_by_its_status_and_words() {
-    // What it is: missing, there already, without access lists.
+    // Expected: missing, already exists, no access control lists.
     for (status, body, expected) in [
         (404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"gone"}"#, [true, false, false]),
         (404, r#"{"message":"gone"}"#, [true, false, false]),
@@ -346,10 +346,10 @@ fn an_error_without_a_code_is_told_by_its_status_and_words() {
         let error = error(status, body);
         assert_eq!([is_missing(&error), is_there_already(&error), has_no_acls(&error)], expected, "{status} {body}");
     }
-    // A disabled feature may come as 404 as well: whoever asks for both asks for the access lists first.
+    // A disabled feature may also be a 404, so callers check `has_no_acls` before `is_missing`.
     let disabled = error(404, r#"{"error_code":"FEATURE_DISABLED","message":"no"}"#);
     assert!(has_no_acls(&disabled));
-    // Nothing that is read carries a text that a later parser would choke on.
+    // An empty body is an error where a value is expected.
     let Read { call: _, parse } = scopes();
     assert!(parse(&answer(200, "")).is_err());
 }

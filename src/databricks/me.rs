@@ -1,4 +1,4 @@
-//! Who the token belongs to, and which groups somebody is in (databricks-api §7).
+//! The identity of the token, and group membership (databricks-api §7).
 
 use serde::Deserialize;
 
@@ -6,17 +6,17 @@ use super::known;
 use super::permissions::Principal;
 use crate::http::{Call, Path, Read, Rows, Shape, parse_json};
 
-/// The identity behind the token.
+/// The identity of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Me {
-    /// The e-mail of a user, the application id of a service principal.
+    /// The e-mail address of a user, or the application ID of a service principal.
     pub(crate) user_name: String,
-    /// The id of the workspace, for links.
+    /// The workspace ID, for links.
     pub(crate) workspace_id: Option<u64>,
 }
 
 impl Me {
-    /// The folder that only this identity and administrators can edit.
+    /// The home folder, which only this identity and administrators can edit.
     pub(crate) fn home(&self) -> String {
         format!("/Users/{}", self.user_name)
     }
@@ -28,7 +28,7 @@ struct Body {
     user_name: Option<String>,
 }
 
-/// `GET /api/2.0/preview/scim/v2/Me`, without the entitlements, which cost the service time.
+/// `GET /api/2.0/preview/scim/v2/Me` without entitlements, which are slow.
 pub(crate) fn me() -> Read<Me> {
     let call =
         Call::get("scim/me", Path::new("/api/2.0/preview/scim/v2/Me")).query("excludedAttributes", "entitlements");
@@ -43,7 +43,7 @@ pub(crate) fn me() -> Read<Me> {
     })
 }
 
-/// The groups that a user or service principal is in directly, by their names; `None` where the answer does not say.
+/// The names of the groups that a user or service principal is a direct member of; `None` if the response does not say.
 pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
     #[derive(Deserialize)]
     struct Group {
@@ -64,19 +64,19 @@ pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
         }
         Principal::User | Principal::Group => ("scim/users", "/api/2.0/preview/scim/v2/Users", "userName"),
     };
-    // What a quoted text of the filter cannot hold is in no e-mail and no id.
+    // Characters that would break the quoted filter value are in no e-mail address and no ID.
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
     let call = Call::get(operation, Path::new(path)).query("filter", format!("{field} eq \"{plain}\""));
     Read::new(call, |answer| {
         let Rows { rows, odd: 0 } = parse_json::<Body>(answer)?.resources else { return Ok(None) };
         let [Row { groups: Some(Rows { rows: groups, odd }) }] = rows.as_slice() else { return Ok(None) };
-        // Whoever is in a group that cannot be read is in more than the others.
+        // An unreadable group still counts as a group.
         let unread = (*odd > 0).then(|| Some("one that cannot be read".to_owned()));
         Ok(groups.iter().map(|Group { display }| display.clone()).chain(unread).collect())
     })
 }
 
-/// The users of this name, as the service writes it: one at most.
+/// The users with this name, as the service spells it; at most one.
 pub(crate) fn users_named(name: &str) -> Read<Vec<String>> {
     #[derive(Deserialize)]
     struct Row {

@@ -1,4 +1,4 @@
-//! Databricks: its endpoints and wire types, one file per API family.
+//! Databricks endpoints and wire types, one file per API.
 
 mod attempts;
 pub(crate) mod clusters;
@@ -28,8 +28,8 @@ pub(crate) use runs::{
 
 use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};
 
-/// Reads the answer of a write that says nothing: an object with whatever in it, so that a page is not taken for it. A
-/// look-alike may send no body at all; whether the write was done is seen in the look after it.
+/// Parses the response of a write that returns nothing. Accepts any JSON object, but no web page. A compatible server
+/// may send no body; the read after the write shows whether it took effect.
 fn done(answer: &Response<Bytes>) -> Result<(), Shape> {
     if answer.body().is_empty() {
         return Ok(());

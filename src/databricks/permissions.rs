@@ -1,12 +1,12 @@
-//! Who may do what with notebooks, jobs and other objects (databricks-api §4.4, §7).
+//! Permissions on notebooks and jobs (databricks-api §4.4, §7).
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
 
-/// Which kind of identity a name stands for. Users are named by e-mail, service principals by their application id (a
-/// UUID), groups by display name; the name is all that tells them apart.
+/// The kind of identity. It is derived from the name: users have e-mail addresses, service principals application IDs
+/// (UUIDs), and groups display names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Principal {
     User,
@@ -23,7 +23,8 @@ impl Principal {
         if name.contains('@') { Principal::User } else { Principal::Group }
     }
 
-    /// Whom runs act as: a service principal by its id, or else a user, whose name need not be an e-mail (databricks-api §7).
+    /// The kind of a `run_as` identity: a service principal by its ID, otherwise a user, whose name need not be an
+    /// e-mail address (databricks-api §7).
     pub(crate) fn of_run_as(name: &str) -> Principal {
         match Principal::of(name) {
             Principal::ServicePrincipal => Principal::ServicePrincipal,
@@ -31,7 +32,7 @@ impl Principal {
         }
     }
 
-    /// The field of an access list, or of `run_as`, that holds the name.
+    /// The field of a permission, or of `run_as`, with the name.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Principal::User => "user_name",
@@ -41,12 +42,12 @@ impl Principal {
     }
 }
 
-/// What somebody may do with a thing; each level holds the ones before it.
+/// A permission level; each includes the ones before it.
 pub(crate) trait Level: Copy + Ord + 'static {
-    /// All of them, the lowest first.
+    /// All levels, lowest first.
     const ALL: &'static [Self];
 
-    /// As Databricks says it.
+    /// The name in the API.
     fn name(self) -> &'static str;
 
     fn named(name: &str) -> Option<Self> {
@@ -54,7 +55,7 @@ pub(crate) trait Level: Copy + Ord + 'static {
     }
 }
 
-/// What somebody may do with a notebook; each level holds the ones before it.
+/// A permission on a notebook; each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum NotebookLevel {
@@ -78,14 +79,14 @@ impl Level for NotebookLevel {
     }
 }
 
-/// What somebody may do with a job; each level holds the ones before it.
+/// A permission on a job; each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum JobLevel {
     CanView,
     CanManageRun,
     CanManage,
-    /// Exactly one user or service principal has it, from making the job (databricks-api §5.5).
+    /// Exactly one user or service principal has it, initially the creator of the job (databricks-api §5.5).
     IsOwner,
 }
 
@@ -103,12 +104,12 @@ impl Level for JobLevel {
     }
 }
 
-/// One level that a principal has on an object, directly or from a folder above it.
+/// A permission of a principal on an object, direct or inherited from a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holding {
-    /// E-mail of a user, display name of a group, application id of a service principal.
+    /// E-mail address of a user, display name of a group, or application ID of a service principal.
     pub(crate) principal: String,
-    /// As Databricks says it: `CAN_RUN`, or a level that this version does not know.
+    /// As in the API, such as `CAN_RUN`. May be unknown to this version.
     pub(crate) level: String,
     pub(crate) inherited: bool,
 }
@@ -142,12 +143,12 @@ fn job(id: u64) -> Path {
     Path::new("/api/2.0/permissions/jobs/").number(id)
 }
 
-/// `GET permissions/notebooks/{id}`: who may do what, by its object id from `get-status`.
+/// `GET permissions/notebooks/{id}`, with the object ID from `get-status`.
 pub(crate) fn notebook_permissions(id: u64) -> Read<Rows<Holding>> {
     permissions(notebook(id))
 }
 
-/// `GET permissions/jobs/{id}`: who may do what.
+/// `GET permissions/jobs/{id}`.
 pub(crate) fn job_permissions(id: u64) -> Read<Rows<Holding>> {
     permissions(job(id))
 }
@@ -165,7 +166,7 @@ fn permissions(path: Path) -> Read<Rows<Holding>> {
     })
 }
 
-/// Beside it how many levels cannot be read.
+/// Returns the permissions of an entry, and how many levels are unreadable.
 fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
     let Entry { user_name, group_name, service_principal_name, all_permissions: Rows { rows: levels, odd } } = entry;
     let named = [user_name, group_name, service_principal_name].into_iter().flatten().find(|name| !name.is_empty());
@@ -180,12 +181,12 @@ fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
     (held, odd)
 }
 
-/// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
+/// `PATCH permissions/notebooks/{id}`: sets the direct permission of one principal; others are unchanged.
 pub(crate) fn grant_on_notebook(id: u64, kind: Principal, principal: &str, level: NotebookLevel) -> Idempotent<()> {
     grant(notebook(id), kind, principal, level)
 }
 
-/// `PATCH permissions/jobs/{id}`: the same for a job.
+/// `PATCH permissions/jobs/{id}`: sets the direct permission of one principal; others are unchanged.
 pub(crate) fn grant_on_job(id: u64, kind: Principal, principal: &str, level: JobLevel) -> Idempotent<()> {
     grant(job(id), kind, principal, level)
 }
@@ -193,7 +194,7 @@ pub(crate) fn grant_on_job(id: u64, kind: Principal, principal: &str, level: Job
 fn grant(path: Path, kind: Principal, principal: &str, level: impl Level) -> Idempotent<()> {
     let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
     let entry = json!({ kind.field(): principal, "permission_level": level.name() });
-    // What comes back is read in a look of its own.
+    // The resulting permissions are read with a separate request.
     Idempotent::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
         super::done(answer)
     })

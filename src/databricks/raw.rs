@@ -1,4 +1,4 @@
-//! JSON objects of which we own a few fields: everything else goes back as it came, byte for byte.
+//! JSON objects of which we own a few fields. All others are sent back byte for byte.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// A JSON object whose values stay as the service wrote them: numbers keep their digits, fields their order, and what a
-/// later version of the service adds survives.
+/// A JSON object that keeps the service's bytes: the digits of numbers, the order of fields, and fields added by later
+/// versions of the API.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Raw(Vec<(String, Box<RawValue>)>);
 
@@ -17,24 +17,24 @@ impl Raw {
         self.find(name).is_some()
     }
 
-    /// The field as a `T`; `None` if it is absent, null or something else.
+    /// The field as a `T`; `None` if it is absent, null or of another type.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         self.find(name).and_then(|value| serde_json::from_str(value.get()).ok())
     }
 
-    /// A field that is an object; an empty one if it is absent.
+    /// An object field; empty if it is absent.
     pub(crate) fn object(&self, name: &str) -> Raw {
         self.read(name).unwrap_or_default()
     }
 
-    /// A field that is a list of objects; empty if it is absent.
+    /// A list of objects; empty if it is absent.
     pub(crate) fn list(&self, name: &str) -> Vec<Raw> {
         self.read(name).unwrap_or_default()
     }
 
-    /// Replaces a field where it stands, or adds it at the end.
+    /// Replaces a field in place, or appends it.
     pub(crate) fn set(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
-        // Our own types have text keys and finite numbers only, so this cannot fail.
+        // Wire types have string keys and finite numbers only, so this cannot fail.
         let value = to_raw_value(value).expect("a wire type serialises");
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, place)) => *place = value,
@@ -50,16 +50,16 @@ impl Raw {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether both say the same, in whatever spelling.
+    /// Whether both have the same content, regardless of formatting.
     pub(crate) fn is_same(&self, other: &Raw) -> bool {
         match (serde_json::to_value(self), serde_json::to_value(other)) {
             (Ok(left), Ok(right)) => left == right,
-            // A number that nobody can hold.
+            // A number out of range for `Value`: compare the text.
             (_, _) => serde_json::to_string(self).ok() == serde_json::to_string(other).ok(),
         }
     }
 
-    /// Present and not null.
+    /// The field, unless it is absent or null.
     fn find(&self, name: &str) -> Option<&RawValue> {
         let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
         (value.get() != "null").then_some(&**value)

@@ -1,4 +1,4 @@
-//! How a run or task stands: the old and the new form of its state together (databricks-api §5.7).
+//! The state of a run or task, from the API's old and new formats (databricks-api §5.7).
 
 use serde::Deserialize;
 
@@ -44,31 +44,31 @@ impl NewStatus {
     }
 }
 
-/// How a run or task stands.
+/// The state of a run or task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunState {
-    /// With the service's word for it.
+    /// Active, with the service's status, such as `RUNNING`.
     Going(String),
     Ended(WorkflowEnd),
 }
 
-/// How a run or task ended, with the service's word for it.
+/// How a run or task ended, with the service's result or code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WorkflowEnd {
     Success(String),
-    /// Some tasks failed, all leaves succeeded: good, with a remark.
+    /// Some tasks failed, but all leaf tasks succeeded. Counts as success, with a remark.
     SuccessWithFailures(String),
-    /// It never had to run: a condition, or another choice of tasks.
+    /// Did not need to run: excluded by a condition, or not selected.
     Left(String),
-    /// It should have run, and did not: a limit of runs, or what it depends on did not succeed.
+    /// Should have run but did not: a limit on runs, or a failed dependency.
     NeverRan(String),
     Cancelled(String),
-    /// FAILED, TIMEDOUT and whatever else is not good.
+    /// FAILED, TIMEDOUT and any other failure.
     Failed(String),
 }
 
 impl WorkflowEnd {
-    /// What a result or a termination code means. Words that nobody knows are not good.
+    /// The meaning of a result state or termination code. Unknown ones count as failures.
     pub(crate) fn of(word: &str) -> WorkflowEnd {
         let owned = word.to_owned();
         match word {
@@ -87,7 +87,7 @@ impl WorkflowEnd {
         }
     }
 
-    /// The service's word for it.
+    /// The service's result or code.
     pub(crate) fn word(&self) -> &str {
         match self {
             WorkflowEnd::Success(word)
@@ -110,7 +110,7 @@ impl WorkflowEnd {
 }
 
 impl RunState {
-    /// The service's word for it.
+    /// The service's status, result or code.
     pub(crate) fn word(&self) -> &str {
         match self {
             RunState::Going(word) => word,
@@ -141,7 +141,7 @@ pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Opt
     }
     // SKIPPED and INTERNAL_ERROR may come without a result.
     let end = WorkflowEnd::of(result.or(code).or(life).or(new).unwrap_or_default());
-    // Good is only what nothing in the answer contradicts.
+    // A run is successful only if nothing in the response contradicts it.
     let end = match (life, code.map(WorkflowEnd::of)) {
         (Some("INTERNAL_ERROR"), _) if end.is_success() || matches!(end, WorkflowEnd::Left(_)) => {
             WorkflowEnd::Failed("INTERNAL_ERROR".to_owned())

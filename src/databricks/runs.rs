@@ -1,4 +1,4 @@
-//! Runs of Databricks jobs: start, look, read what a task said (databricks-api §5.4, §5.6 to §5.8).
+//! Runs of Databricks jobs: start, poll, cancel, read task output (databricks-api §5.4, §5.6 to §5.8).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::run_state::{NewStatus, RunState, State, message, standing};
 use super::{readable, soft, whole};
 use crate::http::{Call, Idempotent, Path, Read, Rows};
 
-/// Which workflow a name or id stands for.
+/// A job, with its ID and name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRow {
     #[serde(deserialize_with = "whole")]
@@ -44,7 +44,7 @@ pub(crate) struct WorkflowPage {
     pub(crate) next_page_token: Option<String>,
 }
 
-/// Jobs of this name; the service ignores case, so the caller compares (§5.4).
+/// Jobs with this name. The service ignores case, so the caller compares (§5.4).
 pub(crate) fn list_workflows_named(name: &str, page: Option<&str>) -> Read<WorkflowPage> {
     let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("name", name).query("limit", 100);
     if let Some(page) = page {
@@ -53,12 +53,12 @@ pub(crate) fn list_workflows_named(name: &str, page: Option<&str>) -> Read<Workf
     Read::json(call)
 }
 
-/// One job, its name above all.
+/// One job, mainly for its name.
 pub(crate) fn get_workflow(job: u64) -> Read<WorkflowRow> {
     Read::json(Call::get("jobs/get", Path::new("/api/2.2/jobs/get")).query("job_id", job))
 }
 
-/// What `run-now` answers.
+/// The response of `run-now` and `submit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Started {
     #[serde(deserialize_with = "whole")]
@@ -73,7 +73,7 @@ struct RunNow<'a> {
     job_parameters: &'a BTreeMap<String, String>,
 }
 
-/// Starts the job. May be repeated: the token (at most 64 characters) makes the service give the same run again (§2.6).
+/// Starts the job. Idempotent: for the same token (at most 64 characters) the service returns the same run (§2.6).
 pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Idempotent<Started> {
     let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
     Idempotent::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
@@ -88,14 +88,14 @@ struct Submit<'a> {
     run_as: Option<Value>,
 }
 
-/// Starts a run without a job, as somebody else if one is named. May be repeated, as `run-now` may (§2.6, §5.8).
+/// Starts a one-time run, as another identity if `run_as` is set. Idempotent like `run-now` (§2.6, §5.8).
 pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Idempotent<Started> {
     let call = Call::post("jobs/runs/submit", Path::new("/api/2.2/jobs/runs/submit"));
     let run_as = run_as.map(|who| json!({ Principal::of_run_as(who).field(): who }));
     Idempotent::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
 }
 
-/// A run of a job, or of one of its tasks (§5.7). States are open lists of words.
+/// A run of a job (§5.7). States may be unknown values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRun {
     #[serde(deserialize_with = "whole")]
@@ -106,10 +106,10 @@ pub(crate) struct WorkflowRun {
     pub(crate) run_name: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     run_page_url: Option<String>,
-    /// What started it: an open list of words.
+    /// What started it; may be an unknown value.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<String>,
-    /// Milliseconds since the epoch; 0 until then.
+    /// Milliseconds since 1970; 0 before the start.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) start_time: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
@@ -120,7 +120,7 @@ pub(crate) struct WorkflowRun {
     status: Option<NewStatus>,
     #[serde(default, deserialize_with = "readable")]
     pub(super) tasks: Option<Vec<TaskRun>>,
-    /// The original and its repairs, the newest last.
+    /// The original run and its repairs, latest last.
     #[serde(default, deserialize_with = "readable")]
     pub(super) repair_history: Option<Vec<Repair>>,
     #[serde(default, deserialize_with = "readable")]
@@ -138,7 +138,7 @@ struct Parameter {
     default: Option<String>,
 }
 
-/// A parameter in which a run differs from what is wanted now.
+/// A parameter of a run that differs from the requested value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OtherParameter {
     pub(crate) name: String,
@@ -146,15 +146,15 @@ pub(crate) struct OtherParameter {
     pub(crate) seen: String,
 }
 
-/// One attempt of one task.
+/// One attempt of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskRun {
-    /// 0 where the service does not tell it.
+    /// 0 if the service does not return it.
     #[serde(default, deserialize_with = "whole")]
     pub(crate) run_id: u64,
     #[serde(default, deserialize_with = "super::or_default")]
     pub(crate) task_key: String,
-    /// From 0.
+    /// Starts at 0.
     #[serde(default, deserialize_with = "soft")]
     pub(super) attempt_number: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
@@ -183,27 +183,27 @@ pub(crate) struct RunPage {
 }
 
 impl WorkflowRun {
-    /// How it stands, or `None` where the answer does not say.
+    /// The state, or `None` if the response has none.
     pub(crate) fn standing(&self) -> Option<RunState> {
         standing(self.state.as_ref(), self.status.as_ref())
     }
 
-    /// What the service says about it.
+    /// The service's message about the state.
     pub(crate) fn message(&self) -> Option<&str> {
         message(self.state.as_ref(), self.status.as_ref())
     }
 
-    /// Why it was over, in the service's newer words: finer than the word of its standing.
+    /// The termination code of the newer status format, more precise than `standing`.
     pub(crate) fn code(&self) -> Option<&str> {
         self.status.as_ref().and_then(NewStatus::termination_code)
     }
 
-    /// Which limit it waits at, while it is QUEUED.
+    /// The limit that it waits for while it is QUEUED.
     pub(crate) fn queue_code(&self) -> Option<&str> {
         self.status.as_ref().and_then(NewStatus::queue_code)
     }
 
-    /// What it was started with beyond the job's own defaults.
+    /// Parameters that differ from the job's defaults.
     pub(crate) fn given_parameters(&self) -> BTreeMap<String, String> {
         let given = self.job_parameters.iter().flatten().filter_map(|parameter| {
             let Parameter { name, value, default } = parameter;
@@ -212,15 +212,15 @@ impl WorkflowRun {
         given.collect()
     }
 
-    /// The page of the run. The service's own form opens for administrators only (§5.7), so it is written anew, with
-    /// the workspace id that it carries.
+    /// The URL of the run. The service's own URL works for administrators only (§5.7), so build another one with its
+    /// workspace ID.
     pub(crate) fn url(&self, origin: &str, job: u64) -> String {
         let query = self.workspace().map(|id| format!("?o={id}")).unwrap_or_default();
         format!("{origin}/jobs/{job}/runs/{}{query}", self.run_id)
     }
 
-    /// The first job parameter in which the run was started differently. What the service fills in (`{{…}}`), and what it
-    /// does not tell, differs in nothing.
+    /// The first job parameter that differs from `wanted`. Dynamic values (`{{…}}`) and values that the service does
+    /// not return never differ.
     pub(crate) fn differs_from(&self, wanted: &BTreeMap<String, String>) -> Option<OtherParameter> {
         self.job_parameters.iter().flatten().find_map(|parameter| {
             let Parameter { name, value, default } = parameter;
@@ -231,14 +231,14 @@ impl WorkflowRun {
         })
     }
 
-    /// The id of the workspace, as the run's own address has it.
+    /// The workspace ID, from the run's URL.
     pub(crate) fn workspace(&self) -> Option<String> {
         let after = self.run_page_url.as_deref()?.split_once("o=")?.1;
         let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
         (!digits.is_empty()).then_some(digits)
     }
 
-    /// Takes in what a further page adds.
+    /// Adds the tasks and repairs of a further page.
     pub(crate) fn add_page(&mut self, page: WorkflowRun) {
         self.tasks.get_or_insert_default().extend(page.tasks.unwrap_or_default());
         self.repair_history.get_or_insert_default().extend(page.repair_history.unwrap_or_default());
@@ -247,7 +247,7 @@ impl WorkflowRun {
 }
 
 impl TaskRun {
-    /// How it stands, or `None` where the answer does not say.
+    /// The state, or `None` if the response has none.
     pub(crate) fn standing(&self) -> Option<RunState> {
         standing(self.state.as_ref(), self.status.as_ref())
     }
@@ -256,7 +256,7 @@ impl TaskRun {
         message(self.state.as_ref(), self.status.as_ref())
     }
 
-    /// From 1, as people count.
+    /// The attempt number, starting at 1.
     pub(crate) fn attempt(&self) -> u64 {
         self.attempt_number.unwrap_or(0) + 1
     }
@@ -266,7 +266,7 @@ impl TaskRun {
     }
 }
 
-/// A run with its tasks and the history of its repairs; further tasks stand on further pages.
+/// A run with its tasks and repair history. Further tasks are on further pages.
 pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun> {
     let mut call = Call::get("jobs/runs/get", Path::new("/api/2.2/jobs/runs/get")).query("run_id", run);
     call = call.query("include_history", true);
@@ -276,10 +276,10 @@ pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun
     Read::json(call)
 }
 
-/// The largest page of runs (§5.8: less than 25).
+/// Largest page of runs (§5.8: less than 25).
 const RUNS_PAGE: u64 = 24;
 
-/// A page of the job's runs without their tasks, newest first; only those that are not over, if so wanted.
+/// A page of the job's runs without their tasks, newest first; only active ones if `active`.
 pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> Read<RunPage> {
     let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
         .query("job_id", job)
@@ -293,7 +293,8 @@ pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> 
     Read::json(call)
 }
 
-/// A page of one-time runs without their tasks, newest first, of whoever asks and whom they may see (§5.8).
+/// A page of one-time runs without their tasks, newest first, of the caller and of users whose runs the caller can see
+/// (§5.8).
 pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
     let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
         .query("run_type", "SUBMIT_RUN")
@@ -309,14 +310,14 @@ struct CancelRun {
     run_id: u64,
 }
 
-/// Asks for a run to be stopped. Doing it twice is doing it once; it has ended only when `runs/get` says so (§5.8).
+/// Requests cancellation of a run. Idempotent; the run has ended only once `runs/get` says so (§5.8).
 pub(crate) fn cancel_workflow_run(run: u64) -> Idempotent<()> {
     let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&CancelRun { run_id: run });
-    // The body is an empty object, or nothing at all.
+    // The body is an empty object, or empty.
     Idempotent::new(call, |_| Ok(()))
 }
 
-/// What one attempt of a task left behind.
+/// The output of one attempt of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskOutput {
     #[serde(default, deserialize_with = "soft")]
@@ -334,13 +335,13 @@ struct NotebookOutput {
 }
 
 impl TaskOutput {
-    /// What the notebook handed to `dbutils.notebook.exit`.
+    /// The value passed to `dbutils.notebook.exit`.
     pub(crate) fn result(&self) -> Option<&str> {
         self.notebook_output.as_ref().and_then(|output| output.result.as_deref()).filter(|result| !result.is_empty())
     }
 }
 
-/// The output of a task's run. With the id of a whole run the service refuses (§5.8).
+/// The output of a task's run. The service rejects the ID of a whole run (§5.8).
 pub(crate) fn get_task_output(task_run: u64) -> Read<TaskOutput> {
     Read::json(Call::get("jobs/runs/get-output", Path::new("/api/2.2/jobs/runs/get-output")).query("run_id", task_run))
 }

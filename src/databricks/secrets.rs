@@ -1,4 +1,4 @@
-//! Secret scopes, secrets and who may read them (databricks-api §3).
+//! Secret scopes, secrets and their access control lists (databricks-api §3).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use super::{done, known, or_default, soft};
 use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
 use crate::secret::Secret;
 
-/// A name that Databricks takes for a scope (databricks-api §3.2).
+/// A valid scope name (databricks-api §3.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ScopeName(String);
 
-/// A name that Databricks takes for a key in a scope (databricks-api §3.2).
+/// A valid key name (databricks-api §3.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct KeyName(String);
 
-/// Why a text is no such name.
+/// Why a name is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadName(&'static str);
 
@@ -45,7 +45,7 @@ impl FromStr for ScopeName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<ScopeName, BadName> {
-        // The pages of Databricks differ about `@` and `/`: a service that does not take them says so (databricks-api §3.2).
+        // Databricks' documentation disagrees about `@` and `/`, so leave them to the service (databricks-api §3.2).
         if is_name(text, b"-_.@/") {
             return Ok(ScopeName(text.to_owned()));
         }
@@ -93,12 +93,12 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// The group that every identity of a workspace is in.
+/// The group of all identities in a workspace.
 pub(crate) const EVERYBODY: &str = "users";
-/// The group of the administrators, who manage every scope anyhow (databricks-api §3.4).
+/// The group of administrators, who can manage every scope (databricks-api §3.4).
 pub(crate) const ADMINISTRATORS: &str = "admins";
 
-/// What a principal may do with a scope; each level holds the ones before it.
+/// A permission on a scope; each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Permission {
@@ -119,25 +119,25 @@ impl Level for Permission {
     }
 }
 
-/// Whose values a scope holds.
+/// Where the values of a scope are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// Databricks' own store.
+    /// Databricks.
     Databricks,
-    /// An Azure Key Vault: read-only from here (databricks-api §3.5). Its address, if it is said.
+    /// Azure Key Vault, with its URL if returned. Read-only through Databricks (databricks-api §3.5).
     KeyVault(Option<String>),
-    /// A kind of store that this version does not know.
+    /// A backend unknown to this version.
     Other(String),
 }
 
-/// One scope of the list.
+/// A listed scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeInfo {
     pub(crate) name: String,
     pub(crate) backend: Backend,
 }
 
-/// One entry of a scope's list of secrets.
+/// A listed secret, without its value.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct SecretInfo {
     #[serde(default, deserialize_with = "or_default")]
@@ -147,17 +147,17 @@ pub(crate) struct SecretInfo {
     pub(crate) last_updated_timestamp: Option<i64>,
 }
 
-/// Who may do what with a scope.
+/// A permission of a principal on a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Acl {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) principal: String,
-    /// As Databricks says it: `READ`, or a level that this version does not know.
+    /// As in the API, such as `READ`. May be unknown to this version.
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) permission: String,
 }
 
-/// What a value is recognised by, without holding it.
+/// A hash to compare values without holding them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fingerprint([u8; 32]);
 
@@ -173,7 +173,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// `scopes/list`: all scopes of the workspace that this identity sees. There is no way to ask for one.
+/// `scopes/list`: all scopes that this identity can see. There is no request for a single scope.
 pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     #[derive(Deserialize)]
     struct Vault {
@@ -206,13 +206,13 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     })
 }
 
-/// `scopes/create`. Whoever creates it has MANAGE, and nobody else anything.
+/// `scopes/create`. The creator has MANAGE; no one else has access.
 pub(crate) fn create_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
     Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
-/// `scopes/create` of a scope that everybody in the workspace manages: the only kind there is without the Premium plan
+/// `scopes/create` of a scope that all users of the workspace can manage: the only kind without the Premium plan
 /// (databricks-api §3.4).
 pub(crate) fn create_open_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
@@ -230,7 +230,7 @@ pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
     Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets))
 }
 
-/// `secrets/put`: stores a value, over one that is there.
+/// `secrets/put`: stores a value, replacing an existing one.
 pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Idempotent<()> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -243,19 +243,19 @@ pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Idempoten
     Idempotent::new(call.json(&body), done)
 }
 
-/// `secrets/delete`. A key that is gone already is refused as missing.
+/// `secrets/delete`. A key that does not exist is an error.
 pub(crate) fn delete(scope: &ScopeName, key: &KeyName) -> Idempotent<()> {
     let call = Call::post("secrets/delete", Path::new("/api/2.0/secrets/delete"));
     Idempotent::new(call.json(&json!({ "scope": scope.as_str(), "key": key.as_str() })), done)
 }
 
-/// `scopes/delete`, which deletes what is in it too.
+/// `scopes/delete`: deletes a scope and its secrets.
 pub(crate) fn delete_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/delete", Path::new("/api/2.0/secrets/scopes/delete"));
     Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
-/// `secrets/get`, of which only the fingerprint is kept. Outside a cluster it may be refused (databricks-api §3.1).
+/// `secrets/get`. Keeps only the fingerprint of the value. May be denied outside a cluster (databricks-api §3.1).
 pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint> {
     #[derive(Deserialize)]
     struct Body {
@@ -263,7 +263,7 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
     }
     let call = Call::get("secrets/get", Path::new("/api/2.0/secrets/get")).query("scope", scope).query("key", key);
     Read::new(call, |answer| {
-        // No word of a parser's, which may quote what it read.
+        // Drop the parser's message, which may quote the value.
         let odd = |_| Shape::Unreadable("it has no value".to_owned());
         let Body { value } = serde_json::from_slice(answer.body()).map_err(odd)?;
         let plain = STANDARD.decode(Zeroizing::new(value).as_bytes()).map(Zeroizing::new);
@@ -272,11 +272,11 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
     })
 }
 
-/// `acls/list`: who may do what. Needs MANAGE.
+/// `acls/list`. Requires MANAGE.
 pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
     #[derive(Deserialize)]
     struct Body {
-        // The vendor's own pages show both names (databricks-api §3.1).
+        // Databricks' documentation shows both names (databricks-api §3.1).
         #[serde(alias = "acls", default)]
         items: Rows<Acl>,
     }
@@ -284,7 +284,7 @@ pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
     Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items))
 }
 
-/// `acls/put`: sets what one principal may do, over what it may do now.
+/// `acls/put`: sets the permission of one principal, replacing an existing one.
 pub(crate) fn put_acl(scope: &ScopeName, principal: &str, permission: Permission) -> Idempotent<()> {
     let call = Call::post("secrets/acls/put", Path::new("/api/2.0/secrets/acls/put"));
     let body = json!({ "scope": scope.as_str(), "principal": principal, "permission": permission.name() });

@@ -11,15 +11,15 @@ use serde_json::json;
 use super::done;
 use crate::http::{Call, Idempotent, Path, Read, Shape, parse_json};
 
-/// An exported notebook has at most 10 MB (databricks-api §4.1), a third more as base64.
+/// Longest export response, in bytes: a notebook has at most 10 MB (databricks-api §4.1), and base64 adds a third.
 const LARGEST_EXPORT: usize = 16 << 20;
 
-/// Where a notebook lies: absolute, without the prefix `/Workspace`, which names the same object, and without `.py`.
+/// The absolute path of a notebook, without `.py` and without the prefix `/Workspace`, which names the same object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct NotebookPath(String);
 
-/// Why a text is no path for a notebook.
+/// Why a path is not valid for a notebook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadPath {
     Relative,
@@ -60,7 +60,7 @@ impl FromStr for NotebookPath {
         }
         // Double slashes collapse (databricks-api §4.3).
         let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-        // Each time it stands in front: what is left over would name the same place to the service and another one to us.
+        // Strip every leading `/Workspace`: the service ignores a remaining one, but our path checks would not.
         while parts.first() == Some(&"Workspace") {
             parts.remove(0);
         }
@@ -80,7 +80,7 @@ impl NotebookPath {
         &self.0
     }
 
-    /// The folder that it lies in.
+    /// The parent folder; `/` at the top level.
     pub(crate) fn folder(&self) -> &str {
         match self.0.rfind('/') {
             Some(0) | None => "/",
@@ -88,14 +88,14 @@ impl NotebookPath {
         }
     }
 
-    /// What it lies in, as a path of its own; nothing for what lies at the top.
+    /// The parent folder; `None` at the top level.
     pub(crate) fn above(&self) -> Option<NotebookPath> {
         let folder = self.folder();
         (folder != "/").then(|| NotebookPath(folder.to_owned()))
     }
 
-    /// Whether everybody in the workspace can edit what lies there (databricks-api §4.4). In any case: should the service
-    /// tell `/shared` apart, a consent too many is asked for; the other way round, a key would be open to all.
+    /// Whether all users of the workspace can edit objects there (databricks-api §4.4). Case-insensitive: if the
+    /// service is not, an unneeded consent is better than an API key open to all.
     pub(crate) fn is_shared(&self) -> bool {
         self.0.split('/').nth(1).is_some_and(|top| top.eq_ignore_ascii_case("Shared"))
     }
@@ -107,22 +107,22 @@ impl fmt::Display for NotebookPath {
     }
 }
 
-/// What lies at a path.
+/// An object in the workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct ObjectInfo {
     pub(crate) object_id: Option<u64>,
-    /// `NOTEBOOK`, `DIRECTORY`, `FILE`, `REPO`, …
+    /// Such as `NOTEBOOK`, `DIRECTORY`, `FILE`, `REPO`.
     pub(crate) object_type: Option<String>,
-    /// `PYTHON`, `SQL`, … of a notebook.
+    /// Such as `PYTHON`, `SQL`. Notebooks only.
     pub(crate) language: Option<String>,
 }
 
-/// `workspace/get-status`: missing also if this identity may not see it.
+/// `workspace/get-status`. Also "not found" if the object is not visible to the identity.
 pub(crate) fn get_status(path: &NotebookPath) -> Read<ObjectInfo> {
     Read::json(Call::get("workspace/get-status", Path::new("/api/2.0/workspace/get-status")).query("path", path))
 }
 
-/// `workspace/export`: a notebook's source text.
+/// `workspace/export`: a notebook's source.
 pub(crate) fn export(path: &NotebookPath) -> Read<String> {
     #[derive(Deserialize)]
     struct Body {
@@ -132,44 +132,44 @@ pub(crate) fn export(path: &NotebookPath) -> Read<String> {
     Read::new(call.query("path", path).query("format", "SOURCE").cap(LARGEST_EXPORT), |answer| {
         let Body { content } = parse_json(answer)?;
         let bytes = STANDARD.decode(content).map_err(|_| Shape::Unreadable("the content is not base64".to_owned()))?;
-        // A notebook of ours is ASCII; of any other only the difference is shown.
+        // Our notebooks are ASCII; others are only shown in a diff.
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     })
 }
 
-/// One object of a folder.
+/// An object in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Listed {
-    /// Absolute, in whichever spelling.
+    /// Absolute, with or without `/Workspace`.
     pub(crate) path: String,
     pub(crate) object_type: Option<String>,
 }
 
-/// `workspace/list`: what lies directly in a folder; of something that is no folder, that itself.
+/// `workspace/list`: the direct children of a folder. Of any other object, the object itself.
 pub(crate) fn list(folder: &NotebookPath) -> Read<Vec<Listed>> {
     #[derive(Deserialize)]
     struct Body {
         objects: Option<Vec<Listed>>,
     }
     let call = Call::get("workspace/list", Path::new("/api/2.0/workspace/list")).query("path", folder);
-    // The field is absent if there is nothing.
+    // The field is absent if there are none.
     Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.objects.unwrap_or_default()))
 }
 
-/// `workspace/delete` of a notebook or an empty folder: one with something in it is refused (databricks-api §4.1).
+/// `workspace/delete` of a notebook or empty folder. A folder that is not empty is an error (databricks-api §4.1).
 pub(crate) fn delete(path: &NotebookPath) -> Idempotent<()> {
     let call = Call::post("workspace/delete", Path::new("/api/2.0/workspace/delete"));
     Idempotent::new(call.json(&json!({ "path": path.as_str(), "recursive": false })), done)
 }
 
-/// `workspace/mkdirs`: makes a folder and those above it; one that is there is fine.
+/// `workspace/mkdirs`: creates a folder and its parents, if they do not exist.
 pub(crate) fn mkdirs(folder: &str) -> Idempotent<()> {
     let call = Call::post("workspace/mkdirs", Path::new("/api/2.0/workspace/mkdirs"));
     Idempotent::new(call.json(&json!({ "path": folder })), done)
 }
 
-/// `workspace/import` of a Python notebook from its source text. The language is always said: without it the service
-/// expects a zip archive.
+/// `workspace/import` of a Python notebook from its source. The language is required: without it, the service expects a
+/// zip archive.
 pub(crate) fn import(path: &NotebookPath, source: &str, overwrite: bool) -> Idempotent<()> {
     let call = Call::post("workspace/import", Path::new("/api/2.0/workspace/import"));
     let body = json!({

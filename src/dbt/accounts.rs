@@ -1,4 +1,4 @@
-//! Accounts: which ones a token may see.
+//! dbt accounts.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use crate::http::{Call, Path, Read};
 
 use super::envelope::Page;
 
-/// An account of dbt Cloud, as far as we look at it.
+/// An account, with the fields that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Account {
     #[serde(deserialize_with = "whole")]
@@ -22,12 +22,12 @@ pub(crate) struct Account {
     pub(crate) lock_reason: Option<String>,
 }
 
-/// The accounts that the token may see (dbt-cloud-api §2.4): one, for every token of today.
+/// The accounts that the token can access (dbt-cloud-api §2.4); currently always one.
 pub(crate) fn list_accounts() -> Read<Page<Account>> {
     Read::new(Call::get("accounts/list", Path::new("/api/v3/accounts/")), page)
 }
 
-/// The same by the older endpoint, for hosts that do not have the newer one.
+/// The accounts from the older endpoint, for hosts without v3.
 pub(crate) fn list_accounts_v2() -> Read<Page<Account>> {
     Read::new(Call::get("accounts/list", Path::new("/api/v2/accounts/")), page)
 }

@@ -1,4 +1,4 @@
-//! Files that a run leaves behind.
+//! Artifacts of a run.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::envelope::{known, or_default, soft};
 use super::runs::run_path;
 use crate::http::{Call, Read, Shape, parse_json, title_of_page};
 
-/// `run_results.json` (dbt-cloud-api §6), as far as failures go.
+/// `run_results.json` (dbt-cloud-api §6), with the fields needed for failures.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RunResults {
     #[serde(default, deserialize_with = "known")]
     pub(crate) results: Vec<Node>,
 }
 
-/// One model, test, seed or snapshot with its outcome.
+/// A model, test, seed or snapshot, with its outcome.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Node {
     /// `kind.package.name[.hash]`.
@@ -27,7 +27,7 @@ pub(crate) struct Node {
     pub(crate) status: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) message: Option<String>,
-    /// How many rows a test found wrong.
+    /// Number of failing rows of a test.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) failures: Option<u64>,
     /// In seconds.
@@ -36,12 +36,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Whether it failed. `warn` did not, whatever it stands on.
+    /// Whether it failed. `warn` is not a failure.
     pub(crate) fn failed(&self) -> bool {
         matches!(self.status.as_deref(), Some("error" | "fail" | "runtime error" | "partial success"))
     }
 
-    /// `model`, `test`, `seed` and so on.
+    /// Such as `model`, `test`, `seed`.
     pub(crate) fn kind(&self) -> &str {
         self.unique_id.split('.').next().unwrap_or_default()
     }
@@ -56,10 +56,10 @@ impl Node {
     }
 }
 
-/// What a step of a run has made of its nodes; each step has one of its own of this name.
+/// The results file. Each step has its own.
 pub(crate) const RESULTS: &str = "run_results.json";
 
-/// The results of one step of a run. Without the step the service gives the last one's, which may be the docs' (§6).
+/// The results of one step. Without a step the service returns the last one's, which may be from generating docs (§6).
 pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResults> {
     let path = run_path(account, run).then("/artifacts/run_results.json");
     Read::json(
@@ -67,16 +67,16 @@ pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResu
     )
 }
 
-/// Compiled code may be long, and messages are shown shortened.
+/// Longest string kept of the results, in bytes: compiled code may be long, and messages are shown shortened.
 const LONGEST_TEXT: usize = 1 << 10;
 
-/// A larger file is not taken in (manifests of hundreds of megabytes exist, §6).
+/// Longest file accepted, in bytes (manifests of hundreds of megabytes exist, §6).
 const LARGEST: usize = 512 << 20;
 
-/// How long a file may take (§7).
+/// Timeout for reading a file (§7).
 const FILE_LIMIT: Duration = Duration::from_mins(2);
 
-/// The paths of the files that a run as a whole has left; null, where there are none (§6).
+/// The paths of the run's files. The response is null if there are none (§6).
 pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
     Read::new(Call::get("runs/artifacts/list", run_path(account, run).then("/artifacts/")), paths)
 }
@@ -91,7 +91,7 @@ fn paths(answer: &Response<Bytes>) -> Result<Vec<String>, Shape> {
     parse_json::<Paths>(answer).map(|Paths { data }| data)
 }
 
-/// One file of a run as it is; of this step, or of the last one.
+/// A file of a run, unparsed, from this step or from the last one.
 pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>) -> Read<Bytes> {
     let is_page =
         path.rsplit_once('.').is_some_and(|(_, end)| matches!(end.to_ascii_lowercase().as_str(), "html" | "htm"));
@@ -104,13 +104,13 @@ pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>
     Read::new(call, if is_page { whole } else { no_page })
 }
 
-/// An empty file is a file, too.
+/// Accepts any body, including an empty one.
 #[expect(clippy::unnecessary_wraps, reason = "it is one way of reading among others")]
 fn whole(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
     Ok(answer.body().clone())
 }
 
-/// A page where none was asked for is a login page, say.
+/// Rejects a web page, such as a login page.
 fn no_page(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
     let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let begin =

@@ -1,4 +1,4 @@
-//! The envelope around everything that dbt Cloud says: `{"status": …, "data": …, "extra": …}` (dbt-cloud-api §2.5, §5.3).
+//! The envelope of dbt's responses: `{"status": …, "data": …, "extra": …}` (dbt-cloud-api §2.5, §5.3).
 
 use bytes::Bytes;
 use http::Response;
@@ -12,7 +12,7 @@ pub(super) use crate::http::{known, or_default, readable, soft, whole};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
-    // Not `Option<T>`: a missing field and `null` are told apart from what cannot be read by the message only.
+    // A missing `data` and `null` are the same error, reported by `open`.
     #[serde(default = "Option::default", bound(deserialize = "T: Deserialize<'de>"))]
     data: Option<T>,
     #[serde(default, deserialize_with = "soft")]
@@ -35,21 +35,21 @@ struct Pagination {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Page<T> {
     pub(crate) rows: Vec<T>,
-    /// How many rows cannot be read.
+    /// Number of unreadable rows.
     pub(crate) odd: u64,
-    /// How many rows all pages have together, if the service says so.
+    /// Number of rows on all pages, if returned.
     pub(crate) total: Option<u64>,
-    /// The service's own clock.
+    /// The service's clock.
     pub(crate) date: Option<Timestamp>,
 }
 
 impl<T> Page<T> {
-    /// How many rows came.
+    /// Number of rows on this page, including unreadable ones.
     pub(crate) fn count(&self) -> u64 {
         self.rows.len() as u64 + self.odd
     }
 
-    /// Whether rows may follow behind the first `seen` ones. A short page ends a list whose length is not told.
+    /// Whether rows may follow after the first `seen` ones. If the total is unknown, a short page is the last one.
     pub(crate) fn more_after(&self, seen: u64, limit: u64) -> bool {
         if self.count() == 0 {
             return false;
@@ -61,7 +61,7 @@ impl<T> Page<T> {
     }
 }
 
-/// Reads a list to its end, or until there are `enough` rows that fit; `list` asks for the page at this offset.
+/// Reads a list to its end, or until there are `enough` rows that fit. `list` requests the page at an offset.
 pub(crate) async fn all<T>(
     reader: &Reader,
     operation: &'static str,
@@ -80,12 +80,12 @@ pub(crate) async fn all<T>(
     reader.pages(operation, id, enough, page).await
 }
 
-/// Reads `data` of the envelope.
+/// Parses the envelope's `data`.
 pub(crate) fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
     open(answer).map(|(data, _)| data)
 }
 
-/// Reads a page of a list.
+/// Parses a page of a list.
 pub(crate) fn page<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Page<T>, Shape> {
     let (Rows { rows, odd }, extra) = open::<Rows<T>>(answer)?;
     let total = extra.and_then(|extra| extra.pagination).and_then(|pagination| pagination.total_count);

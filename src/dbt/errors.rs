@@ -1,4 +1,4 @@
-//! dbt Cloud's own words in a refusal (dbt-cloud-api §2.5).
+//! dbt error responses (dbt-cloud-api §2.5).
 
 use bytes::Bytes;
 use http::Response;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::http::{Meaning, Service, ServiceError, meaning, shorten, title_of_page};
 
-/// What a refusal says, and what it means.
+/// Parses an error response, with its meaning.
 pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     let said = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
@@ -18,7 +18,7 @@ pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     ServiceError { means, ..said }
 }
 
-/// Reads the envelope, `{"detail": …}`, a page or plain text.
+/// Parses the envelope, `{"detail": …}`, a web page or plain text.
 fn words(answer: &Response<Bytes>) -> ServiceError {
     if let Some(title) = title_of_page(answer.body()) {
         return ServiceError { message: title, page: true, ..ServiceError::default() };
@@ -32,7 +32,7 @@ fn words(answer: &Response<Bytes>) -> ServiceError {
         .or_else(|| text(&body["detail"]))
         .into_iter()
         .collect();
-    // A 400 carries its reason in `data`, as text or as a map from field to reason.
+    // A 400 has its reason in `data`: a string, or an object from field to reason.
     match &body["data"] {
         Value::String(reason) => parts.push(reason.clone()),
         Value::Object(fields) if answer.status().as_u16() == 400 => {
@@ -47,7 +47,7 @@ fn words(answer: &Response<Bytes>) -> ServiceError {
     if parts.is_empty() {
         parts.push(shorten(&String::from_utf8_lossy(answer.body())));
     }
-    // What restricts addresses says so in a field of its own (dbt-cloud-api §2.5).
+    // IP restrictions are reported in a separate field (dbt-cloud-api §2.5).
     let blocked = answer.status().as_u16() == 403 && body["data"]["account_access_denied"] == true;
     let means = if blocked { Meaning::AddressBlocked } else { Meaning::Other };
     ServiceError { message: shorten(&parts.join(" ")), means, ..ServiceError::default() }

@@ -6,7 +6,7 @@ use super::envelope::{Page, data, page, soft, whole};
 use super::runs::Run;
 use crate::http::{Call, Path, Read};
 
-/// A dbt job, as far as we look at it (dbt-cloud-api §5.3).
+/// A dbt job, with the fields that we use (dbt-cloud-api §5.3).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Job {
     #[serde(deserialize_with = "whole")]
@@ -22,7 +22,8 @@ pub(crate) struct Job {
     /// 1: active, 2: deleted.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) state: Option<u64>,
-    /// Set after 100 failures in a row, or when the account was inactive: triggered runs do not start then (dbt-cloud-api §7).
+    /// Set after 100 consecutive failures, or if the account was inactive. Triggered runs do not start then
+    /// (dbt-cloud-api §7).
     #[serde(default, deserialize_with = "soft")]
     deactivated: Option<bool>,
     /// Free text.
@@ -30,12 +31,12 @@ pub(crate) struct Job {
     deactivation_reason: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     run_failure_count: Option<u64>,
-    /// `ci`, `scheduled`, `other`, `merge` and more.
+    /// Such as `ci`, `scheduled`, `other`, `merge`.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) job_type: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     triggers: Option<Triggers>,
-    /// Where that was asked for, like the run.
+    /// Only if requested with `include_related`, like `most_recent_run`.
     #[serde(default, deserialize_with = "soft")]
     environment: Option<Environment>,
     #[serde(default, deserialize_with = "soft")]
@@ -55,12 +56,12 @@ struct Triggers {
 }
 
 impl Job {
-    /// Whether dbt Cloud also starts it by itself.
+    /// Whether dbt also starts it on a schedule.
     pub(crate) fn has_schedule(&self) -> bool {
         self.triggers.as_ref().and_then(|triggers| triggers.schedule) == Some(true)
     }
 
-    /// Why no run of it starts, however it is triggered; `None` if nothing is known to be in the way.
+    /// Why the job starts no runs, however they are triggered; `None` if no reason is known.
     pub(crate) fn off(&self) -> Option<Off> {
         if self.state == Some(2) {
             return Some(Off::Deleted);
@@ -74,24 +75,24 @@ impl Job {
         })
     }
 
-    /// The name of its environment, where that was asked for.
+    /// The name of its environment, if it was requested.
     pub(crate) fn environment_name(&self) -> Option<&str> {
         self.environment.as_ref().and_then(|environment| environment.name.as_deref())
     }
 
-    /// Whether it is a CI job, made for pull requests.
+    /// Whether it is a CI job, for pull requests.
     pub(crate) fn is_ci(&self) -> bool {
         self.job_type.as_deref() == Some("ci")
     }
 }
 
-/// Why no run of a job starts (dbt-cloud-api §5.3, §7).
+/// Why a job starts no runs (dbt-cloud-api §5.3, §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Off {
     Deleted,
-    /// A record of runs that another orchestrator carries out and uploads.
+    /// Another orchestrator runs it and uploads the results.
     Hybrid,
-    /// By dbt itself, after failures or inactivity: in its own words, if it gives any.
+    /// dbt deactivated it after failures or inactivity. `reason` is dbt's text, if any.
     Deactivated {
         reason: Option<String>,
         failures: Option<u64>,
@@ -99,7 +100,7 @@ pub(crate) enum Off {
 }
 
 impl Off {
-    /// `it is deactivated: 100 runs in a row failed`.
+    /// Such as `dbt deactivated it after 100 consecutive failures`.
     pub(crate) fn why(&self) -> String {
         match self {
             Off::Deleted => "it was deleted".to_owned(),
@@ -115,7 +116,7 @@ impl Off {
         }
     }
 
-    /// The way back, as far as it is known.
+    /// How to fix it, if known.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Off::Deleted => "choose another job",
@@ -127,22 +128,22 @@ impl Off {
     }
 }
 
-/// One job; the answer proves host, token, account and job in one call, and needs no more than the right to run it.
+/// One job. Checks host, token, account and job in one request, and needs only permission to run the job.
 pub(crate) fn get_job(account: u64, job: u64) -> Read<Job> {
     let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/").number(job).then("/");
     Read::new(Call::get("jobs/get", path), data)
 }
 
-/// Which jobs of an account are wanted.
+/// Filters for a list of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JobFilter {
     pub(crate) project: Option<u64>,
     pub(crate) environment: Option<u64>,
-    /// A part of the name, whatever its case.
+    /// Part of the name, case-insensitive.
     pub(crate) name_part: Option<String>,
 }
 
-/// A page of jobs by id, each with its environment and its newest run (dbt-cloud-api §5.3).
+/// A page of jobs ordered by ID, each with its environment and latest run (dbt-cloud-api §5.3).
 pub(crate) fn list_jobs(account: u64, filter: &JobFilter, offset: u64, limit: u64) -> Read<Page<Job>> {
     let JobFilter { project, environment, name_part } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/");

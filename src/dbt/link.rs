@@ -1,4 +1,4 @@
-//! Web addresses of dbt Cloud, as people paste them (dbt-cloud-api §1.3).
+//! dbt URLs, as users paste them (dbt-cloud-api §1.3).
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::origin::{BadOrigin, Origin, with_scheme};
 
-/// What a pasted address says.
+/// The parts of a pasted URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) origin: Origin,
@@ -16,11 +16,11 @@ pub(crate) struct Link {
     pub(crate) run: Option<u64>,
 }
 
-/// Why an address cannot be used.
+/// Why a URL cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkError {
     Origin(BadOrigin),
-    /// The host serves something else; says what.
+    /// The host serves something else, described here.
     OtherHost(&'static str),
 }
 
@@ -36,13 +36,13 @@ impl fmt::Display for LinkError {
 }
 
 impl Link {
-    /// Reads any form that dbt's pages, older pages and its API use: ids are taken from their pairs, not from layouts.
+    /// Parses any URL form of dbt's current pages, older pages and API. IDs are found by the path segment before them.
     pub(crate) fn parse(text: &str) -> Result<Link, LinkError> {
         let url = with_scheme(text)
             .and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))
             .map_err(LinkError::Origin)?;
         let origin = host(&url)?;
-        // The oldest pages keep their path behind `#/`.
+        // The oldest pages have their path after `#/`.
         let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
         let parts: Vec<&str> = path.split(['/', '?']).filter(|part| !part.is_empty()).collect();
         let number = |text: &str| {
@@ -60,7 +60,7 @@ impl Link {
     }
 }
 
-/// Reads a host on its own, as `--dbt-host` and `DBT_CLOUD_HOST` give it.
+/// Parses a host, as in `--dbt-host` and `DBT_CLOUD_HOST`.
 pub(crate) fn parse_host(text: &str) -> Result<Origin, LinkError> {
     let url = with_scheme(text)
         .and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))

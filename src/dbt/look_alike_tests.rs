@@ -1,5 +1,5 @@
-//! Services that look like dbt Cloud and differ in small ways. A list of runs without rows must never be taken from an
-//! answer that has none: "there is no such run" is what decides about triggering once more.
+//! Compatible servers that differ from dbt in small ways. A response without rows must never be read as an empty list
+//! of runs: "no such run" decides whether to trigger again.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use super::*;
 use crate::http::{Idempotent, NonIdempotent, Read, Shape};
 
-/// Above 2^53, where a double loses the last digit.
+/// Above 2^53, where an `f64` loses the last digit.
 const ID: u64 = 9_007_199_254_740_993;
 
 fn answer(status: u16, body: &str) -> Response<Bytes> {
@@ -43,7 +43,7 @@ fn an_empty_list_is_empty_and_an_absent_or_null_one_is_no_answer() {
             assert!(parse(body).starts_with("unreadable"), "{operation} {body}");
         }
     }
-    // The file of results is no envelope, and only shown.
+    // The results file has no envelope, and is only displayed.
     for body in ["{}", r#"{"results":null}"#, r#"{"results":[]}"#] {
         assert_eq!(read(get_run_results(1, 2, 3).parse, body), "RunResults { results: [] }", "{body}");
     }

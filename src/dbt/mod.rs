@@ -1,4 +1,4 @@
-//! dbt Cloud: its web addresses, endpoints and wire types.
+//! dbt platform (dbt Cloud): URLs, endpoints and wire types.
 
 mod accounts;
 mod artifacts;

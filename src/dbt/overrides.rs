@@ -1,11 +1,11 @@
-//! What a run does differently from its job's own settings: sent with the trigger, compared with what a run carries.
+//! Overrides of a job's settings for one run: sent with the trigger, and compared with those of an existing run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::runs::Trigger;
 
-/// What a trigger changes against the job's own settings. Absent fields are not sent: empty texts are refused (§3.1).
+/// Overrides of a job's settings for one run. Unset fields are not sent, because empty strings are rejected (§3.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Overrides {
@@ -37,7 +37,7 @@ pub(crate) struct Overrides {
     pub(crate) steps_override: Vec<String>,
 }
 
-/// What the trigger takes for a field.
+/// The JSON type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -46,12 +46,12 @@ pub(crate) enum Kind {
     Texts,
 }
 
-/// One field of the trigger's body beside `cause`.
+/// A field of the trigger's body, other than `cause`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// Of `run`.
+    /// The flag of `run`.
     pub(crate) flag: &'static str,
 }
 
@@ -59,8 +59,8 @@ const fn field(name: &'static str, kind: Kind, flag: &'static str) -> Field {
     Field { name, kind, flag }
 }
 
-/// Every field by which a run can differ from its job's own settings (dbt-cloud-api §3.1): what is sent, checked, compared,
-/// said again as flags, and allowed to callers of the notebook.
+/// Every field by which a run can differ from its job's settings (dbt-cloud-api §3.1). Used to send, validate, compare
+/// and print them as flags, and as the list of what callers of the notebook may set.
 pub(crate) const FIELDS: [Field; 13] = [
     field("git_sha", Kind::Text, "--git-sha"),
     field("git_branch", Kind::Text, "--git-branch"),
@@ -78,13 +78,13 @@ pub(crate) const FIELDS: [Field; 13] = [
 ];
 
 impl Field {
-    /// Whether it names a pull request.
+    /// Whether it is the ID of a pull request.
     pub(crate) fn is_pull_request(&self) -> bool {
         self.name.ends_with("_request_id")
     }
 }
 
-/// Fields that contradict each other, or need another one (dbt-cloud-api §3.1, "CI jobs"). `is_set`: by name.
+/// Checks for fields that exclude or require each other (dbt-cloud-api §3.1, "CI jobs"). `is_set` takes a field name.
 pub(crate) fn wrong_together(is_set: impl Fn(&str) -> bool) -> Option<Together> {
     let mut requests = FIELDS.iter().filter(|field| field.is_pull_request() && is_set(field.name));
     match (requests.next(), requests.next()) {
@@ -94,7 +94,7 @@ pub(crate) fn wrong_together(is_set: impl Fn(&str) -> bool) -> Option<Together> 
     }
 }
 
-/// What is wrong with a combination of fields.
+/// An invalid combination of fields.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Together {
     TwoPullRequests(Field, Field),
@@ -102,18 +102,18 @@ pub(crate) enum Together {
     NoCommit(Field),
 }
 
-/// A parameter in which a run differs from what is wanted now.
+/// A parameter of a run that differs from the requested value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub(crate) name: &'static str,
-    /// As JSON; `nothing` where it is not set.
+    /// As JSON; `nothing` if unset.
     pub(crate) wanted: String,
     pub(crate) seen: String,
 }
 
 impl Overrides {
-    /// What a run was started with. `None` where that cannot be said in these words: a type that nobody knows, or what would
-    /// be refused here.
+    /// The overrides that a run was started with; `None` if a value has an unexpected type, or if the combination would
+    /// be rejected here.
     pub(crate) fn of(trigger: &Trigger) -> Option<Overrides> {
         let set = |name: &str| trigger.rest.get(name).filter(|value| !is_nothing(value));
         let there = FIELDS.iter().filter_map(|field| Some((field.name.to_owned(), set(field.name)?.clone())));
@@ -122,25 +122,25 @@ impl Overrides {
             .filter(|_| wrong_together(|name| set(name).is_some()).is_none())
     }
 
-    /// What is set, by the names of the fields.
+    /// The fields that are set, by name.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(fields)) => fields,
-            // A struct is an object.
+            // Unreachable: a struct serializes as an object.
             Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => {
                 Map::new()
             }
         }
     }
 
-    /// Whether the run is one of a pull request.
+    /// Whether the run is for a pull request.
     pub(crate) fn has_pull_request(&self) -> bool {
         let fields = self.fields();
         FIELDS.iter().any(|field| field.is_pull_request() && fields.contains_key(field.name))
     }
 
-    /// The first parameter in which the run was started differently. What was not asked for may come back as null,
-    /// as false, or empty.
+    /// The first parameter that differs from what the run was started with. Parameters that were not requested may be
+    /// returned as null, false or empty.
     pub(crate) fn differs_from(&self, trigger: &Trigger) -> Option<Difference> {
         let wanted = self.fields();
         let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
@@ -187,11 +187,11 @@ mod tests {
             ..Overrides::default()
         };
         let mut sent = serde_json::to_value(&all).unwrap();
-        // Only one of them goes at a time.
+        // Only one pull request is allowed at a time.
         for request in FIELDS.iter().filter(|field| field.is_pull_request()) {
             sent[request.name] = json!(9_007_199_254_740_993_u64);
         }
-        // The table has every field, and no other.
+        // The table has exactly these fields.
         let mut names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
         let mut there: Vec<&str> = sent.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();

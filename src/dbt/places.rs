@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::envelope::{Page, page, soft, whole};
 use crate::http::{Call, Path, Read};
 
-/// A project, as far as we look at it.
+/// A project, with the fields that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Project {
     #[serde(deserialize_with = "whole")]
@@ -14,7 +14,7 @@ pub(crate) struct Project {
     pub(crate) name: Option<String>,
 }
 
-/// A page of the account's projects (dbt-cloud-api §5.3: v3; the list of v2 is deprecated).
+/// A page of the account's projects (dbt-cloud-api §5.3: v3, because the v2 list is deprecated).
 pub(crate) fn list_projects(account: u64, offset: u64, limit: u64) -> Read<Page<Project>> {
     let path = Path::new("/api/v3/accounts/").number(account).then("/projects/");
     Read::new(Call::get("projects/list", path).query("limit", limit).query("offset", offset), page)

@@ -1,4 +1,4 @@
-//! Runs of dbt jobs: trigger, look, cancel.
+//! Runs of dbt jobs: trigger, poll, cancel.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::overrides::Overrides;
 use super::steps::Step;
 use crate::http::{Call, Idempotent, NonIdempotent, Path, Read};
 
-/// The longest page that the service gives.
+/// Largest page of a list.
 pub(crate) const PAGE: u64 = 100;
 
-/// How long the trigger may take to answer (dbt-cloud-api §7).
+/// Timeout of the trigger request (dbt-cloud-api §7).
 pub(crate) const TRIGGER_LIMIT: Duration = Duration::from_mins(1);
 
-/// A number for the state of a run or step. Numbers that nobody knows survive.
+/// The status number of a run or step. Unknown numbers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "i64")]
 pub(crate) enum Status {
@@ -46,7 +46,7 @@ impl From<i64> for Status {
 }
 
 impl Status {
-    /// The service's number.
+    /// The number in the API.
     pub(crate) fn number(self) -> i64 {
         match self {
             Status::Queued => 1,
@@ -59,7 +59,7 @@ impl Status {
         }
     }
 
-    /// The name in JSON output; unknown numbers as text.
+    /// The name in JSON output; the number if it is unknown.
     pub(crate) fn word(self) -> String {
         match self {
             Status::Queued => "QUEUED".to_owned(),
@@ -96,7 +96,7 @@ pub(crate) enum End {
     Cancelled,
 }
 
-/// A run (dbt-cloud-api §4.3). `id` and, in its own answer, `status` decide; the rest is shown.
+/// A run (dbt-cloud-api §4.3). `id` and `status` decide; most other fields are only displayed.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Run {
     #[serde(deserialize_with = "whole")]
@@ -116,12 +116,12 @@ pub(crate) struct Run {
     /// The run that this one resumes from its point of failure.
     #[serde(default, deserialize_with = "whole")]
     pub(crate) retrying_run_id: Option<u64>,
-    /// Whether it can be resumed from its point of failure, and why not.
+    /// Whether it can be resumed from its point of failure; the next field says why not.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) can_retry: Option<bool>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) retry_not_supported_reason: Option<String>,
-    /// Its files are uploaded.
+    /// Whether its artifacts are uploaded.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) artifacts_saved: Option<bool>,
     /// A version, or a release track.
@@ -139,25 +139,25 @@ pub(crate) struct Run {
     finished_at: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     href: Option<String>,
-    /// Runs that it waits for.
+    /// IDs of runs that it waits for.
     #[serde(default, deserialize_with = "readable")]
     pub(crate) blocked_by: Option<Vec<u64>>,
-    /// Its job, where that was asked for.
+    /// Its job, if requested.
     #[serde(default, deserialize_with = "soft")]
     pub(super) job: Option<JobPart>,
-    /// What started it. Null where it was not asked for, and where the service left it out.
+    /// What started it. Null if not requested, or if the service omits it.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<Trigger>,
     #[serde(default, deserialize_with = "readable")]
     pub(crate) run_steps: Option<Vec<Step>>,
 }
 
-/// A job as far as a run shows it.
+/// A job, as included in a run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct JobPart {
     #[serde(default, deserialize_with = "soft")]
     name: Option<String>,
-    /// The commands that it runs unless they are overridden.
+    /// The commands that it runs unless overridden.
     #[serde(default, deserialize_with = "soft")]
     pub(super) execute_steps: Option<Vec<String>>,
     /// Its checkboxes: docs, and source freshness.
@@ -170,17 +170,17 @@ pub(crate) struct JobPart {
 /// What started a run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Trigger {
-    /// Decisive for finding a run again, so a trigger without it counts as none.
+    /// Required, because runs are found by it: a trigger without it counts as absent.
     pub(crate) cause: String,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) cause_category: Option<String>,
-    /// Everything else, overrides among it.
+    /// All other fields, including the overrides.
     #[serde(flatten)]
     pub(crate) rest: Map<String, Value>,
 }
 
 impl Run {
-    /// A run of which nothing is known but its id.
+    /// A run of which only the ID is known.
     pub(crate) fn unseen(id: u64) -> Run {
         Run {
             id,
@@ -208,7 +208,7 @@ impl Run {
         }
     }
 
-    /// How it ended, or `None` while it goes on. The flags help out only where the number is unknown (§4.2).
+    /// How it ended, or `None` while it is active. The flags count only if the status is unknown (§4.2).
     pub(crate) fn ended(&self) -> Option<End> {
         match self.status {
             Some(Status::Success) => Some(End::Success),
@@ -224,7 +224,7 @@ impl Run {
         }
     }
 
-    /// The page of the run: the service's own link if it leads to this origin or to dbt's domains, else ours.
+    /// The URL of the run: the service's own link if it leads to this origin or to dbt's domains, otherwise ours.
     pub(crate) fn url(&self, origin: &str, account: u64) -> String {
         if let Some(href) = &self.href {
             let leads_to_dbt = url::Url::parse(href).is_ok_and(|url| {
@@ -258,7 +258,7 @@ impl Run {
         })
     }
 
-    /// The name of its job, where that was asked for.
+    /// The name of its job, if requested.
     pub(crate) fn job_name(&self) -> Option<&str> {
         self.job.as_ref().and_then(|job| job.name.as_deref())
     }
@@ -275,24 +275,25 @@ impl Run {
         self.finished_at.as_deref().and_then(moment)
     }
 
-    /// From its creation to its end.
+    /// Time from creation to end.
     pub(crate) fn took(&self) -> Option<Duration> {
         self.finished()?.duration_since(self.created()?).try_into().ok()
     }
 }
 
-/// What carries out dbt's commands.
+/// The dbt engine that runs commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Core,
     Fusion,
 }
 
-/// Release tracks of Fusion (dbt-cloud-api §3.1); every other one is of Core.
+/// Release tracks of Fusion (dbt-cloud-api §3.1); all others are Core.
 const FUSION: [&str; 5] = ["latest-fusion", "fusion-stable", "fusion-extended", "fusion-nightly", "fusion-fallback"];
 
 impl Engine {
-    /// By the version or release track of a run: dbt 2 is Fusion, and runs on its engine as dbt-core 2 too.
+    /// Returns the engine for a version or release track: dbt 2 is Fusion, including dbt-core 2, which runs on the same
+    /// engine.
     fn of(version: &str) -> Engine {
         if FUSION.contains(&version) || version.split('.').next() == Some("2") { Engine::Fusion } else { Engine::Core }
     }
@@ -301,15 +302,15 @@ impl Engine {
 /// Why a run cannot be resumed from its point of failure (§5.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoRetry {
-    /// The command that failed has no retry.
+    /// The failed command does not support it.
     Command(Engine),
     Version(Engine),
     NotLatest,
     NotFailed,
     NoResults(Engine),
-    /// dbt does not say.
+    /// dbt gives no reason.
     Unsaid,
-    /// In dbt's word.
+    /// A reason unknown to this version, as dbt returns it.
     Other(String),
 }
 
@@ -336,7 +337,7 @@ impl fmt::Display for NoRetry {
     }
 }
 
-/// Runs write `2021-11-26 16:48:41.431645+00:00`, other objects use `T` and `Z` (dbt-cloud-api §4.3).
+/// Parses a time. Runs use `2021-11-26 16:48:41.431645+00:00`, other objects `T` and `Z` (dbt-cloud-api §4.3).
 fn moment(text: &str) -> Option<Timestamp> {
     text.trim().replacen(' ', "T", 1).parse().ok()
 }
@@ -348,7 +349,7 @@ struct TriggerBody<'a> {
     overrides: &'a Overrides,
 }
 
-/// Starts a run of the job. There is no idempotency key: what an unclear outcome means is the caller's to find out.
+/// Starts a run of the job. There is no idempotency key, so the caller has to resolve an unclear outcome.
 pub(crate) fn trigger(
     account: u64,
     job: u64,
@@ -372,15 +373,15 @@ pub(crate) fn list_runs(account: u64, job: u64, offset: u64, limit: u64) -> Read
     Read::new(call, page)
 }
 
-/// Which runs of an account are wanted.
+/// Filters for a list of runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunFilter {
     pub(crate) job: Option<u64>,
-    /// None: any.
+    /// Empty: any status.
     pub(crate) statuses: Vec<Status>,
 }
 
-/// A page of the account's runs, newest first, each with its trigger and its job.
+/// A page of the account's runs, newest first, each with its trigger and job.
 pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, limit: u64) -> Read<Page<Run>> {
     let RunFilter { job, statuses } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
@@ -399,7 +400,7 @@ pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, l
     Read::new(call, page)
 }
 
-/// These runs, bare, as far as lists show them already; at most [`PAGE`] of them.
+/// Those of these runs that lists show already, without related objects. At most [`PAGE`] IDs.
 pub(crate) fn list_these_runs(account: u64, runs: &[u64]) -> Read<Page<Run>> {
     let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
     let call = Call::get("runs/list", path)
@@ -409,36 +410,37 @@ pub(crate) fn list_these_runs(account: u64, runs: &[u64]) -> Read<Page<Run>> {
     Read::new(call, page)
 }
 
-/// One run, bare.
+/// One run, without related objects.
 pub(crate) fn get_run(account: u64, run: u64) -> Read<Run> {
     Read::new(Call::get("runs/get", run_path(account, run).then("/")), data)
 }
 
-/// One run with what started it.
+/// One run, with its trigger.
 pub(crate) fn get_run_with_trigger(account: u64, run: u64) -> Read<Run> {
     let call = Call::get("runs/get", run_path(account, run).then("/"));
     Read::new(call.query("include_related", r#"["trigger"]"#), data)
 }
 
-/// One run with its steps, and what tells their checkboxes apart. All their logs come with them: not for every poll.
+/// One run with its steps, and with the job and trigger, which tell checkbox steps apart. Includes all logs, so not for
+/// every poll.
 pub(crate) fn get_run_with_steps(account: u64, run: u64) -> Read<Run> {
     let call = Call::get("runs/get", run_path(account, run).then("/")).within(STEPS_LIMIT).shorten(LONGEST_LOG);
     Read::new(call.query("include_related", r#"["run_steps","job","trigger"]"#), data)
 }
 
-/// How long logs of any length may take to arrive.
+/// Timeout for reading a run with its logs.
 const STEPS_LIMIT: Duration = Duration::from_mins(1);
 
-/// Of each log so many bytes at both ends are kept.
+/// Bytes kept at each end of a log.
 const LONGEST_LOG: usize = 16 << 10;
 
-/// Starts a run that resumes this one from its point of failure (§5.2). It takes no `cause`: whether it was heard is the
-/// caller's to find out.
+/// Starts a run that resumes this one from its point of failure (§5.2). It accepts no `cause`, so the caller has to
+/// resolve an unclear outcome.
 pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> NonIdempotent<Run> {
     NonIdempotent::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)
 }
 
-/// Cancels a run. Doing it twice is doing it once.
+/// Cancels a run. Idempotent.
 pub(crate) fn cancel_run(account: u64, run: u64) -> Idempotent<Run> {
     Idempotent::new(Call::post("runs/cancel", run_path(account, run).then("/cancel/")), data)
 }
@@ -461,7 +463,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    /// Versions and release tracks as runs name them (dbt-cloud-api §3.1, §5.2).
+    /// Versions and release tracks, as runs name them (dbt-cloud-api §3.1, §5.2).
     const VERSIONS: &[(&str, Engine)] = &[
         ("1.5.0-latest", Engine::Core),
         ("1.12.6", Engine::Core),
@@ -506,7 +508,7 @@ mod tests {
                     serde_json::from_value(run).unwrap()
                 };
                 let told = of(false).no_retry();
-                // The words of one engine give no version of the other.
+                // The text for one engine names no version of the other.
                 let words = told.as_ref().map(ToString::to_string).unwrap_or_default();
                 let foreign = match engine {
                     Engine::Core => words.contains("2.0"),

@@ -1,6 +1,6 @@
-//! What the steps of a run that has ended say: which one failed it, and whose results count (dbt-cloud-api §4.4, §6).
+//! Interprets the steps of a run: which one failed it, and whose results count (dbt-cloud-api §4.4, §6).
 //!
-//! `tests/failures/cases.json` has the cases; the notebook follows the same rule.
+//! The cases are in `tests/failures/cases.json`; the notebook follows the same rules.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::envelope::{soft, whole};
 use super::runs::{JobPart, Run, Status, Trigger};
 
-/// What the source freshness checkbox runs, also under its old name.
+/// Commands of the source freshness checkbox, under its current and old name.
 const FRESHNESS: [&str; 2] = ["dbt source freshness", "dbt source snapshot-freshness"];
 
-/// What the docs checkbox runs.
+/// Command of the docs checkbox.
 const DOCS: &str = "dbt docs generate";
 
 /// One step of a run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Step {
-    /// From 1; the number that the artifacts want.
+    /// Starts at 1; the step number in artifact requests.
     #[serde(deserialize_with = "whole")]
     pub(crate) index: u64,
     #[serde(default, deserialize_with = "soft")]
@@ -47,14 +47,14 @@ impl Step {
         name.strip_prefix("Invoke dbt with `").and_then(|rest| rest.strip_suffix('`')).unwrap_or(name)
     }
 
-    /// What dbt is called with; none for cloning and the profile.
+    /// The dbt command line; `None` for steps such as cloning the repository.
     fn command(&self) -> Option<&str> {
         let told = self.run_step_command.as_ref().and_then(|command| command.dbt_command.as_deref());
         let quoted = || self.name.as_deref()?.split_once('`')?.1.rsplit_once('`').map(|(command, _)| command);
         told.or_else(quoted).map(str::trim).filter(|command| *command == "dbt" || command.starts_with("dbt "))
     }
 
-    /// `build` of `dbt --quiet build --select x`.
+    /// The subcommand: `build` of `dbt --quiet build --select x`.
     fn verb(&self) -> Option<&str> {
         self.command()?.split_whitespace().skip(1).find(|word| !word.starts_with('-'))
     }
@@ -64,12 +64,12 @@ impl Step {
         matches!(self.verb(), Some("build" | "run" | "test" | "seed" | "snapshot" | "retry"))
     }
 
-    /// Whether it leaves a `run_results.json`.
+    /// Whether it writes a `run_results.json`.
     pub(crate) fn has_results(&self) -> bool {
         self.builds() || matches!(self.verb(), Some("compile" | "docs" | "run-operation" | "clone"))
     }
 
-    /// Skipped steps are told by their text: their number is not documented.
+    /// Whether it started. Skipped steps are recognized by their text, because their status number is not documented.
     fn has_begun(&self) -> bool {
         let skipped = self.status_humanized.as_deref().is_some_and(|text| text.eq_ignore_ascii_case("skipped"));
         match self.status {
@@ -85,27 +85,27 @@ impl Step {
         }
     }
 
-    /// The last lines of its log, if there is one yet.
+    /// Its log, if there is one yet.
     pub(crate) fn log(&self) -> Option<&str> {
         [&self.logs, &self.truncated_debug_logs].into_iter().flatten().map(String::as_str).find(|log| !log.is_empty())
     }
 
-    /// Whether it is the docs or freshness checkbox's by its very name.
+    /// Whether the step has the name of this checkbox.
     fn is_named(&self, name: &str) -> bool {
         self.name.as_deref().is_some_and(|own| own.trim().eq_ignore_ascii_case(name))
     }
 }
 
-/// The steps of a run in their order.
+/// The steps of a run, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Steps {
     all: Vec<Step>,
-    /// Positions of those that come from a checkbox of the job: they may fail while the run goes on.
+    /// Positions of steps that come from a checkbox of the job. They may fail without failing the run.
     by_checkbox: Vec<usize>,
 }
 
 impl Steps {
-    /// Those of a run that was read with its steps, its job and its trigger.
+    /// The steps of a run that was read with its steps, job and trigger.
     pub(crate) fn of(run: &Run) -> Steps {
         let mut all = run.run_steps.clone().unwrap_or_default();
         all.sort_by_key(|step| step.index);
@@ -117,19 +117,19 @@ impl Steps {
         self.all.len()
     }
 
-    /// The one that runs.
+    /// The running step.
     pub(crate) fn running(&self) -> Option<&Step> {
         self.all.iter().rfind(|step| step.status == Some(Status::Running))
     }
 
-    /// The one that failed the run. A command that fails is the last one, whatever was let fail before it; a run that broke
-    /// off leaves the one running that it broke in.
+    /// The step that failed the run: the last failed one that is not from a checkbox, since only such a failure ends
+    /// the run. A run that was aborted has a step that is still "running".
     pub(crate) fn failed(&self) -> Option<&Step> {
         let mut own = self.all.iter().enumerate().filter(|(at, _)| !self.by_checkbox.contains(at));
         own.rfind(|(_, step)| step.status == Some(Status::Error)).map(|(_, step)| step).or_else(|| self.running())
     }
 
-    /// The one whose files are the run's: the one that failed it, else the last that built something.
+    /// The step whose files count for the run: the one that failed it, otherwise the last one that built something.
     pub(crate) fn counts(&self, failed: bool) -> Option<&Step> {
         match self.failed().filter(|_| failed) {
             Some(step) => Some(step).filter(|step| step.has_results()),
@@ -137,25 +137,25 @@ impl Steps {
         }
     }
 
-    /// Those that built something, with whether their results are surely to come.
+    /// The steps that built something, each with whether its results are certain to be uploaded.
     pub(crate) fn built(&self) -> impl Iterator<Item = (&Step, bool)> {
         self.all.iter().filter(|step| step.builds() && step.has_begun()).map(|step| match step.status {
             Some(Status::Success | Status::Error) => (step, true),
-            // What was cancelled on its way may have left nothing.
+            // A step that was canceled may have written nothing.
             Some(Status::Queued | Status::Starting | Status::Running | Status::Cancelled | Status::Other(_)) | None => {
                 (step, false)
             }
         })
     }
 
-    /// Whether any of them may have left files.
+    /// Whether any step may have written files.
     pub(crate) fn leave_files(&self) -> bool {
         self.all.iter().any(|step| step.has_begun() && step.has_results())
     }
 }
 
-/// Which steps come from the checkboxes. A copy of their command among the job's own commands is no checkbox; where the job
-/// is not known, what stands where a checkbox's step stands counts as one, unless nothing else has failed.
+/// Returns the positions of steps that come from checkboxes. The same command in the job's own list is not a checkbox.
+/// If the job is unknown, the position decides, and only if another step failed too.
 fn checkboxes(all: &[Step], job: Option<&JobPart>, trigger: Option<&Trigger>) -> Vec<usize> {
     let overridden = |name: &str| trigger.and_then(|trigger| trigger.rest.get(name));
     let texts = |value: &Value| -> Vec<String> {
@@ -163,7 +163,7 @@ fn checkboxes(all: &[Step], job: Option<&JobPart>, trigger: Option<&Trigger>) ->
     };
     let steps_override = overridden("steps_override").map(texts).filter(|steps| !steps.is_empty());
     let listed = steps_override.or_else(|| job?.execute_steps.clone());
-    // False is what comes back where nothing was asked for, too.
+    // `false` is also returned if nothing was requested.
     let docs = overridden("generate_docs_override").and_then(Value::as_bool).filter(|docs| *docs);
     let docs = docs.or_else(|| job?.generate_docs);
     let freshness = job.and_then(|job| job.run_generate_sources);
@@ -173,7 +173,7 @@ fn checkboxes(all: &[Step], job: Option<&JobPart>, trigger: Option<&Trigger>) ->
         step.is_named("source freshness") || step.command().is_some_and(|command| FRESHNESS.contains(&command))
     };
     let is_docs = |step: &Step| step.is_named("generate docs") || step.command() == Some(DOCS);
-    // `dbt deps` stands before the first command whether it is listed or not.
+    // `dbt deps` runs before the first command, listed or not.
     let is_own = |step: &Step| match &listed {
         Some(_) => step.command().is_some_and(|command| command != "dbt deps" && is_listed(command) > 0),
         None => step.builds(),

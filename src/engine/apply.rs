@@ -266,7 +266,7 @@ async fn write<K: Kind>(
     }
 }
 
-/// An object of this name has appeared since the plan: created by an earlier attempt of ours without an answer, or
+/// An object of this name has appeared since the plan: created by our own earlier attempt, whose answer was lost, or
 /// by someone else.
 async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
     let end = Instant::now() + SHOWS_WITHIN;

@@ -6,18 +6,14 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     Kept(String),
-    /// A grant that was skipped.
     Skipped(Skipped),
 }
 
 /// Why a grant was skipped: it would add nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skipped {
-    /// The workspace has no access lists for secrets.
     NoSecretAcls,
-    /// The workspace has no access lists for notebooks.
     NoNotebookAcls,
-    /// The workspace has no access lists for jobs.
     NoJobAcls,
     /// Every user has MANAGE on the scope.
     OpenScope,

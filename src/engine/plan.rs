@@ -62,7 +62,6 @@ impl Consents {
     }
 }
 
-/// One difference, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     /// The field's name in the API, such as `schedule.quartz_cron_expression`.

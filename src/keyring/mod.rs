@@ -48,7 +48,6 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    /// The entry's name.
     fn entry(&self) -> String {
         match self {
             Owner::Dbt { host, account } => format!("dbt {host} {account}"),

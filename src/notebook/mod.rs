@@ -35,7 +35,7 @@ fn fill(settings: &Settings) -> String {
 /// What the text of a notebook in a workspace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// It has no marker of ours.
+    /// It has no dbtrigger marker.
     NotOurs,
     /// A notebook rendered from one of our templates.
     Ours {
@@ -48,7 +48,7 @@ pub(crate) enum Reading {
     },
 }
 
-/// Whether a notebook of ours is as it was rendered.
+/// Whether a dbtrigger notebook is as it was rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// The body matches the digest in its marker.

@@ -31,8 +31,8 @@ pub(super) struct Settling<'a> {
 
 impl Settling<'_> {
     /// Looks at growing intervals until the run appears, or until a complete lookup after the settle time found
-    /// nothing. Failed lookups prove nothing: looking goes on for 15 minutes, or twice the settle time if that is longer.
-    /// `Err`: still unknown, with the last lookup error.
+    /// nothing. A failed lookup proves nothing, so looking goes on, for 15 minutes or twice the settle time, whichever
+    /// is longer. `Err`: still unknown, with the last lookup error.
     pub(super) async fn until_shown(
         &self,
         look: impl AsyncFn() -> Looked,

@@ -66,7 +66,7 @@ pub(crate) struct TaskState {
     /// Earlier attempts, oldest first.
     pub(crate) earlier: Vec<EarlierAttempt>,
     /// Its output, once it ended and could be read.
-    pub(crate) said: Option<TaskSaid>,
+    pub(crate) said: Option<NotebookOutput>,
 }
 
 /// An attempt that was followed by another one, so its outcome no longer counts.
@@ -83,7 +83,7 @@ pub(crate) struct EarlierAttempt {
 
 /// The output of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TaskSaid {
+pub(crate) struct NotebookOutput {
     /// Lines printed by the notebook.
     pub(crate) lines: Vec<String>,
     pub(crate) dbt_run_id: Option<u64>,
@@ -97,7 +97,12 @@ pub(crate) struct TaskSaid {
     pub(crate) checked: bool,
 }
 
-impl TaskSaid {
+impl NotebookOutput {
+    /// The exception that ended the task.
+    pub(crate) fn error_text(&self) -> Option<String> {
+        (!self.error.is_empty()).then(|| self.error.join("\n"))
+    }
+
     /// Whether dbt rejects the stored key, so that running again cannot help.
     pub(crate) fn needs_new_key(&self) -> bool {
         matches!(self.reason.as_deref(), Some("key-refused" | "key-malformed"))
@@ -112,7 +117,7 @@ pub(crate) struct WorkflowProbe<'a> {
     reader: &'a Reader,
     run: u64,
     /// By task run: number of attempts, and the output.
-    outputs: BTreeMap<u64, (u32, Option<TaskSaid>)>,
+    outputs: BTreeMap<u64, (u32, Option<NotebookOutput>)>,
     queued_looks: u32,
     ahead: Option<Ahead>,
 }
@@ -142,7 +147,7 @@ impl<'a> WorkflowProbe<'a> {
         !due.is_empty()
     }
 
-    fn said(&self, run_id: u64) -> Option<&TaskSaid> {
+    fn said(&self, run_id: u64) -> Option<&NotebookOutput> {
         self.outputs.get(&run_id)?.1.as_ref()
     }
 }
@@ -161,8 +166,8 @@ fn has_spoken(task: &TaskRun) -> bool {
 }
 
 /// Parses a task's output. A notebook's result is a JSON object with `output`; anything else is kept as text.
-fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
-    let mut said = TaskSaid::default();
+fn understood(output: &TaskOutput, notebook: bool) -> NotebookOutput {
+    let mut said = NotebookOutput::default();
     if let Some(text) = output.result().filter(|_| notebook) {
         match serde_json::from_str::<serde_json::Value>(text) {
             Ok(result) if result["output"].is_array() => {
@@ -295,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    fn said(value: serde_json::Value, notebook: bool) -> TaskSaid {
+    fn said(value: serde_json::Value, notebook: bool) -> NotebookOutput {
         understood(&serde_json::from_value(value).unwrap(), notebook)
     }
 
@@ -313,8 +318,8 @@ mod tests {
     fn whatever_else_a_task_says_does_no_harm() {
         assert_eq!(said(json!({"notebook_output": {"result": "plain \u{1b}[31mtext"}}), true).lines, ["plain text"]);
         assert_eq!(said(json!({"notebook_output": {"result": "{\"output\": 7}"}}), true).lines, ["{\"output\": 7}"]);
-        assert_eq!(said(json!({"notebook_output": {}}), true), TaskSaid::default());
-        assert_eq!(said(json!({"notebook_output": []}), false), TaskSaid::default());
+        assert_eq!(said(json!({"notebook_output": {}}), true), NotebookOutput::default());
+        assert_eq!(said(json!({"notebook_output": []}), false), NotebookOutput::default());
         let failed = said(json!({"error": "\u{1b}[0;31mDbtRunFailed\u{1b}[0m: dbt run 1\nFailed step 4\n\n"}), true);
         assert_eq!(
             (failed.error, failed.dbt_run_id),

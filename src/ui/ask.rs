@@ -19,7 +19,7 @@ use super::sanitise::{clean, sanitise};
 use crate::questions::{Asking, Prompter, Unanswered};
 use crate::secret::{Filter, looks_like_a_token};
 
-/// Most list items shown at once.
+/// Maximum number of list items shown at once.
 const ROWS: usize = 10;
 
 const HOW_TO_CHOOSE: &str = "arrow keys, or type to search; Enter selects, Esc cancels";

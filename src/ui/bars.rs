@@ -15,7 +15,7 @@ const RATE: u8 = 10;
 /// Interval of the spinner.
 const PACE: Duration = Duration::from_millis(250);
 
-/// Most progress lines.
+/// Maximum number of progress lines.
 const MOST: usize = 8;
 
 /// Rows of the terminal kept free for printed output.
@@ -209,7 +209,6 @@ impl Bars {
         });
     }
 
-    /// The number of lines.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.shown.borrow().len()

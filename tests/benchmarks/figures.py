@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Measures dbtrigger beside its peers, all in one run, and prints the tables of docs/benchmarks.md.
+"""Measures dbtrigger and comparable tools in one run and prints the tables of docs/benchmarks.md.
 
-    cargo build --release --locked
+    cargo build --release --locked --no-default-features --features sandbox
     PEER_CLI=/path/to/databricks python3 tests/benchmarks/figures.py [side-by-side]
     WHEEL=target/wheels/... python3 tests/benchmarks/figures.py install
     python3 tests/benchmarks/figures.py profiles
 
-With `side-by-side` only the last table is made: the guide's way, ours beside the Databricks CLI where PEER_CLI names one.
-With `install` it is the seconds from nothing to the end of `dbtrigger demo`: by pip and uv (which must be on the PATH) from
-WHEEL, and by cargo from this checkout. With `profiles` it is what release profiles cost and give; half an hour.
-PROGRAM names another build of ours. The rest needs rustc (for the empty program), GNU time (Debian package `time`) and, once, PyPI: the peers go into a private
-environment below target/. A figure is the median of its runs; beside it stand the smallest and the largest.
+`side-by-side` prints only the last table: the steps of the guide, also with the Databricks CLI if PEER_CLI is set.
+`install` measures the seconds from nothing to the end of `dbtrigger demo`: with pip and uv (on the PATH) from WHEEL,
+and with cargo from this checkout. `profiles` compares release profiles and takes half an hour.
+PROGRAM selects another dbtrigger binary. Everything else needs rustc (for the empty program), GNU time (Debian package
+`time`) and, the first time, PyPI: the other tools are installed in an environment below target/. Each figure is a
+median, followed by minimum and maximum.
 """
 import datetime
 import json
@@ -33,11 +34,11 @@ PEERS = os.path.join(ROOT, "target", "tmp", "peers")
 LATENCY_MS = 50
 CONNECT_MS = 100
 TIME = shutil.which("time")
-# A dbt run takes a quarter of a second, and even minutes between two starts with one idempotency key stay well within
-# the 7 days in which the key is looked for.
+# At this speed a dbt run takes a quarter of a second, and minutes between two starts with the same idempotency key stay
+# well within the 7 days for which runs with the key are searched.
 SPEED = 1000
 
-# What the guide does by hand, with the vendor's own Python client: the same objects, one call each.
+# The guide's steps with Databricks' Python SDK: the same objects, one call each.
 PEER = """
 import base64, time
 from databricks.sdk import WorkspaceClient
@@ -55,7 +56,7 @@ w.jobs.create(name="peer", tasks=[jobs.Task(task_key="t", notebook_task=jobs.Not
 
 
 def run(command, env=None):
-    """Wall seconds and exit code of one whole process."""
+    """Returns wall time in seconds and exit code of a process."""
     began = time.perf_counter()
     pid = os.posix_spawn(
         command[0],
@@ -71,10 +72,10 @@ def run(command, env=None):
 
 
 def peak(command, folder, env=None):
-    """Peak resident MiB and exit code of one whole process.
+    """Returns peak resident memory in MiB and exit code of a process.
 
-    A run of its own, started by GNU time: a process inherits its parent's peak through exec, so started from here no
-    program would seem smaller than this Python."""
+    Started by GNU time, because a process inherits its parent's peak through exec: started from here, no program would
+    seem smaller than this Python."""
     report = os.path.join(folder, "peak")
     _, code = run([TIME, "--quiet", "--format", "%M", "--output", report, *command], env)
     with open(report) as file:
@@ -121,7 +122,7 @@ def start_up(folder):
 
 
 class Sandbox:
-    """`dbtrigger sandbox` with a delay on each request, and its log."""
+    """A `dbtrigger sandbox` process with latency and a request log."""
 
     def __init__(self, folder):
         self.log = os.path.join(folder, "requests.log")
@@ -141,8 +142,8 @@ class Sandbox:
 
 
 class Twins:
-    """Two sandboxes through which the same commands go: what is there already is the same in both. In the first one
-    time and requests are measured, in the second one memory."""
+    """Two sandboxes that run the same commands, so both have the same state: one to measure time and requests, one to
+    measure memory."""
 
     def __init__(self, folder):
         self.folders = [os.path.join(folder, name) for name in ("timed", "weighed")]
@@ -154,7 +155,7 @@ class Twins:
         before = len(self.timed.lines())
         wall, code = run(command, self.timed.env)
         lines = [line for line in self.timed.lines()[before:] if line["service"] != "none"]
-        # The notebook asks dbt too; its requests are the workflow's, not ours.
+        # Requests from the notebook belong to the workflow, not to the command.
         ours = [line for line in lines if line.get("agent") != "dbtrigger-notebook"]
         writes = sum(line["writes"] for line in ours)
         if writes_nothing and writes:
@@ -214,7 +215,7 @@ def settings_of(task):
 
 
 class Peer:
-    """The guide's five steps by the Databricks CLI, and the same job as a bundle. Nothing is looked at first or read back."""
+    """The guide's five steps with the Databricks CLI, and the job as a bundle. Reads nothing before or after writes."""
 
     def __init__(self, folder, sandbox):
         self.folder, self.sandbox = folder, sandbox
@@ -227,11 +228,11 @@ class Peer:
         os.makedirs(os.path.join(self.bundle, "src"))
         shutil.copy(self.notebook, os.path.join(self.bundle, "src", "nb.py"))
         with open(os.path.join(self.bundle, "databricks.yml"), "w") as file:
-            # JSON is YAML too.
+            # JSON is valid YAML.
             json.dump({"bundle": {"name": "peer"}, "resources": {"jobs": {"one": settings_of("./src/nb.py")}}}, file)
 
     def steps(self, again):
-        """Those that can be done a second time; the job is then replaced by its id, which a person would have to keep."""
+        """Returns the steps; with `again`, those that can be repeated, with the job replaced by its id."""
         settings = os.path.join(self.folder, "job.json")
         job = settings_of(f"{self.home}/nb")
         jobs = ["jobs", "create", "--json", f"@{settings}"]
@@ -254,7 +255,7 @@ class Peer:
 
 
 def side_by_side(folder):
-    """The guide's way: all commands one after another, walls added up."""
+    """Measures the guide's steps one after another; wall times are added up."""
     sandbox = Sandbox(folder)
 
     def measure(name, commands, env=None, cwd=None, before_check=False):
@@ -267,7 +268,7 @@ def side_by_side(folder):
                 sys.exit(f"{shlex.join(command)} ended with {ended.returncode}: {ended.stderr.decode()}")
         lines = [line for line in sandbox.lines()[before:] if line.get("agent") != "dbtrigger-notebook"]
         if before_check:
-            # From the first request to the one that asks for checks of before, and the connection before that.
+            # Counts from connecting until the request that looks for earlier checks.
             count = next(place for place, line in enumerate(lines) if "/runs/" in line["path"])
             first, last = (datetime.datetime.fromisoformat(lines[place]["time"]) for place in (0, count))
             total, lines = (last - first).total_seconds() / SPEED + CONNECT_MS / 1000, lines[:count]
@@ -297,7 +298,7 @@ def side_by_side(folder):
 
 
 def install(folder):
-    """From nothing to the end of the demo: no cache but cargo's downloads, and a Python without `requests`."""
+    """Measures from nothing to the end of the demo: no caches but cargo's downloads, no `requests` in Python."""
     wheel, uv, cargo = os.path.abspath(os.environ["WHEEL"]), shutil.which("uv"), shutil.which("cargo")
     if uv is None:
         sys.exit("uv is not on the PATH; packaging/wheel.sh leaves one in target/packaging/bin")
@@ -328,12 +329,12 @@ def install(folder):
         print(f"| {name} | {time.perf_counter() - began:.1f} |", flush=True)
 
 
-# opt-level, lto, codegen-units.
+# (opt-level, lto, codegen-units)
 PROFILES = [("s", "fat", 1), ("z", "fat", 1), ("z", "fat", 16), ("z", "thin", 16)]
 
 
 def profiles(folder):
-    """Release builds from nothing, crates downloaded before. Each is deleted before the next one."""
+    """Measures clean release builds with crates already downloaded. Each build is deleted before the next."""
     subprocess.run(["cargo", "fetch", "--locked"], cwd=ROOT, check=True, capture_output=True)
     print("| opt-level, lto, codegen-units | build | of all processors | bytes | `--version` |\n|---|---|---|---|---|")
     for profile in PROFILES:
@@ -341,7 +342,7 @@ def profiles(folder):
         names = ("OPT_LEVEL", "LTO", "CODEGEN_UNITS")
         env = os.environ | {f"CARGO_PROFILE_RELEASE_{name}": str(value) for name, value in zip(names, profile)}
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, env=env | {"CARGO_TARGET_DIR": target}, check=True)
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--no-default-features", "--features", "sandbox"], cwd=ROOT, env=env | {"CARGO_TARGET_DIR": target}, check=True)
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
         program = os.path.join(target, "release", "dbtrigger")
@@ -361,7 +362,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "target")) as folder:
             return {"install": install, "profiles": profiles}[sys.argv[1]](folder)
     if not os.path.exists(PROGRAM):
-        sys.exit("build first: cargo build --release --locked")
+        sys.exit("build first: cargo build --release --locked --no-default-features --features sandbox")
     if sys.argv[1:] == ["side-by-side"]:
         with tempfile.TemporaryDirectory() as folder:
             return side_by_side(folder)

@@ -1,5 +1,6 @@
-//! The services' own clients and others' against the sandbox: each test of the Python files beside this one, with a sandbox of its
-//! own, over https. `.ci/run` installs the clients and names their Python in `CLIENTS_PYTHON`.
+//! The services' own clients and third-party ones against the sandbox over https: runs each test of the Python
+//! files in this folder with its own sandbox. `.ci/run` installs the clients and names their Python in
+//! `CLIENTS_PYTHON`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -50,7 +51,7 @@ fn each_test_of(module: &str) {
         });
         site.sandbox.with_world(|world, _| world.add_client(CLIENT_ID, CLIENT_SECRET, true));
         let arguments = ["-B", "-W", "error::ResourceWarning", "-m", "unittest", case];
-        // The built program is only the shape of a command with this site's variables here.
+        // Used only for this site's environment variables.
         let mut command = Command::new(&python);
         for (name, value) in site.command(&[]).get_envs() {
             command.env(name, value.unwrap_or_default());
@@ -59,7 +60,7 @@ fn each_test_of(module: &str) {
         command.env("TRIED_CLIENT_ID", CLIENT_ID).env("TRIED_CLIENT_SECRET", CLIENT_SECRET);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        // What is raised where something is cleaned up is only printed, and leaves the exit code as it is.
+        // Exceptions during cleanup are only printed and do not change the exit code.
         if !output.status.success() || said.contains("ResourceWarning") {
             failures.push(format!("{case}\n{said}"));
         }

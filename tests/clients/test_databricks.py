@@ -1,4 +1,4 @@
-"""Databricks' own SDK for Python against the sandbox. Each test has a sandbox of its own (`main.rs`)."""
+"""The Databricks SDK for Python against the sandbox. `main.rs` starts a sandbox for each test."""
 
 import base64
 import os
@@ -266,7 +266,7 @@ class Databricks(unittest.TestCase):
         self.assertTrue(clusters.select_spark_version(long_term_support=True))
         self.assertTrue(list(self.client.cluster_policies.list()))
         self.assertEqual(list(self.client.instance_pools.list()), [])
-        # Older releases of this SDK ask there.
+        # Older releases of the SDK use this path.
         older = self.client.api_client.do("GET", "/api/2.0/clusters/list")["clusters"]
         self.assertEqual([row["cluster_id"] for row in older], [row.cluster_id for row in listed])
 

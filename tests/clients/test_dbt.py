@@ -1,4 +1,4 @@
-"""Clients of dbt Cloud against the sandbox: dbtc, dbt-cloud-cli, and what others send. Each test has a sandbox of its own (`main.rs`)."""
+"""dbt Cloud clients (dbtc, dbt-cloud-cli, others' requests) against the sandbox. `main.rs` starts one per test."""
 
 import os
 import json
@@ -86,7 +86,7 @@ class Dbtc(unittest.TestCase):
 
 
 class DbtCloudCli(unittest.TestCase):
-    """It leaves the last slash out of what it reads, sends each override as null, and JSON text for lists."""
+    """dbt-cloud-cli omits the trailing slash in reads, sends unset overrides as null, and lists as JSON text."""
 
     def run_command(self, *arguments, exit_code=0):
         environment = {"DBT_CLOUD_API_TOKEN": TOKEN, "DBT_CLOUD_HOST": HOST, "DBT_CLOUD_ACCOUNT_ID": str(ACCOUNT)}
@@ -111,7 +111,7 @@ class DbtCloudCli(unittest.TestCase):
 
 
 class Others(unittest.TestCase):
-    """What Airflow, Dagster, Prefect, Terraform and dbt's own tools send, by hand."""
+    """Requests as sent by Airflow, Dagster, Prefect, Terraform and dbt's own tools."""
 
     def setUp(self):
         self.session = requests.Session()
@@ -141,7 +141,7 @@ class Others(unittest.TestCase):
         least = {name: home[name] for name in ("account_id", "project_id", "environment_id")}
         made = self.ok(self.session.post(f"{self.base}/jobs", json={**least, "name": "Made", "job_type": "other"}))
         url = f"{self.base}/jobs/{made['id']}/"
-        # The whole of what was read goes back, as Dagster and dbt-jobs-as-code do.
+        # Dagster and dbt-jobs-as-code send back everything they read.
         self.ok(self.session.post(url, json={**made, "execute_steps": ["dbt seed"], "settings": {"threads": 8}}))
         seen = self.ok(self.session.get(url))
         self.assertEqual((seen["execute_steps"], seen["settings"]["threads"]), (["dbt seed"], 8))

@@ -1,7 +1,7 @@
-//! A hermetic world for each test: its own sandbox, its own home, the built program.
+//! A hermetic environment for each test: its own sandbox, its own home, the built program.
 //!
-//! Everything that a program prints here, and the sandbox's log, is also kept in a folder, so that the leak suite can search
-//! the output of the whole test run for the tokens.
+//! All output of the program and the sandbox's log are also kept in a folder, where the leak suite searches the
+//! output of the whole test run for tokens.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,21 +13,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dbtrigger::sandbox::{Background, Options, Reply, Rule, Seed, SimTime, World};
 use serde_json::Value;
 
-/// The tokens of every test: what the leak suite looks for.
+/// The tokens of all tests, which the leak suite searches for.
 pub(crate) const DATABRICKS_TOKEN: &str = "dapi5eed0canary0databricks0token0";
 pub(crate) const DBT_TOKEN: &str = "dbtc_Canary+dbt/token-5EED0xyz_Q";
 
-/// The moment at which every sandbox starts: 2026-11-02T03:04:05Z.
+/// The sandboxes' start time: 2026-11-02T03:04:05Z.
 pub(crate) const START: SimTime = SimTime(1_793_588_645_000);
 
-/// Where everything printed is kept.
+/// The folder for all output.
 pub(crate) fn outputs() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outputs");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// What was said to the sandboxes of this program and answered, to be compared with dbt's own description.
+/// The file with the requests and responses of the sandboxes, to be compared with dbt's API description.
 fn exchanges() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exchanges");
     std::fs::create_dir_all(&folder).unwrap();
@@ -42,26 +42,25 @@ pub(crate) fn keep(kind: &str, text: &str) {
     std::fs::write(outputs().join(name), text).unwrap();
 }
 
-/// One test's surroundings.
+/// The environment of one test.
 pub(crate) struct Site {
     pub(crate) sandbox: Background,
     pub(crate) home: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
-/// An id as documents have it.
+/// An ID in a document.
 #[track_caller]
 pub(crate) fn id(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
 }
 
 impl Site {
-    /// A sandbox with its usual seed and no delay.
+    /// A sandbox with the default seed and no delay.
     pub(crate) fn new() -> Site {
         Site::with(|_| ())
     }
 
-    /// A sandbox with other options.
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Site {
         let mut options = Options::new(Seed {
             databricks_token: DATABRICKS_TOKEN.to_owned(),
@@ -78,19 +77,19 @@ impl Site {
         Site { sandbox, home: tempfile::tempdir().unwrap(), variables }
     }
 
-    /// Adds a fault rule in its text form.
+    /// Adds a fault rule in text form.
     pub(crate) fn fault(&self, rule: &str) {
         let rule = Rule::parse(rule).unwrap();
         self.sandbox.with_world(|world, _| world.add_fault(rule));
     }
 
-    /// Looks at the world.
+    /// Returns the state of the world.
     pub(crate) fn inspect(&self) -> Value {
         self.sandbox.with_world(|world: &mut World, _| world.inspect())
     }
 
-    /// The world without what may differ between two histories: ids, the count of writes, and the sandbox's port, which stands in
-    /// the notebook and so changes its digest.
+    /// The world without what may differ between two runs: IDs, the count of writes, and the sandbox's port, which
+    /// is in the notebook and so changes its digest.
     pub(crate) fn essence(&self) -> Value {
         let text = self.inspect().to_string().replace(self.sandbox.origin(), "the sandbox");
         let mut parts = text.split("sha256=");
@@ -104,7 +103,7 @@ impl Site {
         world
     }
 
-    /// Somebody else makes a workflow: two tasks, the second after the first, and a `job_id` of its own.
+    /// Creates someone else's workflow: two tasks, the second after the first, and its own `job_id`.
     pub(crate) fn make_workflow(&self, name: &str) {
         let notebook = serde_json::json!({ "notebook_path": "/Shared/theirs", "source": "WORKSPACE" });
         let body = serde_json::json!({
@@ -117,7 +116,7 @@ impl Site {
         self.post("/api/2.2/jobs/create", &body);
     }
 
-    /// What somebody else asks of the workspace; it must be answered well.
+    /// A successful request to the workspace by someone else.
     pub(crate) fn post(&self, path: &str, body: &Value) {
         let request = http::Request::post(format!("{}{path}", self.sandbox.origin()))
             .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
@@ -127,24 +126,23 @@ impl Site {
         assert!(matches!(reply, Reply::Answer(ref answer) if answer.status().is_success()), "{reply:?}");
     }
 
-    /// The program with these arguments, in this world and nothing else of the machine's.
+    /// The program with these arguments, isolated from the machine.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dbtrigger"));
         command.args(arguments).env_clear().current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("PATH", search_path().unwrap_or_default());
-        // Nobody's own keyring has a part in any test.
+        // The tests never use the machine's keyring.
         command.env("DBTRIGGER_NO_KEYRING", "1");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// Runs the program to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Site::finish(arguments, self.command(arguments).spawn().unwrap())
     }
 
-    /// Runs it with this on standard input.
+    /// Runs it with this standard input.
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -164,13 +162,12 @@ impl Site {
         output
     }
 
-    /// The operations that were asked to write, in order, from request number `since`.
+    /// The write operations, in order, from request number `since`.
     pub(crate) fn writes(&self, since: usize) -> Vec<String> {
         let log = self.sandbox.log();
         log.iter().skip(since).filter(|line| line.writes).map(|line| line.operation.to_owned()).collect()
     }
 
-    /// How many requests came so far.
     pub(crate) fn requests(&self) -> usize {
         self.sandbox.log().len()
     }
@@ -180,7 +177,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let lines: Vec<String> = self.sandbox.log().iter().map(|line| serde_json::to_string(line).unwrap()).collect();
         keep("log", &lines.join("\n"));
-        // What the program left in its home belongs to the search too.
+        // The leak suite also searches the files left in the home folder.
         let mut left = String::new();
         walk(self.home.path(), &mut |path| {
             left += &String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default());
@@ -215,7 +212,7 @@ fn search_path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
 
-/// What one start of the program printed, and how it ended.
+/// The output and exit code of one run of the program.
 #[must_use = "the exit code says whether it worked: call `ends`"]
 pub(crate) struct Output {
     pub(crate) arguments: Vec<String>,
@@ -225,20 +222,20 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Fails with everything printed unless the program ended with this code.
+    /// Fails with all output unless the program exited with this code.
     #[track_caller]
     pub(crate) fn ends(self, exit: i32) -> Output {
         assert_eq!(self.exit, Some(exit), "{self}");
         self
     }
 
-    /// The one JSON document on stdout.
+    /// The JSON document on stdout.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
     }
 
-    /// Fails unless stdout or stderr has this text.
+    /// Fails unless stdout or stderr contains this text.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Output {
         assert!(self.stdout.contains(text) || self.stderr.contains(text), "nothing says {text:?}\n{self}");

@@ -1,11 +1,11 @@
-//! What is drawn at a terminal while a run goes on, and what is left of it.
+//! Progress lines at a terminal during a run, and what remains afterwards.
 
 use std::process::Command;
 
 use crate::harness::Site;
 use crate::pty::Pty;
 
-/// The lines that are drawn and not printed.
+/// The progress lines on a screen.
 fn drawn(screen: &str) -> Vec<&str> {
     screen.lines().filter(|line| line.starts_with(['|', '/', '-', '\\'])).collect()
 }
@@ -14,12 +14,12 @@ fn drawn(screen: &str) -> Vec<&str> {
 fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
     let site = Site::with(|options| options.speed = 60.0);
     let left = Pty::start(&site.command(&["run", "222222"]), 30, 60).ends(0);
-    // Nothing is left but lines of the output, one per change; which changes a poll sees is chance.
+    // Only lines of output remain, one per change; which changes a poll sees is chance.
     let lines: Vec<&str> = left.screen.lines().collect();
     assert!(lines[0].starts_with("job_run_id = ") && lines[1].starts_with("http://"), "{lines:?}");
     assert!(lines[2..].iter().all(|line| line.starts_with("DbtJobRunStatus.")), "{lines:?}");
     assert!(lines.last().unwrap().starts_with("DbtJobRunStatus.SUCCESS   in "), "{lines:?}");
-    // Of a run that is over, each look prints the same.
+    // For a run that has ended, every `watch` prints the same.
     let run = lines[0].trim_start_matches("job_run_id = ");
     let piped = site.run(&["watch", run]).ends(0);
     let watched = Pty::start(&site.command(&["watch", run]), 30, 100).ends(0);
@@ -27,20 +27,20 @@ fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
     let bars: Vec<&str> = left.screens.iter().flat_map(|screen| drawn(screen)).collect();
     assert!(bars.iter().any(|bar| bar.contains("  dbt run ") && bar.contains("RUNNING")), "{bars:?}");
     assert!(bars.iter().all(|bar| bar.chars().count() <= 60), "{bars:?}");
-    // What is over is not drawn any more.
+    // Once the run has ended there is no progress line.
     assert!(left.screens.iter().all(|screen| !screen.contains("SUCCESS") || drawn(screen).is_empty()), "{bars:?}");
     assert!(left.screens.iter().all(|screen| drawn(screen).len() <= 1), "{:?}", left.screens);
 }
 
-/// Not by a key: at that one a terminal throws away what it has not shown yet.
+/// Not with Ctrl-C, at which the terminal discards output that it has not shown yet.
 fn interrupt(pty: &Pty) {
     assert!(Command::new("kill").args(["-INT", &pty.id().to_string()]).status().unwrap().success());
 }
 
-/// The ends of what is to be seen at once.
+/// The end of a synchronized update.
 const WHOLE: &str = "\u{1b}[?2026l";
 
-/// What a person sees after each frame, at a terminal of this size.
+/// The screen after each frame, in a terminal of this size.
 fn frames(raw: &str, rows: u16, columns: u16) -> Vec<String> {
     let mut terminal = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 0);
     let look = |frame: &str| {
@@ -62,7 +62,7 @@ fn many_runs_keep_their_lines_while_others_are_printed() {
     let left = pty.ends(130);
     let counts: Vec<usize> = frames(&left.raw, 40, 100).iter().map(|screen| drawn(screen).len()).collect();
     assert!(counts.contains(&6), "{counts:?}");
-    // A line goes away when its run is over, and no other time.
+    // A line disappears when its run ends, and at no other time.
     assert!(counts.windows(2).all(|pair| pair[1] + 1 >= pair[0]), "{counts:?}");
     assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
 }

@@ -1,10 +1,11 @@
-//! `create-workflow --check`, with the built program and the real notebook: what is in the way, and the command that clears it.
+//! `create-workflow --check` with the built program and the real notebook: the problems found, and the commands
+//! that fix them.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Output, Site};
 
-/// A key that dbt gave out later.
+/// A key issued by dbt later.
 const LATER: &str = "dbtc_Later+dbt/token-5EED0xyz_Q";
 const CHECK: [&str; 4] = ["create-workflow", "--job", "222222", "--check"];
 
@@ -15,7 +16,7 @@ fn ready() -> Site {
     site
 }
 
-/// Runs the program with another key of dbt, or with none.
+/// Runs the program with another dbt key, or with none.
 fn with_key(site: &Site, key: Option<&str>, arguments: &[&str]) -> Output {
     let mut command = site.command(arguments);
     match key {
@@ -25,7 +26,7 @@ fn with_key(site: &Site, key: Option<&str>, arguments: &[&str]) -> Output {
     Site::finish(arguments, command.spawn().unwrap())
 }
 
-/// The one-time runs that there are.
+/// The one-time runs so far.
 fn checks(site: &Site) -> Vec<Value> {
     let runs = site.inspect()["job_runs"].as_array().unwrap().clone();
     let is_check = |run: &Value| run["tasks"][0]["parameters"]["dbtrigger_mode"] == "check";
@@ -42,7 +43,7 @@ fn a_key_that_dbt_refuses_shows_in_the_check_and_the_named_command_stores_anothe
     let document = with_key(&site, Some(LATER), &[&CHECK[..], &["-o", "json"]].concat()).ends(4).json();
     assert_eq!(document["error"]["code"], "not-authenticated", "{document}");
     assert!(document["error"]["hints"].to_string().contains(rotate), "{document}");
-    // The workflow is there all the same, and what was found out is said.
+    // The workflow was still created, and the result of the check is reported.
     let data = &document["data"];
     assert_eq!((&data["result"], &data["check"]["status"]), (&"kept".into(), &"FAILED".into()), "{document}");
     assert!(dbt_starts(&site).is_empty(), "{:?}", dbt_starts(&site));
@@ -70,7 +71,7 @@ fn a_text_that_can_be_no_key_shows_in_the_check_and_the_named_command_stores_one
 #[test]
 fn a_job_that_the_key_cannot_see_shows_in_the_check() {
     let site = ready();
-    // Without access to dbt nobody looks before.
+    // Without access to dbt, the job is not checked first.
     let line = ["create-workflow", "--job", "299999", "--name", "Lost", "--check", "-o", "json"];
     let document = with_key(&site, None, &line).ends(6).json();
     assert_eq!(document["error"]["code"], "not-found", "{document}");
@@ -78,7 +79,7 @@ fn a_job_that_the_key_cannot_see_shows_in_the_check() {
     assert_eq!(message, "The key in dbt-cloud/api-key cannot see the dbt job of task dbt_299999.");
     assert!(document["error"]["hints"].to_string().contains("\"dbtrigger jobs\""), "{document}");
     assert_eq!(document["data"]["result"], "created", "{document}");
-    // With `--run-now` nothing is run after it.
+    // With `--run-now`, nothing runs after the failed check.
     let _ = with_key(&site, None, &[&line[..], &["--run-now"]].concat()).ends(6);
     assert_eq!((checks(&site).len(), site.inspect()["job_runs"].as_array().unwrap().len()), (2, 2));
 }
@@ -95,7 +96,7 @@ fn a_lost_answer_makes_no_second_check_on_a_socket() {
     }
 }
 
-/// What was asked of dbt to start.
+/// The requests to dbt that write.
 fn dbt_starts(site: &Site) -> Vec<String> {
     site.writes(0).into_iter().filter(|operation| operation.starts_with("dbt:")).collect()
 }

@@ -1,4 +1,4 @@
-//! What the built program leaves for GitHub Actions.
+//! The built program's output for GitHub Actions.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -55,7 +55,7 @@ fn several_runs_and_a_job_that_is_not_there_are_told() {
     let _ = run(&site, &["run", "No such job"]).ends(6);
     assert_eq!(read(&site, "output"), "run_id=\nrun_url=\nstatus=\nexit_code=6\n");
     assert!(read(&site, "summary.md").contains("| No such job |  | not-found |"), "{}", read(&site, "summary.md"));
-    // Only a run has such outputs.
+    // Only `run` has such outputs.
     let site = Site::new();
     let _ = run(&site, &["jobs"]).ends(0);
     assert!(!site.home.path().join("output").exists());

@@ -1,10 +1,10 @@
-//! dbt's own file in the home folder, as dbt hands it out: enough to ask dbt, and never a key to store.
+//! dbt's own file in the home folder: good for requests to dbt, but never a key to store.
 
 use std::path::PathBuf;
 
 use crate::harness::{DBT_TOKEN, Output, Site};
 
-/// Runs without any variable of dbt's.
+/// Runs without any dbt variable.
 fn run(site: &Site, arguments: &[&str]) -> Output {
     let mut command = site.command(arguments);
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
@@ -34,19 +34,19 @@ fn jobs_are_listed_and_run_with_nothing_but_dbts_own_file() {
     assert!(!listed.stderr.contains("chmod"), "{listed}");
     let document = run(&site, &["run", "222222", "-o", "json"]).ends(0).json();
     assert_eq!(document["data"]["status"], "SUCCESS", "{document}");
-    // Others can read it: said, and done.
+    // Readable by others: a warning, but it works.
     let _ = write(&site, site.sandbox.origin(), 0o644);
     let _ = run(&site, &["jobs"]).ends(0).says("chmod 600");
-    // What dbt refuses is said with where it came from.
+    // A rejection by dbt names the source of the token.
     site.fault("dbt:jobs/list=status=401");
     let _ = run(&site, &["jobs"]).ends(4);
-    // Another host gets no token of this one.
+    // The token is not sent to another host.
     let before = site.requests();
     let _ = run(&site, &["jobs", "-v", "--dbt-host", "http://127.0.0.1:9", "--dbt-account", "51234"])
         .ends(2)
         .says("--dbt-host says http://127.0.0.1:9")
         .says("and a stored token is sent only to its own host");
-    // Text that is no YAML is named with file and line.
+    // Text that is not YAML is reported with file and line.
     std::fs::write(&file, "projects:\n  - [\n").unwrap();
     let _ = run(&site, &["jobs", "-v"]).ends(2).says(file.to_str().unwrap()).says("line 2");
     assert_eq!(site.requests(), before);

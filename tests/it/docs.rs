@@ -1,4 +1,4 @@
-//! What the pages tell people to type: it can be typed, and the guide's way leads to its end.
+//! The commands in the docs: each is valid, and the steps of the guide work.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ const PAGES: [(&str, &str); 8] = [
     ("security.md", include_str!("../../docs/security.md")),
 ];
 
-/// The commands that stand alone as a block.
+/// The commands in indented blocks.
 fn blocks(page: &str) -> Vec<&str> {
     page.lines().filter_map(|line| line.strip_prefix("    dbtrigger ")).collect()
 }
@@ -43,7 +43,7 @@ fn every_command_of_every_page_is_one_of_the_program() {
     for (name, page) in PAGES {
         for line in commands(page) {
             let arguments = words(&line);
-            // With the help asked for, only what is there is looked at, not what is missing.
+            // With `--help`, unknown arguments are reported, but missing ones are not.
             let output =
                 Command::new(env!("CARGO_BIN_EXE_dbtrigger")).args(arguments).arg("--help").env_clear().output();
             let output = output.unwrap();
@@ -102,7 +102,7 @@ fn the_outcome_of_the_azure_pipeline_says_the_run_where_there_is_one_and_never_f
     }
 }
 
-/// In blocks, in lines of pipelines, continued over lines that begin with a flag, and between backticks.
+/// The commands in blocks, in pipeline lines, continued over lines that begin with a flag, and in backticks.
 fn commands(page: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -128,7 +128,7 @@ fn commands(page: &str) -> Vec<String> {
     found.into_iter().map(|command| plain(&command)).collect()
 }
 
-/// Without what a shell or a CI service puts in or takes away.
+/// Without what a shell or a CI service adds or removes.
 fn plain(command: &str) -> String {
     let mut plain = String::new();
     let end = [" # ", " > ", " &", "  #"].iter().filter_map(|sign| command.find(sign)).min();

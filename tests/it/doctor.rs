@@ -1,4 +1,4 @@
-//! `doctor` with the built program: a whole chain, and each link of the way to a host broken on real sockets.
+//! `doctor` with the built program: a complete chain, and each host check broken on real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Output, Site};
 
-/// Runs it with other variables on top; an empty value takes one away.
+/// Runs it with other variables; an empty value removes one.
 fn doctor(site: &Site, variables: &[(&str, &str)]) -> Output {
     let arguments = ["doctor", "-o", "json"];
     let mut command = site.command(&arguments);
@@ -27,7 +27,7 @@ fn check(document: &Value, id: &str) -> Value {
     all.iter().find(|check| check["id"] == id).unwrap_or_else(|| panic!("{id}: {document:#}")).clone()
 }
 
-/// The link fails, with this to do next, and those behind it are skipped because of it.
+/// The check fails with this next step, and the later checks are skipped because of it.
 #[track_caller]
 fn breaks(output: Output, link: &str, next: &str, behind: &[&str]) {
     let document = output.ends(1).json();
@@ -42,7 +42,7 @@ fn breaks(output: Output, link: &str, next: &str, behind: &[&str]) {
     }
 }
 
-/// A port of this machine on which everybody is told the same.
+/// A local port that gives everyone the same answer.
 fn telling(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -94,7 +94,7 @@ fn the_first_broken_link_of_the_way_is_named_and_the_rest_is_skipped() {
     );
     let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
     assert_eq!(broken["what"], format!("Cannot connect to 127.0.0.1:{closed}."));
-    // Longer than the part of a name may be: no resolver asks anybody.
+    // Longer than a DNS label may be, so no resolver is asked.
     let host = format!("https://{}.invalid", "a".repeat(70));
     breaks(
         doctor(&site, &[("DATABRICKS_HOST", &host)]),
@@ -159,7 +159,7 @@ fn a_certificate_that_nobody_vouches_for_and_a_clock_that_is_wrong_are_links_of_
         let broken = check(&untrusted, id);
         assert!(broken["status"] == "failed" && broken["next"].to_string().contains("--ca-bundle"), "{broken}");
     }
-    // The sandbox lives at a time of its own; only an address of this machine is known to be one.
+    // The sandbox has its own time; only a loopback address is exempt from the clock check.
     let by_name = host.to_str().unwrap().replace("127.0.0.1", "localhost");
     let document = doctor(&site, &[("DBT_CLOUD_HOST", &by_name)]).ends(1).json();
     let clock = check(&document, "dbt.clock");
@@ -168,7 +168,7 @@ fn a_certificate_that_nobody_vouches_for_and_a_clock_that_is_wrong_are_links_of_
     assert_eq!(check(&document, "dbt.identity")["status"], "ok", "who has the wrong time may still be let in");
 }
 
-/// Types a command that was printed, as a shell would.
+/// Runs a printed command in a shell.
 fn type_in(site: &Site, line: &str, unset: &[&str]) -> Output {
     let mut shell = std::process::Command::new("sh");
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_dbtrigger")).parent().unwrap();
@@ -199,7 +199,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let unset = ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"];
     let host = set("DBT_CLOUD_HOST");
     let flags = format!("-p dev --dbt-host '{host}' --dbt-account {}", set("DBT_CLOUD_ACCOUNT_ID"));
-    // From nothing: each broken link names a command that can be typed.
+    // From nothing: each failed check names a command that can be pasted.
     let document = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225 -o json"), &unset).ends(1).json();
     for (link, command) in [
         ("chain.key:dbt-cloud/api-key", "init-secrets --scope dbt-cloud --key api-key"),
@@ -220,7 +220,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
         }
     }
     let _ = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225"), &unset).ends(0);
-    // What was refused names the whole line; what a pipeline is to type names nothing of this machine.
+    // A refusal prints the whole command line; commands for a pipeline name nothing of this machine.
     let path = "/Shared/run_dbt_job";
     let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --notebook {path}"), &unset).ends(7);
     let whole = format!("dbtrigger {flags} deploy-notebook --notebook {path} --accept-shared-path");

@@ -1,4 +1,4 @@
-//! The guide's walk, with the built program, on the sandbox with the real notebook in a real Python.
+//! The guide's steps with the built program, on the sandbox with the real notebook in a real Python.
 
 use serde_json::Value;
 
@@ -34,11 +34,11 @@ fn the_guide_from_the_secret_to_the_notebooks_output() {
     for (line, sample) in lines.iter().zip(SAMPLE) {
         assert!(line.starts_with(sample), "{line} is not {sample}\n{printed}");
     }
-    // The same lines reach the person at the terminal.
+    // The same lines are printed at the terminal.
     for line in lines {
         assert!(run.stdout.contains(line), "{line} is missing\n{run}");
     }
-    // Whoever comes later sees the same, and starts nothing.
+    // Watching it later shows the same, and starts nothing.
     let address = run.stdout.lines().find(|line| line.contains("/jobs/") && line.contains("/runs/")).unwrap();
     let watched = site.run(&["watch", address.trim(), "-o", "json"]).ends(0).json();
     assert_eq!(watched["data"]["status"], "SUCCESS", "{watched}");
@@ -75,7 +75,7 @@ fn a_dry_run_on_an_empty_workspace_writes_nothing() {
     assert_eq!(site.inspect(), before);
 }
 
-/// The runs of a job that this program started: their cause carries the mark.
+/// The runs of a job that dbtrigger started: their cause contains the mark.
 fn dbt_runs(world: &Value, job: u64) -> Vec<&Value> {
     let runs = world["dbt_runs"].as_array().unwrap();
     runs.iter()

@@ -13,7 +13,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits until the sandbox was asked for this operation.
+/// Waits until the sandbox received this operation.
 fn until_asked(site: &Site, operation: &str) {
     let begun = Instant::now();
     while site.sandbox.log().iter().all(|line| line.operation != operation) {
@@ -22,7 +22,7 @@ fn until_asked(site: &Site, operation: &str) {
     }
 }
 
-/// The dbt runs that were started, with their statuses.
+/// The dbt runs that were started.
 fn runs(site: &Site) -> Vec<Value> {
     let world = site.inspect();
     world["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false).cloned().collect()
@@ -51,7 +51,7 @@ fn a_signal_cancels_the_run_and_the_program_ends_by_it() {
     }
 }
 
-/// Runners of pipelines write a step into a file, start a shell on it, and send the shell the signal (docs/ci.md).
+/// CI runners write a step into a file, start a shell on it, and send the shell the signal (docs/ci.md).
 #[test]
 fn in_the_place_of_a_steps_shell_it_hears_what_the_shell_is_sent() {
     let site = Site::with(|options| options.speed = 20.0);
@@ -102,21 +102,21 @@ fn a_start_that_is_not_answered_yet_is_waited_for_and_its_run_cancelled() {
 
 #[test]
 fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
-    // While the start is not answered.
+    // While the start has no response yet.
     let site = Site::with(|options| options.speed = 20.0);
     site.fault("dbt:jobs/run=hang");
     let line = ["run", "222222", "--on-interrupt", "cancel", "-o", "json"];
     let mut child = site.command(&line).spawn().unwrap();
     until_asked(&site, "dbt:jobs/run");
     signal(&child, "-INT");
-    // Signals of one kind that come together are one.
+    // Signals of the same kind that arrive together are merged.
     signal(&child, "-TERM");
     let begun = Instant::now();
     let said = document(&mut child, 143);
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(said["error"]["causes"].to_string().contains("may have been started"), "{said}");
     assert!(said["error"]["hints"].to_string().contains("--idempotency-key"), "{said}");
-    // While it is being cancelled.
+    // While it is being canceled.
     let site = Site::with(|options| options.speed = 20.0);
     site.fault("dbt:runs/cancel=hang,times=forever");
     let mut child = site.command(&line).spawn().unwrap();
@@ -158,7 +158,7 @@ fn a_workflow_is_cancelled_with_the_dbt_run_behind_it() {
     signal(&child, "-TERM");
     let document = document(&mut child, 143);
     assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
-    // Whether by the notebook itself or from here.
+    // Whether canceled by the notebook itself or from here.
     assert!(document["data"]["dbt_runs"].is_array(), "{document}");
     let runs = runs(&site);
     assert_eq!(runs.iter().map(|run| &run["status"]).collect::<Vec<_>>(), [30], "{runs:?}");
@@ -178,7 +178,7 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
     assert!(!causes.contains("goes on"), "{said}");
     let command = said["error"]["hints"][0]["command"].as_str().unwrap();
     assert!(command.ends_with(" --retry 1"), "{command}");
-    // A later start points at it, too: not at the run that is over.
+    // A later start points to it, too, and not to the run that has ended.
     let later = site.run(&["run", "222222", "--no-wait"]).ends(0);
     let _ = later.says("a start of dbt job 222226 was not followed to its end");
     let line: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
@@ -191,7 +191,7 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
 fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     let site = Site::with(|options| options.speed = 600.0);
     site.fault("dbt:runs/list=hang,nth=3,times=forever");
-    // Before it: the look at the newest run, and the one for a second run at the end.
+    // The first two: the look-up of the newest run, and the one for a duplicate run at the end.
     let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
     let begun = Instant::now();
     while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/list").count() < 3 {
@@ -207,7 +207,8 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);
 }
 
-/// A pipe that nobody writes to, given as each file that the program reads: it is refused, or waited for until a signal comes.
+/// A pipe without a writer in place of each file that the program reads: it is refused, or waited for until a
+/// signal arrives.
 #[test]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn a_pipe_given_as_a_file_neither_hangs_nor_keeps_a_signal_out() {
@@ -219,7 +220,7 @@ fn a_pipe_given_as_a_file_neither_hangs_nor_keeps_a_signal_out() {
     std::fs::create_dir_all(site.home.path().join(".dbt")).unwrap();
     let of_dbt = site.home.path().join(".dbt/dbt_cloud.yml");
     rustix::fs::mknodat(CWD, &of_dbt, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    // Arguments, a variable that is left out, one that is set, and whether it is waited for.
+    // Arguments, a variable to unset, one to set, and whether the program waits for the pipe.
     let rows: [(&[&str], &str, &str, bool); 6] = [
         (&["init-secrets", "--token-file", name], "", "", true),
         (&["jobs", "--ca-bundle", name], "", "", false),
@@ -241,7 +242,7 @@ fn a_pipe_given_as_a_file_neither_hangs_nor_keeps_a_signal_out() {
         let mut child = command.spawn().unwrap();
         let writer = waits.then(|| {
             loop {
-                // It opens once somebody waits at the other end.
+                // Opening succeeds once a reader waits.
                 match rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
                     Ok(writer) => break Some(writer),
                     Err(_) if child.try_wait().unwrap().is_some() => break None,
@@ -258,7 +259,7 @@ fn a_pipe_given_as_a_file_neither_hangs_nor_keeps_a_signal_out() {
             wrong.push(format!("{line:?} {with}: {output}"));
         }
     }
-    // The harness keeps every file of the home.
+    // The harness keeps every file of the home folder.
     for pipe in [&pipe, &of_dbt] {
         std::fs::remove_file(pipe).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What `run --junit` of the built program writes, read by a parser of XML that is not ours.
+//! The output of `run --junit`, read by an independent XML parser.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::harness::{Site, id};
 
-/// The document as JSON: of each suite its attributes and cases, of each case its attributes and elements.
+/// The document as JSON: each suite with its attributes and cases, each case with its attributes and elements.
 const READ: &str = r"
 import json, sys
 from xml.etree import ElementTree
@@ -27,7 +27,7 @@ fn read(file: &Path) -> Value {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // The counts are those of what is there.
+    // The counts match the cases.
     let count = |suites: &[Value], element: &str| {
         let cases = suites.iter().flat_map(|suite| suite["cases"].as_array().unwrap());
         cases.filter(|case| element.is_empty() || case["parts"].get(element).is_some()).count().to_string()
@@ -124,7 +124,7 @@ fn what_goes_on_or_was_not_started_or_interrupted_is_an_error() {
         error["message"].as_str().is_some_and(|text| text.contains("still running") && text.contains("/runs/")),
         "{error}"
     );
-    // A name with everything in it that XML has another use for.
+    // A name with every character that is special in XML.
     let hostile = "a ]]> <b x='1'> & \" \u{1}\u{fffe} é";
     let missing = run(&site, &["run", hostile], 6);
     let case = &missing["suites"][0]["cases"][0];
@@ -140,7 +140,7 @@ fn what_goes_on_or_was_not_started_or_interrupted_is_an_error() {
         assert!(begun.elapsed().as_secs() < 60, "nobody asks for the run");
         std::thread::yield_now();
     }
-    // A program that is killed outright leaves this behind.
+    // A killed program leaves this behind.
     assert_eq!(read(&file)["suites"][0]["cases"][0]["parts"]["error"]["type"], "outcome-unknown");
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let _ = Site::finish(&arguments, child).ends(143);

@@ -1,6 +1,6 @@
-//! The built program at a terminal: a pty, and an emulator that knows what a person sees.
+//! The built program at a terminal: a pty, and an emulator that knows what the user sees.
 //!
-//! The terminal is the program's controlling one, so that Ctrl-C reaches it as a signal where the terminal makes one of it.
+//! It is the program's controlling terminal, so that Ctrl-C arrives as a signal where the terminal generates one.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,24 +17,23 @@ use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::harness::keep;
 
-/// Far more than any step takes; a test that waits so long fails with the screen.
+/// Far longer than any step takes; a test that waits this long fails and shows the screen.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The same for a look at what the program is doing.
+/// The same as a number of checks of the program's state.
 const MOST_LOOKS: usize = 1_000_000;
 
-/// What was drawn so far.
 struct Seen {
     parser: vt100::Parser,
     raw: Vec<u8>,
-    /// Every different screen, oldest first.
+    /// Every distinct screen, oldest first.
     screens: Vec<String>,
 }
 
-/// A program at a terminal of its own.
+/// A program at its own terminal.
 pub(crate) struct Pty {
     keyboard: File,
-    /// Our own hold on the terminal: its state can be read when the program has ended.
+    /// Our own handle of the terminal, to read its state after the program has exited.
     terminal: OwnedFd,
     child: Child,
     seen: Arc<(Mutex<Seen>, Condvar)>,
@@ -56,7 +55,7 @@ impl Pty {
         Pty::start_as(command, "xterm-256color", rows, columns)
     }
 
-    /// The same at a terminal of this kind. The command gets the variables that it names, and no others.
+    /// The same with this `TERM`. The command gets only the variables that it sets.
     pub(crate) fn start_as(command: &Command, kind: &str, rows: u16, columns: u16) -> Pty {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -79,7 +78,7 @@ impl Pty {
         let mut screen = keyboard.try_clone().unwrap();
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // The end of a pty is an error.
+            // Reading a closed pty fails.
             while let Ok(count @ 1..) = screen.read(&mut buffer) {
                 let mut seen = shared.0.lock().unwrap();
                 seen.parser.process(&buffer[..count]);
@@ -94,13 +93,13 @@ impl Pty {
         Pty { keyboard, terminal, child, seen, reader, before }
     }
 
-    /// Waits until the screen has this text.
+    /// Waits until the screen contains this text.
     #[track_caller]
     pub(crate) fn sees(&self, text: &str) {
         self.sees_times(text, 1);
     }
 
-    /// Waits until the screen has this text so many times.
+    /// Waits until the screen contains this text this many times.
     #[track_caller]
     pub(crate) fn sees_times(&self, text: &str, times: usize) {
         let guard = self.seen.0.lock().unwrap();
@@ -112,12 +111,11 @@ impl Pty {
         assert!(!waited.1.timed_out(), "never saw {text:?} {times} times\n{}", waited.0.parser.screen().contents());
     }
 
-    /// Presses these keys.
     pub(crate) fn keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until the program waits for a line that is not shown: what was typed before is thrown away.
+    /// Waits until the program reads a hidden line: earlier input is discarded.
     #[track_caller]
     pub(crate) fn hides(&self, question: &str) {
         self.sees(question);
@@ -129,7 +127,7 @@ impl Pty {
         assert!(waits, "the program never waits at {question:?}");
     }
 
-    /// Waits for this question, then types an answer that is not shown, and Enter.
+    /// Waits for this question, then types a hidden answer and Enter.
     #[track_caller]
     pub(crate) fn answers_hidden(&mut self, question: &str, answer: &str) {
         self.hides(question);
@@ -143,12 +141,12 @@ impl Pty {
         self.keys(&format!("{answer}\r"));
     }
 
-    /// What a person sees now.
+    /// The current screen.
     pub(crate) fn screen(&self) -> String {
         self.seen.0.lock().unwrap().parser.screen().contents()
     }
 
-    /// Gives the terminal another size, as somebody does who drags its window.
+    /// Resizes the terminal, as when the user resizes its window.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         let mut seen = self.seen.0.lock().unwrap();
         tcsetwinsize(&self.keyboard, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
@@ -159,13 +157,13 @@ impl Pty {
         self.child.id()
     }
 
-    /// Waits for the end. The terminal has to be as it was: echo and line mode, and the cursor to be seen.
+    /// Waits for the end. The terminal must be as it was: echo, line mode and a visible cursor.
     #[track_caller]
     pub(crate) fn ends(self, exit: i32) -> Left {
         let Pty { keyboard, terminal, mut child, seen, reader, before } = self;
         let status = child.wait().unwrap();
         let after = state(&terminal);
-        // Nobody else holds the terminal now, so the reader comes to its end.
+        // No one else has the terminal open now, so the reader ends.
         drop(terminal);
         reader.join().unwrap();
         drop(keyboard);
@@ -183,12 +181,12 @@ impl Pty {
     }
 }
 
-/// Everything that a program could change of a terminal, as text.
+/// The terminal's settings, as text.
 fn state(terminal: &OwnedFd) -> String {
     format!("{:?}", tcgetattr(terminal).unwrap())
 }
 
-/// The command as the leader of a session of its own, which owns the terminal. It is the same process still.
+/// The command as a session leader that owns the terminal, in the same process.
 fn in_a_session(command: &Command) -> Command {
     let mut session = Command::new("/usr/bin/setsid");
     session.arg("--ctty").arg(command.get_program()).args(command.get_args()).env_clear();
@@ -199,7 +197,7 @@ fn in_a_session(command: &Command) -> Command {
     session
 }
 
-/// Whether this thread waits for something. One that has just ended waits for nothing and does nothing.
+/// Whether this thread is waiting. One that has just ended counts as waiting.
 fn sleeps(stat: &Path) -> bool {
     std::fs::read_to_string(stat).map_or(true, |stat| stat.rsplit(')').next().unwrap_or_default().starts_with(" S"))
 }

@@ -17,19 +17,18 @@ fn without(site: &Site, variables: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// What `init-secrets` asks for if nothing is known, each with a good answer, and whether that is hidden.
+/// The questions of `init-secrets` if nothing is known, each with a good answer, and whether the answer is hidden.
 fn conversation(site: &Site) -> [(&'static str, String, bool); 4] {
     let origin = site.sandbox.origin();
     [
         ("Databricks host", origin.to_owned(), false),
         ("Databricks personal access token for", DATABRICKS_TOKEN.to_owned(), true),
         ("dbt host", origin.to_owned(), false),
-        // The key tells the account.
+        // The key determines the account.
         ("dbt API key for", DBT_TOKEN.to_owned(), true),
     ]
 }
 
-/// Waits for this question and answers it.
 #[track_caller]
 fn converse(pty: &mut Pty, (question, answer, hidden): &(&'static str, String, bool)) {
     if *hidden {
@@ -63,7 +62,7 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
-    // What was answered is what the next command would ask for as well.
+    // The next command gets the answers as flags, so that it does not ask again.
     let next = format!("next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
     assert!(left.screen.contains(&next), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
@@ -85,7 +84,7 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
                 } else {
                     pty.sees(asked.0);
                 }
-                // In the middle of an answer. Ctrl-D means nothing there.
+                // In the middle of an answer, where Ctrl-D does nothing.
                 pty.keys("ab\u{4}");
                 pty.keys("\u{3}");
                 break;
@@ -134,7 +133,7 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     pty.answers("dbt account ID", "fifty");
     pty.sees("your answer \"fifty\" is not an account ID, a number such as 51234.");
     pty.sees_times("dbt account ID (", 2);
-    // Corrected by hand.
+    // Corrected with editing keys.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("dbt account ID (the number after /deploy/ in its URLs): 51234"));
@@ -147,7 +146,7 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
 fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     let site = Site::new();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
-    // Whoever types it there sees it until the line ends; so it is none of those that must be in no output.
+    // The token is visible until the line ends, so it is not one of those that the leak suite searches for.
     let typed = "dbtc_Typed-at-a-question-for-hosts";
     pty.answers("dbt host", typed);
     pty.sees("Your answer looks like a token, not a host, and is not shown");
@@ -197,7 +196,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     pty.sees("Not a token: it contains a space or tab.");
     pty.answers_hidden(again, "");
     pty.sees("Not a token: it is empty.");
-    // The terminal edits the line: one key back, and all of it away.
+    // The terminal edits the line: Ctrl-U deletes it all, Backspace one character.
     pty.answers_hidden(again, &format!("{wrong}\u{15}{DBT_TOKEN}x\u{7f}"));
     let left = pty.ends(0);
     assert!(!left.raw.contains(wrong) && !left.raw.contains("two words"), "{}", left.screen);
@@ -207,7 +206,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     {
         let mut pty = Pty::start(&without(&site, &[variable], &["init-secrets"]), 60, 110);
         for before in 0..3 {
-            // The answers before this one are left as lines; the question stands below them.
+            // The earlier answers remain as lines, with the question below them.
             pty.sees_times(question, before + 1);
             pty.answers_hidden("(hidden):", "wrong-token-0123456789");
         }
@@ -236,7 +235,7 @@ fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
     pty.sees("dbt job: arrow keys");
     pty.keys("zzzz");
     pty.sees("find: zzzz|");
-    // Nothing matches, so nothing can be taken.
+    // Nothing matches, so nothing can be chosen.
     pty.keys("\r\u{7f}\u{7f}\u{7f}\u{7f}22222");
     pty.sees("find: 22222|");
     pty.keys("2");
@@ -247,7 +246,7 @@ fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
     let whole = left.raw.replace("\r\n", "");
     assert!(whole.contains("dbtrigger run 222222"), "{}", left.screen);
     assert!(!left.raw.contains(&DBT_TOKEN[..12]));
-    // The rows of an open question are cut, not wrapped; the lines that it leaves are whole.
+    // The rows of an open question are truncated, not wrapped; the lines that it leaves are whole.
     let open: Vec<&str> =
         left.screens.iter().filter_map(|screen| Some(screen.split_once("dbt job: arrow")?.1)).collect();
     assert!(open.len() > 3 && open.iter().any(|screen| screen.contains('…')), "{open:?}");
@@ -273,7 +272,7 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     pty.keys("\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("next time: dbtrigger init-secrets -p work\n"), "{}", left.screen);
-    // A profile without a credential gives its host; the rest is asked for.
+    // A profile without a credential provides its host; the rest is asked for.
     std::fs::write(&file, format!("[work]\nhost = {origin}\n")).unwrap();
     let mut command = without(&site, &VARIABLES[..2], &["init-secrets"]);
     command.env("PATH", "");

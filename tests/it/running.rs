@@ -40,12 +40,12 @@ fn a_failed_run_names_the_step_the_model_and_the_test_and_what_to_do() {
 
 #[test]
 fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
-    // Slow enough that the run is still going when the signal comes.
+    // Slow enough that the run is still going when the signal arrives.
     let site = Site::with(|options| options.speed = 20.0);
     for (name, exit) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mut child = site.command(&["run", "222222"]).spawn().unwrap();
         let mut line = String::new();
-        // Kept open, so that the program has somewhere to write to.
+        // Kept open, so that the program can write to it.
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
         let run = line.trim().strip_prefix("job_run_id = ").unwrap().to_owned();
@@ -94,7 +94,7 @@ fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
     let document = site.run(&["run", "222222", "--timeout", "1s", "-o", "json"]).ends(8).json();
     assert_eq!(document["error"]["code"], "still-running", "{document}");
     assert!(document["data"]["run_id"].is_string(), "{document}");
-    // The command that the error names picks it up, with its outcome and the start's own key.
+    // The command in the error resumes it, with its outcome and the key of the start.
     let hint = document["error"]["hints"].to_string();
     let run = id(&document["data"]["run_id"]);
     assert!(hint.contains(&format!("\"dbtrigger watch {run}\"")), "{document}");
@@ -140,7 +140,7 @@ fn the_key_comes_from_stdin_or_a_file_and_anything_odd_is_refused_before_a_reque
         site.run_with_input(&["init-secrets", "--token-stdin", "--scope", "one"], "  quoted \"key\"\n").ends(2);
     assert_eq!(site.requests(), 0, "{output}");
     let _ = output.says("--token-stdin");
-    // A key that dbt does not know is not stored.
+    // A key that dbt rejects is not stored.
     let _ = site.run_with_input(&["init-secrets", "--token-stdin", "--scope", "one"], &format!("{other}\n")).ends(4);
     assert_eq!(site.inspect()["scopes"]["one"], serde_json::Value::Null);
     let file = site.home.path().join("key");
@@ -170,9 +170,9 @@ fn traces_show_requests_and_never_a_secret() {
 #[test]
 fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
     let site = Site::new();
-    // The notebook is not there yet.
+    // The notebook does not exist yet.
     let _ = site.run(&["create-workflow", "--job", "222222"]).ends(6).says("dbtrigger deploy-notebook");
-    // Somebody else's notebook stands in the way.
+    // Someone else's notebook is in the way.
     let _ = site.run(&["init-secrets"]).ends(0);
     let _ = site.run(&["deploy-notebook", "--notebook", "/Shared/nb"]).ends(7).says("--accept-shared-path");
     let _ = site.run(&["create-workflow", "--job", "222222", "--schedule", "0 6 * * *"]).ends(2).says("0 0 6 * * ?");

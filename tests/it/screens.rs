@@ -1,4 +1,5 @@
-//! What a person sees, screen by screen, in `docs/screens/`. `UPDATE_REFERENCE=1 cargo test --test it screens` writes it anew.
+//! What the user sees, screen by screen, in `docs/screens/`. `UPDATE_REFERENCE=1 cargo test --test it screens`
+//! updates it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,22 +8,21 @@ use crate::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Site};
 use crate::pty::Pty;
 use crate::reference::updating;
 
-/// Enough for everything that one command prints.
+/// Enough rows for everything that one command prints.
 const ROWS: u16 = 300;
 
 const NONE_SET: [&str; 5] =
     ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"];
 
-/// What a person does at a question.
+/// What the user does at a question.
 #[derive(Clone)]
 enum Does {
-    /// Types a line below the last question that begins so.
+    /// Types a line at the last question that begins like this.
     Types(&'static str, String),
-    /// The same where nothing is shown.
+    /// The same where the input is hidden.
     Hidden(&'static str, &'static str),
-    /// Waits for this.
+    /// Waits for this text.
     Sees(&'static str),
-    /// Presses these keys.
     Presses(&'static str, &'static str),
 }
 
@@ -54,7 +54,7 @@ impl Page {
         self
     }
 
-    /// Runs a command at a terminal and adds what is left on the screen.
+    /// Runs a command at a terminal and adds the final screen.
     #[track_caller]
     fn shows(&mut self, title: &str, arguments: &[&str], unset: &[&str], does: &[Does], exit: i32) -> &mut Page {
         let mut command = self.site.command(arguments);
@@ -67,7 +67,7 @@ impl Page {
         for step in does {
             if let Types(question, _) | Presses(question, _) = step {
                 asked.push(*question);
-                // The same question may stand above already, with the answer to it.
+                // The same question may be on the screen already, with its answer.
                 pty.sees_times(question, asked.iter().filter(|asked| *asked == question).count());
             }
             match step {
@@ -88,13 +88,13 @@ impl Page {
         self
     }
 
-    /// Without what differs from one test run to the next: port, home, times, and which states a poll happens to see.
+    /// Replaces what differs between test runs: port, home, times, and which states a poll happens to see.
     fn stable(&self, screen: &str) -> String {
         const PORT: &str = "54321";
         let port = self.site.sandbox.origin().rsplit(':').next().unwrap().to_owned();
         assert_eq!(port.len(), PORT.len(), "a port of another length moves what stands behind it");
         let mut text = screen.replace(&port, PORT).replace(self.site.home.path().to_str().unwrap(), "~");
-        // The terminal may break a line within it.
+        // The terminal may have wrapped the line within it.
         for at in 1..PORT.len() {
             let broken = |port: &str| format!("{}\n{}", &port[..at], &port[at..]);
             text = text.replace(&broken(&port), &broken(PORT));
@@ -118,7 +118,7 @@ impl Page {
         stable
     }
 
-    /// Compares the page with the one that is there, or writes it.
+    /// Compares the page with the existing one, or writes it.
     #[track_caller]
     fn is(&self, name: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/screens").join(format!("{name}.txt"));
@@ -139,7 +139,7 @@ impl Page {
 
 const DURATION: &str = "30s";
 
-/// Times and durations depend on the day and on how fast the machine is.
+/// Times and durations depend on the day and on the speed of the machine.
 fn without_times(word: &str) -> &str {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let numbers = |text: &str, between: char| text.split(between).filter(|part| digits(part)).count();
@@ -149,7 +149,7 @@ fn without_times(word: &str) -> &str {
         word if word.len() == 20 && word.ends_with('Z') && word[10..].starts_with('T') => "2026-11-02T05:00:00Z",
         word if numbers(word, '-') == 3 => "2026-11-02",
         word if numbers(word, ':') == 3 => "06:00:00",
-        // A key of our own making.
+        // A generated key.
         word if word.len() == 26 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
             "KEY"
         }
@@ -166,7 +166,7 @@ fn address(site: &Site, job: &str) -> String {
     format!("{}/deploy/51234/projects/4101/jobs/{job}", site.sandbox.origin())
 }
 
-/// The answers of somebody who has nothing set.
+/// The answers of a user with nothing set.
 fn from_nothing(site: &Site) -> Vec<Does> {
     vec![
         Types("Databricks host", site.sandbox.origin().to_owned()),
@@ -203,7 +203,7 @@ fn setup_at_a_terminal() {
         page.shows("Again, with a profile: a stored key is not asked for", &["setup"], &NONE_SET, &again, 0);
         let rotate = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
         page.shows("The same key once more", &["setup", "--rotate"], &NONE_SET, &rotate, 0);
-        // What a home keeps is searched for tokens.
+        // The leak suite searches the home folder for tokens.
         std::fs::remove_file(page.site.home.path().join(".databrickscfg")).unwrap();
         page.is(&format!("setup-{columns}"));
     }

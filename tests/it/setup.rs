@@ -1,4 +1,4 @@
-//! The guide at a terminal, screen by screen, and the commands that it prints.
+//! `setup` at a terminal, screen by screen, and the commands that it prints.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ fn fast() -> Site {
     Site::with(|options| options.speed = 600.0)
 }
 
-/// The guide where nothing is known.
+/// `setup` where nothing is known.
 fn guide(site: &Site) -> Pty {
     let mut command = site.command(&["setup"]);
     for variable in VARIABLES {
@@ -24,7 +24,7 @@ fn guide(site: &Site) -> Pty {
     Pty::start(&command, 70, 150)
 }
 
-/// Types the answer; tokens are not shown.
+/// Types the answer; tokens are hidden.
 #[track_caller]
 fn answers(pty: &mut Pty, question: &str, answer: &str) {
     if [DATABRICKS_TOKEN, DBT_TOKEN].contains(&answer) {
@@ -34,7 +34,7 @@ fn answers(pty: &mut Pty, question: &str, answer: &str) {
     }
 }
 
-/// What it asks for, each with a good answer. The last two are the consent to the plan and the first run.
+/// The questions, each with a good answer. The last two confirm the plan and decline the first run.
 fn conversation(site: &Site) -> [(&'static str, String); 6] {
     let origin = site.sandbox.origin();
     [
@@ -51,7 +51,7 @@ fn conversation(site: &Site) -> [(&'static str, String); 6] {
     .map(|(question, answer)| (question, answer.to_owned()))
 }
 
-/// Waits for the question, and answers it as a person does.
+/// Waits for the question and answers it with a key or a line.
 #[track_caller]
 fn answered(pty: &mut Pty, question: &str, answer: &str) {
     if question.ends_with(']') {
@@ -105,11 +105,11 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     pty.sees("Edit: arrow keys");
     pty.keys("scope\r");
     pty.sees("Secret scope: dbt-cloud");
-    // To the beginning, a word; to the end, another one; the last word away again, and all of it away and typed anew.
+    // To the start, a word; to the end, another; delete the last word, delete everything, and type it again.
     pty.keys("\u{1}team-\u{5}-x\u{17}\u{15}night-\u{1}my-\u{1b}[Fly\r");
     pty.sees("Secret scope  my-night-ly");
     pty.sees_times("Apply? [y/N/e]", 2);
-    // Anything else asks again.
+    // Any other key asks again.
     pty.keys("q");
     pty.sees_times("Apply? [y/N/e]", 3);
     pty.keys("\r");
@@ -144,7 +144,7 @@ fn the_only_profile_that_works_is_used_without_a_question() {
         answered(&mut pty, question, answer);
     }
     let left = pty.ends(0);
-    // What a home keeps is searched for tokens.
+    // The leak suite searches the home folder for tokens.
     std::fs::remove_file(file).unwrap();
     assert!(!left.raw.contains("Databricks host"), "{}", left.screen);
 }
@@ -194,7 +194,7 @@ fn the_printed_commands_make_the_same_in_a_fresh_workspace() {
     path.push(search);
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).env_clear().envs(variables).env("PATH", path).current_dir(fresh.home.path());
-    // The places are in the script; the credentials are the pipeline's.
+    // The hosts are in the script; the credentials are the pipeline's.
     for variable in ["DATABRICKS_HOST", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
         shell.env_remove(variable);
     }

@@ -1,4 +1,4 @@
-//! The command line as everybody meets it first: help, version, usage errors, missing values.
+//! The command line at first sight: help, version, usage errors, missing values.
 
 use std::process::Command;
 
@@ -51,7 +51,7 @@ fn help_has_colors_where_they_are_wanted() {
     };
     for help in [&["-h"][..], &["run", "--help"], &["help", "run"], &[]] {
         let with = |color: &'static str| [help, &["--color", color]].concat();
-        // A pipe is no terminal.
+        // A pipe is not a terminal.
         assert!(!colored(help, None), "{help:?}");
         assert!(colored(help, Some(("CLICOLOR_FORCE", "1"))), "{help:?}");
         assert!(!colored(&with("never"), Some(("CLICOLOR_FORCE", "1"))), "{help:?}");
@@ -83,7 +83,7 @@ fn global_options_come_last_and_are_the_same_for_every_command() {
     }
 }
 
-/// The commands that the help names, in its order.
+/// The commands in the program's help, in its order.
 pub(crate) fn commands() -> Vec<String> {
     let (exit, help, _) = bare(&["--help"]);
     assert_eq!(exit, 0);
@@ -93,7 +93,7 @@ pub(crate) fn commands() -> Vec<String> {
     names
 }
 
-/// Each command by all its words: one that has commands of its own stands for none itself.
+/// Each command by its full name; a command with subcommands is replaced by them.
 pub(crate) fn whole_commands() -> Vec<String> {
     let with_actions = commands().into_iter().flat_map(|command| {
         let actions = subcommands(&bare(&[&command, "--help"]).1);
@@ -103,7 +103,7 @@ pub(crate) fn whole_commands() -> Vec<String> {
     with_actions.collect()
 }
 
-/// The subcommands that a command's help names; `help` has no page.
+/// The subcommands in a command's help; `help` has no page.
 fn subcommands(help: &str) -> Vec<String> {
     listed(help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default())
 }
@@ -162,7 +162,7 @@ fn an_error_stands_on_stderr_in_either_form_of_output() {
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         let code = document["error"]["code"].as_str().unwrap();
         assert!(exit == text_exit && err.contains(&format!(" [{code}]\n")), "{line:?}: {exit}\n{err}");
-        // Without arguments text is the help.
+        // Without arguments, text output is the help.
         assert!(line.is_empty() || err == text, "{line:?}\n{err}\n{text}");
         same += 1;
     }
@@ -253,7 +253,7 @@ fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
     command.env_remove("DATABRICKS_TOKEN").env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
     let output = Site::finish(&arguments, command.spawn().unwrap()).ends(0).says("/oidc/v1/token -> 200").says(ID);
     let shown = output.to_string();
-    // The log counts what changes something, and asking for a token does not.
+    // The log counts changes, and requesting a token is not one.
     let log = site.sandbox.log();
     let asked = log.iter().find(|line| line.operation == "databricks:oidc/token").unwrap();
     assert_eq!((asked.method.as_str(), asked.writes), ("POST", false));
@@ -263,11 +263,11 @@ fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
         site.writes(0)
     );
     signs_in_as(&site, "auth/oauth-m2m");
-    // Base64 of the id and the secret begins with that of the id.
+    // The Base64 of the ID and the secret begins like that of the ID.
     assert!(!shown.contains(SECRET) && !shown.contains("MWIyYzNkNGU") && !shown.contains("eyJ0sandbox"), "{shown}");
 }
 
-/// Every request to Databricks says which way was used.
+/// Every request to Databricks names the authentication method used.
 #[track_caller]
 fn signs_in_as(site: &Site, way: &str) {
     let log = site.sandbox.log();
@@ -343,7 +343,7 @@ fn every_example_in_the_help_works() {
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
     site.make_workflow("Daily load");
     let mut counted = BTreeMap::new();
-    // In the order of the help, which is the one in which a person would come to them.
+    // In the order of the help, which is also the order in which a user would try them.
     for page in commands().into_iter().flat_map(|command| {
         let (_, help, _) = bare(&[&command, "--help"]);
         let below = subcommands(&help).into_iter().map(|sub| vec![command.clone(), sub]).collect::<Vec<_>>();
@@ -369,7 +369,7 @@ fn every_example_in_the_help_works() {
     std::fs::remove_file(site.home.path().join("new-key")).unwrap();
 }
 
-/// Starts a command that only an interruption ends, reads its first line, and interrupts it.
+/// Starts a command that runs until interrupted, reads its first line, and interrupts it.
 fn serves_until_interrupted(site: &Site, arguments: &[&str]) {
     use std::io::{BufRead as _, BufReader};
 
@@ -417,7 +417,7 @@ fn a_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own()
     std::fs::remove_file(&script).unwrap();
 }
 
-/// Splits as a shell does, for single quotes only.
+/// Splits like a shell, for single quotes only.
 pub(crate) fn words(line: &str) -> Vec<String> {
     line.split('\'').enumerate().fold(Vec::new(), |mut words, (index, part)| {
         if index % 2 == 1 {
@@ -429,7 +429,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     })
 }
 
-/// The flags of a help that take a value, and those that take none, without what goes on in the next line.
+/// The flags in a help text, without continuation lines.
 fn flags(help: &str) -> Vec<String> {
     let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).flat_map(str::split_whitespace);
     let flag = |word: &str| word.trim_end_matches(',').to_owned();
@@ -462,7 +462,7 @@ fn a_token_among_the_arguments_is_refused_before_any_request_and_never_repeated(
                 let value = format!("{last}{token}");
                 let rest: Vec<&str> = front.iter().map(String::as_str).chain([value.as_str()]).collect();
                 let line = [&words[..], &rest].concat();
-                // What the harness keeps of a run has its arguments.
+                // The harness would keep the arguments of a run.
                 let output = site.command(&line).output().unwrap();
                 let said = [&output.stdout[..], &output.stderr].concat();
                 let said = String::from_utf8_lossy(&said);

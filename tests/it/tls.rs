@@ -1,4 +1,4 @@
-//! The sandbox over https: who trusts its certificate gets through, and nobody else does.
+//! The sandbox over https: only a client that trusts its certificate gets through.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -9,7 +9,7 @@ pub(crate) fn secure() -> Site {
     secure_since(0)
 }
 
-/// With a certificate that was made so many days ago, and for a year.
+/// With a certificate created this many days ago, valid for a year.
 #[expect(clippy::disallowed_methods, reason = "a certificate is checked against the real time")]
 pub(crate) fn secure_since(days: i64) -> Site {
     Site::with(|options| {
@@ -65,7 +65,7 @@ fn a_loopback_host_is_reached_without_the_proxy_also_by_its_name() {
     for name in ["127.0.0.1", "localhost"] {
         let mut command = site.command(&["jobs"]);
         let host = variable(&command, "DBT_CLOUD_HOST").replace("127.0.0.1", name);
-        // Nobody listens there.
+        // Nothing listens there.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("DBT_CLOUD_HOST", host);
         let _ = Site::finish(&["jobs"], command.spawn().unwrap()).ends(0);
     }

@@ -1,6 +1,7 @@
-//! The built program and a real Secret Service: GNOME's keyring on a bus of its own, unlocked, locked, absent and hanging.
+//! The built program with a real Secret Service: GNOME's keyring on a private bus, unlocked, locked, absent and
+//! hanging.
 //!
-//! Skipped where `gnome-keyring-daemon` or `dbus-daemon` is not installed, unless `KEYRING_TESTS` is set.
+//! Skipped if `gnome-keyring-daemon` or `dbus-daemon` is not installed, unless `KEYRING_TESTS` is set.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -34,7 +35,7 @@ const VARIABLES: [&str; 6] = [
     "DBT_CLOUD_TOKEN",
 ];
 
-/// What a command that only reads may take on a machine that is busy: its limit is 3 s.
+/// Time limit of a read-only command on a busy machine; its own limit is 3 s.
 const SHORT: Duration = Duration::from_secs(20);
 
 /// A process that ends with the test.
@@ -65,7 +66,7 @@ fn missing() -> bool {
     true
 }
 
-/// A bus that starts nothing by itself.
+/// A bus that starts no services.
 struct Bus {
     address: String,
     folder: tempfile::TempDir,
@@ -94,7 +95,7 @@ impl Bus {
         Bus { address: address.trim().to_owned(), folder, _daemon: Daemon(child) }
     }
 
-    /// GNOME's keyring on this bus; what it stores survives it.
+    /// GNOME's keyring on this bus; its data outlives the daemon.
     fn keyring(&self, unlocked: bool) -> Keyring {
         let home = self.folder.path().join("home");
         std::fs::create_dir_all(home.join("run")).unwrap();
@@ -114,7 +115,7 @@ impl Bus {
         let mut child = command.spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         if unlocked {
-            // An empty password makes the first keyring, and opens it.
+            // An empty password creates the first keyring and unlocks it.
             input.write_all(b"\n").unwrap();
         }
         let keyring = Keyring { daemon: Daemon(child), _input: (!unlocked).then_some(input) };
@@ -148,7 +149,7 @@ impl Keyring {
     }
 }
 
-/// The program in this world with nothing but this bus.
+/// The program in this world, with this bus only.
 fn command(site: &Site, bus: &str, arguments: &[&str]) -> Command {
     let mut command = site.command(arguments);
     for name in VARIABLES {
@@ -164,7 +165,7 @@ fn run(site: &Site, bus: &str, arguments: &[&str]) -> Output {
 
 fn fed(site: &Site, bus: &str, arguments: &[&str], input: &str) -> Output {
     let mut child = command(site, bus, arguments).stdin(Stdio::piped()).spawn().unwrap();
-    // It may end before it reads.
+    // It may exit before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Site::finish(arguments, child)
 }
@@ -198,13 +199,13 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
     assert_eq!(status["data"]["databricks"]["works"], true);
     assert_eq!(status["data"]["keyring"]["logins"].as_array().unwrap().len(), 2);
 
-    // The daemon keeps it on its disk.
+    // The daemon stores it on disk.
     drop(keyring);
     let keyring = bus.keyring(true);
     let _ = run(&site, bus_at, &["run", "222222"]).ends(0).says("DbtJobRunStatus.SUCCESS");
     let _ = run(&site, bus_at, &["jobs", "-v"]).ends(0);
     let _ = run(&site, bus_at, &["deploy-notebook", "--dry-run", "--dbt-host", origin]).ends(0);
-    // What workflows use is never taken from there.
+    // The key that workflows use is never read from the keyring.
     let _ = run(&site, bus_at, &["init-secrets"]).ends(2).says("--token-stdin");
 
     let twice = run(&site, bus_at, &["auth", "logout"]).ends(0).says("Removed the token for dbt account 51234");
@@ -217,7 +218,7 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
     drop(keyring);
 }
 
-/// The documents of `docs/reference/json.md` that no other test can print.
+/// The documents of `docs/reference/json.md` that no other test can produce.
 #[test]
 fn the_documents_of_the_reference_are_what_comes() {
     if missing() {
@@ -337,13 +338,13 @@ fn a_keyring_that_hangs_is_given_up_and_a_login_can_be_interrupted() {
     let _ = run(&site, &bus.address, &["jobs", "-v"]).ends(2).says("did not respond within 3 s");
     let _ = run(&site, &bus.address, &["auth", "status"]).ends(4).says("did not respond within 3 s");
     assert!(begun.elapsed() < 2 * SHORT, "{:?}", begun.elapsed());
-    // With everything given it is not even looked at.
+    // With all credentials given, the keyring is not even opened.
     let given = Site::finish(
         &["jobs", "-v"],
         site.command(&["jobs", "-v"]).env_remove("DBTRIGGER_NO_KEYRING").spawn().unwrap(),
     );
     let _ = given.ends(0);
-    // A login waits for whoever unlocks it, says so, and hears a signal.
+    // A login waits for the user to unlock it, says so, and handles a signal.
     let origin = site.sandbox.origin();
     let arguments = ["auth", "login", "--dbt-host", origin, "--dbt-account", "51234", "--token-stdin"];
     let mut child = command(&site, &bus.address, &arguments).spawn().unwrap();
@@ -395,7 +396,7 @@ fn the_examples_of_the_help_that_change_the_keyring_work() {
                 .replace("https://dbc-a1b2345c-d6e7.cloud.databricks.com", origin)
                 .replace("ab123.us1.dbt.com", origin)
                 .replace(" 1234", " 51234");
-            // Quoted for a shell, and without any space within.
+            // Quoted for a shell, and without spaces inside.
             let here = here.replace('\'', "");
             let arguments: Vec<&str> = here.split(' ').collect();
             let mut command = command(&site, &bus.address, &arguments);

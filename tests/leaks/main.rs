@@ -13,7 +13,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use harness::{DATABRICKS_TOKEN, DBT_TOKEN, outputs};
 
-/// Plain, hex, URL, JSON and base64 at each alignment in both alphabets, written here once more, apart from the program's own.
+/// Plain, hex, URL, JSON, and base64 at each alignment in both alphabets, implemented again independently of the
+/// program.
 fn forms(token: &str) -> Vec<String> {
     let mut hex = String::new();
     let mut url = String::new();
@@ -29,7 +30,7 @@ fn forms(token: &str) -> Vec<String> {
     for shift in 0..3 {
         let framed = format!("{}{token}", "\0".repeat(shift));
         for text in [STANDARD_NO_PAD.encode(&framed), URL_SAFE_NO_PAD.encode(&framed)] {
-            // The first characters hold the frame, the last one what follows.
+            // The first characters depend on the padding, the last one on what follows.
             forms.push(text[[0, 2, 3][shift]..text.len() - 1].to_owned());
         }
     }

@@ -1,22 +1,22 @@
-"""Runs the real notebook on virtual time, cell by cell, with the network at the other end of a pipe.
+"""Runs the real notebook on virtual time, cell by cell, with the network simulated over a pipe.
 
-One process runs many cases, one after another. Lines of JSON in both directions, strictly taking turns:
+One process runs many cases, one after another. JSON lines in both directions, strictly alternating:
 
-in   {"case": {"source": TEXT, "widgets": {NAME: TEXT}, "secret": TEXT, ...}}        one case begins
+in   {"case": {"source": TEXT, "widgets": {NAME: TEXT}, "secret": TEXT, ...}}        a case begins
 out  {"now": MS, "method": .., "url": .., "headers": {..}, "body": TEXT or null,
-      "connect_timeout": S, "read_timeout": S}                                         a request of the notebook
-in   {"status": 200, "headers": {..}, "body_base64": ..}                               a whole answer
+      "connect_timeout": S, "read_timeout": S}                                         a request from the notebook
+in   {"status": 200, "headers": {..}, "body_base64": ..}                               a complete response
      {"cut": NAME, "head": {"status": .., "headers": {..}, "body_base64": ..}}         the connection fails
 out  {"done": {"lines": [..], "exit": TEXT or null, "exception": {"class", "reason", "message", "trace"} or null,
       "task_values": {..}, "now": MS, "requests": N, "killed": BOOL, "violation": TEXT or null}}  the case has ended
 
-Further members of a case, all optional: `start_ms` (virtual Unix time at the start), `latency_ms` (what each
-request takes, 20), `seed` (of the jitter), `interrupt_at_ms` (after so much virtual time a sleep is interrupted, as
-by the cancellation of the task), `interrupt_at_request` (so is the wait for the answer of that request, from 1),
-`secret_error` (what reading the secret fails with), `old_urllib3` (a truncated body is not noticed by the library).
+Optional members of a case: `start_ms` (virtual Unix time at the start), `latency_ms` (duration of each request,
+default 20), `seed` (for jitter), `interrupt_at_ms` (virtual time after which a sleep is interrupted, as when the task
+is canceled), `interrupt_at_request` (number of the request, from 1, whose response is interrupted), `secret_error`
+(error for reading the secret), `old_urllib3` (the library does not notice a truncated body).
 
 Cuts: no-name, refused, blackhole, tls, certificate, proxy, reset, close, hang (hold), reset-after-head,
-reset-in-body, silence, truncated, drip, huge, kill. Each raises what the library `requests` raises then.
+reset-in-body, silence, truncated, drip, huge, kill. Each raises the exception that `requests` raises.
 """
 
 import base64
@@ -53,7 +53,7 @@ def hear():
 
 
 class Clock:
-    """Seconds since the start; moved by sleeping and by slow answers, never by itself."""
+    """Seconds since the start. Advanced only by sleeping and by slow responses."""
 
     def __init__(self, case):
         self.start = case.get("start_ms", DEFAULT_START) / 1000
@@ -74,7 +74,7 @@ class Clock:
         return int((self.start + self.elapsed) * 1000)
 
 
-# The exceptions of `requests`, with their family.
+# The exception hierarchy of `requests`.
 class RequestException(IOError):
     pass
 
@@ -120,7 +120,7 @@ class InvalidHeader(RequestException, ValueError):
 
 
 class Headers(dict):
-    """Names in any case, as in the library."""
+    """Case-insensitive, as in the library."""
 
     def __init__(self, pairs):
         super().__init__({name.lower(): value for name, value in dict(pairs).items()})
@@ -206,7 +206,7 @@ class Prepared:
 
 
 class Network:
-    """What the notebook takes for the library `requests`."""
+    """Replaces the library `requests`."""
 
     def __init__(self, case, clock):
         self.case, self.clock, self.requests, self.violation = case, clock, 0, None
@@ -249,7 +249,7 @@ class Network:
         cut = {"hold": "hang"}.get(reply.get("cut"), reply.get("cut"))
         head = reply.get("head") or reply
         pool = f"HTTPSConnectionPool(host='{host}', port=443): Max retries exceeded with url: /x (Caused by "
-        # Until here nothing of the request has left.
+        # For these cuts, no byte of the request has been sent.
         if cut == "no-name":
             raise RequestsConnectionError(
                 pool + f"NameResolutionError(\"Failed to resolve '{host}' ([Errno -2] Name or service not known)\"))"
@@ -314,11 +314,11 @@ class Network:
 
 
 class NotebookExit(Exception):
-    """How dbutils.notebook.exit leaves; a broad `except` around it would swallow it, as it does in Databricks."""
+    """Raised by dbutils.notebook.exit. A broad `except` around the call catches it, as on Databricks."""
 
 
 class Dbutils:
-    """The parts of dbutils that the notebook may use, as strict as the real ones."""
+    """The parts of dbutils that the notebook uses, as strict as the real ones."""
 
     def __init__(self, case):
         given, shown, self.values, self.left = dict(case.get("widgets") or {}), {}, {}, None
@@ -362,7 +362,7 @@ def cells(source):
 
 
 def run(case):
-    """Runs one case in this process and says how it ended."""
+    """Runs one case in this process and returns its result."""
     clock = Clock(case)
     network, dbutils, printed = Network(case, clock), Dbutils(case), io.StringIO()
     sys.modules["requests"], sys.modules["requests.exceptions"] = network.module()
@@ -407,10 +407,10 @@ def main():
         try:
             cells(case["source"])
         except SyntaxError:
-            pass  # the case itself will say so
+            pass  # running the case reports it
         child = (
             os.fork()
-        )  # each case in a process of its own: nothing of one is left for the next, and it can be killed
+        )  # one process per case, so cases cannot affect each other and can be killed
         if child == 0:
             tell({"done": run(case)})
             os._exit(0)

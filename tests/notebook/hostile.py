@@ -1,6 +1,6 @@
-"""Judges rendered settings: is the program around the literal still the template's?
+"""Checks that rendered settings change nothing in the notebook except the settings literal.
 
-Reads JSON lines (first the template, then one line per value) and prints how many values were harmless.
+Reads JSON lines (the template, then one line per value) and prints how many values were harmless.
 """
 
 import ast
@@ -11,7 +11,7 @@ CELL = "# COMMAND ----------"
 
 
 def commands(text):
-    """Lines that Databricks would read as something else than Python, however lines are split."""
+    """Returns the lines that Databricks would not read as Python, with either way of splitting lines."""
     return [
         line
         for lines in (text.split("\n"), text.splitlines())
@@ -21,7 +21,7 @@ def commands(text):
 
 
 def settings_call(tree):
-    """Takes the one constant out of `SETTINGS = json.loads(<constant>)`, and returns it."""
+    """Returns the constant of `SETTINGS = json.loads(<constant>)` and blanks it in the tree."""
     found = [
         node.value
         for node in tree.body

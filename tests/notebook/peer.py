@@ -1,7 +1,7 @@
-"""A small dbt Cloud for the notebook's own tests, and the other end of `drive.py`.
+"""A small dbt Cloud for the notebook's own tests, and the client of `drive.py`.
 
-It knows one account and a few jobs, and speaks the fault rules of `tests/protocol`. The simulation in the
-Rust tests runs the same cases against the whole sandbox; this one needs nothing but Python.
+It has one account and a few jobs, and supports the fault rules of `tests/protocol`. The Rust tests run the same cases
+against the whole sandbox; this one needs only Python.
 """
 
 import base64
@@ -72,19 +72,19 @@ class Peer:
         self.runs, self.next_id, self.now = [], 123456, START
         self.log, self.posts, self.cancels, self.retries = [], 0, [], 0
         self.triggers_at = []
-        self.strange = []  # runs that the service made up
-        self.behind_our_back = []  # milliseconds after the first POST at which another run with its cause appears
+        self.strange = []  # runs the service returned by mistake
+        self.behind_our_back = []  # when further runs with its cause appear, in ms after the first POST
         self.null_triggers = False
         self.echo = self.denied = None
         self.jobs = jobs or {}
-        self.falling = (service or {}).get("ids") == "falling"  # a later run has a lower id
-        self.service = service or {}  # the member `service` of a protocol case
-        self.other_caller = None  # (number, job, cause): before that request another caller triggers the job
-        self.ending = None  # how runs look once they have ended: a case of tests/failures
-        self.padding = ""  # of other texts in its files
-        self.upload = 5_000  # files are there so long after the end
+        self.falling = (service or {}).get("ids") == "falling"  # newer runs have lower ids
+        self.service = service or {}  # `service` of a protocol case
+        self.other_caller = None  # (number, job, cause): another caller triggers the job before that request
+        self.ending = None  # what ended runs look like: a case of tests/failures
+        self.padding = ""  # other content of its artifacts
+        self.upload = 5_000  # delay until artifacts are available, in ms
 
-    # The course of a run. Runs of one job do not overlap.
+    # Progress of runs. Runs of one job do not overlap.
     def create(self, job, cause, at, category="api", resumes=None, body=None, outcome=None):
         run = {
             "id": self.next_id, "job": job, "cause": cause, "at": at, "category": category, "resumes": resumes,
@@ -95,7 +95,7 @@ class Peer:
         return run
 
     def spans(self, run):
-        """When it leaves the queue, starts, and ends."""
+        """Returns when it leaves the queue, starts running, and ends."""
         before = [other for other in self.runs if other["job"] == run["job"] and other["id"] < run["id"]]
         free = max([self.spans(other)[2] for other in before[-1:]] + [run["at"]])
         begin, start, end = free + 10_000, free + 30_000, free + 240_000
@@ -157,7 +157,7 @@ class Peer:
     def uploaded(self, run):
         return self.now >= self.spans(run)[2] + self.upload
 
-    # Answers.
+    # Responses.
     def envelope(self, data, code=200, extra=None, user_message="Success!", headers=None):
         value = {
             "status": {"code": code, "is_success": code < 400, "user_message": user_message, "developer_message": ""},
@@ -358,7 +358,7 @@ class Peer:
 
 
 class Driver:
-    """One `drive.py`, for many cases."""
+    """A `drive.py` process that runs many cases."""
 
     def __init__(self):
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The real notebook on virtual time: `python3 -m unittest discover tests/notebook`. Needs nothing but Python."""
+"""Tests the real notebook on virtual time: `python3 -m unittest discover tests/notebook`. Needs only Python."""
 
 import base64
 import collections
@@ -88,7 +88,7 @@ class Notebook(unittest.TestCase):
         print(f"\nprotocol cases, notebook: {good} of {len(paths)}")
         self.assertGreater(len(paths), 40)
 
-    # What people see.
+    # Output.
     def test_the_output_is_the_guides_sample_with_one_line_per_change(self):
         done = self.play(Peer())
         self.assertEqual(
@@ -128,7 +128,7 @@ class Notebook(unittest.TestCase):
         self.assertIsNone(done["exit"])
 
     def ends(self, case, **widgets):
-        """A run that ends as a case of tests/failures says, and the steps whose results were asked for."""
+        """Plays a case of tests/failures; returns the peer, the result and the artifact requests."""
         peer = Peer()
         peer.ending = case
         job = 222223 if case["run"]["status"] == 20 else 222222
@@ -178,7 +178,7 @@ class Notebook(unittest.TestCase):
             self.assertIn(says, done["exception"]["message"])
             good += 1
         print(f"\nanswers beyond the cap, read all the same: {good} of 2")
-        # What is too large all the same is fetched once.
+        # A file that is still too large is fetched only once.
         peer = Peer(faults=["dbt:runs/artifacts/get=huge,times=forever"])
         done = self.play(peer, 222223)
         self.assertEqual(len([1 for _, operation, _ in peer.log if operation == "dbt:runs/artifacts/get"]), 1)
@@ -292,7 +292,7 @@ class Notebook(unittest.TestCase):
         print(f"hosts of the notebook: {len(rows) - len(wrong)} of {len(rows)}")
         self.assertEqual(wrong, [])
 
-    # The key (secret).
+    # The dbt API key.
     def test_a_secret_that_cannot_be_read_is_told_with_its_name(self):
         done = self.play(Peer(), case={"secret_error": "PERMISSION_DENIED: no READ"})
         self.assertEqual(self.reason(done), "secret")
@@ -305,7 +305,7 @@ class Notebook(unittest.TestCase):
             self.assertEqual((self.reason(done), peer.log), ("secret", []))
             if len(secret) > 8:
                 self.assertNotIn(secret[:9], json.dumps(done))
-            # Who checks is told that the key itself is wrong: no right that anybody could give would help.
+            # Check mode reports the key itself as malformed, not a missing permission.
             done = self.play(Peer(), case={"secret": secret}, dbtrigger_mode="check")
             self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: key-malformed")
 
@@ -328,7 +328,7 @@ class Notebook(unittest.TestCase):
         peer.echo = "words " * 1000
         self.assertLess(len(self.play(peer)["exception"]["message"]), 400)
 
-    # The key (of the run).
+    # The idempotency key.
     def test_an_unfilled_key_means_a_fresh_one(self):
         causes = set()
         for key in ("", "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}", "1/{{job.run_id}}/t/0"):
@@ -343,7 +343,7 @@ class Notebook(unittest.TestCase):
         causes = set()
         keys = ("a" * 400, "a" * 401, "tâche\n'; --", "tâche\n'; -_", "x--y", "x-y", "/*a*/", "]" * 30, "é" * 100)
         for key in keys:
-            peer = Peer()  # which checks the cause's form and length
+            peer = Peer()  # checks the form and length of the cause
             self.play(peer, key=key, dbtrigger_attempt="12")
             causes.add(peer.runs[0]["cause"])
             self.assertRegex(peer.runs[0]["cause"], r"^\[dbtrigger:[a-z0-9._:/-]+\] ")
@@ -388,7 +388,7 @@ class Notebook(unittest.TestCase):
         done = self.play(peer, key=KEY[:-1] + "1", dbtrigger_on_repair="resume")
         self.assertEqual((peer.posts, json.loads(done["exit"])["adopted"]), (1, False))
 
-    # A second run behind our back.
+    # Duplicate runs.
     def test_a_second_run_is_cancelled_while_it_waits_and_said(self):
         peer = Peer(faults=["dbt:jobs/run=reset,phase=after"])
         peer.behind_our_back = [40_000]
@@ -434,7 +434,7 @@ class Notebook(unittest.TestCase):
         print(f"\nrun of another caller between any two requests, notebook: {good} of {total}")
         self.assertEqual(good, total)
 
-    # The end of the waiting.
+    # Timeouts.
     def test_the_deadline_holds_to_the_second_under_every_fault(self):
         for fault in (
             "status=500",
@@ -452,7 +452,7 @@ class Notebook(unittest.TestCase):
                 done = self.play(peer, dbtrigger_timeout_minutes="2")
                 self.assertEqual(self.reason(done), "timeout")
                 late = (done["now"] - START) / 1000 - 120
-                self.assertTrue(-0.01 <= late <= 6.1, late)  # one last look, of 5 seconds at most
+                self.assertTrue(-0.01 <= late <= 6.1, late)  # one last request of at most 5 seconds
                 self.assertEqual(peer.cancels, [])
                 self.assertIn("goes on", done["exception"]["message"])
 
@@ -580,7 +580,7 @@ class Notebook(unittest.TestCase):
                 self.assertIn(word, done["exception"]["message"])
                 self.assertEqual(done["exception"]["message"].split("\n")[-1], f"dbtrigger-reason: {verdict}")
                 self.assertLess(done["now"] - START, 130_000)
-        # What is wrong before dbt is asked is said in the same way, and outside of check mode too.
+        # Errors before the first request to dbt carry the reason too, in both modes.
         for mode in ("check", "run"):
             done = self.play(Peer(), "x", dbtrigger_mode=mode)
             self.assertEqual(self.reason(done), "input")
@@ -605,7 +605,7 @@ class Notebook(unittest.TestCase):
                 self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: job-off")
                 good += 1
         print(f"\njobs that would not start, told by the notebook: {good} of {len(cases)}")
-        # What cannot be found out does not stand in the way.
+        # A failed lookup does not block the trigger.
         done = self.play(Peer(faults=["dbt:jobs/get=status=500,times=forever"]))
         self.assertEqual(json.loads(done["exit"])["status"], "SUCCESS")
 

@@ -1,7 +1,6 @@
-"""The notebook's one function that sends, with the real library `requests` over real sockets.
+"""Tests the notebook's `send` with the real library `requests` over real sockets.
 
-What `drive.py` claims about the library is claimed about this table too: without it the runs on virtual time would
-prove nothing. Skipped where `requests` is not installed.
+This verifies what `drive.py` assumes about the library. Skipped if `requests` is not installed.
 """
 
 import os
@@ -24,7 +23,7 @@ GOOD = b'{"status": {"code": 200, "is_success": true}, "data": {"id": 5}}'
 
 
 class Server:
-    """Accepts connections, reads one request each, and does what it is told with it."""
+    """Accepts connections, reads one request from each and calls `act`."""
 
     def __init__(self, act):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +42,7 @@ class Server:
             while b"\r\n\r\n" not in received or (b"POST" in received[:4] and not received.endswith(b"}")):
                 piece = connection.recv(65536)
                 received += piece
-                if not piece or received[:1] == b"\x16":  # a TLS handshake is no request
+                if not piece or received[:1] == b"\x16":  # TLS handshake
                     break
             self.requests.append(received)
             try:
@@ -94,7 +93,7 @@ def close(connection):
 @unittest.skipIf(requests is None, "the library requests is not installed")
 class Sockets(unittest.TestCase):
     def notebook(self, host):
-        """The notebook's functions, without its last cells: nothing runs yet."""
+        """Returns the functions of the notebook, without running its last cells."""
         source = render(dbt_host=host)
         cells = source.split("\n\n# COMMAND ----------\n\n")
         last = next(number for number, cell in enumerate(cells) if "\nclass Run:\n" in cell)
@@ -194,7 +193,7 @@ class Sockets(unittest.TestCase):
             netrc.close()
 
     def test_netrc_does_not_replace_the_key_on_other_hosts_either(self):
-        """For other hosts the library reads the environment: seen through a proxy, which gets the plain request."""
+        """For other hosts the library uses the environment: a proxy receives the request in plain text."""
         server = Server(send_then(HEAD % len(GOOD) + GOOD, close))
         notebook = self.notebook("https://ab123.us1.dbt.com")
         notebook["base_url"] = "http://ab123.us1.dbt.com"

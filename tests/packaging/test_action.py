@@ -1,4 +1,4 @@
-"""The steps of action.yml as a runner runs them: bash, the inputs as variables, GITHUB_* files, against the sandbox.
+"""Runs the steps of action.yml as a GitHub runner does (bash, inputs as variables, GITHUB_* files) against the sandbox.
 
     DBTRIGGER=target/debug/dbtrigger WHEEL=target/wheels/... python3 -m unittest discover --start-directory tests/packaging
 """
@@ -20,7 +20,7 @@ WHEEL = os.path.abspath(os.environ["WHEEL"])
 
 
 def steps():
-    """Name, script, condition and variables of each step: the few forms of YAML that action.yml uses."""
+    """Yields name, script, condition and variables of each step. Parses only the YAML that action.yml uses."""
     text = pathlib.Path(ROOT, "action.yml").read_text().split("\nruns:\n")[1]
     for part in text.split("    - name: ")[1:]:
         name = part.splitlines()[0]
@@ -30,7 +30,7 @@ def steps():
 
 
 class Runner:
-    """One job: a temporary folder, the PATH that steps add to, and the sandbox's variables."""
+    """A job: a temporary folder, a PATH that steps can extend, and the sandbox's variables."""
 
     def __init__(self, test):
         self.folder = tempfile.TemporaryDirectory()
@@ -42,7 +42,7 @@ class Runner:
         return os.path.join(self.folder.name, name)
 
     def start(self, **inputs):
-        """Runs the action's steps; gives the last one's process, and leaves it running."""
+        """Runs the steps and returns the process of the last one, still running."""
         given = {"command": "", "version": "0.1.0", "index-url": "", "wheel": "", **inputs}
         for name in ("output", "path", "summary"):
             pathlib.Path(self.file(name)).write_text("")
@@ -153,7 +153,7 @@ class Action(unittest.TestCase):
                 self.assertIn("::error", process.out)
 
     def test_a_version_comes_from_the_index_that_is_named(self):
-        # A folder of wheels served as a simple index on loopback.
+        # Serves a folder with the wheel as a simple index on loopback.
         with tempfile.TemporaryDirectory() as folder:
             project = os.path.join(folder, "dbtrigger")
             os.mkdir(project)

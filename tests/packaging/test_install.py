@@ -1,8 +1,8 @@
-"""The wheel and the Debian package, installed as people do, on a PATH with neither cargo nor a C compiler.
+"""Installs the wheel and the Debian package as users do, on a PATH without cargo and a C compiler.
 
     WHEEL=target/wheels/... DEB=target/deb/... python3 -m unittest discover --start-directory tests/packaging
 
-Needs pipx and uv on the PATH. The Debian package is installed into this system, so only where DEB is set.
+Needs pipx and uv on the PATH. The Debian package is installed on this system, so only if DEB is set.
 """
 import json
 import os
@@ -23,7 +23,7 @@ VERSION = re.search(r'^version = "(.*)"', pathlib.Path(ROOT, "Cargo.toml").read_
 
 
 class Machine:
-    """A home and a PATH of its own: Python and what pip needs, no compiler, no Rust."""
+    """A separate home and PATH with Python and what pip needs, but no compiler and no Rust."""
 
     def __init__(self, test):
         self.folder = tempfile.TemporaryDirectory()
@@ -39,7 +39,7 @@ class Machine:
             "UV_TOOL_DIR": self.file("uv"), "UV_TOOL_BIN_DIR": self.file("uv-bin"), "UV_CACHE_DIR": self.file("uv-cache"),
             "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never",
             "PIPX_HOME": self.file("pipx"), "PIPX_BIN_DIR": self.file("pipx-bin"),
-            # The index and certificates that this machine's pip and uv are set up for.
+            # This machine's index and certificates for pip and uv.
             **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_INDEX", "UV_DEFAULT", "SSL_"))},
         }
         for name in ("cargo", "rustc", "cc", "gcc"):
@@ -97,7 +97,7 @@ class Wheel(unittest.TestCase):
     def test_the_demo_runs_in_the_python_beside_the_program(self):
         machine = Machine(self)
         program = venv(machine, f"{WHEEL}[demo]")
-        # No other Python is to be found.
+        # Leaves only the Python of the virtual environment.
         os.remove(os.path.join(machine.bin, "python3"))
         document = json.loads(machine.run(program, "demo", "-o", "json", "--quiet"))
         self.assertTrue(document["ok"], document)
@@ -123,7 +123,7 @@ class Wheel(unittest.TestCase):
 
 
 def add_workflow(variables, name):
-    """The workflow of others to which the guide adds a task."""
+    """Creates the existing workflow to which the guide adds a task."""
     body = {"name": name, "tasks": [{"task_key": "load", "notebook_task": {"notebook_path": "/Shared/load"}}]}
     request = urllib.request.Request(
         variables["DATABRICKS_HOST"] + "/api/2.2/jobs/create", data=json.dumps(body).encode(),
@@ -143,11 +143,11 @@ class DebianPackage(unittest.TestCase):
     def test_it_is_installed_run_completed_read_and_removed(self):
         deb = shlex.quote(os.path.abspath(os.environ["DEB"]))
         self.sh(f"lintian --fail-on error --tag-display-limit 0 {deb}")
-        # Images of containers leave manual pages and documentation out.
+        # Container images exclude manual pages and documentation.
         self.sh(f"dpkg --path-include='/usr/share/*' --install {deb}")
         try:
             self.assertIn(f"dbtrigger {VERSION} (", self.sh("dbtrigger --version"))
-            # As bash-completion loads it: by the name of the command.
+            # bash-completion loads completions by the name of the command.
             words = self.sh("""
                 source /usr/share/bash-completion/bash_completion
                 _completion_loader dbtrigger || true

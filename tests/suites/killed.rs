@@ -1,4 +1,5 @@
-//! Killed at every request, before, during and after its effect, then run once more: the same world, nothing double.
+//! Kills the program at every request, before, during and after its effect, then runs it again: the result is the
+//! same, without duplicates.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::harness::Site;
 use crate::{all, conclude};
 
-/// A command, and what has to be there before it.
+/// A command, and the commands that precede it.
 struct Subject {
     name: &'static str,
     before: &'static [&'static [&'static str]],
@@ -18,7 +19,7 @@ struct Subject {
 const SECRETS: &[&str] = &["init-secrets", "--grant", "data-engineers", "--grant", "analysts"];
 const NOTEBOOK: &[&str] = &["deploy-notebook"];
 const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
-/// A task in a workflow that is in every world here, and that somebody else made.
+/// A task in someone else's workflow, which exists in every world here.
 const TASK: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
 const SUBJECTS: [Subject; 13] = [
@@ -125,7 +126,7 @@ fn killed_at_every_request_and_run_once_more() {
             let operation = line.operation.to_owned();
             let nth = seen.entry(operation.clone()).or_default();
             *nth += 1;
-            // What the notebook of a check asks is not ours to be killed at.
+            // Requests by the check's notebook are not points to kill us at.
             if !line.agent.as_ref().is_some_and(|agent| agent.starts_with("dbtrigger/")) {
                 continue;
             }
@@ -139,8 +140,8 @@ fn killed_at_every_request_and_run_once_more() {
         let subject = &SUBJECTS[*index];
         let site = prepared(subject);
         site.fault(rule);
-        // Reads go out side by side, and one that is not needed any more is dropped: then nobody is there to be killed, or
-        // the rule strikes in the next run.
+        // Reads are sent in parallel, and one that is no longer needed is dropped: then nothing is killed, or the
+        // rule takes effect in the next run.
         let (mut killed, mut done, mut starts) = (false, false, 0);
         for _ in 0..3 {
             let output = site.run(subject.arguments);
@@ -170,7 +171,8 @@ fn killed_at_every_request_and_run_once_more() {
     conclude("killed at every request, then run once more", &failures, cases.len());
 }
 
-/// What is wrong with the one-time runs of so many starts of the program: each makes one at most, and the last waits for its own.
+/// What is wrong with the one-time runs of several starts: each start makes at most one, and the last waits for its
+/// own.
 fn wrong_checks(site: &Site, starts: usize, wanted: bool) -> Option<String> {
     let world = site.inspect();
     let runs = world["job_runs"].as_array().unwrap();
@@ -181,14 +183,14 @@ fn wrong_checks(site: &Site, starts: usize, wanted: bool) -> Option<String> {
     (!well).then(|| format!("{} one-time runs of {starts} starts: {}", runs.len(), world["job_runs"]))
 }
 
-/// The world but for its one-time runs, which are looked at on their own.
+/// The world without its one-time runs, which are checked separately.
 fn essence(site: &Site) -> Value {
     let mut world = site.essence();
     world.as_object_mut().unwrap().shift_remove("job_runs");
     world
 }
 
-/// Where two worlds part first, in words.
+/// The path of the first difference between two worlds.
 fn difference(due: &Value, found: &Value) -> Option<String> {
     if due == found {
         return None;

@@ -9,9 +9,9 @@ mod harness;
 mod killed;
 mod sockets;
 
-/// Runs `work` over all cases on a few threads, and gives what it returned, in order.
+/// Runs `work` over all cases on a few threads, and returns the results in order.
 ///
-/// A case mostly waits for processes and clocks, so more of them than processors run at once.
+/// A case mostly waits for processes and clocks, so more cases than processors run at once.
 fn all<C: Sync, R: Send>(cases: &[C], work: impl Fn(&C) -> R + Sync) -> Vec<R> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let results: Vec<std::sync::Mutex<Option<R>>> = cases.iter().map(|_| std::sync::Mutex::new(None)).collect();
@@ -29,7 +29,7 @@ fn all<C: Sync, R: Send>(cases: &[C], work: impl Fn(&C) -> R + Sync) -> Vec<R> {
     results.into_iter().map(|result| result.into_inner().unwrap().unwrap()).collect()
 }
 
-/// Prints the line of a suite and fails unless all cases held.
+/// Prints a suite's line and fails unless all cases passed.
 #[expect(clippy::print_stdout, reason = "the line is what the suite is for")]
 fn conclude(name: &str, failures: &[String], cases: usize) {
     println!("{name}: {} of {cases}", cases - failures.len());

@@ -1,12 +1,12 @@
-//! Exactly once with the real program over real sockets: each fault that a socket can show, before and after the effect of the
-//! trigger, with runs that show at once and late.
+//! Exactly-once starts with the real program over real sockets: each fault that a socket can show, before and after
+//! the effect of the trigger, with runs that are listed at once or late.
 
 use serde_json::Value;
 
 use crate::harness::{Output, Site};
 use crate::{all, conclude};
 
-/// Faults after which the trigger must still come to one run, whatever happened.
+/// Faults after which the trigger must still end in one run.
 const OPEN: [&str; 24] = [
     "reset",
     "close",
@@ -34,7 +34,8 @@ const OPEN: [&str; 24] = [
     "unknown-status",
 ];
 
-/// Answers that promise that nothing was done, so they come before the effect only; with the exit code they lead to.
+/// Responses that guarantee that nothing was done, so they come only before the effect; with the resulting exit
+/// code.
 const CLEAR: [(&str, i32); 7] = [
     ("status=429", 0),
     ("retry-after=1", 0),
@@ -56,7 +57,7 @@ fn one_run_over_real_sockets() {
     let mut cases = Vec::new();
     for class in OPEN {
         for phase in ["before", "after"] {
-            // The sandbox's clock runs 600 times as fast: 600,000 ms show after one second.
+            // The sandbox's clock runs 600 times as fast, so 600,000 ms pass in one second.
             for lag_ms in [0, 600_000] {
                 cases.push(Case { rule: format!("dbt:jobs/run={class},phase={phase}"), lag_ms, exit: 0 });
             }
@@ -69,16 +70,16 @@ fn one_run_over_real_sockets() {
     conclude("exactly once, real program on real sockets", &failures, cases.len());
 }
 
-/// Processes that start with one key at the same time.
+/// Processes that start with the same key at the same time.
 struct Race {
     racers: usize,
-    /// All on one machine, else each with a home of its own.
+    /// Whether all run on one machine, or each with its own home.
     one_home: bool,
     lag_ms: i64,
     job: &'static str,
 }
 
-/// A job for pull requests: its runs do not wait for each other.
+/// A job for pull requests, whose runs do not wait for each other.
 const CI_JOB: &str = "300120";
 
 #[test]
@@ -98,10 +99,11 @@ fn racers_with_one_key() {
     conclude("racers with one key, real processes", &failures, total);
 }
 
-/// What is wrong, for each racer that was told wrong.
+/// What is wrong, for each racer with a wrong result.
 fn run_race(race: &Race) -> Vec<String> {
     let Race { racers, one_home, lag_ms, job } = *race;
-    // Second runs are looked for every few real seconds, so where there are some the sandbox's clock is not much faster.
+    // Duplicate runs are looked for every few real seconds, so where they occur the sandbox's clock is not much
+    // faster.
     let site = Site::with(|options| options.speed = if one_home { 60.0 } else { 4.0 });
     site.sandbox.with_world(|world, _| world.set_listing_lag(lag_ms));
     let arguments = ["run", job, "--idempotency-key", "Race/1", "--settle", "5s", "-o", "json"];

@@ -35,10 +35,10 @@ pub(in crate::commands) struct Check {
     going: Option<u64>,
 }
 
-/// Most pages of one-time runs searched for an earlier check. An older one is not found, so the check runs again.
+/// Maximum number of pages searched for an earlier check. An older one is not found, so the check runs again.
 const PAGES: usize = 4;
 
-/// Most lines shown of the notebook's message about its dbt run.
+/// Maximum number of lines shown of the notebook's message about its dbt run.
 const RUN_LINES: usize = 20;
 
 /// Length of the digest in the run's name, in characters.

@@ -15,7 +15,7 @@ use crate::http::Reader;
 
 /// Largest file accepted, in bytes: far more than any cluster needs.
 const LARGEST_FILE: u64 = 1024 * 1024;
-/// Most alternatives named in an error.
+/// Maximum number of alternatives named in an error.
 const NAMED: usize = 10;
 
 /// The parsed compute flags.
@@ -32,7 +32,7 @@ pub(super) enum ComputeArg {
     Whole(Map<String, Value>),
 }
 
-/// Parses the compute flags. clap rejects other flags beside `--cluster-json`.
+/// Parses the compute flags. clap rejects `--cluster-json` together with others.
 pub(super) fn wish(
     compute: Option<&str>,
     policy: Option<String>,

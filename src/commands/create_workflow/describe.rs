@@ -36,7 +36,7 @@ pub(in crate::commands) fn describe(
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
     let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
-    // In a dry run, the schedule after the change.
+    // If nothing was written, the schedule as it would be.
     let timetable = if running { standing } else { timetable_after(&want, standing) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);

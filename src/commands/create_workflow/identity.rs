@@ -1,4 +1,4 @@
-//! Flags about identities: whom the workflow runs as, and who has access to it.
+//! Flags about identities: the run-as identity, and who has access to the workflow.
 
 use super::input::Input;
 use super::prerequisites::Prerequisites;
@@ -47,7 +47,7 @@ pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<St
     Ok(text.to_owned())
 }
 
-/// Whoever can change the job can use the key, so the group of all users must not.
+/// Anyone who can change the job can use the key, so the group of all users is refused.
 pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
     grants::settle(given, |grant| {
         let GrantTo { principal, level } = grant;

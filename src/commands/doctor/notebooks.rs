@@ -177,7 +177,7 @@ fn notebook_check(
     (check, elsewhere)
 }
 
-/// Most lines shown of a diff.
+/// Maximum number of diff lines shown.
 const FIRST_LINES: usize = 12;
 
 fn first_lines(diff: &str) -> String {

@@ -366,7 +366,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
             assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
         }
     }
-    // Nothing is left that tells the original job.
+    // Nothing identifies the original job any more.
     let outcome = doctor(&ctx, &[]).await;
     let found = check(&outcome, &format!("chain.workflow:{id}"));
     assert!(
@@ -389,7 +389,7 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     );
     ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&ctx, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
-    // The task key tells the original job.
+    // The task key identifies the original job.
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
     reset(&ctx, |settings| settings["tasks"][0]["task_key"] = "load".into());
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "names no dbt job", "--force");
@@ -553,7 +553,7 @@ async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = doctor(&ctx, &["--job", "Long queue"]).await;
-    only_fails(&outcome, "dbt.credentials", "the token for dbt", "");
+    only_fails(&outcome, "dbt.credentials", "Not signed in to dbt", "");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
 }
 
@@ -785,7 +785,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
             "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
         ]
     );
-    // A deleted notebook no longer tells which key it read, which the advice mentions.
+    // The key that a deleted notebook read is unknown, which the advice mentions.
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": at }));
     let next = check(&doctor(&ctx, &[]).await, "chain.notebook:")["next"].to_string();
     assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");

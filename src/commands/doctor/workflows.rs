@@ -117,7 +117,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
     }
 }
 
-/// The named workflow, whoever created it.
+/// The named workflow, even if dbtrigger did not create it.
 async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("Cannot read workflow {id}"), &error))?;

@@ -1,17 +1,17 @@
-//! Who else may use the scope.
+//! Grants on the scope.
 
 use crate::commands::grants::{self, GrantTo};
 use crate::commands::quoted;
 use crate::databricks::secrets::{EVERYBODY, Permission};
 use crate::failure::{Code, Failure};
 
-/// The flags that say again who is meant to read the key.
+/// The flags that repeat these grants.
 pub(super) fn repeated(grants: &[GrantTo<Permission>]) -> String {
     let flag = |grant: &GrantTo<Permission>| format!(" --grant {}", quoted(&grant.to_string()));
     grants.iter().map(flag).collect()
 }
 
-/// The group of everybody takes a consent of its own.
+/// A grant to the group of all users requires a consent.
 pub(in crate::commands) fn settle_grants(
     given: Vec<GrantTo<Permission>>,
     accept_shared_scope: bool,

@@ -9,7 +9,7 @@ use crate::secret::looks_like_a_token;
 /// Longest label of a host name, in bytes (RFC 1035, section 2.3.4).
 const LONGEST_LABEL: usize = 63;
 
-/// A single word of at least this length is taken for a token, in bytes.
+/// Length from which a single word is taken for a token, in bytes.
 const LONGEST_WORD: usize = 20;
 
 impl Dialog<'_> {

@@ -1,4 +1,4 @@
-//! What there is of ours, and what of it is to be removed.
+//! Finds everything of ours and plans what to remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,11 @@ use crate::engine::{Action, Consents, Kind, Plan, Planned, Refusal, Removal, Ste
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 
-/// What is to be removed.
+/// What to remove.
 pub(super) struct Wanted {
-    /// Each as it was given, too.
+    /// Parsed and as given.
     pub(super) workflows: Vec<(WorkflowNamed, String)>,
-    /// dbt jobs.
+    /// IDs of dbt jobs.
     pub(super) jobs: Vec<u64>,
     pub(super) all: bool,
     pub(super) with_secret: bool,
@@ -29,30 +29,30 @@ pub(super) struct Wanted {
     pub(super) key: Option<KeyName>,
 }
 
-/// The plan, and what there is to say about it.
+/// The plan and its notes.
 pub(super) struct Found {
     pub(super) plan: Plan,
-    /// Workflows that are removed, each with a run that is not over.
+    /// Workflow ID and active run ID of workflows that are removed.
     pub(super) running: Vec<(u64, u64)>,
     pub(super) warnings: Vec<String>,
 }
 
 impl Found {
-    /// What the steps do not say.
+    /// Notes in addition to the plan's steps.
     pub(super) fn lines(&self) -> Vec<String> {
         let line = |(workflow, run): &(u64, u64)| format!("Then: cancel run {run} of workflow {workflow} first.");
         self.running.iter().map(line).collect()
     }
 }
 
-/// A job with something of ours in it.
+/// A Databricks job that is ours or has tasks of ours.
 enum Candidate {
     Workflow(WorkflowRemovalWant, Box<WorkflowRemovalHave>),
-    /// A workflow of others with tasks of ours; whether it was named.
+    /// A workflow of others with tasks of ours, and whether the user named it.
     Host(Box<TaskRemovalHave>, bool),
 }
 
-/// Looks at everything of ours that was asked for.
+/// Looks up the requested objects and plans their removal.
 pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &Consents) -> Result<Found, Failure> {
     let listed = if wanted.all || !wanted.jobs.is_empty() {
         jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("Cannot list the workflows", &error))?
@@ -90,12 +90,12 @@ pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &C
     Ok(view.found)
 }
 
-/// Whether a job has our mark, or a task in it has.
+/// Whether the job or one of its tasks has our mark.
 fn has_ours(job: &Job) -> bool {
     job.settings.object("tags").has(ID_TAG) || !added_tasks(job).is_empty()
 }
 
-/// The workflows that were named.
+/// The workflows named by the user.
 async fn named(wanted: &Wanted, reader: &Reader) -> Result<Vec<Job>, Failure> {
     let mut found = Vec::new();
     for (named, text) in &wanted.workflows {
@@ -111,7 +111,7 @@ fn name_of(job: &Job) -> String {
     job.settings.read("name").unwrap_or_default()
 }
 
-/// Looks at one job once more, with what else decides. `None`: deleted since it was listed.
+/// Reads one job and what else decides about it. `None`: deleted since it was listed.
 async fn candidate(
     reader: &Reader,
     job: &Job,
@@ -134,15 +134,15 @@ async fn candidate(
     Ok(have.map(|have| Candidate::Workflow(want, Box::new(have))))
 }
 
-/// The plan as it comes into being.
+/// The plan while it is being built.
 struct View<'a> {
     wanted: &'a Wanted,
     me: &'a Me,
     consents: &'a Consents,
     found: Found,
-    /// The tasks that are removed, alone or with their workflow.
+    /// Workflow ID and key of the tasks that are removed, alone or with their workflow.
     leaving: BTreeSet<(u64, String)>,
-    /// Where the notebooks of all tasks of ours lie.
+    /// Notebook paths of all our tasks.
     notebooks: BTreeSet<String>,
 }
 
@@ -151,12 +151,12 @@ impl View<'_> {
         self.found.plan.steps.push(Planned::Removal(removal));
     }
 
-    /// Whether a task that starts this dbt job was asked for.
+    /// Whether the task starts a requested dbt job.
     fn is_wanted(&self, task: &StandingTask) -> bool {
         self.wanted.all || task.job.is_some_and(|job| self.wanted.jobs.contains(&job))
     }
 
-    /// A workflow of ours. Where it stays, the tasks that were added to it may go.
+    /// Plans one of our workflows. If it is kept, tasks added to it may be removed.
     fn workflow(&mut self, want: WorkflowRemovalWant, have: WorkflowRemovalHave) -> Result<(), Failure> {
         let WorkflowRemovalHave { job, active, manages } = have.clone();
         let added = added_tasks(&job);
@@ -193,7 +193,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The tasks of ours in a workflow that stays: in one step, since each write changes the workflow.
+    /// Plans our tasks in a workflow that is kept: in one step, since each write changes the workflow.
     fn tasks(&mut self, have: &TaskRemovalHave, named: bool) -> Result<(), Failure> {
         let job = &have.job;
         let chosen = added_tasks(job).into_iter().filter(|added| named || self.is_wanted(&added.task));
@@ -214,7 +214,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The notebooks, their folder, and the keys that they read.
+    /// Plans the notebooks, their folder and the keys that they read.
     async fn notebooks_and_secrets(&mut self, reader: &Reader, listed: &[Job]) -> Result<(), Failure> {
         let folder: Option<NotebookPath> = format!("{}/dbtrigger", self.me.home()).parse().ok();
         let folder = folder.map(|path| FolderRemovalWant { path, leaving: Vec::new() });
@@ -227,7 +227,7 @@ impl View<'_> {
         let is_notebook = |object: &&Listed| object.object_type.as_deref() == Some("NOTEBOOK");
         let usual = inside.iter().flatten().filter(is_notebook).map(|object| object.path.as_str());
         let given = self.wanted.path.iter().map(NotebookPath::as_str);
-        // What cannot be a path is the path of nothing that was deployed.
+        // dbtrigger never deploys to an invalid path.
         let paths = self.notebooks.iter().map(String::as_str).chain(usual).chain(given);
         let paths: BTreeMap<String, NotebookPath> =
             paths.filter_map(|path| path.parse().ok()).map(|path: NotebookPath| (path.to_string(), path)).collect();
@@ -259,7 +259,7 @@ impl View<'_> {
         self.secrets(reader, keys).await
     }
 
-    /// The keys that the notebooks read, each with those of them that stay, and their scopes.
+    /// Plans the keys and their scopes, given the notebooks that still need each key.
     async fn secrets(
         &mut self,
         reader: &Reader,
@@ -278,7 +278,7 @@ impl View<'_> {
         }
         let mut scopes: BTreeMap<String, ScopeRemovalWant> = BTreeMap::new();
         for ((scope, key), needed_by) in keys {
-            // What cannot be a name is in no scope.
+            // An invalid name cannot exist.
             let (Ok(scope), Ok(key)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else { continue };
             let want = SecretRemovalWant { scope: scope.clone(), key: key.clone(), wanted: *with_secret, needed_by };
             let step = Step::<SecretRemoval>::plan(reader, want, self.consents).await?;
@@ -299,7 +299,7 @@ impl View<'_> {
     }
 }
 
-/// A workflow of several dbt jobs is not removed for one of them.
+/// Refuses to remove a workflow of several dbt jobs for one of them.
 fn starts_others(want: &WorkflowRemovalWant, others: &[&StandingTask]) -> Action {
     let name = WorkflowRemoval::name(want);
     let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();

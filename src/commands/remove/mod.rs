@@ -1,4 +1,4 @@
-//! `remove`: takes away what dbtrigger made.
+//! `remove`: deletes what dbtrigger created.
 
 mod look;
 
@@ -18,13 +18,14 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Deadline, Writer};
 use crate::questions::Prompter;
 
-/// How long a run may take to end once it is cancelled.
+/// How long to wait for a canceled run to end.
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// Remove what dbtrigger created
 ///
-/// Removes workflows, tasks added to other workflows, the notebook, and, with --with-secret, the dbt API key. Only what carries the
-/// mark of dbtrigger and is unedited is removed. The rest stays, and the plan shows why. If interrupted, run it again to continue.
+/// Removes workflows, tasks added to other workflows, the notebook, and, with --with-secret, the dbt API key. Only what
+/// carries the mark of dbtrigger and is unedited is removed. The rest stays, and the plan shows why. If interrupted,
+/// run it again to continue.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("what").required(true).multiple(true).args(["workflow", "job", "all"])),
@@ -106,7 +107,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     let cancelled = if goes_on { cancel(&found, &identity, &writer, ctx).await? } else { Vec::new() };
     if prompter.is_some() || !cancelled.is_empty() {
-        // The plan may be stale: observe again. A run that was started since is not covered by the consent.
+        // The plan may be stale: observe again. Runs started since are not covered by the consent.
         let again = look(&wanted, &writer, &me, &Consents::default()).await?;
         if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
             let what = "The workspace changed while the plan was shown. Nothing was removed.";
@@ -133,7 +134,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     Ok(applied.end())
 }
 
-/// Shows the plan, and asks whether to apply it.
+/// Shows the plan and asks whether to apply it.
 async fn accept(
     found: &Found,
     workspace: &str,
@@ -154,7 +155,7 @@ async fn accept(
     ask_to_apply(&lines, &shown, ("yN", "Nothing was removed."), prompter, ctx).await.map(|_| ())
 }
 
-/// Settles flags and variables; everything missing is named at once.
+/// Resolves flags and variables; reports everything missing at once.
 async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted), Failure> {
     let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
     let mut errors = InputErrors::default();
@@ -187,7 +188,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted)
     Ok((identity, wanted))
 }
 
-/// Cancels the runs of what is removed, with the dbt runs that they started.
+/// Cancels the runs of the workflows to remove, and the dbt runs they started.
 async fn cancel(
     found: &Found,
     identity: &Databricks,

@@ -1,4 +1,4 @@
-//! What is removed, what stays, and what becomes of interruptions, against the world in memory.
+//! What `remove` deletes and keeps, and how it handles interruptions, against the in-memory sandbox.
 
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ async fn remove(ctx: &Harness, line: &[&str]) -> Outcome {
     Box::pin(ctx.run(run, line)).await.expect("nobody kills it")
 }
 
-/// Does what one of the commands does; the first word is its name.
+/// Runs the command whose name comes first.
 async fn make(ctx: &Harness, line: &[&str]) {
     let (command, line) = line.split_first().unwrap();
     let ended = match *command {
@@ -47,7 +47,7 @@ const NOTEBOOK: &[&str] = &["deploy-notebook"];
 const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
 const ADD: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
-/// The world but for its runs, which nothing takes back.
+/// The sandbox's state without runs, which are never deleted.
 fn state(ctx: &Harness) -> Value {
     let mut found = ctx.world(|world| world.inspect());
     for runs in ["job_runs", "dbt_runs"] {
@@ -96,14 +96,14 @@ fn text(ctx: &Harness) -> String {
 
 fn daily_load(ctx: &Harness) {
     let body = json!({ "name": "Daily load", "description": "Ask Bo", "tags": { "team": "bi" },
-        // Else the service fills it in with the first serverless task, and keeps it.
+        // Otherwise the service sets it with the first serverless task and keeps it.
         "performance_target": "STANDARD",
         "tasks": [{ "task_key": "load", "sql_task": { "x": 1 } },
             { "task_key": "report", "sql_task": { "x": 2 }, "depends_on": [{ "task_key": "load" }] }] });
     ctx.post("/api/2.2/jobs/create", &body);
 }
 
-/// Scopes, notebooks, jobs and access of others.
+/// Scopes, notebooks, jobs and grants of others.
 fn others(ctx: &Harness) {
     ctx.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "team" }));
     ctx.post("/api/2.0/secrets/put", &json!({ "scope": "team", "key": "api-key", "string_value": "theirs" }));
@@ -117,12 +117,12 @@ fn others(ctx: &Harness) {
     ctx.post("/api/2.2/jobs/create", &body);
 }
 
-/// What is there before, and what is made then.
+/// State before, and the commands that create things.
 struct World {
     name: &'static str,
     before: fn(&Harness),
     made: &'static [&'static [&'static str]],
-    /// Where the flags have to say it.
+    /// Flags that `remove` needs.
     flags: &'static [&'static str],
 }
 
@@ -245,7 +245,7 @@ const WORLDS: [World; 14] = [
     },
 ];
 
-/// `cargo test --lib the_workspace_is_as_before -- --nocapture` prints the line.
+/// `cargo test --lib the_workspace_is_as_before -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn the_workspace_is_as_before_after_everything_made_is_removed() {
@@ -295,7 +295,7 @@ async fn everything() -> Harness {
     ctx
 }
 
-/// `cargo test --lib removal_survives -- --nocapture` prints the line.
+/// `cargo test --lib removal_survives -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn removal_survives_every_trouble_at_every_request() {
@@ -383,7 +383,7 @@ async fn what_is_not_ours_stays() {
     assert!(none.exit == 0 && steps(&none).is_empty(), "{none:?}");
     assert_eq!(ctx.take_writes(), [""; 0]);
 
-    // A task of others in a workflow of ours, and a task of others that waits for one of ours.
+    // A task of others in our workflow, and one that depends on ours.
     let workflow = job_named(&ctx, "dbt: Nightly build (222222)");
     update(&ctx, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
     let outcome = remove(&ctx, &["--all", "-y"]).await;
@@ -449,7 +449,7 @@ async fn a_workflow_that_is_running_is_refused_or_its_run_is_cancelled_first() {
     let writes = ctx.take_writes();
     assert_eq!(writes[..2], ["databricks:jobs/runs/cancel", "databricks:jobs/delete"], "{writes:?}");
 
-    // One that is started once the plan was made.
+    // A run that is started after the plan.
     let base = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
     let calm = base.copy();
     remove(&calm, &["--all", "-y"]).await;

@@ -18,10 +18,10 @@ use crate::runs::{Upload, plain};
 /// Longest time for all downloads.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// Most files downloaded.
+/// Maximum number of files downloaded.
 const MOST_FILES: usize = 10_000;
 
-/// Longest file or folder name and longest path, in characters.
+/// Longest file or folder name and longest path, in bytes.
 const LONGEST_PART: usize = 200;
 const LONGEST: usize = 1_000;
 

@@ -8,16 +8,14 @@ mod tests_of_runs;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
+use std::time::Duration;
 
 use super::Args;
 use super::junit::{self, Results};
 use crate::context::Environment;
-use crate::databricks::WorkflowEnd;
-use crate::document::{Count, Data, Shown as _, document};
+use crate::document::{Data, Id, Shown as _, document};
 use crate::events::Events;
-use crate::failure::{Code, Failure, io_reason};
+use crate::failure::{FailedPart, Failure, RunOutcome, io_reason};
 use crate::runs::plain;
 
 /// Longest service message shown, in characters.
@@ -34,8 +32,8 @@ pub(crate) struct CiOutputs {
 
 /// How the command ended.
 pub(crate) struct Ending<'a> {
-    /// The `data` of the JSON document; null if nothing is known.
-    pub(crate) data: &'a Value,
+    /// Outcomes of the runs that were started or followed.
+    pub(crate) runs: &'a [RunOutcome],
     pub(crate) failure: Option<&'a Failure>,
     /// Results of the run's nodes.
     pub(crate) results: &'a Results,
@@ -82,118 +80,118 @@ impl CiOutputs {
 
     /// `name=value` lines; values have no line breaks.
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
-        let Ending { data, failure: _, results: _, exit } = ending;
+        let Ending { runs, failure: _, results: _, exit } = ending;
+        let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, clean));
         if self.named.len() > 1 {
-            let runs: Vec<Data> = runs_of(data)
+            let runs: Vec<Data> = runs
                 .iter()
                 .map(|run| {
-                    let exit = run["exit_code"].as_u64().unwrap_or_else(|| u64::from(*exit));
-                    let word = |name: &str| word(run, name, clean);
+                    let exit = match &run.result {
+                        Some(Ok(())) => 0,
+                        Some(Err(failure)) => failure.code.exit(),
+                        None => *exit,
+                    };
                     document!({
-                        "job_id": word("job_id"), "run_id": word("run_id"), "run_url": word("run_url"),
-                        "status": word("status"), "exit_code": Count(exit),
+                        "job_id": run.job_id.map(Id), "run_id": run.run_id.map(Id), "run_url": word(&run.run_url),
+                        "status": word(&run.status), "exit_code": exit,
                     })
                 })
                 .collect();
             return format!("runs={}\nexit_code={exit}\n", *runs.shown());
         }
-        let (id, url) = (word(data, id_name(data), clean), word(data, url_name(data), clean));
-        let [id, url, status] = [id, url, word(data, "status", clean)].map(Option::unwrap_or_default);
+        let run = runs.first().cloned().unwrap_or_default();
+        let id = run.run_id.map(|id| id.to_string()).unwrap_or_default();
+        let [url, status] = [word(&run.run_url), word(&run.status)].map(Option::unwrap_or_default);
         format!("run_id={id}\nrun_url={url}\nstatus={status}\nexit_code={exit}\n")
     }
 
     /// One row per run; the dbt runs of a workflow follow its row.
     fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
-        let Ending { data, failure, results: _, exit: _ } = ending;
-        let whole = failure.map(|failure| Bad::new(failure.code.name(), &failure.what, clean));
-        let code = failure.map(|failure| failure.code);
-        let runs = if self.named.len() > 1 { runs_of(data) } else { std::slice::from_ref(*data) };
-        if runs.iter().all(Value::is_null) {
-            let row = |named: &String| Row {
+        let Ending { runs, failure, results: _, exit: _ } = ending;
+        let whole = failure.map(|failure| Bad::new(failure, clean));
+        if runs.is_empty() {
+            let row = |named: &str| Row {
                 job: plain(&clean(named), LONGEST),
-                run: String::new(),
-                url: String::new(),
-                status: whole.as_ref().map_or("not seen", |bad| bad.code.as_str()).to_owned(),
-                seconds: None,
+                status: whole.as_ref().map_or("not seen", |bad| bad.code).to_owned(),
                 how: whole.clone().map_or(How::Well, How::Badly),
-                failed: Vec::new(),
+                ..Row::default()
             };
-            let nobody = ["not given".to_owned()];
-            let named = if self.named.is_empty() { &nobody[..] } else { &self.named[..] };
-            return named.iter().map(row).collect();
+            return match &self.named[..] {
+                [] => vec![row("not given")],
+                named => named.iter().map(|named| row(named)).collect(),
+            };
         }
-        let mut rows = Vec::new();
-        for run in runs {
-            let name = if is_workflow(run) { "workflow_name" } else { "job_id" };
-            // With several jobs each run has its own error; a single run takes the command's.
-            let bad = match run.get("error") {
-                Some(error) => error["code"]
-                    .as_str()
-                    .map(|code| Bad::new(code, error["message"].as_str().unwrap_or_default(), clean)),
-                None => whole.clone(),
-            };
-            let status = match (word(run, "status", clean), &bad) {
-                (Some(status), None) => status,
-                (Some(status), Some(bad)) => format!("{status} ({})", bad.code),
-                (None, Some(bad)) => bad.code.clone(),
-                (None, None) => "not seen".to_owned(),
-            };
-            let with_failures = || {
-                let end = run["status"].as_str().filter(|_| is_workflow(run)).map(WorkflowEnd::of);
-                matches!(end, Some(WorkflowEnd::SuccessWithFailures(_)))
-            };
-            let how = match bad {
-                Some(bad) => How::Badly(bad),
-                None if with_failures() => How::WithFailures,
-                None => How::Well,
-            };
-            rows.push(Row {
-                job: word(run, name, clean).unwrap_or_default(),
-                run: word(run, id_name(run), clean).unwrap_or_default(),
-                url: word(run, url_name(run), clean).unwrap_or_default(),
-                status,
-                seconds: run["duration_seconds"].as_u64(),
-                how,
-                failed: failed(run, code, clean),
-            });
-            rows.extend(list(run, "tasks").iter().filter(|task| !task["dbt_run_id"].is_null()).map(|task| Row {
-                job: word(task, "task_key", clean).unwrap_or_default(),
-                run: word(task, "dbt_run_id", clean).unwrap_or_default(),
-                url: word(task, "dbt_run_url", clean).unwrap_or_default(),
-                status: word(task, "dbt_run_status", clean).unwrap_or_else(|| "not seen".to_owned()),
-                seconds: None,
-                how: How::PartOfTheRowAbove,
-                failed: Vec::new(),
-            }));
-        }
-        // After an interrupt, the data lacks the jobs that were still waiting for a slot.
+        let mut rows: Vec<Row> = runs.iter().flat_map(|run| rows_of(run, whole.as_ref(), clean)).collect();
+        // After an interrupt, the jobs that were still waiting for a slot are missing.
         let more = if self.named.len() > 1 { self.named.len().saturating_sub(runs.len()) } else { 0 };
         rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
             job: format!("{more} more"),
-            run: String::new(),
-            url: String::new(),
-            status: bad.code.clone(),
-            seconds: None,
+            status: bad.code.to_owned(),
             how: How::Badly(bad),
-            failed: Vec::new(),
+            ..Row::default()
         }));
         rows
     }
 }
 
-/// A row of the summary: plain text without line breaks.
-struct Row {
-    job: String,
-    run: String,
-    url: String,
-    status: String,
-    seconds: Option<u64>,
-    how: How,
-    failed: Vec<Failed>,
+/// The row of a run, and those of its dbt runs. `whole`: how the command failed.
+fn rows_of(run: &RunOutcome, whole: Option<&Bad>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
+    let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, clean));
+    let bad = match &run.result {
+        Some(result) => result.as_ref().err().map(|failure| Bad::new(failure, clean)),
+        None => whole.cloned(),
+    };
+    let status = match (word(&run.status), &bad) {
+        (Some(status), None) => status,
+        (Some(status), Some(bad)) => format!("{status} ({})", bad.code),
+        (None, Some(bad)) => bad.code.to_owned(),
+        (None, None) => "not seen".to_owned(),
+    };
+    let how = match bad {
+        Some(bad) => How::Badly(bad),
+        None if run.with_failures => How::WithFailures,
+        None => How::Well,
+    };
+    let failed = run.failed.iter().map(|FailedPart { name, message }| FailedPart {
+        name: line(name, clean).unwrap_or_default(),
+        message: word(message),
+    });
+    let row = Row {
+        job: line(&run.name, clean).unwrap_or_default(),
+        run: run.run_id,
+        url: word(&run.run_url).unwrap_or_default(),
+        status,
+        took: run.took,
+        how,
+        failed: failed.collect(),
+    };
+    let of_tasks = run.dbt_runs.iter().map(|task| Row {
+        job: line(&task.task_key, clean).unwrap_or_default(),
+        run: Some(task.run_id),
+        url: word(&task.run_url).unwrap_or_default(),
+        status: word(&task.status).unwrap_or_else(|| "not seen".to_owned()),
+        how: How::PartOfTheRowAbove,
+        ..Row::default()
+    });
+    std::iter::once(row).chain(of_tasks).collect()
 }
 
-/// How a run in a row ended.
+/// A row of the summary: plain text without line breaks.
+#[derive(Default)]
+struct Row {
+    job: String,
+    run: Option<u64>,
+    url: String,
+    status: String,
+    took: Option<Duration>,
+    how: How,
+    failed: Vec<FailedPart>,
+}
+
+/// How a row's run ended.
+#[derive(Default)]
 enum How {
+    #[default]
     Well,
     /// Succeeded, although something in it failed.
     WithFailures,
@@ -201,73 +199,23 @@ enum How {
     PartOfTheRowAbove,
 }
 
-/// A failure, in words of ours and of the user only, since messages of a service may contain data.
+/// A failure, with text of dbtrigger and the user only, since messages of a service may contain data.
 #[derive(Clone)]
 struct Bad {
     /// Name of the error code.
-    code: String,
+    code: &'static str,
     what: String,
 }
 
 impl Bad {
-    fn new(code: &str, what: &str, clean: &dyn Fn(&str) -> String) -> Bad {
-        Bad { code: plain(&clean(code), LONGEST), what: plain(&clean(what), LONGEST) }
+    fn new(failure: &Failure, clean: &dyn Fn(&str) -> String) -> Bad {
+        Bad { code: failure.code.name(), what: plain(&clean(&failure.what), LONGEST) }
     }
 }
 
-/// A model, test or task that failed.
-struct Failed {
-    name: String,
-    message: Option<String>,
-}
-
-fn failed(run: &Value, code: Option<Code>, clean: &dyn Fn(&str) -> String) -> Vec<Failed> {
-    if is_workflow(run) {
-        // In a run that is still active, failed tasks may be retried.
-        let ended = matches!(code, None | Some(Code::RunFailed | Code::RunCancelled));
-        let has_failed =
-            |task: &&Value| matches!(task["status"].as_str().map(WorkflowEnd::of), Some(WorkflowEnd::Failed(_)));
-        let failed = list(run, "tasks").iter().filter(|_| ended).filter(has_failed).map(|task| Failed {
-            name: word(task, "task_key", clean).unwrap_or_default(),
-            message: word(task, "error", clean).or_else(|| word(task, "message", clean)),
-        });
-        return failed.collect();
-    }
-    let nodes = list(run, "failed_nodes").iter().map(|node| {
-        let part = |name: &str| word(node, name, clean).unwrap_or_default();
-        Failed { name: format!("{} {}", part("kind"), part("name")), message: word(node, "message", clean) }
-    });
-    nodes.collect()
-}
-
-fn is_workflow(run: &Value) -> bool {
-    run.get("workflow_id").is_some()
-}
-
-fn id_name(run: &Value) -> &'static str {
-    if is_workflow(run) { "workflow_run_id" } else { "run_id" }
-}
-
-fn url_name(run: &Value) -> &'static str {
-    if is_workflow(run) { "workflow_run_url" } else { "run_url" }
-}
-
-fn runs_of(data: &Value) -> &[Value] {
-    list(data, "runs")
-}
-
-fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
-    of[name].as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The value as one line of text.
-fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
-    let text = match &of[name] {
-        Value::String(text) => plain(&clean(text), LONGEST),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-    };
-    Some(text).filter(|text| !text.is_empty())
+/// The text in one line; `None` if it is empty.
+fn line(text: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
+    Some(plain(&clean(text), LONGEST)).filter(|text| !text.is_empty())
 }
 
 /// Appends whole lines, after a line break if the file does not end with one.

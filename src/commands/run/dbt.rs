@@ -28,13 +28,13 @@ use crate::runs::{
 /// Longest time for checking the job before it is triggered.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 
-/// Most open starts of earlier commands that are mentioned.
+/// Maximum number of earlier open starts mentioned.
 const MOST_REMARKS: usize = 3;
 
 /// What to start, as given by the user.
 pub(super) struct RunRequest {
     pub(super) jobs: Vec<String>,
-    /// Most runs at the same time; `None`: no limit.
+    /// Maximum number of runs at the same time; `None`: no limit.
     pub(super) max_parallel: Option<usize>,
     pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
@@ -87,7 +87,7 @@ pub(super) struct PreparedRun {
     /// Check the job before starting it.
     looks: bool,
     no_wait: bool,
-    /// Most retries of a failed run.
+    /// Maximum number of retries of a failed run.
     retry: u32,
     pub(super) artifacts: Option<PathBuf>,
     /// Collects the results for `--junit`.
@@ -315,7 +315,7 @@ impl PreparedRun {
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are downloaded afterwards.
             if let Some(report) = &ended.report {
-                last_known.over(report.json());
+                last_known.over(report);
             }
             if let Some(intent) = intent {
                 intent.close();

@@ -9,7 +9,7 @@ use super::on_interrupt::Cancellation;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};
-use crate::failure::Report;
+use crate::failure::{FailedPart, Report, RunOutcome};
 use crate::http::{Phrase, Service, says};
 use crate::runs::{DuplicateOutcome, FailedNode, Findings, Key, plain};
 
@@ -118,6 +118,25 @@ impl DbtReport {
     }
 }
 
+impl DbtReport {
+    pub(super) fn outcome(&self) -> RunOutcome {
+        let failed = self.findings.nodes.iter().map(|FailedNode { kind, name, message, .. }| FailedPart {
+            name: format!("{kind} {name}"),
+            message: message.clone(),
+        });
+        RunOutcome {
+            name: self.job_id.map(|job| job.to_string()).unwrap_or_default(),
+            job_id: self.job_id,
+            run_id: self.run_id,
+            run_url: self.run_url.clone(),
+            status: self.status.map(Status::word),
+            took: self.took,
+            failed: failed.collect(),
+            ..RunOutcome::default()
+        }
+    }
+}
+
 impl Report for DbtReport {
     /// Empty, since everything was printed as progress.
     fn text(&self) -> String {
@@ -193,6 +212,10 @@ impl Report for DbtReport {
             "artifacts_missing": missing,
             "on_interrupt": on_interrupt.map(Cancellation::word),
         })
+    }
+
+    fn runs(&self) -> Vec<RunOutcome> {
+        vec![self.outcome()]
     }
 }
 

@@ -9,9 +9,9 @@ use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_gone};
+use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
-use crate::runs::{Ahead, EarlierAttempt, Followed, TaskSaid, TaskState, WorkflowProbe, WorkflowState, follow};
+use crate::runs::{Ahead, EarlierAttempt, Followed, NotebookOutput, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -37,7 +37,7 @@ pub(crate) async fn follow_judged(
 ) -> Ended<Box<dyn Report>> {
     let pick_up = super::resume::watch_workflow(run);
     ctx.last_known.set(Checkpoint {
-        data: report.json(),
+        known: Known::of(&report),
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
@@ -130,7 +130,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     if failure.causes.is_empty() {
         failure.causes.extend(state.run.message().map(ToOwned::to_owned));
     }
-    let needs_new_key = state.tasks.iter().filter_map(|task| task.said.as_ref()).any(TaskSaid::needs_new_key);
+    let needs_new_key = state.tasks.iter().filter_map(|task| task.said.as_ref()).any(NotebookOutput::needs_new_key);
     let failure = match again {
         _ if needs_new_key => failure
             .run("replace the key", "dbtrigger init-secrets --rotate")
@@ -345,16 +345,54 @@ impl WorkflowReport {
     }
 }
 
+impl WorkflowReport {
+    /// The status after `--on-interrupt cancel`, otherwise as last seen.
+    fn status(&self) -> Option<&str> {
+        let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
+        stopped.or_else(|| self.state.as_ref().map(|state| state.standing.word()))
+    }
+}
+
 impl Report for WorkflowReport {
     /// Empty, since everything was printed as progress.
     fn text(&self) -> String {
         String::new()
     }
 
+    fn runs(&self) -> Vec<RunOutcome> {
+        let tasks = || self.state.iter().flat_map(|state| &state.tasks);
+        // While the run is active, a failed task may be retried.
+        let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
+        let has_failed =
+            |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+        let failed = tasks().filter(has_failed).map(|task| FailedPart {
+            name: task.key.clone(),
+            message: task.said.as_ref().and_then(NotebookOutput::error_text).or_else(|| task.message.clone()),
+        });
+        let dbt_runs = tasks().filter_map(|task| {
+            let said = task.said.as_ref()?;
+            Some(TaskRun {
+                task_key: task.key.clone(),
+                run_id: said.dbt_run_id?,
+                run_url: said.dbt_run_url.clone(),
+                status: said.dbt_status.clone(),
+            })
+        });
+        let end = self.state.as_ref().map(|state| &state.standing);
+        vec![RunOutcome {
+            name: self.name.clone(),
+            run_id: self.run,
+            run_url: self.url.clone(),
+            status: self.status().map(ToOwned::to_owned),
+            with_failures: matches!(end, Some(RunState::Ended(WorkflowEnd::SuccessWithFailures(_)))),
+            failed: failed.collect(),
+            dbt_runs: dbt_runs.collect(),
+            ..RunOutcome::default()
+        }]
+    }
+
     fn json(&self) -> Data {
         let WorkflowReport { workflow, name, origin: _, key, run, url, state, on_interrupt } = self;
-        let status = on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
-        let status = status.or_else(|| state.as_ref().map(|state| state.standing.word()));
         let tasks: Vec<Data> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
         document!({
             "workflow_id": Id(*workflow),
@@ -362,7 +400,7 @@ impl Report for WorkflowReport {
             "key": key,
             "workflow_run_id": run.map(Id),
             "workflow_run_url": url,
-            "status": status,
+            "status": self.status(),
             "on_interrupt": on_interrupt.as_ref().map(|stopped| stopped.became.word()),
             "dbt_runs": on_interrupt.as_ref().map(|stopped| &stopped.dbt_runs),
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
@@ -404,7 +442,7 @@ fn task_json(task: &TaskState) -> Data {
         }),
         "earlier_attempts": earlier,
         "output": said.map(|said| &said.lines),
-        "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
+        "error": said.and_then(NotebookOutput::error_text),
         "dbt_run_id": said.and_then(|said| said.dbt_run_id).map(Id),
         "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
         "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),

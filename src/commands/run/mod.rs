@@ -275,7 +275,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         on_interrupt,
         changes,
     } = args;
-    // clap accepts this, since JOB conflicts with the required `--workflow`.
+    // clap does not require `--workflow` here, because JOB conflicts with it.
     if workflow.is_none() && !param.is_empty() {
         return Failure::new(Code::Usage, "--param requires --workflow.")
             .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")

@@ -13,7 +13,7 @@ use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
 use crate::events::Interruption;
-use crate::failure::{Code, Ended, Failure, Report, of_dbt, of_gone};
+use crate::failure::{Code, Ended, Failure, Known, Report, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, DuplicateOutcome, DuplicateRisk, Followed, RunContext, follow};
@@ -116,7 +116,7 @@ impl LeftRun<'_> {
         means.events.remark(format!("interrupted: canceling dbt run {number}; press Ctrl-C again to exit now"));
         report.on_interrupt = Some(Cancellation::GoesOn);
         last_known.set(Checkpoint {
-            data: report.json(),
+            known: Known::of(report),
             line: format!("canceling dbt run {number}: {}", report.url()),
             resume: again.clone(),
         });
@@ -219,11 +219,11 @@ pub(super) async fn stop_workflow(
     let mut stopped = Stopped { became: Cancellation::GoesOn, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(stopped.clone());
     let known = Checkpoint {
-        data: report.json(),
+        known: Known::of(&report),
         line: format!("canceling Databricks run {run}: {}", report.url()),
         resume: resume.clone(),
     };
-    let mut cancelled = cancel::CancelReport { within: known.data.clone(), ..cancel::CancelReport::default() };
+    let mut cancelled = cancel::CancelReport { within: known.known.data.clone(), ..cancel::CancelReport::default() };
     ctx.last_known.set(known);
     let deadline = Deadline::after(LIMIT);
     let writer = writer.until(&beyond());
@@ -254,7 +254,7 @@ pub(super) async fn stop_workflow(
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);
     } else {
-        ctx.last_known.over(report.json());
+        ctx.last_known.over(&report);
     }
     let failure = failure.advise(format!("see the run: {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }

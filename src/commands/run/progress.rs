@@ -9,7 +9,7 @@ use super::retry::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::last_known::Checkpoint;
 use crate::dbt::Run;
-use crate::failure::{Ended, Report as _};
+use crate::failure::{Ended, Known};
 use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};
 
 pub(super) struct RunProgress<'a> {
@@ -50,7 +50,7 @@ impl<'a> RunProgress<'a> {
                 (line, self.start.pick_up(run.id))
             }
         };
-        self.last_known.set(Checkpoint { data: self.report().json(), line, resume });
+        self.last_known.set(Checkpoint { known: Known::of(&self.report()), line, resume });
     }
 
     pub(super) fn begun(&self, run: &Run, adopted: bool, sends: u32) {
@@ -68,7 +68,7 @@ impl<'a> RunProgress<'a> {
         };
         // This command follows a retry that exists, and starts one only if there is none.
         let resume = format!("{} --retry 1", self.start.order.resume);
-        self.last_known.set(Checkpoint { data: report.json(), line, resume });
+        self.last_known.set(Checkpoint { known: Known::of(report), line, resume });
     }
 
     /// `next` resumes the reported run.

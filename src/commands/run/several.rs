@@ -12,17 +12,17 @@ use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
 use crate::events::{Event, Events};
-use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
+use crate::failure::{Code, Ended, Failure, Hint, Known, Report, RunOutcome, of_dbt};
 use crate::http::Reader;
 use crate::runs::{Journal, RunContext, RunPoller};
 
 /// Jobs looked up, and starts sent, at the same time.
 const AT_A_TIME: usize = 8;
 
-/// Most runs for which steps are shown: they need a request per run and come with all logs.
+/// Maximum number of runs whose steps are shown: steps need a request per run and come with all logs.
 const WITH_STEPS: usize = 10;
 
-/// Most causes and most next steps shown; the JSON document has all of them.
+/// Maximum number of causes, and of next steps, shown; the JSON document has all of them.
 const SHOWN: usize = 20;
 
 /// Returns the IDs of all jobs. If there are several, each is checked, so that an unknown or disabled job fails before
@@ -102,7 +102,7 @@ pub(super) async fn run(
         let around = StartContext { means, last_known: last_known.clone(), journal, shared: Some(shared) };
         let Ended { report, failure } = start.run(&around).await;
         let one = EndedRun { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
-        last_known.keep(one.json());
+        last_known.keep(Known { data: one.json(), runs: vec![one.outcome()] });
         one
     };
     let runs = tokio::select! {
@@ -157,6 +157,11 @@ impl EndedRun {
         data.set("exit_code", failure.as_ref().map_or(0, |failure| failure.code.exit()));
         data.set("error", failure.as_ref().map(Failure::json));
         data
+    }
+
+    fn outcome(&self) -> RunOutcome {
+        let EndedRun { job: _, report, failure } = self;
+        RunOutcome { result: Some(failure.clone().map_or(Ok(()), Err)), ..report.outcome() }
     }
 }
 
@@ -234,5 +239,9 @@ impl Report for Several {
 
     fn json(&self) -> Data {
         document!({ "runs": self.runs.iter().map(EndedRun::json).collect::<Vec<_>>() })
+    }
+
+    fn runs(&self) -> Vec<RunOutcome> {
+        self.runs.iter().map(EndedRun::outcome).collect()
     }
 }

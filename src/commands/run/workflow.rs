@@ -9,7 +9,7 @@ use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
 use crate::credentials::{Databricks, InputErrors, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::{Reader, Sent};
 
 pub(super) async fn run(
@@ -72,7 +72,7 @@ async fn start(
     let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
     ctx.last_known.set(Checkpoint {
-        data: report.json(),
+        known: Known::of(&report),
         line: format!("a run of {shown_name} may have been started"),
         resume: resume.clone(),
     });
@@ -110,13 +110,13 @@ async fn start(
     if waiting.given
         && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
-        ctx.last_known.over(report.json());
+        ctx.last_known.over(&report);
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
     }
     let left = report.clone();
     let following = async {
         if waiting.no_wait {
-            ctx.last_known.over(report.json());
+            ctx.last_known.over(&report);
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
         follow_run(report, run, &writer, deadline, Some(&again), ctx).await

@@ -339,7 +339,7 @@ fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext)
     }
 }
 
-/// The part of a check's digest beside the workflow: the notebook's source, and when the key was last written.
+/// What a check depends on besides the workflow: the notebook's source, and when the key was last written.
 fn state(plan: &Plan) -> String {
     let of = |step: &Planned| match step {
         Planned::Notebook(step) => match step.present() {

@@ -1,17 +1,17 @@
-//! The workspace's host, and which credentials may go there.
+//! The workspace's host, and which credentials may be sent to it.
 
 use super::{AuthMethod, Place};
 use crate::credentials::{Source, Sourced, expanded};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
 
-/// databricks-api §1.4: such a host serves no workspace.
+/// Whether the host is an account console, which serves no workspace (databricks-api §1.4).
 fn is_account_console(host: &str) -> bool {
     Origin::parse(host)
         .is_ok_and(|origin| ["accounts.", "accounts-dod."].iter().any(|front| origin.host().starts_with(front)))
 }
 
-/// A host as somebody wrote it.
+/// Parses a host from the user.
 pub(crate) fn read_host(text: Sourced<String>) -> Result<Sourced<Origin>, Failure> {
     let Sourced { value, source } = expanded(text)?;
     if is_account_console(&value) {
@@ -44,8 +44,8 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
     }
 }
 
-/// Refuses a credential that is not stored with its host, such as one of a variable, unless a flag or variable names the host,
-/// or the host is one of Databricks' own.
+/// Refuses to send a credential that is not stored with its host, such as one from a variable, unless a flag or
+/// variable names the host or it is one of Databricks' own.
 pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(), Failure> {
     let named = match &host.source {
         Source::Flag(_) | Source::Variable(_) | Source::Typed => true,
@@ -75,14 +75,14 @@ pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(
     .advise(format!("only if {origin} is your workspace: set DATABRICKS_HOST to it")))
 }
 
-/// Whether what opens the door stands where the host stands.
+/// Whether the secret is stored together with the host.
 fn is_stored_with(way: &AuthMethod, host: &Source) -> bool {
     match way {
         AuthMethod::Token(Sourced { value: _, source })
         | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
         | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
             match (source, host) {
-                // A login is looked up for this very host, and a person is told the host when asked for a token.
+                // A login is looked up by this host, and the prompt for a token shows the host.
                 (Source::Keyring(_) | Source::Typed, _) => true,
                 (Source::Profile { profile, file, .. }, Source::Profile { profile: other, file: other_file, .. }) => {
                     (profile, file) == (other, other_file)
@@ -99,12 +99,13 @@ fn is_stored_with(way: &AuthMethod, host: &Source) -> bool {
                 ) => false,
             }
         }
-        // `databricks` finds the login of a host by the host, that of a profile by its name, whatever host stands there.
+        // `databricks` finds a login by host or by profile name. A profile in another file may pair the name with any
+        // host.
         AuthMethod::Cli { program: _, profile } => profile.as_ref().is_none_or(|profile| profile.is_own),
     }
 }
 
-/// databricks-api §1.4.
+/// Whether the host is under a domain of Databricks (databricks-api §1.4).
 pub(crate) fn is_of_databricks(origin: &Origin) -> bool {
     ["databricks.com", "cloud.databricks.us", "azuredatabricks.net", "databricks.azure.us", "databricks.azure.cn"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Which identity is found, where each value comes from, and every refusal.
+//! Which identity is found, the source of each value, and every refusal.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -42,7 +42,7 @@ auth_type = databricks-cli
 [empty]
 ";
 
-/// A home folder with a file of profiles, and an environment that points to it.
+/// A home directory with a profile file, and an environment that points to it.
 struct Home {
     folder: tempfile::TempDir,
     environment: Environment,
@@ -78,7 +78,7 @@ impl Home {
         errors.settle().map(|()| found.unwrap())
     }
 
-    /// Host, way, and whose credential it is, without the path of the temporary folder.
+    /// Host, auth method, and the owner of the credential, without the path of the temporary directory.
     fn found(&self) -> (String, &'static str, String) {
         let Databricks { origin, host_from: _, workspace: _, way, tried: _, remark: _ } = self.find().unwrap();
         let folder = self.folder.path().display().to_string();
@@ -118,7 +118,7 @@ fn the_files_own_default_counts_when_the_environment_names_nothing() {
 fn the_environment_beats_the_default_profile_as_a_whole() {
     let home = Home::new().set("DATABRICKS_HOST", "https://env.example.com").set("DATABRICKS_TOKEN", "dapi-of-env-1");
     is_at(&home.found(), "env.example.com", "pat", "DATABRICKS_TOKEN");
-    // A host alone does not fetch the token of another one out of the file.
+    // A host alone does not pick the token of another host from the file.
     let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").refused();
     assert_eq!(code, Code::MissingInput);
     assert!(said.contains("not read, since DATABRICKS_HOST is set"), "{said}");
@@ -133,7 +133,7 @@ fn the_profile_of_the_flag_is_the_whole_identity_and_beats_the_environment() {
         .set("DATABRICKS_CONFIG_PROFILE", "sp")
         .choose("work");
     is_at(&home.found(), "work.cloud.databricks.com", "pat", "token of profile work in ~/.databrickscfg");
-    // Nothing of the environment is put together with a profile that lacks it, and nothing is inherited from DEFAULT.
+    // Missing values of a profile do not come from the environment or from DEFAULT.
     let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").choose("bare").refused();
     assert_eq!(code, Code::MissingInput);
     assert!(said.contains("host of the Databricks workspace"), "{said}");
@@ -328,7 +328,7 @@ fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_addres
     assert_eq!(id(&profile("one")).as_deref(), Some("12"));
     assert_eq!(id(&profile("two")).as_deref(), Some("13"));
     assert_eq!(id(&profile("two").set("DATABRICKS_WORKSPACE_ID", "13")).as_deref(), Some("13"));
-    // The profile of the flag is the whole identity.
+    // The profile named by the flag is the whole identity.
     assert_eq!(id(&profile("two").set("DATABRICKS_WORKSPACE_ID", "14").choose("one")).as_deref(), Some("12"));
     for (home, code, names) in [
         (
@@ -360,35 +360,35 @@ fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_addres
     }
 }
 
-/// What names the host, and how.
+/// The source of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostFrom {
     Variable,
-    /// A profile of the home folder's file, named by the variable.
+    /// A profile in the home directory's file, named by the variable.
     Profile,
-    /// The same, named by `-p`.
+    /// A profile in the home directory's file, named by `-p`.
     ProfileOfFlag,
-    /// A profile of a file that `DATABRICKS_CONFIG_FILE` names, such as one of a repository.
+    /// A profile in the file that `DATABRICKS_CONFIG_FILE` names, such as one from a repository.
     OtherFile,
     OtherFileOfFlag,
     Keyring,
 }
 
-/// Where one part of a credential stands.
+/// The source of one part of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PartFrom {
     Variable,
-    /// The profile that is in use.
+    /// The profile in use.
     Profile,
     Keyring,
-    /// Found without anybody naming it.
+    /// Found on PATH.
     Found,
 }
 
 /// Key, variable, value and source.
 type Part = (&'static str, &'static str, String, PartFrom);
 
-/// Each way to sign in with every mixture of its parts.
+/// Each auth method with every combination of sources.
 fn credentials(program: &str) -> Vec<(&'static str, Vec<Part>)> {
     use PartFrom::{Found, Keyring, Profile, Variable};
     let id = |from| ("client_id", "DATABRICKS_CLIENT_ID", "0f6c1e2a".to_owned(), from);
@@ -476,7 +476,7 @@ fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, pro
         let owner = Owner::Databricks { host: address.to_owned(), workspace: None };
         home.environment = home.environment.with_keyring(Double::holding(&[(owner, "dapi-of-keyring-1")]).keyring());
     }
-    // What the flag's profile lacks is nowhere.
+    // With `-p`, values missing in the profile are not looked for elsewhere.
     let lacking = by_flag
         && parts.iter().any(|part| match part.3 {
             PartFrom::Variable => matches!(part.0, "token" | "client_id" | "client_secret") && way != "github-oidc",
@@ -485,13 +485,13 @@ fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, pro
         });
     let of_the_file = |from: PartFrom| from == PartFrom::Profile;
     let named = host == HostFrom::Variable || address.ends_with(".databricks.com");
-    // The part that opens the door, and whether it stands where the host stands.
+    // Whether the secret is stored together with the host.
     let together = match way {
         "pat" => kept || of_the_file(parts[0].3) && host != HostFrom::Keyring,
         "oauth-m2m" => of_the_file(parts[1].3) && host != HostFrom::Keyring,
-        // GitHub says who we are in the environment.
+        // GitHub's token is always in the environment.
         "github-oidc" => false,
-        // `databricks` looks a profile's login up by name, a host's by host.
+        // `databricks` finds a login by profile name or by host.
         _ => !in_other_file,
     };
     let foreign_program =
@@ -610,7 +610,7 @@ fn where_a_credential_is_missing_the_profiles_that_are_there_are_named() {
         let hints: Vec<String> = failure.hints.iter().map(ToString::to_string).collect();
         assert_eq!(hints[0], advice, "{failure:?}");
     }
-    // Whoever names a profile needs no other.
+    // With `-p`, no other profile is suggested.
     let hints = Home::with(Some(file)).choose("dev").find().unwrap_err().hints;
     assert!(!hints.iter().any(|hint| hint.to_string().contains("prod")), "{hints:?}");
 }

@@ -1,4 +1,4 @@
-//! The ways to authenticate, tried in their order (databricks-api §1.1).
+//! Auth methods, tried in order (databricks-api §1.1).
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::{Sealed, Secret, Vault};
 
-/// What belongs to ways that are not built. Named when nothing else is there.
+/// Settings of unsupported auth methods. Mentioned if no supported one applies.
 const OTHER_WAYS: [(&str, &str, &str); 6] = [
     ("basic", "password", "DATABRICKS_PASSWORD"),
     ("azure-client-secret", "azure_client_secret", "ARM_CLIENT_SECRET"),
@@ -21,10 +21,10 @@ const OTHER_WAYS: [(&str, &str, &str); 6] = [
     ("env-oidc", "oidc_token_env", "DATABRICKS_OIDC_TOKEN"),
 ];
 
-/// A way with what it takes, or why it does not apply; a value that cannot be used is a failure.
+/// Returns an auth method, or why it does not apply. Fails if a value is invalid.
 type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<AuthMethod, String>, Failure>;
 
-/// The first way that applies; the others go into `tried`, one row each.
+/// Returns the first auth method that applies, and adds the others to `tried`.
 pub(super) fn find_way(
     place: &Place<'_>,
     host: Option<&Origin>,
@@ -67,7 +67,8 @@ pub(super) fn find_way(
         .advise("remove one of them, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
     }
     let [first @ .., (name, last)] = ways;
-    // Somebody put it there for this; `databricks` may be anywhere.
+    // The keyring comes before the CLI: the login was stored for dbtrigger, while `databricks` may be installed for any
+    // purpose.
     for (name, find) in first.into_iter().chain([(kept::NAME, login), (name, last)]) {
         match find(place, host, vault)? {
             Ok(way) => return Ok(Some(way)),
@@ -102,7 +103,7 @@ fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<
     }
 }
 
-/// The token of `auth login` for this host.
+/// The token stored by `auth login` for this host.
 fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<AuthMethod, String>, Failure> {
     if !place.environment_counts {
         return Ok(Err("not opened: -p selects the whole identity".to_owned()));
@@ -188,7 +189,7 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Aut
             None => return Ok(Err("no `databricks` CLI in an absolute directory of PATH".to_owned())),
         },
     };
-    // A profile that has no host of its own is not what the host was found in.
+    // If the profile has no host, the host is from elsewhere, so ask `databricks` by host.
     let profile = place.profile.as_ref().filter(|profile| profile.get("host").is_some());
     Ok(Ok(AuthMethod::Cli {
         program,

@@ -1,4 +1,4 @@
-//! The id of the workspace, where one host serves several (databricks-api §1.4).
+//! The workspace ID, for hosts that serve several workspaces (databricks-api §1.4).
 
 use url::Url;
 
@@ -10,14 +10,14 @@ use crate::failure::{Code, Failure};
 use crate::keyring::Owner;
 use crate::origin::{Origin, shown, with_scheme};
 
-/// A workspace, and which one of its host, as far as that is known.
+/// A host, with the workspace ID if known.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     pub(crate) host: Sourced<Origin>,
     pub(crate) id: Option<Sourced<String>>,
 }
 
-/// The workspace that a flag names, or else the environment or a profile, whatever is stored.
+/// The workspace named by a flag, or by the environment or a profile. Stored logins do not count.
 pub(crate) fn named_workspace(
     flag: Option<Sourced<String>>,
     environment: &Environment,
@@ -28,7 +28,7 @@ pub(crate) fn named_workspace(
         return Ok(Some(Workspace { host, id: find(&place)? }));
     };
     let host = read_host(flag.clone())?;
-    // What stands beside it counts unless it is about another host.
+    // An ID from elsewhere counts unless it is for another host.
     let near = match find_host(&place) {
         Ok(other) if other.as_ref().is_none_or(|other| other.value == host.value) => Some(&place),
         Ok(_) | Err(_) => None,
@@ -36,19 +36,19 @@ pub(crate) fn named_workspace(
     Ok(Some(Workspace { host, id: beside(flag, near)? }))
 }
 
-/// What is said about it, by a variable, a profile, or the query of a host that was copied from a browser. Two that differ
-/// contradict each other.
+/// The workspace ID from variables, profile, and the query of a host copied from a browser. Different IDs are an error.
 pub(super) fn find(place: &Place<'_>) -> Result<Option<Sourced<String>>, Failure> {
     agreed(said(place)?)
 }
 
-/// The same for a host that a flag names; what is said beside it may be about another host.
+/// The workspace ID for a host named by a flag. `place` is `None` if the environment and profile are about another
+/// host.
 fn beside(flag: Sourced<String>, place: Option<&Place<'_>>) -> Result<Option<Sourced<String>>, Failure> {
     let theirs = place.map(said).transpose()?.unwrap_or_default();
     agreed([copied(Some(flag))?].into_iter().chain(theirs))
 }
 
-/// The one that a login in the keyring was stored for.
+/// The workspace ID that a keyring login was stored for.
 pub(super) fn of_login(source: &Source) -> Option<Sourced<String>> {
     let Source::Keyring(Owner::Databricks { host: _, workspace: Some(id) }) = source else { return None };
     Some(Sourced::new(id.clone(), source.clone()))
@@ -87,7 +87,7 @@ fn agreed(said: impl IntoIterator<Item = Option<Sourced<String>>>) -> Result<Opt
     }
 }
 
-/// The id goes into a header: letters, digits, `-` and `_`.
+/// Checks that the ID is safe in a header: letters, digits, `-` and `_`.
 fn checked(id: Sourced<String>) -> Result<Sourced<String>, Failure> {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !id.value.is_empty() && id.value.bytes().all(sign) {
@@ -98,7 +98,7 @@ fn checked(id: Sourced<String>) -> Result<Sourced<String>, Failure> {
         .advise("use the number after `o=` in the browser's address bar when signed in to the workspace"))
 }
 
-/// `?o=` and `?workspace_id=` where they are numbers, `?w=` whatever it is.
+/// The ID from `?o=` or `?workspace_id=` if it is a number, or from `?w=`.
 pub(crate) fn in_query(host: &str) -> Option<String> {
     let url = Url::parse(&with_scheme(host).ok()?).ok()?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -63,7 +63,7 @@ fn everything_missing_is_named_at_once_with_other_tools_variables() {
     assert_eq!(failure.open.tried, 2);
 }
 
-/// The account, and the token if it may go there.
+/// The account, and the token if it may be sent there.
 fn token_for(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -89,7 +89,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
             for host in ["ab123.us1.dbt.com", "dbt.example.com"] {
                 for stored_at in ["ab123.us1.dbt.com", "dbt.example.com", "other.us1.dbt.com"] {
                     let is_stored = |place: &str| host_from == place || token_from == place;
-                    // What is stored together comes together.
+                    // Host and token of a stored login come together.
                     if ["keyring", "dbt_cloud.yml"].contains(&host_from) && host != stored_at {
                         continue;
                     }
@@ -137,7 +137,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
                         (Ok((account, _)), true) if account.origin.host() == host => {}
                         (Err(failure), false) if failure.code.exit() == 2 => {
                             let said = failure.json().to_string();
-                            // A login of another host is none of this one.
+                            // A login for another host does not count for this one.
                             let named = if token_from == "keyring" { host } else { host_from };
                             if !said.contains(token_from) || !said.contains(named) {
                                 wrong.push(format!("{row}: names not both: {said}"));

@@ -1,4 +1,4 @@
-//! What of `dbt_cloud.yml` is used, for which host, and why it is not.
+//! What is used from `dbt_cloud.yml`, for which host, and why not.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ projects:
     token-value: "dbtu_of-other-0123"
 "#;
 
-/// A home folder with the file, and what else is said.
+/// A home directory with the file, with environment, flags and pasted URLs.
 struct Home {
     folder: tempfile::TempDir,
     environment: Environment,
@@ -79,7 +79,7 @@ impl Home {
         errors.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 
-    /// Host, account, token, and where the token comes from.
+    /// Host, account, token, and the token's source.
     #[track_caller]
     fn is(&self, host: &str, id: u64, token: &str, from: &str) {
         let (account, found) = self.find().unwrap();
@@ -88,7 +88,7 @@ impl Home {
         assert_eq!(found.secret_for(&account).unwrap().reveal(), token);
     }
 
-    /// All that the failure says, without the path of the temporary folder.
+    /// All causes of the failure, without the path of the temporary directory.
     fn said(&self) -> String {
         let failure = self.find().unwrap_err();
         assert_eq!((failure.code, failure.code.exit()), (Code::MissingInput, 2));
@@ -128,7 +128,7 @@ fn flags_and_variables_come_first_and_what_they_leave_open_is_filled() {
     home.is("https://ab123.us1.dbt.com", 51234, "dbtu_of-shop-0123", SHOP);
     let job = "https://ab123.us1.dbt.com/deploy/51234/projects/1/jobs/2";
     Home::with(TWO).job(job).is("https://ab123.us1.dbt.com", 51234, "dbtu_of-shop-0123", SHOP);
-    // Nothing is read when nothing is missing.
+    // The file is not read if nothing is missing.
     let broken = Home::with("{").host("h.dbt.com").id("1").set(token.0, token.1);
     broken.is("https://h.dbt.com", 1, token.1, token.0);
 }
@@ -150,7 +150,7 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
         assert!(said.contains(source) && said.ends_with("and a stored token is sent only to its own host"), "{said}");
         assert!(!said.contains("dbtu_"), "{said}");
     }
-    // Neither is the account of one host put together with another host.
+    // The file's account is not combined with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
     assert!(home.said().contains("DBT_CLOUD_ACCOUNT_ID"), "{}", home.said());

@@ -31,7 +31,7 @@ fn find_dbt(environment: &Environment) -> Result<(Account, Token), Failure> {
     errors.settle().map(|()| (account.unwrap(), token.unwrap()))
 }
 
-/// Host, and whose credential it is.
+/// Host, and the owner of the credential.
 fn find_databricks(environment: &Environment) -> Result<(String, String), Failure> {
     let mut errors = InputErrors::default();
     let found = databricks(environment, &Vault::default(), &mut errors);
@@ -175,7 +175,7 @@ fn with_id(id: &str) -> Owner {
     Owner::Databricks { host: WORKSPACE.to_owned(), workspace: Some(id.to_owned()) }
 }
 
-/// Which workspace is asked, and with which token.
+/// The workspace ID that is sent, and the token.
 fn asked(environment: &Environment) -> Result<(Option<String>, String), Failure> {
     let mut errors = InputErrors::default();
     let found = databricks(environment, &Vault::default(), &mut errors);
@@ -203,7 +203,7 @@ fn two_workspaces_of_one_host_stand_side_by_side_and_the_id_of_a_login_is_sent()
         (&both, &[host, id], sent("2", two)),
         (&both, &[id], sent("2", two)),
         (&both, &[("DATABRICKS_HOST", browser.as_str())], sent("2", two)),
-        // What is stored for one workspace goes to no other; what is stored without one is for the host.
+        // A login stored for one workspace is not used for another; one without an ID is for the whole host.
         (&alone, &[host, id], None),
         (&mixed, &[host, id], sent("2", older)),
         (&mixed, &[host, ("DATABRICKS_WORKSPACE_ID", "1")], sent("1", one)),

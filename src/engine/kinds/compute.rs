@@ -10,7 +10,6 @@ use crate::http::{HttpError, Phrase, Service, says};
 /// The fields of a task that name its compute; a task without any of them is serverless (databricks-api §5.2).
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
 
-/// The compute of tasks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Compute {
@@ -57,7 +56,7 @@ impl Compute {
     }
 }
 
-/// Each field as it is and as it will be. With nothing requested, a job of ours (`own`) keeps its compute, and
+/// Each field as it is and as it will be. With nothing requested, a dbtrigger job (`own`) keeps its compute, and
 /// other tasks become serverless.
 pub(super) fn fields(
     want: Option<&Compute>,
@@ -77,7 +76,6 @@ pub(super) fn fields(
     })
 }
 
-/// Writes the compute into a task.
 pub(super) fn write(want: Option<&Compute>, task: &mut Raw, own: bool) {
     let Some(compute) = want.or(if own { None } else { Some(&Compute::Serverless) }) else { return };
     for field in FIELDS {

@@ -11,10 +11,8 @@ use crate::engine::kinds::task::bare;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
 
-/// A folder that should not exist.
 pub(crate) enum FolderRemoval {}
 
-/// The folder to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FolderRemovalWant {
     pub(crate) path: NotebookPath,
@@ -32,7 +30,6 @@ impl FolderRemovalWant {
 
 impl Kind for FolderRemoval {
     type Want = FolderRemovalWant;
-    /// The folder's content.
     type Have = Vec<Listed>;
 
     const KIND: &'static str = "folder";

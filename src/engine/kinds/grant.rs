@@ -13,10 +13,8 @@ use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Ski
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// A principal's access to a scope.
 pub(crate) enum Grant {}
 
-/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct GrantWant {
     pub(crate) scope: ScopeName,
@@ -32,7 +30,6 @@ pub(crate) struct GrantHave {
     pub(crate) principals: BTreeSet<String>,
 }
 
-/// A principal's access to a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Nothing,

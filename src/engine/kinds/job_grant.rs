@@ -13,10 +13,8 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, St
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// A principal's access to the workflow.
 pub(crate) enum JobGrant {}
 
-/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JobGrantWant {
     /// With `identity`, what the workflow is found by: the same plan may create it.
@@ -29,7 +27,6 @@ pub(crate) struct JobGrantWant {
     pub(crate) level: JobLevel,
 }
 
-/// The access to the existing job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobGrantHave {
     /// The principal's own entries, and all principals with access to the job itself.

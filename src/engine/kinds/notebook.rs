@@ -30,7 +30,7 @@ pub(crate) const DEFAULT_KEY: &str = "api-key";
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
 
-/// The notebook that should exist. A setting that is `None` keeps its value in a notebook of ours, else gets the
+/// The notebook that should exist. A setting that is `None` keeps its value in a dbtrigger notebook, else gets the
 /// default.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookWant {
@@ -83,13 +83,12 @@ impl NotebookWant {
         }
     }
 
-    /// The whole text.
     pub(crate) fn text(&self, have: Option<&NotebookHave>) -> String {
         render(&self.settings(have), VERSION)
     }
 }
 
-/// The settings of an unedited notebook of ours. The settings of an edited one may not be what was requested.
+/// The settings of an unedited dbtrigger notebook. The settings of an edited one may not be what was requested.
 fn kept(have: &NotebookHave) -> Option<Found> {
     let NotebookHave::Notebook { object_id: _, text } = have else { return None };
     match read(text) {
@@ -358,7 +357,6 @@ fn outdated(
         .unless(Consent::Force)
 }
 
-/// The changes that an overwrite makes.
 fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Change> {
     let Difference { version, downgrade, moved } = difference;
     let change = |field: &str, from: String, to: String, reason: &str| Change {

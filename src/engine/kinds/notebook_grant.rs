@@ -14,10 +14,8 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, St
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
-/// A principal's access to the notebook.
 pub(crate) enum NotebookGrant {}
 
-/// The access that a principal should have.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookGrantWant {
     pub(crate) path: NotebookPath,
@@ -26,7 +24,6 @@ pub(crate) struct NotebookGrantWant {
     pub(crate) level: NotebookLevel,
 }
 
-/// The access to the existing notebook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotebookGrantHave {
     /// The principal's own entries, those of all users, and all principals with access to the notebook itself.

@@ -12,10 +12,8 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, St
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
-/// A secret scope.
 pub(crate) enum Scope {}
 
-/// The scope that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeWant {
     pub(crate) scope: ScopeName,

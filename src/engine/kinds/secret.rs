@@ -26,10 +26,8 @@ use crate::http::{HttpError, Meaning, Reader, Rows, Writer};
 /// How long the ACLs of a new scope may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// The dbt API key.
 pub(crate) enum Secret {}
 
-/// The key that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SecretWant {
     pub(crate) scope: ScopeName,
@@ -48,7 +46,6 @@ pub(crate) struct SecretWant {
 /// What is known about the scope's content.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretHave {
-    /// All keys in the scope.
     pub(crate) keys: BTreeSet<String>,
     pub(crate) is_there: bool,
     /// When the key was last written, in milliseconds since 1970, if the service says so.

@@ -1,4 +1,4 @@
-//! One task of ours, in our own workflow or another: reading, comparing and writing it. Pure.
+//! One dbtrigger task, in our own workflow or another: reading, comparing and writing it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,7 +36,7 @@ pub(super) struct Chosen {
     pub(super) reason: &'static str,
 }
 
-/// What a task of ours is built from. `None` keeps the existing value.
+/// What a dbtrigger task is built from. `None` keeps the existing value.
 #[derive(Clone, Copy)]
 pub(super) struct Recipe<'a> {
     pub(super) key: &'a str,
@@ -90,7 +90,6 @@ pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> V
     waits_for(key).into_iter().filter(|need| waits_for(need).contains(key)).collect()
 }
 
-/// An entry of `depends_on`.
 pub(super) fn need(key: &str) -> Raw {
     let mut need = Raw::default();
     need.set("task_key", key);
@@ -176,7 +175,7 @@ impl Recipe<'_> {
         ]
     }
 
-    /// The chosen settings. A task of ours (`own`) keeps what operators set; any other gets the defaults. `needs`
+    /// The chosen settings. A dbtrigger task (`own`) keeps what operators set; any other gets the defaults. `needs`
     /// is what it will depend on.
     pub(super) fn chosen(&self, task: Option<&Raw>, own: bool, needs: &[Raw]) -> Vec<Chosen> {
         let standing = task.filter(|_| own);
@@ -275,7 +274,7 @@ impl Recipe<'_> {
     }
 }
 
-/// A task of ours as found in a job.
+/// A dbtrigger task as found in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandingTask {
     pub(crate) key: String,
@@ -285,12 +284,12 @@ pub(crate) struct StandingTask {
     pub(crate) notebook: String,
 }
 
-/// The tasks of ours in a job, including those in other people's workflows.
+/// The dbtrigger tasks in a job, including those in other people's workflows.
 pub(crate) fn standing(settings: &Raw) -> Vec<StandingTask> {
     settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| standing_task(settings, task)).collect()
 }
 
-/// Reads a task of ours. A parameter of the job wins over the task's own (databricks-api §5.3).
+/// Reads a dbtrigger task. A parameter of the job wins over the task's own (databricks-api §5.3).
 pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
     let notebook = task.object("notebook_task");
     let base = notebook.object("base_parameters");

@@ -1,11 +1,11 @@
 # Runs one notebook in Databricks source format, cell by cell, for the sandbox.
 #
-# Started as `python -I -c <this text>`. It speaks JSON lines: the first line on stdin is the order, then
-# every line that this side writes to its first stdout is a question or a remark, and questions are answered
-# on stdin. What the notebook prints travels as remarks; what its subprocesses print goes to stderr.
+# Started as `python -I -c <this text>`. The protocol is JSON lines: the first line on stdin is the order. After
+# that, this process writes messages and questions to its original stdout, and reads the answers to questions from
+# stdin. What the notebook prints is sent as messages; what its subprocesses print goes to stderr.
 #
-# The `dbutils` below is strict on purpose: where Databricks raises, it raises, and what it does not offer
-# is an AttributeError. Facts: databricks-api section 10.
+# The `dbutils` below is strict on purpose: it raises where Databricks raises, and anything it lacks is an
+# AttributeError. Source: databricks-api section 10.
 
 import builtins
 import datetime as real_datetime
@@ -24,17 +24,17 @@ import types
 SEPARATOR = "# COMMAND ----------"
 HEADER = "# Databricks notebook source"
 MAGIC = "# MAGIC"
-EXIT_LIMIT = 5 * 1024 * 1024  # longer results are cut by Databricks
+EXIT_LIMIT = 5 * 1024 * 1024  # Databricks cuts longer results
 TASK_VALUE_LIMIT = 48 * 1024
 
 
 class Pipe:
-    """The line to the sandbox. An interruption never tears a line: it waits until the line is out."""
+    """The connection to the sandbox. An interrupt waits until the current line has been written."""
 
     def __init__(self):
         self.out = os.dup(1)
         self.source = os.fdopen(os.dup(0), "rb")
-        # From here on, whatever a subprocess prints or reads cannot disturb the protocol.
+        # Subprocesses inherit these descriptors, so they cannot disturb the protocol.
         os.dup2(2, 1)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -55,7 +55,7 @@ class Pipe:
     def listen(self):
         for line in self.source:
             self.answers.put(json.loads(line))
-        os._exit(70)  # the sandbox is gone: nobody is left to report to
+        os._exit(70)  # the sandbox has exited
 
     def on_interrupt(self, _signal, _frame):
         if self.busy:
@@ -85,13 +85,13 @@ class Pipe:
         self.tell({**question, "number": number})
         while True:
             answer = self.answers.get()
-            # An interrupted question leaves its answer behind.
+            # The answer to an interrupted question may still arrive.
             if answer["number"] == number:
                 return answer
 
 
 class Output(io.TextIOBase):
-    """stdout and stderr of the notebook, in the order of printing."""
+    """stdout and stderr of the notebook, in printing order."""
 
     encoding = "utf-8"
 
@@ -111,7 +111,7 @@ class Output(io.TextIOBase):
 
 
 class Py4JJavaError(Exception):
-    """What an error of dbutils looks like on a cluster: Java's class and words in the text."""
+    """An error of dbutils as on a cluster: the text has the Java class and message."""
 
     def __init__(self, call, java):
         super().__init__(call, java)
@@ -125,8 +125,8 @@ Py4JJavaError.__module__ = "py4j.protocol"
 
 
 class NotebookExit(Exception):
-    """How `dbutils.notebook.exit` leaves. An ordinary Exception: a broad `except Exception` around the call
-    swallows it, and the notebook goes on (databricks-api section 10.3)."""
+    """Raised by `dbutils.notebook.exit`. As on Databricks, a broad `except Exception` around the call catches it and
+    the notebook continues (databricks-api section 10.3)."""
 
 
 def text_only(what, value):
@@ -136,7 +136,7 @@ def text_only(what, value):
 
 
 class Strict:
-    """Only what is written down here exists."""
+    """An object with only the given attributes."""
 
     def __init__(self, name, **offers):
         object.__setattr__(self, "_name", name)
@@ -152,7 +152,7 @@ class Strict:
 
 class Widgets:
     def __init__(self, parameters):
-        # A parameter of the job is a widget from the start, and wins over every default.
+        # Each parameter is a widget from the start and overrides any default.
         self.parameters = parameters
         self.values = dict(parameters)
         self.removed = set()
@@ -163,7 +163,7 @@ class Widgets:
         if label is not None:
             text_only("the label of widget " + name, label)
         if name in self.removed:
-            self.removed.discard(name)  # made again in the same cell: the old value stays
+            self.removed.discard(name)  # created again in the same cell: keeps its value
         elif name not in self.values:
             self.values[name] = self.parameters.get(name, defaultValue)
 
@@ -259,9 +259,8 @@ def make_dbutils(pipe, widgets):
 
 
 def sandbox_clock(now, speed):
-    """The modules `time` and `datetime` on the sandbox's clock. Only code of the notebook sees them:
-    libraries keep the real ones, so a socket's time limit stays real; so does `perf_counter`, which measures
-    what really takes time, such as a request."""
+    """Returns `time` and `datetime` on the sandbox's clock, for notebook code only. Libraries keep the real modules, so
+    socket timeouts stay real. So does `perf_counter`, which measures real time, such as that of a request."""
     wall, mono = real_time.time(), real_time.monotonic()
 
     def seconds():
@@ -310,7 +309,7 @@ def sandbox_clock(now, speed):
 
 
 def cells_of(source):
-    """The lines of each cell. Line 1 is the first one with text, as the editor shows it."""
+    """Returns the lines of each cell. Line 1 is the first with text, as in the editor."""
     cells = [[]]
     for number, line in enumerate(source.split("\n")):
         line = line.rstrip("\r")
@@ -322,7 +321,7 @@ def cells_of(source):
 
 
 def python_of(lines, say):
-    """The Python text of a cell: None for a cell that does nothing here."""
+    """Returns the Python source of a cell; None for one that does nothing in the sandbox."""
     magic = [line for line in lines if line.startswith(MAGIC)]
     if not magic:
         return "\n".join(lines) + "\n" if lines else None
@@ -382,7 +381,7 @@ def start():
     signal.signal(signal.SIGINT, pipe.on_interrupt)
     try:
         order = pipe.order()
-        # Where this machine's Python finds `requests` when it is not isolated (a user's own site folder).
+        # Isolated mode hides the user's site folder, where `requests` may be.
         sys.path.extend(entry for entry in order["import_from"] if entry not in sys.path)
         sys.stdout = sys.stderr = Output(pipe)
         end = run(order, pipe)
@@ -390,7 +389,7 @@ def start():
         end = {"say": "end", "outcome": "failed", "error": "KeyboardInterrupt", "trace": "KeyboardInterrupt\n"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe.tell(end)
-    # Threads that the notebook left behind do not outlive it.
+    # Also ends threads that the notebook left running.
     os._exit(0)
 
 

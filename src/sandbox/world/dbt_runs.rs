@@ -41,7 +41,7 @@ pub(super) enum Ending {
 pub(super) enum End {
     Success,
     Error,
-    /// [`World::canceller`] returns by whom.
+    /// Canceled by the user or token that [`World::canceller`] returns.
     Cancelled,
     TimedOut,
 }

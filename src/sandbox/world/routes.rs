@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http::{Method, Request};
-use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::answers::{Answer, Handled, Refusal};
 use super::call::Call;
 use super::{
     artifacts, clusters, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views, job_repairs,
@@ -88,14 +87,10 @@ static TABLE: &[Row] = &[
     get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
     get("/api/2.1/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/policies/clusters/list", "databricks:policies/clusters/list", clusters::policies),
-    // For older clients; the responses have the same shape.
+    // Older releases of the SDK use this path.
     get("/api/2.0/clusters/list", "databricks:clusters/list", clusters::list),
-    get("/api/2.0/clusters/get", "databricks:clusters/get", clusters::get),
-    get("/api/2.0/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
-    get("/api/2.0/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/instance-pools/list", "databricks:instance-pools/list", clusters::pools),
     get("/api/2.0/sql/warehouses", "databricks:sql/warehouses", clusters::warehouses),
-    ask("/telemetry-ext", "databricks:telemetry-ext", telemetry),
     post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
     post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
     post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
@@ -148,12 +143,6 @@ static TABLE: &[Row] = &[
     get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
 
-/// Telemetry of the Databricks CLI: accepted and discarded.
-fn telemetry(_: &mut World, call: &Call) -> Handled {
-    let taken = call.fields()?.0.get("protoLogs").and_then(Value::as_array).map_or(0, Vec::len);
-    Ok(json_answer(200, &json!({ "errors": [], "numSuccess": 0, "numProtoSuccess": taken })))
-}
-
 impl Row {
     pub(super) fn route(&self) -> Route {
         let service = if self.is_dbt() { "dbt" } else { "databricks" };
@@ -172,7 +161,7 @@ pub(super) fn is_dbt(path: &str) -> bool {
 
 /// Whether a path belongs to either service. Other paths are answered without authentication.
 pub(super) fn is_of_a_service(path: &str) -> bool {
-    is_dbt(path) || path.starts_with("/api/2.") || path == "/telemetry-ext" || is_open(path)
+    is_dbt(path) || path.starts_with("/api/2.") || is_open(path)
 }
 
 /// Whether a path needs no token, because it leads to one.
@@ -276,7 +265,7 @@ mod tests {
     #[test]
     fn operations_are_the_path_behind_the_version_and_writes_are_the_posts_and_patches_but_for_tokens() {
         for row in TABLE {
-            let asks = ["databricks:oidc/token", "databricks:telemetry-ext"].contains(&row.operation);
+            let asks = row.operation == "databricks:oidc/token";
             assert_eq!(row.writes, row.method != "GET" && !asks, "{}", row.operation);
             if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
                 let path = path.replace("preview/scim/v2/Me", "scim/me");

@@ -1,4 +1,4 @@
-//! Documents that the program prints against its sandbox.
+//! Documents that the program prints with its sandbox.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Command;
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::harness::{Site, id};
 
-/// What was typed, and the document that came.
+/// The command line, and the resulting document.
 pub(crate) struct Example {
-    /// The command and the flag that makes its documents others, or `errors` for what every command may print.
+    /// The command and the flag that changes its documents, or `errors` for what every command may print.
     pub(crate) heading: &'static str,
     pub(crate) typed: String,
     pub(crate) document: Value,
 }
 
-/// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
-/// that waits in the queue.
+/// Heading, arguments after the command, and exit code. `RUN` is the Databricks run of the previous example,
+/// `WAITING` a queued dbt run.
 const LINES: [(&str, &[&str], i32); 45] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
-    // Before any run, so that it is the same one that is the newest.
+    // Before any run, so that the newest run is always the same.
     ("jobs", &["--project", "Jaffle Shop"], 0),
     ("auth status", &["status"], 0),
     ("setup", &["--job", "222222", "--schedule", "0 0 6 * * ?", "--dry-run"], 0),
@@ -66,7 +66,7 @@ const LINES: [(&str, &[&str], i32); 45] = [
     ("version", &[], 0),
 ];
 
-/// All of them, in one world and in this order.
+/// Runs all of them in one world, in this order.
 pub(crate) fn all() -> Vec<Example> {
     let site = Site::with(|options| options.speed = 600.0);
     site.make_workflow("Daily load");
@@ -107,20 +107,20 @@ pub(crate) fn all() -> Vec<Example> {
     shown
 }
 
-/// A run that waits long.
+/// Starts a run that is queued for long.
 fn waiting(site: &Site) -> String {
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
     id(&document["data"]["run_id"])
 }
 
-/// Hosts that have a certificate, and nothing set up behind them.
+/// Hosts that have a certificate, with nothing set up.
 fn over_https() -> Example {
     let document = crate::tls::secure().run(&["doctor", "-o", "json"]).ends(1).json();
     Example { heading: "doctor", typed: "$ dbtrigger doctor -o json".to_owned(), document }
 }
 
-/// Those that take a keyring: the documents of these files come from `cargo test --test keyring`, which compares them, and with
-/// `UPDATE_REFERENCE=1` writes them.
+/// The examples that need a keyring: their files are written and compared by `cargo test --test keyring`, with
+/// `UPDATE_REFERENCE=1` for writing.
 fn with_a_keyring() -> [Example; 2] {
     [
         (
@@ -137,7 +137,7 @@ fn with_a_keyring() -> [Example; 2] {
     })
 }
 
-/// The one that goes on until it is interrupted.
+/// The one that runs until interrupted.
 fn sandbox(site: &Site) -> Example {
     let arguments = ["sandbox", "-o", "json"];
     let mut child = site.command(&arguments).spawn().unwrap();

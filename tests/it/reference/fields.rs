@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-/// One field of the documents of a command.
+/// One field in a command's documents.
 pub(crate) struct Field {
-    /// `steps[].kind`.
+    /// A path such as `steps[].kind`.
     pub(crate) path: String,
-    /// `string or null`.
+    /// The types, such as `string or null`.
     pub(crate) types: String,
-    /// Wherever what it belongs to is there.
+    /// Whether it is always present in its parent.
     pub(crate) always: bool,
 }
 
@@ -20,7 +20,7 @@ struct Counted {
     seen: usize,
 }
 
-/// The fields of the `data` of these documents, or of `error` where there is none, in their order.
+/// The fields of `data` in these documents, or of `error` if there is none, in their order.
 pub(crate) fn of<'a>(documents: impl Iterator<Item = &'a Value>) -> Vec<Field> {
     let (mut counted, mut objects) = (Vec::new(), Vec::new());
     for document in documents {
@@ -38,7 +38,7 @@ pub(crate) fn of<'a>(documents: impl Iterator<Item = &'a Value>) -> Vec<Field> {
         .collect()
 }
 
-/// The numbers of a document, each with its name.
+/// The names of a document's number fields.
 pub(crate) fn numbers(value: &Value) -> Vec<&str> {
     match value {
         Value::Object(object) => object
@@ -50,7 +50,7 @@ pub(crate) fn numbers(value: &Value) -> Vec<&str> {
     }
 }
 
-/// `null` last, the others by name: the order does not depend on which document came first.
+/// Sorts types by name with `null` last, independently of the order of documents.
 fn in_order(mut types: Vec<&'static str>) -> Vec<&'static str> {
     types.sort_by_key(|kind| (*kind == "null", *kind));
     types
@@ -60,7 +60,7 @@ fn count(value: &Value, path: &str, counted: &mut Vec<Counted>, objects: &mut Ve
     match value {
         Value::Object(object) => {
             objects.push(path.to_owned());
-            // A new field stands behind the one that it followed.
+            // A new field goes after the one that it followed.
             let mut after = counted.iter().position(|known| known.path == path).map_or(counted.len(), |at| at + 1);
             for (name, value) in object {
                 let own = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -75,7 +75,7 @@ fn count(value: &Value, path: &str, counted: &mut Vec<Counted>, objects: &mut Ve
                 if !counted[at].types.contains(&kind) {
                     counted[at].types.push(kind);
                 }
-                // What the embedded documents of other commands hold stands in their own sections.
+                // The fields of other commands' documents are described in their own sections.
                 if name != "document" {
                     count(value, &own, counted, objects);
                 }
@@ -112,7 +112,7 @@ pub(crate) fn normal(value: &Value) -> Value {
         }
         Value::Array(values) => {
             let mut shown: Vec<Value> = values.iter().map(normal).collect();
-            // How many states a poll sees on the way is a matter of luck.
+            // Which states a poll sees on the way is chance.
             shown.dedup_by(|next, before| {
                 is_state(next) && is_state(before) && {
                     *before = next.clone();
@@ -144,7 +144,7 @@ fn is_state(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with("DbtJobRunStatus."))
 }
 
-/// Ports, times, keys and digests as always the same ones.
+/// Replaces ports, times, keys and digests by constants.
 fn steady(text: &str) -> String {
     if text.parse::<jiff::Timestamp>().is_ok() {
         return "2026-11-02T03:04:05Z".to_owned();
@@ -156,7 +156,7 @@ fn steady(text: &str) -> String {
         let end = word.find(|character: char| !character.is_ascii_alphanumeric()).unwrap_or(word.len());
         steady += &rest[..start];
         let word = &word[..end];
-        // No word of any language is as long as a key.
+        // No word is as long as a key.
         let is_key = word.len() >= 26;
         let is_port = steady.ends_with("127.0.0.1:") && word.bytes().all(|byte| byte.is_ascii_digit());
         let is_mark = steady.ends_with('[') && word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());

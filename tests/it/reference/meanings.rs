@@ -1,7 +1,7 @@
-//! What the fields of documents mean. Everything else about them is taken from the documents.
+//! The meanings of document fields. Everything else about them is taken from the documents.
 
-/// The meaning of the field at this path: what is said of it under this heading, or else of the whole command, or else of all.
-/// A run that is part of another document has the fields of its own.
+/// The meaning of the field at this path: as defined for this heading, for the whole command, or for all commands.
+/// A run within another document has the fields of a run.
 pub(crate) fn of(heading: &str, path: &str) -> Option<&'static str> {
     let said = |under: &str, path: &str| MEANINGS.iter().find(|(known, field, _)| *known == under && *field == path);
     let command = heading.split(' ').next().unwrap_or_default();
@@ -58,7 +58,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("auth status", "keyring", "logins stored with `auth login`"),
     ("auth status", "keyring.logins", "stored tokens: `service`, `host`, `account_id`, `workspace_id`"),
     ("auth status", "keyring.trouble", "why the keyring cannot be read, null otherwise"),
-    // What provisions.
+    // Provisioning.
     ("", "workspace", "URL of the workspace"),
     ("", "identity", "the identity that writes: user name, or application ID of a service principal"),
     ("", "dry_run", "nothing was to be written"),

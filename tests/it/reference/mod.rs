@@ -1,4 +1,4 @@
-//! `docs/reference/` says what the program says. `UPDATE_REFERENCE=1 cargo test --test it reference` writes it anew.
+//! Compares `docs/reference/` with the program. `UPDATE_REFERENCE=1 cargo test --test it reference` updates it.
 
 mod examples;
 mod fields;
@@ -16,7 +16,7 @@ use serde_json::Value;
 const MADE: &str =
     "<!-- Made from the program by `UPDATE_REFERENCE=1 cargo test --test it reference`; do not edit. -->\n\n";
 
-/// Writes the page, or compares it with the one that is there.
+/// Writes the page, or compares it with the existing one.
 #[track_caller]
 fn page(name: &str, text: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
@@ -141,7 +141,7 @@ fn reference_of_errors() {
     page("errors.md", &text);
 }
 
-/// What is a number in documents. An id is none: it is a string, since not every reader has 64 bits for it.
+/// The fields that are numbers in documents. An ID is a string, since not every reader has 64-bit numbers.
 const NUMBERS: [&str; 18] = [
     "attempt",
     "count",

@@ -1,12 +1,13 @@
 //! Annotations for GitHub Actions: one for each run that did not succeed.
 
-use super::{Bad, Failed, How, Row};
+use super::{Bad, How, Row};
 use crate::events::{Event, Level};
+use crate::failure::FailedPart;
 
 /// GitHub shows ten annotations of a kind per step.
 const MOST: usize = 10;
 
-/// Most names shown per run.
+/// Maximum number of names shown per run.
 const NAMES: usize = 20;
 
 /// Returns one annotation per run that did not succeed. Beyond the limit, the last one says how many more there are.
@@ -21,14 +22,14 @@ pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
 }
 
 fn one(row: &Row, detail: bool) -> Option<Event> {
-    let Row { job, run: _, url, status, seconds: _, how, failed } = row;
+    let Row { job, run: _, url, status, took: _, how, failed } = row;
     let (level, what) = match how {
         How::Badly(Bad { code: _, what }) => (Level::Error, what.as_str()),
         How::WithFailures => (Level::Warning, "It succeeded with failures."),
         How::Well | How::PartOfTheRowAbove => return None,
     };
     let mut lines = vec![what.to_owned(), url.clone()];
-    lines.extend(failed.iter().take(NAMES).map(|Failed { name, message }| match message {
+    lines.extend(failed.iter().take(NAMES).map(|FailedPart { name, message }| match message {
         Some(message) if detail => format!("{name}: {message}"),
         Some(_) | None => name.clone(),
     }));

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{Failed, Row};
+use super::Row;
+use crate::failure::FailedPart;
 
 /// GitHub accepts 1 MiB per step, and other commands may use it too.
 const MOST: usize = 256 * 1024;
 
-/// Most names shown per run.
+/// Maximum number of names shown per run.
 const NAMES: usize = 20;
 
 /// A table with a row per run; with `detail`, followed by the failure messages.
@@ -41,24 +42,26 @@ fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str)
 }
 
 fn row(row: &Row) -> String {
-    let Row { job, run, url, status, seconds: _, how: _, failed } = row;
-    let mut names: Vec<String> = failed.iter().take(NAMES).map(|Failed { name, message: _ }| as_text(name)).collect();
+    let Row { job, run, url, status, took: _, how: _, failed } = row;
+    let mut names: Vec<String> =
+        failed.iter().take(NAMES).map(|FailedPart { name, message: _ }| as_text(name)).collect();
     if failed.len() > NAMES {
         names.push(format!("and {} more", failed.len() - NAMES));
     }
-    format!("| {} | {} | {} | {} |\n", as_text(job), link(run, url), as_text(status), names.join(", "))
+    format!("| {} | {} | {} | {} |\n", as_text(job), link(*run, url), as_text(status), names.join(", "))
 }
 
-fn reason(failed: &Failed) -> Option<String> {
-    let Failed { name, message } = failed;
+fn reason(failed: &FailedPart) -> Option<String> {
+    let FailedPart { name, message } = failed;
     message.as_ref().map(|message| format!("- **{}**: {}\n", as_text(name), as_text(message)))
 }
 
 /// A link, if the URL is valid and has no character that could end the link.
-fn link(run: &str, url: &str) -> String {
+fn link(run: Option<u64>, url: &str) -> String {
+    let Some(run) = run else { return String::new() };
     let is_address = (url.starts_with("https://") || url.starts_with("http://"))
         && url.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?#%&=+,;@".contains(&byte));
-    if is_address && !run.is_empty() { format!("[{}]({url})", as_text(run)) } else { as_text(run) }
+    if is_address { format!("[{run}]({url})") } else { run.to_string() }
 }
 
 /// Escapes everything that is special in Markdown, HTML or on GitHub.

@@ -1,12 +1,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use serde_json::json;
+use serde_json::Value;
 
 use super::*;
 use crate::commands::harness::{Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 use crate::events::{Event, Level};
+use crate::failure::{Code, TaskRun};
 use crate::sandbox::NotebookOutcome;
 
 /// The contents of both files, and the warnings.
@@ -15,23 +16,23 @@ struct Written {
     summary: String,
 }
 
-fn write(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
+fn write(named: &[&str], detail: bool, runs: &[RunOutcome], code: Option<Code>) -> Written {
     let folder = tempfile::tempdir().unwrap();
     let (output, summary) = (folder.path().join("output"), folder.path().join("summary.md"));
     let environment = Environment::of([
         ("GITHUB_OUTPUT", output.to_str().unwrap()),
         ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
     ]);
-    let warnings = write_to(named, detail, data, code, &environment);
+    let warnings = write_to(named, detail, runs, code, &environment);
     assert_eq!(warnings, Vec::<Event>::new());
     let read = |path| std::fs::read_to_string(path).unwrap();
     Written { outputs: read(output), summary: read(summary) }
 }
 
 /// Returns the level, title and message of each annotation.
-fn annotate(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
+fn annotate(named: &[&str], detail: bool, runs: &[RunOutcome], code: Option<Code>) -> Vec<(Level, String, String)> {
     let environment = Environment::of([("GITHUB_ACTIONS", "true")]);
-    let events = write_to(named, detail, data, code, &environment);
+    let events = write_to(named, detail, runs, code, &environment);
     let annotation = |event| {
         let Event::Annotation { level, title, message } = event else { panic!("{event:?}") };
         (level, title, message)
@@ -39,13 +40,19 @@ fn annotate(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> V
     events.into_iter().map(annotation).collect()
 }
 
-fn write_to(named: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
+fn write_to(
+    named: &[&str],
+    detail: bool,
+    runs: &[RunOutcome],
+    code: Option<Code>,
+    environment: &Environment,
+) -> Vec<Event> {
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
     let named = named.iter().map(ToString::to_string).collect();
     let failure = code.map(|code| Failure::new(code, "It did not end well.\r\n(dbtc_secret)"));
     let results = Results::default();
-    let ending = Ending { data, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
+    let ending = Ending { runs, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
     let clean = |text: &str| text.replace("dbtc_secret", "***");
     let heard = Events::new(move |event| sink.borrow_mut().push(event));
     CiOutputs { named, detail, junit: None }.write(&ending, environment, &clean, &heard);
@@ -74,6 +81,26 @@ fn cells(summary: &str) -> Vec<Vec<&str>> {
     rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
+/// A run of dbt job 1.
+fn run_of_dbt(run_id: u64, status: &str) -> RunOutcome {
+    RunOutcome {
+        name: "1".to_owned(),
+        job_id: Some(1),
+        run_id: Some(run_id),
+        run_url: Some(format!("https://x/{run_id}")),
+        status: Some(status.to_owned()),
+        ..RunOutcome::default()
+    }
+}
+
+fn failed_part(name: &str, message: &str) -> FailedPart {
+    FailedPart { name: name.to_owned(), message: Some(message.to_owned()) }
+}
+
+fn run_failed(what: &str) -> Result<(), Failure> {
+    Err(Failure::new(Code::RunFailed, what))
+}
+
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(run::run, line).await.expect("nobody kills it")
 }
@@ -91,7 +118,7 @@ async fn a_run_is_told_however_it_ended() {
         ("222224", "CANCELLED", "20", "CANCELLED (run-cancelled)"),
     ] {
         let outcome = start(&Harness::new(), &[job]).await;
-        let written = write(&[job], false, &outcome.data, outcome.code);
+        let written = write(&[job], false, &outcome.runs, outcome.code);
         let (run, url) = (id(&outcome.data["run_id"]), outcome.data["run_url"].as_str().unwrap());
         let told = read_outputs(&written.outputs);
         let expected = SINGLE.iter().zip([run.as_str(), url, status, exit]);
@@ -109,9 +136,9 @@ async fn messages_of_what_failed_are_told_only_if_wished_for() {
     let message = outcome.data["failed_nodes"][0]["message"].as_str().unwrap();
     let first = message.split(' ').next().unwrap();
     assert!(first.len() > 3, "{message}");
-    let brief = write(&["222223"], false, &outcome.data, outcome.code).summary;
+    let brief = write(&["222223"], false, &outcome.runs, outcome.code).summary;
     assert!(!brief.contains(first), "{brief}");
-    let detailed = write(&["222223"], true, &outcome.data, outcome.code).summary;
+    let detailed = write(&["222223"], true, &outcome.runs, outcome.code).summary;
     let line = detailed.lines().find(|line| line.starts_with("- **model orders**: ")).unwrap();
     assert!(line.contains(first), "{line}");
     assert_eq!(cells(&brief), cells(&detailed));
@@ -121,7 +148,7 @@ async fn messages_of_what_failed_are_told_only_if_wished_for() {
 async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
     let named = ["222222", "222223", "222224"];
     let outcome = start(&Harness::new(), &named).await;
-    let written = write(&named, false, &outcome.data, outcome.code);
+    let written = write(&named, false, &outcome.runs, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!(names(&written.outputs), ["runs", "exit_code"]);
     assert_eq!(told[1].1, "3");
@@ -144,10 +171,10 @@ async fn where_nothing_was_started_the_step_still_gets_every_output() {
     let outcome = start(&Harness::new(), &["999999"]).await;
     assert_eq!(outcome.exit, 6, "{outcome:?}");
     let missing = Some(Code::NotFound);
-    let single = write(&["no such | job"], false, &Value::Null, missing);
+    let single = write(&["no such | job"], false, &[], missing);
     assert_eq!(single.outputs, "run_id=\nrun_url=\nstatus=\nexit_code=6\n");
     assert_eq!(cells(&single.summary), [["no such &#124; job", "", "not-found", ""]]);
-    let several = write(&["1", "2"], false, &Value::Null, missing);
+    let several = write(&["1", "2"], false, &[], missing);
     assert_eq!(several.outputs, "runs=[]\nexit_code=6\n");
     assert_eq!(cells(&several.summary).len(), 2, "{}", several.summary);
 }
@@ -157,39 +184,37 @@ async fn an_interrupted_run_is_told_with_what_became_of_it() {
     let ctx = Harness::new();
     ctx.interrupt_at("dbt:runs/get", 3);
     let outcome = start(&ctx, &["222222", "--on-interrupt", "cancel"]).await;
-    let written = write(&["222222"], false, &outcome.data, outcome.code);
+    let written = write(&["222222"], false, &outcome.runs, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("CANCELLED", "143"));
     assert_eq!(cells(&written.summary)[0][2], "CANCELLED (interrupted)");
-    // Several jobs still running: an active run has no exit code of its own.
-    let going = json!({ "runs": [
-        { "job_id": 1, "run_id": 11, "run_url": "https://x/11", "status": "RUNNING" },
-        { "job_id": 2, "run_id": 12, "run_url": "https://x/12", "status": "SUCCESS", "exit_code": 0, "error": null },
-    ] });
-    let written = write(&["1", "2"], false, &going, Some(Code::Interrupted(2)));
+    // Several jobs still running: an active run has no result of its own.
+    let ended = RunOutcome { result: Some(Ok(())), ..run_of_dbt(12, "SUCCESS") };
+    let written = write(&["1", "2"], false, &[run_of_dbt(11, "RUNNING"), ended], Some(Code::Interrupted(2)));
     let runs: Value = serde_json::from_str(&read_outputs(&written.outputs)[0].1).unwrap();
     assert_eq!((&runs[0]["exit_code"], &runs[1]["exit_code"]), (&130.into(), &0.into()));
     let statuses: Vec<&str> = cells(&written.summary).iter().map(|row| row[2]).collect();
     assert_eq!(statuses, ["RUNNING (interrupted)", "SUCCESS"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
-    let task = |key: &str, status: &str, dbt: Value| {
-        json!({
-            "task_key": key, "status": status, "message": "Workload failed", "error": "dbt run\n77 | failed",
-            "dbt_run_id": dbt, "dbt_run_url": "https://x/77", "dbt_run_status": "Error",
-        })
+#[test]
+fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
+    let dbt_run = TaskRun {
+        task_key: "dbt_1".to_owned(),
+        run_id: 77,
+        run_url: Some("https://x/77".to_owned()),
+        status: Some("Error".to_owned()),
     };
-    let data = json!({
-        "workflow_id": 5, "workflow_name": "dbt: <Nightly>", "workflow_run_id": 9,
-        "workflow_run_url": "https://x/jobs/5/runs/9", "status": "FAILED",
-        "tasks": [
-            task("dbt_1", "FAILED", json!(77)), task("left", "EXCLUDED", Value::Null), task("ok", "SUCCESS", Value::Null),
-            task("after", "UPSTREAM_FAILED", Value::Null),
-        ],
-    });
-    let written = write(&["w"], true, &data, Some(Code::RunFailed));
+    let run = RunOutcome {
+        name: "dbt: <Nightly>".to_owned(),
+        run_id: Some(9),
+        run_url: Some("https://x/jobs/5/runs/9".to_owned()),
+        status: Some("FAILED".to_owned()),
+        failed: vec![failed_part("dbt_1", "dbt run\n77 | failed")],
+        dbt_runs: vec![dbt_run],
+        ..RunOutcome::default()
+    };
+    let written = write(&["w"], true, &[run], Some(Code::RunFailed));
     assert_eq!(written.outputs, "run_id=9\nrun_url=https://x/jobs/5/runs/9\nstatus=FAILED\nexit_code=3\n");
     assert_eq!(
         cells(&written.summary),
@@ -199,10 +224,6 @@ async fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
         ]
     );
     assert!(written.summary.ends_with("\n- **dbt_1**: dbt run 77 &#124; failed\n"), "{}", written.summary);
-    // While the run is active, no task has finally failed.
-    let mut going = data;
-    going["tasks"][0]["status"] = "RUNNING".into();
-    assert_eq!(cells(&write(&["w"], false, &going, Some(Code::StillRunning)).summary)[0][3], "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +241,7 @@ async fn a_workflow_that_was_really_run_has_these_fields() {
         outcome = start(&ctx, &["--workflow", "w"]) => outcome,
         () = play => unreachable!(),
     };
-    let written = write(&["w"], false, &outcome.data, outcome.code);
+    let written = write(&["w"], false, &outcome.runs, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("FAILED", "3"), "{outcome:?}");
     assert!(!told[0].1.is_empty() && told[1].1.contains(&format!("/runs/{}", told[0].1)), "{told:?}");
@@ -230,16 +251,18 @@ async fn a_workflow_that_was_really_run_has_these_fields() {
 #[test]
 fn no_text_of_a_service_ends_its_line_its_cell_or_its_link() {
     let hostile = "a\nexit_code=0\r\nrun_id<<EOF\nx\nEOF\u{85}|b` [c](http://evil) <img src=x> @team *d* _e_ #7 www.f $g$ dbtc_secret";
-    let data = json!({
-        "workflow_id": 5, "workflow_name": hostile, "workflow_run_id": hostile, "workflow_run_url": hostile,
-        "status": hostile, "tasks": [{ "task_key": hostile, "status": "FAILED", "message": hostile }],
-    });
-    let written = write(&["w"], true, &data, Some(Code::RunFailed));
+    let run = RunOutcome {
+        name: hostile.to_owned(),
+        run_id: Some(9),
+        run_url: Some(hostile.to_owned()),
+        status: Some(hostile.to_owned()),
+        failed: vec![failed_part(hostile, hostile)],
+        ..RunOutcome::default()
+    };
+    let written = write(&["w"], true, std::slice::from_ref(&run), Some(Code::RunFailed));
     assert_eq!(names(&written.outputs), SINGLE);
     assert_eq!(read_outputs(&written.outputs)[3].1, "3");
-    let mut run = data.clone();
-    run["run_id"] = hostile.into();
-    let several = write(&["w", "v"], true, &json!({ "runs": [run, {}] }), Some(Code::RunFailed));
+    let several = write(&["w", "v"], true, &[run, RunOutcome::default()], Some(Code::RunFailed));
     assert_eq!(names(&several.outputs), ["runs", "exit_code"]);
     let mut seen = 0;
     for text in [&written.summary, &several.summary] {
@@ -270,21 +293,19 @@ fn an_address_that_could_end_its_link_is_none() {
         ("https://x/a|b", "9"),
         ("https://x/\u{202e}", "9"),
     ] {
-        let data = json!({ "job_id": 1, "run_id": 9, "run_url": url, "status": "SUCCESS" });
-        assert_eq!(cells(&write(&["1"], false, &data, None).summary)[0][1], shown, "{url}");
+        let run = RunOutcome { run_url: Some(url.to_owned()), ..run_of_dbt(9, "SUCCESS") };
+        assert_eq!(cells(&write(&["1"], false, &[run], None).summary)[0][1], shown, "{url}");
     }
 }
 
 #[test]
 fn a_summary_has_an_end() {
-    let nodes: Vec<Value> = (0..30)
-        .map(|number| json!({ "kind": "model", "name": format!("m{number}"), "message": "*".repeat(400) }))
-        .collect();
-    let run = json!({ "job_id": 1, "run_id": 9, "status": "ERROR", "failed_nodes": nodes });
-    let one = write(&["1"], true, &run, Some(Code::RunFailed)).summary;
+    let failed = (0..30).map(|number| failed_part(&format!("model m{number}"), &"*".repeat(400))).collect();
+    let run = RunOutcome { failed, ..run_of_dbt(9, "ERROR") };
+    let one = write(&["1"], true, std::slice::from_ref(&run), Some(Code::RunFailed)).summary;
     assert!(cells(&one)[0][3].ends_with("model m19, and 10 more"), "{one}");
     assert!(one.contains("- **model m29**") && !one.contains("more lines"), "{one}");
-    let many = write(&["1", "2"], true, &json!({ "runs": vec![run; 100] }), Some(Code::RunFailed)).summary;
+    let many = write(&["1", "2"], true, &vec![run; 100], Some(Code::RunFailed)).summary;
     assert!(many.len() < 300 * 1024, "{}", many.len());
     let left_out: usize = many.lines().last().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let reasons = many.lines().filter(|line| line.starts_with("- **")).count();
@@ -298,7 +319,7 @@ fn what_stands_in_a_file_stays_and_is_not_run_into() {
     for (before, after) in [("a=b", "a=b\nrun_id="), ("a=b\n", "a=b\nrun_id="), ("", "run_id=")] {
         std::fs::write(&path, before).unwrap();
         let environment = Environment::of([("GITHUB_OUTPUT", path.to_str().unwrap())]);
-        assert_eq!(write_to(&["1"], false, &Value::Null, None, &environment), []);
+        assert_eq!(write_to(&["1"], false, &[], None, &environment), []);
         assert!(std::fs::read_to_string(&path).unwrap().starts_with(after), "{before:?}");
     }
 }
@@ -309,7 +330,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     let (there, away) = (folder.path(), folder.path().join("no/such"));
     let environment =
         Environment::of([("GITHUB_OUTPUT", there.to_str().unwrap()), ("GITHUB_STEP_SUMMARY", away.to_str().unwrap())]);
-    let warnings = write_to(&["1"], false, &Value::Null, None, &environment);
+    let warnings = write_to(&["1"], false, &[], None, &environment);
     let [Event::Warning(first), Event::Warning(second)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(
         first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is not a file"),
@@ -317,54 +338,59 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     );
     assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
     let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
-    let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
+    let (ending, sink) = (Ending { runs: &[], failure: None, results: &results, exit: 0 }, heard.clone());
     let events = Events::new(move |event| sink.borrow_mut().push(event));
     let outputs = CiOutputs { named: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
     outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
     let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
     assert!(junit.contains("cannot write the JUnit report to") && junit.ends_with("it is a directory"), "{junit}");
     // Outside GitHub Actions nothing is written or warned about.
-    assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
+    assert_eq!(write_to(&["1"], true, &[], None, &Environment::default()), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
     let outcome = start(&Harness::new(), &["222223"]).await;
     let url = outcome.data["run_url"].as_str().unwrap();
-    let brief = annotate(&["222223"], false, &outcome.data, outcome.code);
+    let brief = annotate(&["222223"], false, &outcome.runs, outcome.code);
     let lines = format!("It did not end well. (***)\n{url}\nmodel orders\ntest unique_stg_orders_order_id");
     assert_eq!(brief, [(Level::Error, "dbtrigger run 222223: ERROR (run-failed)".to_owned(), lines)]);
-    let detailed = annotate(&["222223"], true, &outcome.data, outcome.code);
+    let detailed = annotate(&["222223"], true, &outcome.runs, outcome.code);
     assert!(detailed[0].2.contains("model orders: Database Error in model orders"), "{detailed:?}");
     // No annotations outside GitHub Actions, nor for runs that succeeded.
-    assert_eq!(write_to(&["222223"], false, &outcome.data, outcome.code, &Environment::of([("CI", "true")])), []);
+    assert_eq!(write_to(&["222223"], false, &outcome.runs, outcome.code, &Environment::of([("CI", "true")])), []);
     let good = start(&Harness::new(), &["222222"]).await;
-    assert_eq!(annotate(&["222222"], true, &good.data, None), []);
+    assert_eq!(annotate(&["222222"], true, &good.runs, None), []);
     // Also for failures before anything is started.
-    let missing = annotate(&["no such\njob dbtc_secret"], false, &Value::Null, Some(Code::NotFound));
+    let missing = annotate(&["no such\njob dbtc_secret"], false, &[], Some(Code::NotFound));
     assert_eq!(missing[0].1, "dbtrigger run no such job ***: not-found");
-    let with_failures = json!({ "workflow_id": 5, "workflow_name": "w", "workflow_run_id": 9, "workflow_run_url": "https://x/9",
-        "status": "SUCCESS_WITH_FAILURES", "tasks": [{ "task_key": "a", "status": "FAILED", "message": "secret data" }] });
-    let warned = annotate(&["w"], false, &with_failures, None);
+    let with_failures = RunOutcome {
+        with_failures: true,
+        failed: vec![failed_part("a", "secret data")],
+        ..run_of_dbt(9, "SUCCESS_WITH_FAILURES")
+    };
+    let warned = annotate(&["w"], false, &[with_failures], None);
     assert_eq!((warned.len(), warned[0].0), (1, Level::Warning), "{warned:?}");
     assert!(warned[0].2.ends_with("https://x/9\na"), "{warned:?}");
 }
 
 #[test]
 fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
-    let error = json!({ "code": "run-failed", "message": "dbt run 1 failed." });
-    let run = |error: &Value| json!({ "job_id": 1, "run_id": 1, "status": "ERROR", "exit_code": 3, "error": error });
     let annotated = |bad: usize| {
-        let mut runs = vec![run(&error); bad];
-        runs.push(run(&Value::Null));
+        let mut runs =
+            vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; bad];
+        for run in &mut runs {
+            run.run_url = None;
+        }
+        runs.push(RunOutcome { result: Some(Ok(())), ..run_of_dbt(1, "SUCCESS") });
         let named = vec!["1"; runs.len()];
-        annotate(&named, false, &json!({ "runs": runs }), Some(Code::RunFailed))
+        annotate(&named, false, &runs, Some(Code::RunFailed))
     };
     let ten = annotated(10);
     assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 failed."), "{ten:?}");
-    let nodes: Vec<Value> = (0..23).map(|_| json!({ "kind": "model", "name": "m" })).collect();
-    let data = json!({ "job_id": 1, "run_id": 1, "run_url": "", "status": "ERROR", "failed_nodes": nodes });
-    let many = annotate(&["1"], false, &data, Some(Code::RunFailed));
+    let failed = vec![FailedPart { name: "model m".to_owned(), message: None }; 23];
+    let run = RunOutcome { failed, run_url: None, ..run_of_dbt(1, "ERROR") };
+    let many = annotate(&["1"], false, &[run], Some(Code::RunFailed));
     assert!(many[0].2.ends_with("model m\nand 3 more") && many[0].2.lines().count() == 22, "{many:?}");
     let more = annotated(25);
     assert_eq!(more.len(), 10);
@@ -373,12 +399,12 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
 
 #[test]
 fn what_is_not_known_of_several_does_not_look_well() {
-    let known = json!({ "runs": [{ "job_id": 1, "run_id": 11, "status": "SUCCESS", "exit_code": 0, "error": null }] });
-    let written = write(&["1", "2", "3"], false, &known, Some(Code::Interrupted(15)));
+    let known = RunOutcome { result: Some(Ok(())), ..run_of_dbt(11, "SUCCESS") };
+    let written = write(&["1", "2", "3"], false, &[known], Some(Code::Interrupted(15)));
     let shown: Vec<(&str, &str)> = cells(&written.summary).iter().map(|row| (row[0], row[2])).collect();
     assert_eq!(shown, [("1", "SUCCESS"), ("2 more", "interrupted")]);
     // No job was given or chosen.
-    let nothing = write(&[], false, &Value::Null, Some(Code::MissingInput));
+    let nothing = write(&[], false, &[], Some(Code::MissingInput));
     assert_eq!(cells(&nothing.summary)[0][2], "missing-input");
 }
 
@@ -398,19 +424,20 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
             ("GITHUB_STEP_SUMMARY", path("summary").to_str().unwrap()),
         ]);
         let said = format!("it says <{text}> and no more");
-        let node = json!({ "kind": "model", "name": said, "message": said });
-        let run = json!({
-            "job_id": 1, "run_id": 7, "run_url": format!("https://x.example/{text}"), "status": said,
-            "error": { "code": "run-failed", "message": said }, "failed_nodes": [node],
-        });
+        let run = RunOutcome {
+            run_url: Some(format!("https://x.example/{text}")),
+            failed: vec![failed_part(&said, &said)],
+            result: Some(run_failed(&said)),
+            ..run_of_dbt(7, &said)
+        };
         let failure = Failure::new(Code::RunFailed, said.clone());
         let results = Results::default();
         let heard: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = heard.clone();
         let events = Events::new(move |event| sink.borrow_mut().push(event));
-        for data in [run.clone(), json!({ "runs": [run.clone(), run] })] {
-            let named = if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
-            let ending = Ending { data: &data, failure: Some(&failure), results: &results, exit: 3 };
+        for runs in [vec![run.clone()], vec![run.clone(), run]] {
+            let named = vec![said.clone(); runs.len()];
+            let ending = Ending { runs: &runs, failure: Some(&failure), results: &results, exit: 3 };
             CiOutputs { named, detail: true, junit: Some(path("junit")) }.write(&ending, &environment, &clean, &events);
         }
         let annotations = heard.take().into_iter().map(|event| {

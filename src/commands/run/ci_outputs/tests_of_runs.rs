@@ -6,20 +6,20 @@ use crate::commands::run::junit::{Case, Results, Suite, Verdict, document as xml
 /// Renders the JUnit file. It always has at least one test, so that an unknown outcome does not look like success.
 pub(super) fn document(rows: &[Row], results: &Results, detail: bool, clean: &dyn Fn(&str) -> String) -> String {
     let suite = |row: &Row| {
-        let Row { job, run, url, status, seconds, how, failed: _ } = row;
-        let ended = if run.is_empty() { status.clone() } else { format!("dbt run {run}: {status}\n{url}") };
+        let Row { job, run, url, status, took, how, failed: _ } = row;
+        let ended = run.map_or_else(|| status.clone(), |run| format!("dbt run {run}: {status}\n{url}"));
         let (verdict, output) = match how {
             How::Badly(Bad { code, what }) => {
                 let message = if url.is_empty() { what.clone() } else { format!("{what} {url}") };
-                (Verdict::Error { kind: code.clone(), message }, Some(ended))
+                (Verdict::Error { kind: (*code).to_owned(), message }, Some(ended))
             }
             How::Well | How::WithFailures | How::PartOfTheRowAbove => (Verdict::Passed, Some(ended)),
         };
         let mut cases = vec![Case::of_run(job, verdict, output)];
-        if let Ok(run) = run.parse() {
-            cases.extend(results.cases(run, detail, clean));
+        if let Some(run) = run {
+            cases.extend(results.cases(*run, detail, clean));
         }
-        Suite::of(job, *seconds, cases)
+        Suite::of(job, took.map(|took| took.as_secs()), cases)
     };
     xml(&rows.iter().map(suite).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! One task of ours in someone else's workflow. It is identified by a mark in its description, and nothing else in
+//! One dbtrigger task in someone else's workflow. It is identified by a mark in its description, and nothing else in
 //! the workflow is ever sent.
 
 mod mark;
@@ -29,10 +29,9 @@ use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, 
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
-/// Most tasks that Databricks allows in a job (databricks-api §5.1).
+/// Maximum number of tasks in a job (databricks-api §5.1).
 const MOST_TASKS: usize = 1000;
 
-/// A task of ours in someone else's workflow.
 pub(crate) enum AddedTask {}
 
 /// The task that should exist. `None` keeps the existing value.

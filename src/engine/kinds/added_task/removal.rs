@@ -1,4 +1,4 @@
-//! Removing tasks of ours from someone else's workflow: nothing else in it is ever sent.
+//! Removing dbtrigger tasks from someone else's workflow: nothing else in it is ever sent.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
-/// A task of ours in a job.
+/// A dbtrigger task in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Added {
     /// Its key, dbt job and notebook.
@@ -39,7 +39,6 @@ pub(crate) fn added_tasks(job: &Job) -> Vec<Added> {
     all.collect()
 }
 
-/// Tasks of ours that should not exist.
 pub(crate) enum TaskRemoval {}
 
 /// The tasks to remove from a job: one step for all of them, since each write changes the job.
@@ -53,7 +52,6 @@ pub(crate) struct TaskRemovalWant {
     pub(crate) me: String,
 }
 
-/// The job with the tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskRemovalHave {
     pub(crate) job: Job,

@@ -1,4 +1,4 @@
-//! Removing a notebook of ours: only if it is unedited and no job runs it.
+//! Removing a dbtrigger notebook: only if it is unedited and no job runs it.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,8 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
 
-/// A notebook of ours that should not exist.
 pub(crate) enum NotebookRemoval {}
 
-/// The notebook to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookRemovalWant {
     pub(crate) path: NotebookPath,
@@ -84,7 +82,7 @@ impl NotebookRemovalHave {
         Ok(Some(NotebookRemovalHave { found, users: users(jobs, &want.path), holders, manages }))
     }
 
-    /// The settings in a notebook of ours.
+    /// The settings in a dbtrigger notebook.
     pub(crate) fn settings(&self) -> Option<Found> {
         match &self.found {
             NotebookHave::Notebook { object_id: _, text } => match read(text) {

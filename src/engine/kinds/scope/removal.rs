@@ -18,10 +18,8 @@ use crate::http::{HttpError, Meaning, Reader, Writer};
 /// How long a deleted key may still be listed.
 const LISTED_FOR: Duration = Duration::from_secs(30);
 
-/// A scope that should not exist.
 pub(crate) enum ScopeRemoval {}
 
-/// The scope to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeRemovalWant {
     pub(crate) scope: ScopeName,
@@ -33,7 +31,6 @@ pub(crate) struct ScopeRemovalWant {
     pub(crate) me: String,
 }
 
-/// What is known about the scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeRemovalHave {
     backend: Backend,

@@ -11,10 +11,8 @@ use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
-/// A key that should not exist.
 pub(crate) enum SecretRemoval {}
 
-/// The key to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SecretRemovalWant {
     pub(crate) scope: ScopeName,
@@ -25,7 +23,6 @@ pub(crate) struct SecretRemovalWant {
     pub(crate) needed_by: Vec<NotebookPath>,
 }
 
-/// What is known about the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SecretRemovalHave {
     There {

@@ -11,7 +11,7 @@ use crate::databricks::{is_missing, list_workflow_runs};
 use crate::engine::{Settled, Step};
 use crate::http::{Fault, HttpError, Reader, RetryAfter, Rows, Sent, Writer};
 
-/// Most attempts to create a job, each after a look-up that did not find it.
+/// Maximum number of attempts to create a job; every look-up between them must find nothing.
 const SENDS: u32 = 3;
 /// Time for all attempts that certainly did nothing, including the waits between them.
 const NOT_SENT_FOR: Duration = Duration::from_mins(2);

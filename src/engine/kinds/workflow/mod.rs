@@ -38,13 +38,12 @@ use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
 /// How long concurrent runs of this command may take until one job is left.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
-/// Most tags that Databricks allows on a job (databricks-api §5.1).
+/// Maximum number of tags on a job (databricks-api §5.1).
 const MOST_TAGS: usize = 25;
 
-/// A Databricks job of ours.
 pub(crate) enum Workflow {}
 
-/// The digest in the tag by which a job of ours is found.
+/// The digest in the tag by which a dbtrigger job is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Identity(String);
@@ -122,7 +121,6 @@ pub(crate) struct WorkflowWant {
     pub(crate) settle: Duration,
 }
 
-/// The existing jobs.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkflowHave {
     /// Jobs with our tag. More than one is an error for the user to resolve.
@@ -151,13 +149,11 @@ impl WorkflowHave {
         self.ours.first()
     }
 
-    /// Whether the job is ours.
     pub(crate) fn is_own(&self) -> bool {
         !self.ours.is_empty() || self.made != Made::Nothing
     }
 }
 
-/// The changes to an existing job.
 fn changes(want: &WorkflowWant, job: &Job) -> Vec<Change> {
     let mut changes = settings::changes(want, &job.settings);
     changes.extend(run_as::change(want, Some(job)));

@@ -1,4 +1,4 @@
-//! The wanted state of a job of ours, reconstructed from the job. Comparing the two shows later edits and what this
+//! The wanted state of a dbtrigger job, reconstructed from the job. Comparing the two shows later edits and what this
 //! version would write differently. Pure.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(crate) struct ReadBack<W> {
 impl WorkflowHave {
     /// The wanted state of `create-workflow` with no new settings. If the dbt job or the notebook was edited, the
     /// digest in the tag tells whether it was one of `jobs` or the one in its task's key, and this notebook. `None`
-    /// if the job has no mark, or a task of ours names no dbt job.
+    /// if the job has no mark, or a dbtrigger task names no dbt job.
     pub(crate) fn read_back(&self, jobs: &[u64], notebook: Option<&str>) -> Option<ReadBack<WorkflowWant>> {
         let settings = &self.job.settings;
         let there = self.as_it_stands()?;

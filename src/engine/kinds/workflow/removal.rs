@@ -1,4 +1,4 @@
-//! Removing a job of ours: only if it is unedited, has no tasks of others and no active run.
+//! Removing a dbtrigger job: only if it is unedited, has no tasks of others and no active run.
 
 use serde::Serialize;
 
@@ -15,10 +15,8 @@ use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal,
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Shape, Writer};
 
-/// A job of ours that should not exist.
 pub(crate) enum WorkflowRemoval {}
 
-/// The job to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowRemovalWant {
     pub(crate) job: u64,
@@ -36,13 +34,11 @@ pub(crate) struct WorkflowRemovalWant {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkflowRemovalHave {
     pub(crate) job: Job,
-    /// Its active runs.
     pub(crate) active: Vec<u64>,
     /// Whether the caller manages it, as far as that is known.
     pub(crate) manages: bool,
 }
 
-/// All active runs of the job.
 async fn active(reader: &Reader, job: u64) -> Result<Vec<u64>, HttpError> {
     let page = async |token: Option<String>| {
         let listed = reader.read(list_workflow_runs(job, true, token.as_deref())).await?;

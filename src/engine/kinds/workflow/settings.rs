@@ -125,7 +125,7 @@ pub(super) fn is_written(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(SETTINGS_TAG) == Some(&digest_wanted(want))
 }
 
-/// Whether these settings belong to the wanted job of ours. If so, what operators chose is kept; otherwise unset
+/// Whether these settings belong to the wanted dbtrigger job. If so, what operators chose is kept; otherwise unset
 /// flags get their defaults.
 pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(ID_TAG).map(String::as_str) == Some(want.identity.as_str())
@@ -191,7 +191,6 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     changes
 }
 
-/// How many tags the job would have.
 pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
     let mut all = tags(settings);
     all.extend(want.tags.clone());

@@ -1,4 +1,4 @@
-//! The tasks of ours in a job of ours: reading, comparing and writing them. Pure.
+//! The dbtrigger tasks in a dbtrigger job: reading, comparing and writing them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ pub(super) fn state_wanted(want: &WorkflowWant) -> BTreeMap<String, State> {
     want.tasks.iter().map(|task| (task.key.clone(), recipe(want, task).managed())).collect()
 }
 
-/// The tasks of ours as they are, by key.
+/// The dbtrigger tasks as they are, by key.
 pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, State> {
     let tasks = settings.list("tasks");
     tasks.iter().filter(|task| is_ours(task)).map(|task| (key_of(task), task::found(Some(task)))).collect()
@@ -137,7 +137,7 @@ pub(super) fn is_ours(task: &Raw) -> bool {
     has_key(task) && !is_added(task)
 }
 
-/// The tasks of ours as they are, without those added to an existing workflow.
+/// The dbtrigger tasks as they are, without those added to an existing workflow.
 pub(super) fn standing(settings: &Raw) -> Vec<StandingTask> {
     let tasks = settings.list("tasks");
     tasks.iter().filter(|task| is_ours(task)).map(|task| task::standing_task(settings, task)).collect()
@@ -194,7 +194,7 @@ pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(Strin
     )
 }
 
-/// The key of someone else's task that a new task of ours would overwrite.
+/// The key of someone else's task that a new dbtrigger task would overwrite.
 pub(super) fn taken_key(want: &WorkflowWant, settings: &Raw) -> Option<String> {
     let tasks = settings.list("tasks");
     let places = places(want, settings);

@@ -3,7 +3,6 @@
 use super::WorkflowWant;
 use crate::databricks::raw::Raw;
 
-/// The schedule of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Timetable {
     pub(crate) expression: String,
@@ -11,7 +10,6 @@ pub(crate) struct Timetable {
     pub(crate) paused: bool,
 }
 
-/// The existing schedule.
 pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
     let schedule: Raw = settings.read("schedule")?;
     Some(Timetable {

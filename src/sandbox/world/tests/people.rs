@@ -65,10 +65,6 @@ fn what_the_databricks_cli_asks_beside_jobs_is_answered() {
     let groups = bench.get("/api/2.0/preview/scim/v2/Groups?filter=displayName%20eq%20%22analysts%22");
     assert_eq!((&groups["totalResults"], &groups["Resources"][0]["displayName"]), (&json!(1), &json!("analysts")));
     assert_eq!(bench.get("/api/2.0/sql/warehouses"), json!({}));
-    let logs = json!({ "uploadTime": 1, "items": [], "protoLogs": ["{}", "{}"] });
-    let (status, taken) = bench.call_as(TOKEN, "POST", "/telemetry-ext", &logs);
-    assert_eq!((status, &taken["numProtoSuccess"]), (200, &json!(2)));
-    assert_eq!(bench.call_as("wrong", "POST", "/telemetry-ext", &logs).0, 403);
 }
 
 #[test]
