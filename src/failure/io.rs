@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind};
 
 /// Why a file or stream cannot be used: `permission denied`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's kinds grow, and the rest has words of its own")]
 pub(crate) fn io_reason(error: &Error) -> String {
     let words = match error.kind() {
         ErrorKind::NotFound => "no such file or directory",
