@@ -4,7 +4,7 @@ use super::harness::{Harness, Outcome, id};
 use super::run;
 use crate::events::Event;
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(run::run, line).await.expect("nobody kills it")
@@ -47,7 +47,7 @@ async fn the_results_of_the_step_that_decides_are_waited_for_and_replaced_by_no_
         let home = tempfile::tempdir().unwrap();
         let ctx = Harness::new();
         let rule = format!("dbt:runs/artifacts/get=status=404,nth=2,times={times}");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
         let outcome = start(&ctx, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         let results = std::fs::read_to_string(home.path().join("run_results.json"));
         let asked = ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
@@ -68,7 +68,7 @@ async fn fetching_takes_no_place_of_a_run_and_no_longer_than_the_time_given_and_
     let home = tempfile::tempdir().unwrap();
     let ctx = Harness::new();
     let rule = "dbt:runs/artifacts/list=hang,times=forever";
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
     let folder = home.path().to_str().unwrap();
     let line = ["222222", "300001", "--max-parallel", "1", "--timeout", "10m", "--artifacts", folder];
     let outcome = start(&ctx, &line).await;
@@ -87,7 +87,7 @@ async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
     ] {
         let home = tempfile::tempdir().unwrap();
         let ctx = Harness::new();
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = start(&ctx, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
         let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains(says));

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::harness::{DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use super::{create_workflow, deploy_notebook, init_secrets, remove, setup};
 use crate::failure::Code;
-use crate::sandbox::{NotebookOutcome, Reply, Rule, SimTime};
+use crate::sandbox::{FaultRule, NotebookOutcome, Reply, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const JOB: [&str; 2] = ["--job", "222222"];
@@ -50,7 +50,7 @@ fn ask(ctx: &Harness, method: &str, path: &str, body: &Value) -> Option<Value> {
         .unwrap();
     match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) if answer.status().is_success() => serde_json::from_slice(answer.body()).ok(),
-        Reply::Answer(_) | Reply::Cut(_) | Reply::Hold => None,
+        Reply::Answer(_) | Reply::Broken(_) | Reply::Hold => None,
     }
 }
 
@@ -564,7 +564,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
         for (trouble, index) in (0..effects.len()).map(|index| (None, index)).chain(disturbed) {
             let ctx = base.copy();
             if let Some(trouble) = trouble {
-                ctx.trouble_at(last, trouble);
+                ctx.inject_fault(last, trouble);
             } else if window.as_ref().is_some_and(|window| window.contains(&index)) {
                 // A change between this read and its write cannot be detected.
                 windows += 1;
@@ -691,7 +691,7 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
     let count = cases.len();
     for (base, command, line, operation, act, gone) in cases {
         let ctx = base.copy();
-        ctx.aside(operation, act);
+        ctx.side_effect(operation, act);
         let outcome = run(&ctx, command, line).await;
         if outcome.code != Some(Code::Failed) || !outcome.failure.contains(&format!("but lost: {gone}")) {
             wrong.push(format!("{line:?} without {gone}: {:?} {}", outcome.code, outcome.failure));
@@ -716,7 +716,7 @@ fn only_ours_of(ctx: &Harness) {
 }
 
 /// Field named in the failure, and how the job is altered.
-type Retold = (&'static str, fn(&mut Value));
+type AlteredField = (&'static str, fn(&mut Value));
 
 const FULL: [&str; 24] = [
     "--name",
@@ -745,7 +745,7 @@ const FULL: [&str; 24] = [
     "serverless",
 ];
 
-fn retold_fields() -> Vec<Retold> {
+fn altered_fields() -> Vec<AlteredField> {
     vec![
         ("name", |job| job["settings"]["name"] = "OWN".into()),
         ("parameters.job_id", |job| job["settings"]["parameters"] = json!([])),
@@ -799,12 +799,12 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
     assert_eq!(run(&there, Command::Workflow, &["--name", "Own", "--job", "222222"]).await.exit, 0);
     there.take_log();
     let (mut all, mut wrong) = (0, Vec::new());
-    for (field, edit) in retold_fields() {
+    for (field, edit) in altered_fields() {
         for (base, verb) in [(&base, "created"), (&there, "updated")] {
             let ctx = base.copy();
             // The job is altered only after the write.
             let written = Rc::new(Cell::new(false));
-            ctx.retell(move |operation, body| match operation {
+            ctx.alter_responses(move |operation, body| match operation {
                 "databricks:jobs/create" | "databricks:jobs/update" => written.set(true),
                 "databricks:jobs/get" if written.get() => edit(body),
                 _ => {}
@@ -834,8 +834,8 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
 async fn a_job_that_cannot_be_read_back_is_told_with_its_id() {
     for rule in ["databricks:jobs/get=status=403,times=forever", "databricks:jobs/list=status=403,times=forever"] {
         let ctx = world(&[SECRET, NOTEBOOK]).await;
-        ctx.aside("databricks:jobs/create", move |ctx| {
-            ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.side_effect("databricks:jobs/create", move |ctx| {
+            ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         });
         let outcome = run(&ctx, Command::Workflow, &JOB).await;
         let id = job(&ctx)["job_id"].to_string();
@@ -852,7 +852,7 @@ async fn a_key_is_rotated_where_the_list_tells_no_time() {
         for missing in [true, false] {
             let ctx = world(&[SECRET]).await;
             ctx.world(|world| world.set_secret_reading(readable));
-            ctx.retell(move |operation, body| {
+            ctx.alter_responses(move |operation, body| {
                 if operation == "databricks:secrets/list"
                     && let Some(secrets) = body["secrets"].as_array_mut()
                 {
@@ -886,8 +886,9 @@ async fn nobody_is_told_to_take_access_away_where_there_are_no_access_lists() {
     open(&basic);
     let without_lists = Harness::new();
     open(&without_lists);
-    without_lists
-        .world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
+    without_lists.world(|world| {
+        world.add_fault(FaultRule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap());
+    });
     for ctx in [basic, without_lists] {
         let outcome = run(&ctx, Command::Secrets, &[]).await;
         assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
@@ -1029,6 +1030,6 @@ async fn sixteen_at_once_make_one_of_each() {
 /// Ends each notebook that starts, until dropped.
 async fn notebooks(ctx: &Harness) {
     loop {
-        ctx.play(checked()).await;
+        ctx.finish_notebook(checked()).await;
     }
 }

@@ -148,7 +148,7 @@ fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<To
 }
 
 /// Probes the connection to this origin, without a credential.
-pub(crate) async fn walk_to(origin: &Origin, ctx: &CommandContext) -> Result<Walk, Failure> {
+pub(crate) async fn probe_host(origin: &Origin, ctx: &CommandContext) -> Result<Walk, Failure> {
     match &ctx.wire {
         Wire::Sockets(_) => {
             let transport = transport(origin, ctx)?;

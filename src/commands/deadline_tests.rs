@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::harness::{Harness, InjectedFault, Outcome, id};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch};
-use crate::sandbox::{Class, NotebookOutcome, Phase, Rule};
+use crate::sandbox::{FaultKind, FaultRule, NotebookOutcome, Phase};
 use crate::sim::say;
 
 /// Workspace ID of the sandbox.
@@ -97,7 +97,7 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
                     let scene = scene().await;
                     let (command, line) = scene.lines(files, junit).swap_remove(number);
                     let _ = scene.world.take_log();
-                    scene.world.trouble_at(index, trouble);
+                    scene.world.inject_fault(index, trouble);
                     let outcome = command.on(&scene.world, &line, timeout).await.unwrap();
                     all += 1;
                     // The failure is the run's outcome, the timeout or "unknown", never a network error.
@@ -145,7 +145,7 @@ async fn untimed(world: &Harness, command: &str, line: &[&str]) -> Outcome {
     let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#;
     tokio::select! {
         outcome = ends => outcome.unwrap(),
-        never = async { loop { world.play(NotebookOutcome::Exited { result: result.to_owned() }).await; } } => never,
+        never = async { loop { world.finish_notebook(NotebookOutcome::Exited { result: result.to_owned() }).await; } } => never,
     }
 }
 
@@ -163,7 +163,7 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
             for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
                 let scene = scene().await;
                 let _ = scene.world.take_log();
-                scene.world.trouble_at(index, trouble);
+                scene.world.inject_fault(index, trouble);
                 let outcome = untimed(&scene.world, command, line).await;
                 all += 1;
                 longest = longest.max(outcome.took);
@@ -184,9 +184,9 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
 async fn cancel_ends_at_its_time_under_every_fault() {
     let timeout = Duration::from_secs(5);
     let (mut ended, mut all, mut late) = (0, 0, Vec::new());
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         // These end the program.
-        if matches!(class, Class::Kill | Class::KillDuring) {
+        if matches!(class, FaultKind::Kill | FaultKind::KillDuring) {
             continue;
         }
         for (of_workflow, operation) in [
@@ -201,7 +201,7 @@ async fn cancel_ends_at_its_time_under_every_fault() {
                 let Scene { world, waiting, failing: _, workflow_run } = scene().await;
                 let word = if phase == Phase::Before { "before" } else { "after" };
                 let rule = format!("{operation}={class},phase={word},times=forever");
-                world.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+                world.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
                 let line: &[&str] = if of_workflow { &["--workflow-run", &workflow_run] } else { &[&waiting] };
                 let outcome = Command::Cancel.on(&world, line, timeout).await.unwrap();
                 all += 1;
@@ -234,7 +234,7 @@ async fn a_log_has_a_line_at_least_every_five_minutes_while_a_run_goes_on() {
     ] {
         let scene = scene().await;
         for rule in rules {
-            scene.world.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+            scene.world.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         }
         let (command, line) = scene.lines("files", "junit.xml").swap_remove(number);
         let line: Vec<&str> = line.into_iter().filter(|word| !["--artifacts", "files"].contains(word)).collect();

@@ -84,7 +84,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     })?;
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let mut options = options(&ctx.context);
-    options.remark = Box::new(move |text| {
+    options.on_message = Box::new(move |text| {
         // The receiver is closed once the demo has ended.
         let _ = remarks.send(text.to_owned());
     });

@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
-use super::provision::{Applied, Finish, Provision, who, who_and};
+use super::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
@@ -183,10 +183,10 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
-    let wish = NotebookSettings { account, scope, key, allow_override, allow_job };
+    let notebook_settings = NotebookSettings { account, scope, key, allow_override, allow_job };
 
     let Some(identity) = identity else {
-        return Ok(Ended::well(Box::new(Printed { text: wish.at(nowhere()?).text(None) })));
+        return Ok(Ended::well(Box::new(Printed { text: notebook_settings.at(nowhere()?).text(None) })));
     };
     let writer = super::to_databricks(&identity, ctx)?;
     let consents = Consents::default()
@@ -195,7 +195,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::Adopt, adopt);
     writer.open_ahead(3, false);
     let default_path = path.is_none();
-    let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
+    let (me, step, grant_steps) = look(&writer.reader(), path, notebook_settings, grants, &consents).await?;
     // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
@@ -218,19 +218,22 @@ fn nowhere() -> Result<NotebookPath, Failure> {
 async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
-    wish: NotebookSettings,
+    notebook_settings: NotebookSettings,
     grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
 ) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
-    let account = wish.account.id;
+    let account = notebook_settings.account.id;
     let plans = async move |path: NotebookPath| {
         let granting = grants.into_iter().map(|GrantTo { principal, level }| {
             Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
         });
-        tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
+        tokio::try_join!(
+            Step::<Notebook>::plan(reader, notebook_settings.at(path.clone()), consents),
+            try_join_all(granting)
+        )
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = who_and(reader, Box::pin(plans(path))).await?;
+        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(path))).await?;
         return Ok((me, step, grants));
     }
     let me = who(reader).await?;

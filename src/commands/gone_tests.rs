@@ -109,7 +109,7 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
                         When::Before => service.forget(&world, "7"),
                         When::AfterLooks(looks) => {
                             let seen = std::cell::Cell::new(0);
-                            world.aside(service.look(), move |world| {
+                            world.side_effect(service.look(), move |world| {
                                 seen.set(seen.get() + 1);
                                 if seen.get() == looks {
                                     service.forget(world, "7");
@@ -119,10 +119,10 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
                     }
                     let outcome = command.on(&world, &[line, &["--timeout", timeout]].concat()).await;
                     // A run deleted before looks like a wrong ID; `cancel` succeeds if it saw the run end.
-                    let wanted = if when == When::Before { Code::NotFound } else { Code::RunGone };
+                    let expected = if when == When::Before { Code::NotFound } else { Code::RunGone };
                     let ended =
                         command == Command::Cancel && matches!(when, When::AfterLooks(2..)) && outcome.exit == 0;
-                    let right = ended || (outcome.code, outcome.exit) == (Some(wanted), 6);
+                    let right = ended || (outcome.code, outcome.exit) == (Some(expected), 6);
                     total += 1;
                     good += usize::from(right);
                     if !right {

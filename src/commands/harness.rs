@@ -77,7 +77,7 @@ struct Scripted {
 type Act = Rc<dyn Fn(&Harness)>;
 
 /// Alters the body of a successful response, given the operation.
-type Retell = Rc<dyn Fn(&str, &mut Value)>;
+type AlterResponse = Rc<dyn Fn(&str, &mut Value)>;
 
 /// A request that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ struct Inner {
     world: RefCell<World>,
     log: RefCell<Vec<Seen>>,
     latency: Cell<Duration>,
-    trouble: Cell<Option<(usize, InjectedFault)>>,
+    fault: Cell<Option<(usize, InjectedFault)>>,
     /// Operation and call number at which a signal is sent.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
@@ -112,9 +112,9 @@ struct Inner {
     /// Action of another client before the effect with this index.
     meanwhile: RefCell<Option<(usize, Act)>>,
     /// Side effect of the service at each call of this operation.
-    aside: RefCell<Option<(&'static str, Act)>>,
+    side_effect: RefCell<Option<(&'static str, Act)>>,
     /// Alters responses.
-    retold: RefCell<Option<Retell>>,
+    alteration: RefCell<Option<AlterResponse>>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
@@ -162,15 +162,15 @@ impl Harness {
             log: RefCell::default(),
             // The sandbox's clock has milliseconds: without latency, two writes would have the same time.
             latency: Cell::new(Duration::from_millis(10)),
-            trouble: Cell::default(),
+            fault: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
             scripted: RefCell::default(),
             dropped: Cell::default(),
             effects: RefCell::default(),
             meanwhile: RefCell::default(),
-            aside: RefCell::default(),
-            retold: RefCell::default(),
+            side_effect: RefCell::default(),
+            alteration: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
@@ -184,15 +184,15 @@ impl Harness {
             world,
             log: _,
             latency,
-            trouble: _,
+            fault: _,
             signal: _,
             interruption: _,
             scripted,
             dropped,
             effects: _,
             meanwhile: _,
-            aside: _,
-            retold: _,
+            side_effect: _,
+            alteration: _,
             killed: _,
             begun,
             environment,
@@ -202,15 +202,15 @@ impl Harness {
             world: RefCell::new(world.borrow().clone()),
             log: RefCell::default(),
             latency: latency.clone(),
-            trouble: Cell::default(),
+            fault: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
             scripted: scripted.clone(),
             dropped: dropped.clone(),
             effects: RefCell::default(),
             meanwhile: RefCell::default(),
-            aside: RefCell::default(),
-            retold: RefCell::default(),
+            side_effect: RefCell::default(),
+            alteration: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
@@ -244,12 +244,12 @@ impl Harness {
             Request::post(path).header("authorization", authorization).body(Bytes::from(body.to_string())).unwrap();
         match self.world(|world| world.answer(now(self.0.begun), &request)) {
             Reply::Answer(answer) if answer.status().is_success() => serde_json::from_slice(answer.body()).unwrap(),
-            other @ (Reply::Answer(_) | Reply::Cut(_) | Reply::Hold) => panic!("{path}: {other:?}"),
+            other @ (Reply::Answer(_) | Reply::Broken(_) | Reply::Hold) => panic!("{path}: {other:?}"),
         }
     }
 
     /// Waits until a notebook starts, and ends it with this outcome.
-    pub(crate) async fn play(&self, outcome: NotebookOutcome) -> NotebookTask {
+    pub(crate) async fn finish_notebook(&self, outcome: NotebookOutcome) -> NotebookTask {
         loop {
             let task = self.world(|world| world.next_notebook(now(self.0.begun)));
             if let Some(task) = task {
@@ -285,8 +285,8 @@ impl Harness {
     }
 
     /// Injects a fault at one request, counted from 0 and from now.
-    pub(crate) fn trouble_at(&self, index: usize, trouble: InjectedFault) {
-        self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
+    pub(crate) fn inject_fault(&self, index: usize, fault: InjectedFault) {
+        self.0.fault.set(Some((self.0.log.borrow().len() + index, fault)));
     }
 
     /// Another client acts before the effect with this number, counted from 0 and from now.
@@ -300,13 +300,13 @@ impl Harness {
     }
 
     /// The service also does this after each call of the operation.
-    pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Harness) + 'static) {
-        self.0.aside.replace(Some((operation, Rc::new(act))));
+    pub(crate) fn side_effect(&self, operation: &'static str, act: impl Fn(&Harness) + 'static) {
+        self.0.side_effect.replace(Some((operation, Rc::new(act))));
     }
 
     /// Alters successful JSON responses from now on.
-    pub(crate) fn retell(&self, retell: impl Fn(&str, &mut Value) + 'static) {
-        self.0.retold.replace(Some(Rc::new(retell)));
+    pub(crate) fn alter_responses(&self, alter: impl Fn(&str, &mut Value) + 'static) {
+        self.0.alteration.replace(Some(Rc::new(alter)));
     }
 
     /// Sends SIGTERM at this call of the operation, counted from 1 and from now.
@@ -504,16 +504,14 @@ impl Transport for Harness {
             });
             inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;
-            let strikes = |at: usize, trouble: InjectedFault| {
-                at == index || (at < index && trouble == InjectedFault::HangFromHere)
-            };
-            let trouble =
-                inner.trouble.get().filter(|(at, trouble)| strikes(*at, *trouble)).map(|(_, trouble)| trouble);
-            if trouble.is_some_and(|trouble| trouble != InjectedFault::HangFromHere) {
-                inner.trouble.set(None);
+            let strikes =
+                |at: usize, fault: InjectedFault| at == index || (at < index && fault == InjectedFault::HangFromHere);
+            let fault = inner.fault.get().filter(|(at, fault)| strikes(*at, *fault)).map(|(_, fault)| fault);
+            if fault.is_some_and(|fault| fault != InjectedFault::HangFromHere) {
+                inner.fault.set(None);
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
-            match trouble {
+            match fault {
                 Some(InjectedFault::KilledBefore) => return self.killed().await,
                 Some(InjectedFault::LostBefore) => return lost(),
                 Some(InjectedFault::Unavailable) => return Ok(status(503)),
@@ -534,19 +532,19 @@ impl Transport for Harness {
                 act(self);
             }
             let mut reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
-            let aside = inner.aside.borrow().clone().filter(|(at, _)| *at == operation);
-            if let Some((_, act)) = aside {
+            let side_effect = inner.side_effect.borrow().clone().filter(|(at, _)| *at == operation);
+            if let Some((_, act)) = side_effect {
                 act(self);
             }
-            let retold = inner.retold.borrow().clone();
-            if let (Some(retell), Reply::Answer(answer)) = (retold, &mut reply)
+            let alteration = inner.alteration.borrow().clone();
+            if let (Some(alter), Reply::Answer(answer)) = (alteration, &mut reply)
                 && answer.status().is_success()
                 && let Ok(mut body) = serde_json::from_slice(answer.body())
             {
-                retell(operation, &mut body);
+                alter(operation, &mut body);
                 *answer.body_mut() = Bytes::from(body.to_string());
             }
-            match trouble {
+            match fault {
                 Some(InjectedFault::KilledAfter) => return self.killed().await,
                 Some(InjectedFault::LostAfter) => return lost(),
                 Some(InjectedFault::ErrorAfter) => return Ok(status(500)),

@@ -112,7 +112,7 @@ async fn a_token_that_has_ended_is_renewed_also_where_the_service_answers_403() 
     for (gap, (tokens, looks), code) in [(70, (2, 4), None), (10, (1, 2), Some(Code::NotAllowed))] {
         let ctx = with_principal();
         let rule = "databricks:scim/me=status=403,nth=2";
-        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(rule).unwrap()));
         let outcome = polled(&ctx, 3, gap).await;
         assert_eq!(outcome.code, code, "{outcome:?}");
         let log = ctx.take_log();
@@ -137,7 +137,7 @@ async fn a_token_that_has_ended_is_renewed_also_where_the_service_answers_403() 
 async fn a_host_that_does_not_resolve_is_given_up_by_oauth_as_by_a_token() {
     for (ctx, operation) in [(with_principal(), "databricks:host-metadata"), (Harness::new(), "databricks:scim/me")] {
         let rule = format!("{operation}=no-name,times=forever");
-        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(&rule).unwrap()));
         let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
         assert_eq!((outcome.exit, outcome.code), (12, Some(Code::Network)), "{outcome:?}");
         assert!(outcome.took < Duration::from_secs(10), "{operation}: {:?}", outcome.took);
@@ -195,7 +195,7 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use_while_it_lives() {
     let ctx = with_principal();
     ctx.world(|world| {
         world.set_token_life(3600);
-        world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=status=503,nth=2").unwrap());
+        world.add_fault(crate::sandbox::FaultRule::parse("databricks:oidc/token=status=503,nth=2").unwrap());
     });
     assert_eq!(polled(&ctx, 70, 60).await.failure, "");
     assert_eq!(count(&ctx, "databricks:oidc/token").0, 3);
@@ -217,11 +217,11 @@ async fn a_wrong_client_secret_is_said_with_the_endpoint_and_what_to_do() {
 #[tokio::test(start_paused = true)]
 async fn a_token_endpoint_that_is_down_for_a_moment_is_asked_again_and_one_that_stays_down_is_75() {
     let ctx = with_principal();
-    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=status=503").unwrap()));
+    ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse("databricks:oidc/token=status=503").unwrap()));
     assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().failure, "");
     let ctx = with_principal();
     let forever = "databricks:oidc/token=status=503,times=forever";
-    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(forever).unwrap()));
+    ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(forever).unwrap()));
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (75, Some(Code::Unavailable)));
 }
@@ -230,7 +230,7 @@ async fn a_token_endpoint_that_is_down_for_a_moment_is_asked_again_and_one_that_
 async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token() {
     let ctx = with_principal();
     ctx.world(|world| {
-        world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=retry-after=30,times=2").unwrap());
+        world.add_fault(crate::sandbox::FaultRule::parse("databricks:oidc/token=retry-after=30,times=2").unwrap());
     });
     // This command sends several requests in parallel.
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     // A Retry-After beyond the limit for all attempts is not awaited.
     let ctx = with_principal();
     let absurd = "databricks:oidc/token=retry-after-absurd,times=forever";
-    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(absurd).unwrap()));
+    ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(absurd).unwrap()));
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (75, Some(Code::Unavailable)));
     assert!(outcome.took < Duration::from_secs(1), "{:?}", outcome.took);
@@ -252,7 +252,7 @@ async fn a_renewal_that_is_asked_to_wait_waits_as_long_while_the_old_token_lives
     let ctx = with_principal();
     ctx.world(|world| {
         world.set_token_life(3600);
-        world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=retry-after=180,nth=2").unwrap());
+        world.add_fault(crate::sandbox::FaultRule::parse("databricks:oidc/token=retry-after=180,nth=2").unwrap());
     });
     assert_eq!(polled(&ctx, 70, 60).await.failure, "");
     let log = ctx.take_log();
@@ -325,7 +325,7 @@ async fn every_request_to_a_host_of_several_workspaces_names_the_one_that_is_mea
 #[tokio::test(start_paused = true)]
 async fn a_page_instead_of_an_answer_may_mean_that_no_workspace_was_named() {
     let ctx = Harness::new();
-    let rule = crate::sandbox::Rule::parse("databricks:scim/me=login,times=forever").unwrap();
+    let rule = crate::sandbox::FaultRule::parse("databricks:scim/me=login,times=forever").unwrap();
     ctx.world(|world| world.add_fault(rule));
     let outcome = ctx.run(deploy_notebook::run, &[]).await.unwrap();
     assert_eq!(outcome.code, Some(Code::InvalidResponse), "{outcome:?}");

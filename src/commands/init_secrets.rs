@@ -11,7 +11,7 @@ pub(super) use self::grants::settle_grants;
 use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::GrantTo;
-use super::provision::{Provision, beside, who_and};
+use super::provision::{Provision, caller_and, poll_alongside};
 use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
@@ -123,9 +123,10 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     };
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), ctx)));
-    let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
-    kept.settle_for(&me, &consents);
-    let SecretPlan { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
+    let (me, (mut secret_plan, near)) =
+        poll_alongside(&mut tried, Box::pin(caller_and(&reader, Box::pin(looks)))).await?;
+    secret_plan.settle_for(&me, &consents);
+    let SecretPlan { scope: scope_step, secret: secret_step, grants: grant_steps } = secret_plan;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
@@ -153,7 +154,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
         warn_of_readers(now_read(&applied.plan), &scope, ctx);
     }
     if let Some(readers) = readers {
-        applied.field("readers", told_in_json(&readers));
+        applied.field("readers", readers_in_json(&readers));
         if let Readers::Listed(acls) = &readers {
             applied.line(format!("Readers of scope {scope}: {}, and administrators.", told(acls)));
         }
@@ -238,7 +239,7 @@ pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
     })
 }
 
-fn told_in_json(readers: &Readers) -> Data {
+fn readers_in_json(readers: &Readers) -> Data {
     match readers {
         Readers::Listed(acls) => {
             let of = |acl: &crate::databricks::secrets::Acl| document!({ "principal": acl.principal, "permission": acl.permission });

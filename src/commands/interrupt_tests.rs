@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::harness::{Harness, InjectedFault, Outcome, id};
 use super::{CommandContext, LastKnown, create_workflow, deploy_notebook, init_secrets, run};
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 const TERMINATED: Option<Code> = Some(Code::Interrupted(15));
 
@@ -19,7 +19,7 @@ async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 /// The status of each dbt run started by the test.
@@ -252,7 +252,7 @@ async fn whatever_happens_to_one_request_the_run_is_cancelled_or_the_command_say
         {
             let ctx = Harness::new();
             ctx.interrupt_at("dbt:runs/get", 2);
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let outcome = start(&ctx, &["222222"]).await;
             assert_eq!(outcome.code, TERMINATED, "{index} {trouble:?} {outcome:?}");
             let ended = statuses(&ctx).iter().all(|status| *status == 30);

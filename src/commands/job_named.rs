@@ -139,21 +139,21 @@ pub(crate) struct Places {
 impl Places {
     /// Reads the projects, and finds the one in `narrow`.
     pub(crate) async fn read(reader: &Reader, account: &Account, narrow: &Narrow) -> Result<Places, Failure> {
-        let wanted = narrow.project.as_deref();
-        let id = wanted.and_then(|text| text.parse().ok());
+        let requested = narrow.project.as_deref();
+        let id = requested.and_then(|text| text.parse().ok());
         let projects = match projects(reader, account).await {
             Ok(projects) => projects,
             // A restricted token may see jobs but no projects, whose names are only for display unless one is
             // requested.
             Err(error)
-                if (wanted.is_none() || id.is_some())
+                if (requested.is_none() || id.is_some())
                     && matches!(error.means(), Meaning::RightMissing | Meaning::NotFound) =>
             {
                 return Ok(Places { projects: Vec::new(), project: id, unnamed: true });
             }
             Err(error) => return Err(of_dbt("Cannot list the projects of the account", &error)),
         };
-        let project = match (wanted, id) {
+        let project = match (requested, id) {
             (None, _) => None,
             (Some(_), Some(id)) => Some(id),
             (Some(name), None) => {
@@ -207,8 +207,8 @@ pub(crate) async fn jobs(
     places: &Places,
     name_part: Option<&str>,
 ) -> Result<Vec<Job>, Failure> {
-    let wanted = narrow.environment.as_deref();
-    let id: Option<u64> = wanted.and_then(|text| text.parse().ok());
+    let requested = narrow.environment.as_deref();
+    let id: Option<u64> = requested.and_then(|text| text.parse().ok());
     let filter = JobFilter { project: places.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
     let list = |offset| list_jobs(account.id, &filter, offset, PAGE);
     let listed = all_pages(reader, "jobs/list", (|job: &Job| job.id, |_: &Job| true), usize::MAX, list).await;
@@ -217,10 +217,10 @@ pub(crate) async fn jobs(
     all.retain(|job| job.state != Some(2));
     all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
     all.sort_by_key(|job| job.id);
-    let Some(wanted) = wanted else { return Ok(all) };
+    let Some(requested) = requested else { return Ok(all) };
     let here = |job: &Job| match id {
         Some(id) => job.environment_id.is_none_or(|of| of == id),
-        None => job.environment_name() == Some(wanted),
+        None => job.environment_name() == Some(requested),
     };
     let mut names: Vec<String> = all.iter().map(environment).collect();
     all.retain(here);
@@ -228,12 +228,12 @@ pub(crate) async fn jobs(
     if all.is_empty() && name_part.is_none() {
         names.sort_unstable();
         names.dedup();
-        let failure = Failure::new(Code::NotFound, format!("No visible job is in environment \"{wanted}\"."));
+        let failure = Failure::new(Code::NotFound, format!("No visible job is in environment \"{requested}\"."));
         let failure = match names.as_slice() {
             [] => failure,
             names => failure.cause(format!("environments with jobs: {}", names[..names.len().min(20)].join(", "))),
         };
-        let near = nearest_names(wanted, names.iter().map(String::as_str));
+        let near = nearest_names(requested, names.iter().map(String::as_str));
         return Err(failure.advise("pass the name or ID of one of these to --environment").meant(&near));
     }
     Ok(all)

@@ -37,66 +37,65 @@ pub(crate) struct StateNote {
 }
 
 #[derive(Debug)]
-enum Part {
-    GoesOn(Checkpoint),
+enum Entry {
+    Running(Checkpoint),
     /// Ended or not followed; its data is still part of the document.
-    Over(Known),
-    /// Nothing was started.
-    Stands(Known, StateNote),
+    Ended(Known),
+    NothingStarted(Known, StateNote),
 }
 
 /// Shared state that outlives the command. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastKnown {
-    parts: Rc<RefCell<BTreeMap<usize, Part>>>,
+    entries: Rc<RefCell<BTreeMap<usize, Entry>>>,
     /// 0 for a single run; several are counted from 1.
-    place: usize,
+    slot: usize,
 }
 
 impl LastKnown {
     /// The slot of one of several, counted from 0.
     pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
-        LastKnown { parts: self.parts.clone(), place: index + 1 }
+        LastKnown { entries: self.entries.clone(), slot: index + 1 }
     }
 
     pub(crate) fn set(&self, checkpoint: Checkpoint) {
-        self.parts.borrow_mut().insert(self.place, Part::GoesOn(checkpoint));
+        self.entries.borrow_mut().insert(self.slot, Entry::Running(checkpoint));
     }
 
     /// Nothing is running any more.
     pub(crate) fn clear(&self) {
-        self.parts.borrow_mut().remove(&self.place);
+        self.entries.borrow_mut().remove(&self.slot);
     }
 
     /// Nothing is running any more; keeps what is known.
     pub(crate) fn over(&self, report: &dyn Report) {
-        self.parts.borrow_mut().insert(self.place, Part::Over(Known::of(report)));
+        self.entries.borrow_mut().insert(self.slot, Entry::Ended(Known::of(report)));
     }
 
     /// Nothing was started; keeps what is known, and a note.
-    pub(crate) fn stands(&self, known: impl Into<Known>, said: StateNote) {
-        self.parts.borrow_mut().insert(self.place, Part::Stands(known.into(), said));
+    pub(crate) fn set_note(&self, known: impl Into<Known>, said: StateNote) {
+        self.entries.borrow_mut().insert(self.slot, Entry::NothingStarted(known.into(), said));
     }
 
     /// This run is finished: keeps what is known of it, unless it is still running.
     pub(crate) fn keep(&self, known: Known) {
-        let mut parts = self.parts.borrow_mut();
-        if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
-            parts.insert(self.place, Part::Over(known));
+        let mut entries = self.entries.borrow_mut();
+        if !matches!(entries.get(&self.slot), Some(Entry::Running(_))) {
+            entries.insert(self.slot, Entry::Ended(known));
         }
     }
 
     pub(crate) fn get(&self) -> Option<Interrupted> {
-        let parts = self.parts.borrow();
+        let entries = self.entries.borrow();
         let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
-        for part in parts.values() {
-            match part {
-                Part::GoesOn(Checkpoint { known, line, resume }) => {
+        for entry in entries.values() {
+            match entry {
+                Entry::Running(Checkpoint { known, line, resume }) => {
                     all.push(known.clone());
                     going.push((line.clone(), resume.clone()));
                 }
-                Part::Over(known) => all.push(known.clone()),
-                Part::Stands(known, said) => {
+                Entry::Ended(known) => all.push(known.clone()),
+                Entry::NothingStarted(known, said) => {
                     all.push(known.clone());
                     last = Some(said.clone());
                 }
@@ -105,7 +104,7 @@ impl LastKnown {
         if all.is_empty() {
             return None;
         }
-        let known = if parts.contains_key(&0) {
+        let known = if entries.contains_key(&0) {
             all.pop()?
         } else {
             let data: Vec<_> = all.iter().map(|known| known.data.clone()).collect();

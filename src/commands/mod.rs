@@ -69,7 +69,7 @@ mod table;
 mod waves_tests;
 mod workflow_named;
 
-pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
+pub(crate) use connect::{line_to_dbt, probe_host, roots, to_databricks, to_dbt};
 pub(crate) use deploy_notebook::quoted;
 pub(crate) use given::Given;
 pub(crate) use last_known::{Interrupted, LastKnown, StateNote};

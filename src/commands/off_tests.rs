@@ -40,9 +40,9 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
         let world = ctx(&job).await;
         let listed = world.run(jobs::run, &[]).await.unwrap();
         let row = listed.data["jobs"].as_array().unwrap().iter().find(|row| row["job_id"] == JOB).cloned();
-        let told = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
+        let is_reported = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
         // Deleted jobs are not listed.
-        let right = if says == "deleted" { row.is_none() } else { told == Some(true) };
+        let right = if says == "deleted" { row.is_none() } else { is_reported == Some(true) };
         take("jobs", right, format!("{row:?}"));
 
         let created = world.run(create_workflow::run, &["--job", JOB]).await.unwrap();
@@ -88,7 +88,7 @@ async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
     for fault in ["status=500", "status=403", "reset", "hang", "login"] {
         let ctx = Harness::new();
         let rule = format!("dbt:jobs/get={fault},times=forever");
-        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(&rule).unwrap()));
         let outcome = start(&ctx).await;
         assert!(outcome.exit == 0 && outcome.took < Duration::from_secs(12), "{fault}: {outcome:?}");
     }
@@ -107,7 +107,7 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
             let world = ctx(&json!({})).await;
             let script = job.clone();
             // Deactivated right after the run was created.
-            world.aside("dbt:jobs/run", move |world| {
+            world.side_effect("dbt:jobs/run", move |world| {
                 world.world(|world| world.script_dbt_job(waits.parse().unwrap(), &json!({ "job": script })));
             });
             let line: &[&str] = if watched { &[waits, "--no-wait"] } else { &[waits, "--timeout", "9m"] };
@@ -119,8 +119,8 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
             }
             let warned = outcome.said().matches(says).count();
             let asked = world.take_log().iter().filter(|seen| seen.operation == "dbt:jobs/get").count();
-            let told = outcome.failure.contains(says);
-            let right = (warned, told, outcome.code) == (1, true, Some(Code::StillRunning)) && asked <= 10;
+            let is_reported = outcome.failure.contains(says);
+            let right = (warned, is_reported, outcome.code) == (1, true, Some(Code::StillRunning)) && asked <= 10;
             total += 1;
             good += usize::from(right);
             if !right {

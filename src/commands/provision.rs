@@ -33,7 +33,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
 
 /// Looks up the caller in parallel with other lookups. The caller's failure takes precedence, since it explains the
 /// other.
-pub(crate) async fn who_and<T>(
+pub(crate) async fn caller_and<T>(
     reader: &Reader,
     looks: Pin<Box<dyn Future<Output = Result<T, Failure>> + '_>>,
 ) -> Result<(Me, T), Failure> {
@@ -42,7 +42,7 @@ pub(crate) async fn who_and<T>(
 }
 
 /// Runs `main`, and `side` as far as it gets meanwhile. The caller awaits the rest of `side` if it needs it.
-pub(crate) async fn beside<T, S: Future + Unpin>(
+pub(crate) async fn poll_alongside<T, S: Future + Unpin>(
     side: &mut MaybeDone<S>,
     mut main: Pin<Box<dyn Future<Output = T> + '_>>,
 ) -> T {
@@ -67,7 +67,7 @@ pub(crate) async fn ask_to_apply(
     for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
         ctx.events.asked(line);
     }
-    ctx.last_known.stands(plan.json(), StateNote { cause: None, state, advice: None });
+    ctx.last_known.set_note(plan.json(), StateNote { cause: None, state, advice: None });
     let answer = prompter.key("Apply?", keys).await;
     ctx.last_known.clear();
     let failure = match answer {
@@ -143,16 +143,16 @@ impl Provision<'_> {
             let going = ctx.events.going("writing");
             going.state(format!("to {workspace} as {identity}"));
             let so_far = RefCell::new(plan.entries());
-            let told = |entry: Entry| {
+            let record_entry = |entry: Entry| {
                 let mut entries = so_far.borrow_mut();
                 if let Some(known) =
                     entries.iter_mut().find(|known| known.kind == entry.kind && known.name == entry.name)
                 {
                     *known = entry;
                 }
-                ctx.last_known.stands(known_so_far(&workspace, &identity, &entries), half_done(&entries));
+                ctx.last_known.set_note(known_so_far(&workspace, &identity, &entries), half_done(&entries));
             };
-            match apply(writer, &mut plan, &inputs, &told).await {
+            match apply(writer, &mut plan, &inputs, &record_entry).await {
                 Ok(()) => (Finish::Changed, None),
                 Err(failure) => (Finish::Failed, Some(failure)),
             }

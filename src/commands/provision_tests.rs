@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, InjectedFault, Outcome};
 use super::{CommandContext, LastKnown, deploy_notebook, init_secrets, setup};
 use crate::failure::{Code, Ended, Report};
-use crate::sandbox::{Class, Phase, Rule, SimTime};
+use crate::sandbox::{FaultKind, FaultRule, Phase, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
@@ -131,7 +131,7 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
         ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
     ] {
         let ctx = Harness::new();
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}: {}", outcome.failure);
         assert!(
@@ -243,7 +243,7 @@ async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_ev
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = fresh();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -260,7 +260,7 @@ async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_ev
 async fn acl_endpoints_that_answer_501_are_a_workspace_without_acls() {
     let ctx = Harness::new();
     assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
     ctx.take_log();
     let refusal = init(&ctx, &["--grant", "data-engineers"]).await;
     refused(&refusal, &["--accept-shared-scope"]);
@@ -393,7 +393,7 @@ async fn readers_that_cannot_be_seen_are_warned_about_and_do_not_hinder_where_no
     let ctx = Harness::new();
     assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
     let rule = "databricks:secrets/acls/list=status=403,times=forever";
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
     let outcome = init(&ctx, &["--key", "first"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.said().contains("that requires MANAGE"), "{}", outcome.said());
@@ -570,7 +570,7 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
             known.replace(ctx.last_known.clone());
             init_secrets::run(args, ctx).await
         };
-        ctx.trouble_at(at, InjectedFault::KilledBefore);
+        ctx.inject_fault(at, InjectedFault::KilledBefore);
         assert!(ctx.run(command, &line).await.is_none());
         let left = known.borrow().get().expect("how far it is");
         let said = left.said.expect("how things stand");
@@ -592,7 +592,7 @@ async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
     assert_eq!(steps(&stale), ["create written", "create pending"]);
     let ctx = Harness::new();
     // The second listing is the one after the write.
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
     let unread = init(&ctx, &[]).await;
     assert!(unread.failure.contains("read back"), "{unread:?}");
     assert_eq!(steps(&unread), ["create written", "create pending"]);
@@ -608,7 +608,7 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -671,7 +671,7 @@ async fn deploy_notebook_survives_every_trouble_at_every_request() {
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &[]).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -719,7 +719,7 @@ fn post(ctx: &Harness, endpoint: &str, body: &Value) {
         .unwrap();
     match ctx.world(|world| world.answer(SimTime(0), &request)) {
         crate::sandbox::Reply::Answer(answer) => assert_eq!(answer.status(), 200, "{answer:?}"),
-        other @ (crate::sandbox::Reply::Cut(_) | crate::sandbox::Reply::Hold) => panic!("{other:?}"),
+        other @ (crate::sandbox::Reply::Broken(_) | crate::sandbox::Reply::Hold) => panic!("{other:?}"),
     }
 }
 
@@ -838,7 +838,7 @@ async fn a_dry_run_shows_a_refusal_as_data_and_fails_where_it_cannot_look() {
     let ctx = Harness::new();
     let shared = deploy(&ctx, &["--notebook", "/Shared/run", "--dry-run"]).await;
     assert_eq!((shared.exit, &shared.data["refused"]["code"]), (0, &json!("refused")), "{shared:?}");
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
     for line in [&["--dry-run"][..], &["--notebook", "/Shared/run", "--dry-run"]] {
         let blind = deploy(&ctx, line).await;
         assert_eq!((blind.code, &blind.data), (Some(Code::NotAllowed), &Value::Null), "{blind:?}");
@@ -855,7 +855,7 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
         ("databricks:*=login,times=forever", Code::InvalidResponse),
     ] {
         let ctx = Harness::new();
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}");
         // Everyone may look up their own identity, so a 403 here means a bad token.
@@ -878,7 +878,7 @@ async fn every_fault<A: clap::Args>(
     let mut shown = 0;
     for operation in operations {
         for (class, phase) in
-            Class::catalogue().iter().flat_map(|class| [(class, Phase::Before), (class, Phase::After)])
+            FaultKind::catalogue().iter().flat_map(|class| [(class, Phase::Before), (class, Phase::After)])
         {
             if !class.allows(phase) {
                 continue;
@@ -891,7 +891,7 @@ async fn every_fault<A: clap::Args>(
                 }
                 let case = format!("{operation}={class},phase={phase},times={times}");
                 let ctx = Harness::new();
-                let rule = Rule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}"));
+                let rule = FaultRule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}"));
                 ctx.world(|world| world.add_fault(rule));
                 let begun = tokio::time::Instant::now();
                 if let Some(outcome) = ctx.run(&command, line).await {
@@ -994,7 +994,7 @@ async fn without_access_lists_a_grant_on_the_notebook_is_skipped_with_a_remark()
     let no_premium = Harness::new();
     no_premium.world(|world| world.set_premium(false));
     let look_alike = Harness::new();
-    let rule = Rule::parse("databricks:permissions/*=status=501,times=forever").unwrap();
+    let rule = FaultRule::parse("databricks:permissions/*=status=501,times=forever").unwrap();
     look_alike.world(|world| world.add_fault(rule));
     for ctx in [no_premium, look_alike] {
         for expected in [["create done", "keep done"], ["keep done", "keep done"]] {
@@ -1021,7 +1021,9 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
     assert!(ctx.take_log().is_empty());
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_RUN"]).await.exit, 0);
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_EDIT", "--accept-shared-path"]).await.exit, 0);
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
+    ctx.world(|world| {
+        world.add_fault(FaultRule::parse("databricks:permissions/get=status=403,times=forever").unwrap());
+    });
     let hidden = deploy(&ctx, &["--grant", "analysts"]).await;
     assert_eq!(hidden.code, Some(Code::NotAllowed), "{hidden:?}");
     assert!(hidden.failure.contains("reading and granting access requires CAN_MANAGE on"), "{}", hidden.failure);
@@ -1036,7 +1038,7 @@ async fn deploy_notebook_with_a_grant_survives_every_trouble_at_every_request() 
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -1090,7 +1092,7 @@ async fn a_write_that_is_done_without_a_body_in_its_answer_is_done() {
         "permissions/update",
     ] {
         let rule = format!("databricks:{operation}=empty,phase=after,times=forever");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
     }
     for _ in 0..2 {
         let stored = init(&ctx, &["--grant", "data-engineers"]).await;

@@ -328,14 +328,14 @@ async fn each_command_says_what_a_refusal_means_and_what_helps() {
                 world.answer_from(0, move |of| strikes(service, refusal, of), status, body);
                 let outcome = command.on(&world, &line).await;
                 let (code, advises) = instead(command, &line, service, refusal).unwrap_or((Some(code), true));
-                let wanted = (code, code.map_or(0, Code::exit), Vec::from_iter(advises.then_some(remedy)));
+                let expected = (code, code.map_or(0, Code::exit), Vec::from_iter(advises.then_some(remedy)));
                 let found = (outcome.code, outcome.exit, advised(&outcome));
                 assert!(has_timeout(command) || !outcome.failure.contains("--timeout"), "{command:?} {outcome:?}");
                 total += 1;
-                good += usize::from(found == wanted);
-                if found != wanted {
+                good += usize::from(found == expected);
+                if found != expected {
                     wrong.push(format!(
-                        "{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}: {}",
+                        "{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {expected:?}: {}",
                         outcome.failure
                     ));
                 }
@@ -365,12 +365,13 @@ async fn a_refusal_while_a_run_is_followed_means_the_same() {
                 world.answer_from(middle, move |of| strikes(service, refusal, of), status, body);
                 let outcome = command.on(&world, &line).await;
                 // A proxy's login page may be temporary.
-                let wanted = if refusal == LoginPage { (Code::StillRunning, Vec::new()) } else { (code, vec![remedy]) };
+                let expected =
+                    if refusal == LoginPage { (Code::StillRunning, Vec::new()) } else { (code, vec![remedy]) };
                 let found = (outcome.code.unwrap_or(Code::Bug), advised(&outcome));
                 total += 1;
-                good += usize::from(found == wanted);
-                if found != wanted {
-                    wrong.push(format!("{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}"));
+                good += usize::from(found == expected);
+                if found != expected {
+                    wrong.push(format!("{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {expected:?}"));
                 }
             }
         }

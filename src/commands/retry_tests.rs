@@ -3,14 +3,14 @@
 use super::harness::{Harness, Outcome, id, number};
 use super::run;
 use crate::failure::Code;
-use crate::sandbox::{Class, Phase, Rule};
+use crate::sandbox::{FaultKind, FaultRule, Phase};
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 /// IDs of runs that retry another one.
@@ -124,7 +124,7 @@ async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
 async fn a_lost_answer_never_leads_to_two_resumptions() {
     let (mut good, mut total) = (0, 0);
     let mut wrong = Vec::new();
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         for (name, phase) in [("before", Phase::Before), ("after", Phase::After)] {
             // A service that denies what it has done cannot be handled correctly.
             if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {
@@ -144,9 +144,9 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                     }
                 }
                 // Two Retry-After responses of a year exceed the limit: not retried, and reported.
-                let put_off = class == Class::RetryAfterAbsurd && times == 2;
+                let put_off = class == FaultKind::RetryAfterAbsurd && times == 2;
                 let refused = phase == Phase::Before
-                    && matches!(class, Class::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));
+                    && matches!(class, FaultKind::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));
                 let runs = resumed(&ctx);
                 let right = outcome.as_ref().is_some_and(|outcome| {
                     if refused || put_off {

@@ -4,7 +4,7 @@ use super::harness::{Harness, InjectedFault, Outcome, id, number};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 /// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
@@ -22,7 +22,7 @@ async fn cancelled(ctx: &Harness, line: &[&str]) -> Outcome {
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 async fn started(ctx: &Harness, job: &str) -> String {
@@ -158,7 +158,7 @@ async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled(
         {
             let ctx = Harness::new();
             let run = started(&ctx, "222222").await;
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let outcome = cancelled(&ctx, &[&run]).await;
             assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["status"]), (0, &"CANCELLED".into()), "{outcome:?}");
         }

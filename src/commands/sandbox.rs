@@ -11,7 +11,7 @@ use super::durations;
 use crate::context::{Context, Environment};
 use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
+use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};
 
 /// Serve a local stand-in for Databricks and dbt
 ///
@@ -47,8 +47,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60.0)]
     speed: f64,
     /// Inject a fault; repeatable
-    #[arg(long, value_name = "RULE", value_parser = Rule::parse)]
-    fault: Vec<Rule>,
+    #[arg(long, value_name = "RULE", value_parser = FaultRule::parse)]
+    fault: Vec<FaultRule>,
     /// Append one JSON line per request to a file, with secrets replaced
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         speed,
         faults: fault,
         log,
-        remark: Box::new(move |text| {
+        on_message: Box::new(move |text| {
             // The receiver lives as long as this command.
             let _ = remarks.send(text.to_owned());
         }),

@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::harness::{Harness, Outcome, number};
 use super::run;
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 fn count(ctx: &Harness, operation: &str) -> usize {

@@ -13,7 +13,7 @@ const WORKSPACE: &str = "7405609032100112";
 const FINE: NotebookOutcome = NotebookOutcome::Finished;
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(rule).unwrap()));
 }
 
 fn failed() -> NotebookOutcome {
@@ -56,8 +56,8 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
     let ctx = Harness::new();
     let job = workflow(&ctx, &[("a", 1, &[]), ("b", 0, &["a"])]).await;
     let run = started(&ctx, &["--workflow", &job, "--param", "day=last monday"]).await;
-    ctx.play(failed()).await;
-    ctx.play(failed()).await;
+    ctx.finish_notebook(failed()).await;
+    ctx.finish_notebook(failed()).await;
     let outcome = watched(&ctx, &["--workflow-run", &run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     for line in
@@ -72,12 +72,12 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
     assert_eq!((&outcome.data["repairs"], &task(&outcome, "a")["attempt"]), (&0.into(), &2.into()));
     let repair = json!({ "run_id": run.parse::<u64>().unwrap(), "rerun_all_failed_tasks": true });
     ctx.post("/api/2.2/jobs/runs/repair", &repair);
-    let play = async {
-        ctx.play(FINE).await;
-        ctx.play(FINE).await;
+    let notebooks = async {
+        ctx.finish_notebook(FINE).await;
+        ctx.finish_notebook(FINE).await;
     };
     let line = ["--workflow-run", run.as_str()];
-    let (outcome, ()) = tokio::join!(watched(&ctx, &line), play);
+    let (outcome, ()) = tokio::join!(watched(&ctx, &line), notebooks);
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     for line in [
         "this run was repaired once",
@@ -146,8 +146,8 @@ async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
 async fn repaired_with_dbt_runs(ctx: &Harness) -> (String, [String; 3]) {
     let job = workflow(ctx, &[("a", 0, &[]), ("b", 0, &[])]).await;
     let run = started(ctx, &["--workflow", &job]).await;
-    ctx.play(failed()).await;
-    ctx.play(failed()).await;
+    ctx.finish_notebook(failed()).await;
+    ctx.finish_notebook(failed()).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let id: u64 = run.parse().unwrap();
     ctx.post("/api/2.2/jobs/runs/repair", &json!({ "run_id": id, "rerun_tasks": ["a"] }));
@@ -206,7 +206,7 @@ async fn without_access_to_dbt_the_runs_that_the_tasks_told_of_are_named() {
     let run = started(&ctx, &["--workflow", &job]).await;
     let url = "https://ab123.us1.dbt.com/deploy/51234/projects/1/runs/77/";
     let error = format!("DbtRunFailed: no\n{url}");
-    ctx.play(NotebookOutcome::Failed { error, trace: String::new() }).await;
+    ctx.finish_notebook(NotebookOutcome::Failed { error, trace: String::new() }).await;
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = cancelled(&ctx, &run).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &Value::Null), "{outcome:?}");
@@ -229,14 +229,14 @@ async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or
     assert_eq!((none.exit, none.data["orphans"].as_array().map(Vec::len)), (0, Some(0)), "{none:?}");
     assert!(none.said().contains("no orphaned dbt runs in account"), "{}", none.said());
     // Its task has failed while the run is active.
-    ctx.play(failed()).await;
+    ctx.finish_notebook(failed()).await;
     let of_task = orphans(&ctx).await;
     let row = &of_task.data["orphans"][0];
     assert_eq!((&id(&row["run_id"]), &row["workflow_run_status"]), (&a, &"task FAILED".into()), "{of_task:?}");
     assert!(of_task.text.contains(&format!("dbtrigger cancel {a}")), "{}", of_task.text);
     let gone = started(&ctx, &["300006", "--idempotency-key", &key("99", "a")]).await;
     let away = started(&ctx, &["300007", "--idempotency-key", "12/99/a/0"]).await;
-    ctx.play(FINE).await;
+    ctx.finish_notebook(FINE).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let _ = ctx.take_log();
     let all = orphans(&ctx).await;
@@ -320,9 +320,9 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
         json!({ "name": "other", "tasks": [{ "task_key": "a", "notebook_task": { "notebook_path": NOTEBOOK } }] });
     let other = ctx.post("/api/2.2/jobs/create", &other)["job_id"].to_string();
     let _ = started(&ctx, &["--workflow", &other]).await;
-    ctx.play(FINE).await;
+    ctx.finish_notebook(FINE).await;
     let first = started(&ctx, &["--workflow", &job]).await;
-    ctx.play(failed()).await;
+    ctx.finish_notebook(failed()).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let second = started(&ctx, &["--workflow", &job, "--idempotency-key", "2"]).await;
     // By name, by ID and by URL.

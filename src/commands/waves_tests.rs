@@ -53,7 +53,8 @@ async fn several() -> (Harness, String) {
     }
     let started = world.run(run::run, &["--workflow", "Three", "--no-wait"]).await.unwrap();
     for _ in 0..3 {
-        let _ = world.play(NotebookOutcome::Failed { error: "E: no".to_owned(), trace: String::new() }).await;
+        let _ =
+            world.finish_notebook(NotebookOutcome::Failed { error: "E: no".to_owned(), trace: String::new() }).await;
     }
     tokio::time::sleep(Duration::from_mins(1)).await;
     (world, id(&started.data["workflow_run_id"]))
@@ -100,7 +101,7 @@ async fn each_command_takes_the_waves_that_the_page_says() {
                 let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#.to_owned();
                 tokio::select! {
                     outcome = world.run(setup::run, line) => outcome,
-                    never = async { loop { world.play(NotebookOutcome::Exited { result: result.clone() }).await; } } => never,
+                    never = async { loop { world.finish_notebook(NotebookOutcome::Exited { result: result.clone() }).await; } } => never,
                 }
             }
             other => panic!("{other}"),

@@ -19,7 +19,7 @@ pub enum Phase {
 
 /// A broken connection.
 #[derive(Debug)]
-pub enum Cut {
+pub enum BrokenConnection {
     /// The host name does not resolve. In memory only: no accepted connection can show it.
     NoName,
     /// Connection refused. In memory only.
@@ -52,7 +52,7 @@ pub enum Cut {
 
 /// How a call fails: the fault catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum FaultKind {
     /// The host name does not resolve.
     NoName,
     /// The connection is refused.
@@ -116,80 +116,86 @@ pub enum Class {
 }
 
 /// Classes written as one word.
-const WORDS: &[(&str, Class)] = &[
-    ("no-name", Class::NoName),
-    ("refused", Class::Refused),
-    ("blackhole", Class::Blackhole),
-    ("tls", Class::Tls),
-    ("reset", Class::Reset),
-    ("close", Class::Close),
-    ("hang", Class::Hang),
-    ("reset-after-head", Class::ResetAfterHead),
-    ("reset-in-body", Class::ResetInBody),
-    ("silence", Class::Silence),
-    ("truncated", Class::Truncated),
-    ("drip", Class::Drip),
-    ("stale", Class::Stale),
-    ("retry-after-absurd", Class::RetryAfterAbsurd),
-    ("login", Class::Login),
-    ("empty", Class::Empty),
-    ("bad-utf8", Class::BadUtf8),
-    ("huge", Class::Huge),
-    ("deep", Class::Deep),
-    ("missing-field", Class::MissingField),
-    ("unknown-status", Class::UnknownStatus),
-    ("null-data", Class::NullData),
-    ("wrong-type", Class::WrongType),
-    ("gzip-bomb", Class::GzipBomb),
-    ("kill", Class::Kill),
-    ("kill-during", Class::KillDuring),
+const WORDS: &[(&str, FaultKind)] = &[
+    ("no-name", FaultKind::NoName),
+    ("refused", FaultKind::Refused),
+    ("blackhole", FaultKind::Blackhole),
+    ("tls", FaultKind::Tls),
+    ("reset", FaultKind::Reset),
+    ("close", FaultKind::Close),
+    ("hang", FaultKind::Hang),
+    ("reset-after-head", FaultKind::ResetAfterHead),
+    ("reset-in-body", FaultKind::ResetInBody),
+    ("silence", FaultKind::Silence),
+    ("truncated", FaultKind::Truncated),
+    ("drip", FaultKind::Drip),
+    ("stale", FaultKind::Stale),
+    ("retry-after-absurd", FaultKind::RetryAfterAbsurd),
+    ("login", FaultKind::Login),
+    ("empty", FaultKind::Empty),
+    ("bad-utf8", FaultKind::BadUtf8),
+    ("huge", FaultKind::Huge),
+    ("deep", FaultKind::Deep),
+    ("missing-field", FaultKind::MissingField),
+    ("unknown-status", FaultKind::UnknownStatus),
+    ("null-data", FaultKind::NullData),
+    ("wrong-type", FaultKind::WrongType),
+    ("gzip-bomb", FaultKind::GzipBomb),
+    ("kill", FaultKind::Kill),
+    ("kill-during", FaultKind::KillDuring),
 ];
 
 /// Statuses for which the sandbox has an error body of both services.
 const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 408, 409, 422, 425, 429, 500, 501, 502, 503, 504];
 
-impl Class {
+impl FaultKind {
     /// Returns every class once; those with a value as one example.
-    pub fn catalogue() -> Vec<Class> {
-        let mut all: Vec<Class> = WORDS.iter().map(|(_, class)| class.clone()).collect();
-        all.extend(STATUSES.iter().copied().map(Class::Status));
+    pub fn catalogue() -> Vec<FaultKind> {
+        let mut all: Vec<FaultKind> = WORDS.iter().map(|(_, class)| class.clone()).collect();
+        all.extend(STATUSES.iter().copied().map(FaultKind::Status));
         all.extend([
-            Class::RetryAfter(7),
-            Class::RetryAfterDate(7),
-            Class::Redirect("https://elsewhere.invalid/".to_owned()),
+            FaultKind::RetryAfter(7),
+            FaultKind::RetryAfterDate(7),
+            FaultKind::Redirect("https://elsewhere.invalid/".to_owned()),
         ]);
         all
     }
 
     /// Whether an accepted connection can show this class. The others need a transport in memory.
     pub fn on_sockets(&self) -> bool {
-        !matches!(self, Class::NoName | Class::Refused | Class::Blackhole | Class::Tls)
+        !matches!(self, FaultKind::NoName | FaultKind::Refused | FaultKind::Blackhole | FaultKind::Tls)
     }
 
     /// Whether this class can strike in `phase`: a request that never reaches the service has no effect, and a class
     /// that sends the true response implies one.
     pub fn allows(&self, phase: Phase) -> bool {
         match phase {
-            Phase::Before => !self.shows_the_truth(),
+            Phase::Before => !self.sends_true_response(),
             Phase::After => self.on_sockets(),
         }
     }
 
     /// Whether part or all of the true response is sent, so the effect must have happened.
-    fn shows_the_truth(&self) -> bool {
-        matches!(self, Class::KillDuring | Class::Stale)
+    fn sends_true_response(&self) -> bool {
+        matches!(self, FaultKind::KillDuring | FaultKind::Stale)
     }
 
     /// Whether this response means that the service did nothing (dbt-cloud-api §3.3): 4xx except 408, and redirects.
     /// Both services keep to that, so such a class with [`Phase::After`] on a write simulates a service that lies.
     pub fn denies_effect(&self) -> bool {
-        if let Class::Status(status) = self {
+        if let FaultKind::Status(status) = self {
             return (400..500).contains(status) && *status != 408;
         }
-        matches!(self, Class::RetryAfter(_) | Class::RetryAfterDate(_) | Class::RetryAfterAbsurd | Class::Redirect(_))
+        matches!(
+            self,
+            FaultKind::RetryAfter(_)
+                | FaultKind::RetryAfterDate(_)
+                | FaultKind::RetryAfterAbsurd
+                | FaultKind::Redirect(_)
+        )
     }
 
-    fn parse(text: &str) -> Result<Class, String> {
+    fn parse(text: &str) -> Result<FaultKind, String> {
         if let Some((_, class)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Ok(class.clone());
         }
@@ -203,13 +209,13 @@ impl Class {
         let number = || value.parse::<u32>().map_err(|_| format!("`{name}` needs a number, not `{value}`"));
         match name {
             "status" => match value.parse::<u16>() {
-                Ok(status) if (400..=599).contains(&status) => Ok(Class::Status(status)),
+                Ok(status) if (400..=599).contains(&status) => Ok(FaultKind::Status(status)),
                 Ok(_) | Err(_) => Err(format!("`status` needs a number from 400 to 599, not `{value}`")),
             },
-            "retry-after" => Ok(Class::RetryAfter(number()?)),
-            "retry-after-date" => Ok(Class::RetryAfterDate(number()?)),
+            "retry-after" => Ok(FaultKind::RetryAfter(number()?)),
+            "retry-after-date" => Ok(FaultKind::RetryAfterDate(number()?)),
             "redirect" if http::HeaderValue::from_str(value).is_ok() && !value.is_empty() => {
-                Ok(Class::Redirect(value.to_owned()))
+                Ok(FaultKind::Redirect(value.to_owned()))
             }
             "redirect" => Err(format!("`redirect` needs an address, not `{value}`")),
             other => Err(format!("`{other}` is no fault class with a value")),
@@ -217,18 +223,18 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for FaultKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((word, _)) = WORDS.iter().find(|(_, class)| class == self) {
             return out.write_str(word);
         }
-        if let Class::Status(status) = self {
+        if let FaultKind::Status(status) = self {
             write!(out, "status={status}")
-        } else if let Class::RetryAfter(seconds) = self {
+        } else if let FaultKind::RetryAfter(seconds) = self {
             write!(out, "retry-after={seconds}")
-        } else if let Class::RetryAfterDate(seconds) = self {
+        } else if let FaultKind::RetryAfterDate(seconds) = self {
             write!(out, "retry-after-date={seconds}")
-        } else if let Class::Redirect(address) = self {
+        } else if let FaultKind::Redirect(address) = self {
             write!(out, "redirect={address}")
         } else {
             // Unreachable unless a class is missing from WORDS, which the catalogue test detects.
@@ -237,23 +243,23 @@ impl fmt::Display for Class {
     }
 }
 
-/// A fault rule: a class and the calls it strikes. Only [`Rule::parse`] makes one, so every rule is valid.
+/// A fault rule: a class and the calls it strikes. Only [`FaultRule::parse`] makes one, so every rule is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct FaultRule {
     operation: String,
-    class: Class,
+    class: FaultKind,
     phase: Phase,
     nth: u32,
     times: Option<u32>,
 }
 
-impl Rule {
+impl FaultRule {
     /// Parses `OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]`. The operation may end in `*`. Defaults:
     /// before the effect (after it for classes that imply one), the first matching call, once.
     ///
     /// # Errors
     /// A sentence that names the part that could not be parsed.
-    pub fn parse(text: &str) -> Result<Rule, String> {
+    pub fn parse(text: &str) -> Result<FaultRule, String> {
         let mut parts = text.trim().split(',');
         let head = parts.next().unwrap_or_default();
         let Some((operation, class)) = head.split_once('=') else {
@@ -265,7 +271,7 @@ impl Rule {
         if operation.is_empty() || named.contains('*') {
             return Err(format!("`{operation}` is no operation: it may end in `*`, and must not be empty"));
         }
-        let class = Class::parse(class)?;
+        let class = FaultKind::parse(class)?;
         let (mut phase, mut nth, mut times) = (None, 1, Some(1));
         for part in parts {
             match part.split_once('=') {
@@ -281,7 +287,7 @@ impl Rule {
                 }
             }
         }
-        let usual = if class.shows_the_truth() { Phase::After } else { Phase::Before };
+        let usual = if class.sends_true_response() { Phase::After } else { Phase::Before };
         let phase = phase.unwrap_or(usual);
         if !class.allows(phase) {
             return Err(match phase {
@@ -289,7 +295,7 @@ impl Rule {
                 Phase::After => format!("`{class}` never reaches the service, so phase=after does not go with it"),
             });
         }
-        Ok(Rule { operation: operation.to_owned(), class, phase, nth, times })
+        Ok(FaultRule { operation: operation.to_owned(), class, phase, nth, times })
     }
 
     /// Returns the operation, which may end in `*`.
@@ -298,7 +304,7 @@ impl Rule {
     }
 
     /// Returns how the call fails.
-    pub fn class(&self) -> &Class {
+    pub fn class(&self) -> &FaultKind {
         &self.class
     }
 
@@ -322,9 +328,9 @@ fn positive(name: &str, value: &str) -> Result<u32, String> {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for FaultRule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rule { operation, class, phase, nth, times } = self;
+        let FaultRule { operation, class, phase, nth, times } = self;
         let phase = match phase {
             Phase::Before => "before",
             Phase::After => "after",
@@ -339,27 +345,27 @@ impl fmt::Display for Rule {
 
 /// The rules in force, each with the number of matching calls since it was added.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Faults(Vec<(Rule, u32)>);
+pub(super) struct Faults(Vec<(FaultRule, u32)>);
 
 impl Faults {
-    pub(super) fn add(&mut self, rule: Rule) {
+    pub(super) fn add(&mut self, rule: FaultRule) {
         self.0.push((rule, 0));
     }
 
     /// Counts this call for every matching rule and returns the fault of the oldest rule that is due.
-    pub(super) fn strike(&mut self, operation: &str) -> Option<(Class, Phase)> {
-        let mut struck = None;
+    pub(super) fn next_fault(&mut self, operation: &str) -> Option<(FaultKind, Phase)> {
+        let mut found = None;
         for (rule, seen) in &mut self.0 {
             if !rule.matches(operation) {
                 continue;
             }
             *seen = seen.saturating_add(1);
             let due = *seen >= rule.nth && rule.times.is_none_or(|times| *seen - rule.nth < times);
-            if due && struck.is_none() {
-                struck = Some((rule.class.clone(), rule.phase));
+            if due && found.is_none() {
+                found = Some((rule.class.clone(), rule.phase));
             }
         }
-        struck
+        found
     }
 }
 
@@ -369,15 +375,15 @@ mod tests {
 
     #[test]
     fn every_class_of_the_catalogue_survives_being_written_and_read() {
-        for class in Class::catalogue() {
+        for class in FaultKind::catalogue() {
             for phase in [Phase::Before, Phase::After] {
                 let word = if phase == Phase::Before { "before" } else { "after" };
                 let text = format!("dbt:jobs/run={class},phase={word},nth=2,times=forever");
-                match Rule::parse(&text) {
+                match FaultRule::parse(&text) {
                     Ok(rule) => {
                         assert!(class.allows(phase), "{text}");
                         assert_eq!(rule.to_string(), text);
-                        assert_eq!(Rule::parse(&rule.to_string()), Ok(rule));
+                        assert_eq!(FaultRule::parse(&rule.to_string()), Ok(rule));
                     }
                     Err(said) => assert!(!class.allows(phase), "{text}: {said}"),
                 }
@@ -387,23 +393,23 @@ mod tests {
 
     #[test]
     fn a_rule_strikes_before_the_effect_the_first_time_and_once_unless_told_otherwise() {
-        let rule = Rule::parse("dbt:jobs/run=reset").expect("a rule");
+        let rule = FaultRule::parse("dbt:jobs/run=reset").expect("a rule");
         assert_eq!(rule.to_string(), "dbt:jobs/run=reset,phase=before,nth=1,times=1");
         let mut faults = Faults::default();
         faults.add(rule);
-        assert_eq!(faults.strike("dbt:runs/get"), None);
-        assert_eq!(faults.strike("dbt:jobs/run"), Some((Class::Reset, Phase::Before)));
-        assert_eq!(faults.strike("dbt:jobs/run"), None);
+        assert_eq!(faults.next_fault("dbt:runs/get"), None);
+        assert_eq!(faults.next_fault("dbt:jobs/run"), Some((FaultKind::Reset, Phase::Before)));
+        assert_eq!(faults.next_fault("dbt:jobs/run"), None);
     }
 
     #[test]
     fn a_rule_counts_only_calls_of_its_own_operations_and_only_since_it_was_added() {
         let mut faults = Faults::default();
-        faults.strike("databricks:secrets/put");
-        faults.add(Rule::parse("databricks:secrets/*=status=500,nth=2,times=2,phase=after").expect("a rule"));
+        faults.next_fault("databricks:secrets/put");
+        faults.add(FaultRule::parse("databricks:secrets/*=status=500,nth=2,times=2,phase=after").expect("a rule"));
         let struck: Vec<bool> = ["secrets/put", "jobs/get", "secrets/list", "secrets/acls/put", "secrets/put"]
             .iter()
-            .map(|operation| faults.strike(&format!("databricks:{operation}")).is_some())
+            .map(|operation| faults.next_fault(&format!("databricks:{operation}")).is_some())
             .collect();
         assert_eq!(struck, [false, false, true, true, false]);
     }
@@ -411,10 +417,10 @@ mod tests {
     #[test]
     fn the_oldest_rule_that_is_due_wins_and_the_others_count_on() {
         let mut faults = Faults::default();
-        faults.add(Rule::parse("dbt:*=reset").expect("a rule"));
-        faults.add(Rule::parse("dbt:runs/get=close,nth=2").expect("a rule"));
-        assert_eq!(faults.strike("dbt:runs/get"), Some((Class::Reset, Phase::Before)));
-        assert_eq!(faults.strike("dbt:runs/get"), Some((Class::Close, Phase::Before)));
+        faults.add(FaultRule::parse("dbt:*=reset").expect("a rule"));
+        faults.add(FaultRule::parse("dbt:runs/get=close,nth=2").expect("a rule"));
+        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Reset, Phase::Before)));
+        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Close, Phase::Before)));
     }
 
     #[test]
@@ -431,13 +437,13 @@ mod tests {
             ("dbt:runs/get=refused,phase=after", "never reaches"),
             ("dbt:runs/get=kill-during,phase=before", "effect"),
         ] {
-            let said = Rule::parse(text).expect_err(text);
+            let said = FaultRule::parse(text).expect_err(text);
             assert!(said.contains(named), "{text}: {said}");
         }
     }
 
     #[test]
     fn a_kill_in_the_middle_of_the_answer_comes_after_the_effect_by_itself() {
-        assert_eq!(Rule::parse("dbt:jobs/run=kill-during").expect("a rule").phase(), Phase::After);
+        assert_eq!(FaultRule::parse("dbt:jobs/run=kill-during").expect("a rule").phase(), Phase::After);
     }
 }

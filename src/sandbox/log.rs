@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::world::is_form;
-use super::{Cut, Reply, SimTime, Spoilt, World};
+use super::{BrokenConnection, Faulted, Reply, SimTime, World};
 
 /// Replaces a secret.
 const HIDDEN: &str = "[secret]";
@@ -137,7 +137,7 @@ impl Log {
         };
         let (status, cut) = match reply {
             Reply::Answer(answer) => (Some(answer.status().as_u16()), None),
-            Reply::Cut(cut) => (None, Some(name(cut))),
+            Reply::Broken(cut) => (None, Some(name(cut))),
             Reply::Hold => (None, Some("hang")),
         };
         let line = LogLine {
@@ -167,7 +167,7 @@ impl Log {
         let Reply::Answer(answer) = reply else {
             return Ok(());
         };
-        if self.exchanges.is_none() || line.service != "dbt" || answer.extensions().get::<Spoilt>().is_some() {
+        if self.exchanges.is_none() || line.service != "dbt" || answer.extensions().get::<Faulted>().is_some() {
             return Ok(());
         }
         let kind = kind(answer.headers());
@@ -310,24 +310,24 @@ fn shortened(text: String) -> String {
     if text.len() > LONGEST { format!("[{} bytes]", text.len()) } else { text }
 }
 
-/// Returns the fault class of a cut.
-fn name(cut: &Cut) -> &'static str {
+/// Returns the fault kind of a broken connection, as rules and the log write it.
+fn name(cut: &BrokenConnection) -> &'static str {
     match cut {
-        Cut::NoName => "no-name",
-        Cut::Refused => "refused",
-        Cut::Blackhole => "blackhole",
-        Cut::Tls => "tls",
-        Cut::Reset => "reset",
-        Cut::Close => "close",
-        Cut::ResetAfterHead(_) => "reset-after-head",
-        Cut::ResetInBody(_) => "reset-in-body",
-        Cut::Stale(_) => "stale",
-        Cut::Silence(_) => "silence",
-        Cut::Truncated(_) => "truncated",
-        Cut::Drip(_) => "drip",
-        Cut::Huge => "huge",
-        Cut::Kill(None) => "kill",
-        Cut::Kill(Some(_)) => "kill-during",
+        BrokenConnection::NoName => "no-name",
+        BrokenConnection::Refused => "refused",
+        BrokenConnection::Blackhole => "blackhole",
+        BrokenConnection::Tls => "tls",
+        BrokenConnection::Reset => "reset",
+        BrokenConnection::Close => "close",
+        BrokenConnection::ResetAfterHead(_) => "reset-after-head",
+        BrokenConnection::ResetInBody(_) => "reset-in-body",
+        BrokenConnection::Stale(_) => "stale",
+        BrokenConnection::Silence(_) => "silence",
+        BrokenConnection::Truncated(_) => "truncated",
+        BrokenConnection::Drip(_) => "drip",
+        BrokenConnection::Huge => "huge",
+        BrokenConnection::Kill(None) => "kill",
+        BrokenConnection::Kill(Some(_)) => "kill-during",
     }
 }
 
@@ -337,7 +337,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::Log;
-    use crate::sandbox::{Reply, SimTime, Spoilt};
+    use crate::sandbox::{Faulted, Reply, SimTime};
 
     #[test]
     fn no_form_of_a_secret_reaches_the_log() {
@@ -420,16 +420,16 @@ mod tests {
     }
 
     #[test]
-    fn whole_exchanges_with_dbt_are_kept_without_secrets_unless_a_fault_spoilt_them() {
+    fn whole_exchanges_with_dbt_are_kept_without_secrets_unless_a_fault_changed_them() {
         let folder = tempfile::tempdir().expect("works");
         let path = folder.path().join("exchanges.jsonl");
         let token = "dbtc_hidden-token";
         let mut log = Log::in_memory(&[token.to_owned()]);
         log.keep_exchanges(&path).expect("works");
-        let answer = |spoilt: bool| {
+        let answer = |faulted: bool| {
             let mut answer = Response::new(Bytes::from(format!(r#"{{"data":"{token}"}}"#)));
-            if spoilt {
-                answer.extensions_mut().insert(Spoilt);
+            if faulted {
+                answer.extensions_mut().insert(Faulted);
             }
             Reply::Answer(answer)
         };

@@ -1,26 +1,26 @@
 //! The sandbox: a Databricks workspace and a dbt Cloud account on this machine.
 //!
-//! [`World`] is both services as a pure function of time and requests. The carrier serves it on loopback sockets and
+//! [`World`] is both services as a pure function of time and requests. The server answers on loopback sockets and
 //! runs notebook tasks with the machine's Python. The module shares no types with the clients, so a misunderstanding in
 //! one cannot hide the same one in the other.
 
-mod carrier;
 mod environment;
 mod fault;
 mod log;
 mod notebook;
 mod options;
 mod peer;
+mod server;
 mod stream;
 mod tls;
 mod world;
 
-pub use carrier::{Background, Handle, Sandbox, start};
 pub use environment::Variables;
-pub use fault::{Class, Cut, Phase, Rule};
+pub use fault::{BrokenConnection, FaultKind, FaultRule, Phase};
 pub use log::LogLine;
-pub use options::{Options, Remark, StartError};
-pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, Spoilt, World};
+pub use options::{OnMessage, Options, StartError};
+pub use server::{Background, Handle, Sandbox, start};
+pub use world::{Faulted, NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, World};
 
 /// A moment on the sandbox's clock, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ pub enum Reply {
     /// A complete response.
     Answer(http::Response<bytes::Bytes>),
     /// The connection fails; whether the request had its effect depends on the fault rule's phase.
-    Cut(Cut),
+    Broken(BrokenConnection),
     /// No response; the connection stays open.
     Hold,
 }

@@ -5,13 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Rule, Seed};
+use super::{FaultRule, Seed};
 
 /// Highest speed. Above it the clock overflows in a long session and no client could keep up.
 pub(super) const FASTEST: f64 = 100_000.0;
 
 /// Receives messages for the terminal, such as that a private Python environment is being made.
-pub type Remark = Box<dyn FnMut(&str) + Send>;
+pub type OnMessage = Box<dyn FnMut(&str) + Send>;
 
 /// Options of the sandbox. Environment variables, entropy and the start of the clock are passed in.
 pub struct Options {
@@ -26,7 +26,7 @@ pub struct Options {
     /// Seconds on the sandbox's clock per real second.
     pub speed: f64,
     /// Fault rules in force from the start.
-    pub faults: Vec<Rule>,
+    pub faults: Vec<FaultRule>,
     /// File to which one JSON line per request is appended.
     pub log: Option<PathBuf>,
     /// File to which each complete exchange with dbt Cloud is appended as a JSON line, with bodies and with secrets
@@ -45,7 +45,7 @@ pub struct Options {
     /// Tokens, start of the clock and seed for ids.
     pub seed: Seed,
     /// Receives messages for the user at the terminal.
-    pub remark: Remark,
+    pub on_message: OnMessage,
 }
 
 impl Options {
@@ -65,7 +65,7 @@ impl Options {
             search_path: None,
             python_environment: None,
             seed,
-            remark: Box::new(|_| ()),
+            on_message: Box::new(|_| ()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Serves one connection: hyper writes regular responses, and this module writes the ones a fault rule breaks.
 //!
 //! A broken response is the last thing on its connection: the service function fails, hyper returns the socket without
-//! writing anything, and [`spoil`] does what the fault asks for.
+//! writing anything, and [`break_connection`] does what the fault asks for.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::carrier::Handle;
-use super::{Cut, Reply, SimTime, peer};
+use super::server::Handle;
+use super::{BrokenConnection, Reply, SimTime, peer};
 
 /// Request limit in bytes. Above what both services accept (10 MB per notebook), so the world itself refuses larger
 /// ones.
@@ -34,8 +34,8 @@ const REQUEST_LIMIT: usize = 64 * 1024 * 1024;
 const HUGE: usize = 1 << 30;
 
 /// What to do with a connection that hyper returned.
-enum Spoilt {
-    Cut(Cut, SimTime),
+enum Unanswered {
+    Broken(BrokenConnection, SimTime),
     Hold,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-type Slot = Arc<Mutex<Option<Spoilt>>>;
+type Slot = Arc<Mutex<Option<Unanswered>>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;
 
 /// A byte stream, plain or TLS.
@@ -101,12 +101,12 @@ async fn speak(stream: impl Stream, peer: SocketAddr, handle: Handle) {
     let mut connection = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
     let _ = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let mut stream = connection.into_parts().io.into_inner();
-    let spoilt = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let unanswered = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     // A client that disconnects is not a failure of the sandbox.
-    let _ = match spoilt {
+    let _ = match unanswered {
         None => stream.shutdown().await,
-        Some(Spoilt::Hold) => hold(stream).await,
-        Some(Spoilt::Cut(cut, now)) => spoil(stream, cut, now, local, peer, &handle).await,
+        Some(Unanswered::Hold) => hold(stream).await,
+        Some(Unanswered::Broken(broken, now)) => break_connection(stream, broken, now, local, peer, &handle).await,
     };
 }
 
@@ -130,15 +130,15 @@ async fn answer(
     wait(handle.latency() / 2).await;
     let (reply, now) = handle.answer(&Request::from_parts(head, body), port);
     wait(handle.latency() / 2).await;
-    let spoilt = match reply {
+    let unanswered = match reply {
         Reply::Answer(mut answer) => {
             date(&mut answer, now);
             return Ok(answer.map(Full::new));
         }
-        Reply::Cut(cut) => Spoilt::Cut(cut, now),
-        Reply::Hold => Spoilt::Hold,
+        Reply::Broken(broken) => Unanswered::Broken(broken, now),
+        Reply::Hold => Unanswered::Hold,
     };
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(spoilt);
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(unanswered);
     Err(NoAnswer)
 }
 
@@ -156,35 +156,39 @@ fn date(answer: &mut Response<Bytes>, now: SimTime) {
     }
 }
 
-async fn spoil(
+async fn break_connection(
     mut stream: impl Stream,
-    cut: Cut,
+    broken: BrokenConnection,
     now: SimTime,
     local: SocketAddr,
     peer: SocketAddr,
     handle: &Handle,
 ) -> io::Result<()> {
-    match cut {
+    match broken {
         // Except for `Reset`, these are refused at start. A reset without a response comes closest.
-        Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls | Cut::Reset => reset(stream),
-        Cut::Close => stream.shutdown().await,
-        Cut::ResetAfterHead(answer) => {
+        BrokenConnection::NoName
+        | BrokenConnection::Refused
+        | BrokenConnection::Blackhole
+        | BrokenConnection::Tls
+        | BrokenConnection::Reset => reset(stream),
+        BrokenConnection::Close => stream.shutdown().await,
+        BrokenConnection::ResetAfterHead(answer) => {
             send(&mut stream, answer, now, |_| 0).await?;
             reset(stream)
         }
-        Cut::ResetInBody(answer) => {
+        BrokenConnection::ResetInBody(answer) => {
             send(&mut stream, answer, now, half).await?;
             reset(stream)
         }
-        Cut::Silence(answer) => {
+        BrokenConnection::Silence(answer) => {
             send(&mut stream, answer, now, |_| 0).await?;
             hold(stream).await
         }
-        Cut::Truncated(answer) => {
+        BrokenConnection::Truncated(answer) => {
             send(&mut stream, answer, now, half).await?;
             stream.shutdown().await
         }
-        Cut::Drip(answer) => {
+        BrokenConnection::Drip(answer) => {
             let (head, body) = wire(answer, now, 0);
             for byte in head.bytes().chain(body) {
                 stream.write_all(&[byte]).await?;
@@ -193,7 +197,7 @@ async fn spoil(
             }
             stream.shutdown().await
         }
-        Cut::Stale(answer) => {
+        BrokenConnection::Stale(answer) => {
             let (head, body) = wire(answer, now, 0);
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
@@ -201,8 +205,8 @@ async fn spoil(
             // A client that sends another request gets a reset; one that disconnects sees nothing unusual.
             if stream.read(&mut [0; 1]).await? == 0 { Ok(()) } else { reset(stream) }
         }
-        Cut::Huge => huge(&mut stream, now).await,
-        Cut::Kill(answer) => {
+        BrokenConnection::Huge => huge(&mut stream, now).await,
+        BrokenConnection::Kill(answer) => {
             if let Some(answer) = answer {
                 send(&mut stream, answer, now, half).await?;
             }

@@ -220,10 +220,12 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
     use super::memory::MemoryTransport;
     use super::scene::{DATABRICKS_TOKEN, START};
     use crate::runs::Key;
-    use crate::sandbox::{Class, Phase, Reply, Rule};
+    use crate::sandbox::{FaultKind, FaultRule, Phase, Reply};
 
     let key = Key::parse("nightly").unwrap();
-    for class in Class::catalogue().into_iter().filter(|class| !matches!(class, Class::Kill | Class::KillDuring)) {
+    for class in
+        FaultKind::catalogue().into_iter().filter(|class| !matches!(class, FaultKind::Kill | FaultKind::KillDuring))
+    {
         for (word, phase) in [("before", Phase::Before), ("after", Phase::After)] {
             if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {
                 continue;
@@ -238,7 +240,7 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
                 .unwrap();
             let Reply::Answer(answer) = world.answer(START, &created) else { panic!("no answer") };
             let job = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap()["job_id"].as_u64().unwrap();
-            world.add_fault(Rule::parse(&format!("databricks:jobs/run-now={class},phase={word}")).unwrap());
+            world.add_fault(FaultRule::parse(&format!("databricks:jobs/run-now={class},phase={word}")).unwrap());
             on_paused_time(async {
                 let stage = Stage::for_databricks(MemoryTransport::new(world, START));
                 // A second start with the same key, as after exit code 9.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::scene::{Scene, Stage, Told, key_of, on_paused_time, world};
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
-use crate::sandbox::{Class, Phase};
+use crate::sandbox::{FaultKind, Phase};
 
 /// The expected outcome of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct Case {
     expect: Expect,
 }
 
-fn phases(class: &Class) -> Vec<(&'static str, Phase)> {
+fn phases(class: &FaultKind) -> Vec<(&'static str, Phase)> {
     [("before", Phase::Before), ("after", Phase::After)]
         .into_iter()
         .filter(|(_, phase)| class.allows(*phase))
@@ -41,13 +41,14 @@ fn phases(class: &Class) -> Vec<(&'static str, Phase)> {
         .collect()
 }
 
-fn kills(class: &Class) -> bool {
-    matches!(class, Class::Kill | Class::KillDuring)
+fn kills(class: &FaultKind) -> bool {
+    matches!(class, FaultKind::Kill | FaultKind::KillDuring)
 }
 
 /// The outcome of a fault of this class at the trigger.
-fn expected(class: &Class) -> Expect {
-    let refused = matches!(class, Class::Status(status) if (400..500).contains(status) && !matches!(status, 408 | 429));
+fn expected(class: &FaultKind) -> Expect {
+    let refused =
+        matches!(class, FaultKind::Status(status) if (400..500).contains(status) && !matches!(status, 408 | 429));
     if refused { Expect::Nothing } else { Expect::Run }
 }
 
@@ -80,7 +81,7 @@ fn cases() -> Vec<Case> {
         );
         cases.push(Case { name, scene, starts, same_machine, expect });
     };
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         for (phase, _) in phases(&class) {
             let first = format!("dbt:jobs/run={class},phase={phase}");
             let expect = expected(&class);
@@ -124,11 +125,12 @@ fn cases() -> Vec<Case> {
                     if kills(&class) {
                         continue;
                     }
-                    let Ok(_) = crate::sandbox::Rule::parse(&fault) else { continue };
+                    let Ok(_) = crate::sandbox::FaultRule::parse(&fault) else { continue };
                     // Four waits of five minutes exceed the fifteen minutes for look-ups.
-                    let too_long = class == Class::RetryAfterAbsurd && times == "4" && operation == "dbt:runs/list";
-                    let proof =
-                        operation == "dbt:runs/get" && times == "4" && matches!(class, Class::Status(401 | 403 | 404));
+                    let too_long = class == FaultKind::RetryAfterAbsurd && times == "4" && operation == "dbt:runs/list";
+                    let proof = operation == "dbt:runs/get"
+                        && times == "4"
+                        && matches!(class, FaultKind::Status(401 | 403 | 404));
                     let expect = match (too_long, proof) {
                         (true, _) => Expect::Unknown,
                         (false, true) => Expect::LeftAlone,
@@ -142,7 +144,7 @@ fn cases() -> Vec<Case> {
         if !kills(&class) {
             for (phase, when) in phases(&class) {
                 let expect = match (class.on_sockets(), class.denies_effect(), when) {
-                    (true, true, _) if matches!(class, Class::Redirect(_)) => Expect::Unknown,
+                    (true, true, _) if matches!(class, FaultKind::Redirect(_)) => Expect::Unknown,
                     (true, true, _) => Expect::Nothing,
                     // Nothing is sent, so it may be repeated.
                     (false, _, _) | (_, _, Phase::After) => Expect::Run,
@@ -155,7 +157,7 @@ fn cases() -> Vec<Case> {
             }
         }
         // Look-ups never work again: nothing may be sent a second time.
-        let answers = matches!(class, Class::UnknownStatus | Class::Stale);
+        let answers = matches!(class, FaultKind::UnknownStatus | FaultKind::Stale);
         if !kills(&class) && !answers {
             for phase in ["before", "after"] {
                 let faults = vec![

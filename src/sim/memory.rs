@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::service::Service;
 use crate::http::{Intake, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
-use crate::sandbox::{Cut, Reply, SimTime, World};
+use crate::sandbox::{BrokenConnection, Reply, SimTime, World};
 
 /// Time that each request takes, so that time passes.
 const LATENCY: Duration = Duration::from_millis(40);
@@ -82,21 +82,25 @@ pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Res
             Ok(Response::from_parts(head, intake.done()))
         }
         Reply::Hold => pending().await,
-        Reply::Cut(cut) => match cut {
-            Cut::NoName => not_sent(NetKind::Name),
-            Cut::Refused => not_sent(NetKind::Connect),
-            Cut::Blackhole => {
+        Reply::Broken(connection) => match connection {
+            BrokenConnection::NoName => not_sent(NetKind::Name),
+            BrokenConnection::Refused => not_sent(NetKind::Connect),
+            BrokenConnection::Blackhole => {
                 sleep(CONNECT_LIMIT).await;
                 not_sent(NetKind::ConnectTimeout)
             }
-            Cut::Tls => not_sent(NetKind::Tls),
-            Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => broken(),
+            BrokenConnection::Tls => not_sent(NetKind::Tls),
+            BrokenConnection::Reset
+            | BrokenConnection::Close
+            | BrokenConnection::ResetAfterHead(_)
+            | BrokenConnection::ResetInBody(_)
+            | BrokenConnection::Truncated(_) => broken(),
             // Connections are not reused here; `table` shows this on sockets.
-            Cut::Stale(answer) => Ok(answer),
+            BrokenConnection::Stale(answer) => Ok(answer),
             // The caller's time limit ends it.
-            Cut::Silence(_) | Cut::Drip(_) => pending().await,
-            Cut::Huge => Err(WireError::TooLarge),
-            Cut::Kill(_) => {
+            BrokenConnection::Silence(_) | BrokenConnection::Drip(_) => pending().await,
+            BrokenConnection::Huge => Err(WireError::TooLarge),
+            BrokenConnection::Kill(_) => {
                 killed.notify_one();
                 pending().await
             }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::service::Service;
 use crate::notebook::{OverrideKey, Settings, render};
 use crate::origin::Origin;
-use crate::sandbox::{Cut, Reply, Rule, Seed, SimTime, World};
+use crate::sandbox::{BrokenConnection, FaultRule, Reply, Seed, SimTime, World};
 
 const TOKEN: &str = "dbtc_0123456789abcdefABCDEF+/=x";
 const HOST: &str = "https://sandbox.invalid";
@@ -22,7 +22,7 @@ const KEY: &str = "7405609032100112/1055/dbt_222222/0";
 const START: i64 = 1_767_225_600_000;
 const DAY: i64 = 86_400_000;
 
-/// `drive.py`, which runs one case after another.
+/// `notebook_runner.py`, which runs one case after another.
 struct Driver {
     child: Child,
     input: ChildStdin,
@@ -31,7 +31,7 @@ struct Driver {
 
 impl Driver {
     fn start() -> Driver {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/notebook/drive.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/notebook/notebook_runner.py");
         let mut child = Command::new("python3")
             .arg(script)
             .stdin(Stdio::piped())
@@ -87,7 +87,7 @@ impl Side {
         match self.service.answer(&mut self.world, SimTime(request["now"].as_i64().unwrap()), &built) {
             Reply::Answer(answer) => whole(&answer),
             Reply::Hold => json!({"cut": "hang"}),
-            Reply::Cut(cut) => broken(&cut),
+            Reply::Broken(connection) => broken(&connection),
         }
     }
 
@@ -120,23 +120,23 @@ fn whole(answer: &Response<Bytes>) -> Value {
     json!({"status": answer.status().as_u16(), "headers": headers, "body_base64": STANDARD.encode(answer.body())})
 }
 
-fn broken(cut: &Cut) -> Value {
-    let (name, head) = match cut {
-        Cut::NoName => ("no-name", None),
-        Cut::Refused => ("refused", None),
-        Cut::Blackhole => ("blackhole", None),
-        Cut::Tls => ("tls", None),
-        Cut::Reset => ("reset", None),
-        Cut::Close => ("close", None),
-        Cut::ResetAfterHead(head) => ("reset-after-head", Some(head)),
-        Cut::ResetInBody(head) => ("reset-in-body", Some(head)),
-        Cut::Silence(head) => ("silence", Some(head)),
-        Cut::Truncated(head) => ("truncated", Some(head)),
-        Cut::Drip(head) => ("drip", Some(head)),
+fn broken(connection: &BrokenConnection) -> Value {
+    let (name, head) = match connection {
+        BrokenConnection::NoName => ("no-name", None),
+        BrokenConnection::Refused => ("refused", None),
+        BrokenConnection::Blackhole => ("blackhole", None),
+        BrokenConnection::Tls => ("tls", None),
+        BrokenConnection::Reset => ("reset", None),
+        BrokenConnection::Close => ("close", None),
+        BrokenConnection::ResetAfterHead(head) => ("reset-after-head", Some(head)),
+        BrokenConnection::ResetInBody(head) => ("reset-in-body", Some(head)),
+        BrokenConnection::Silence(head) => ("silence", Some(head)),
+        BrokenConnection::Truncated(head) => ("truncated", Some(head)),
+        BrokenConnection::Drip(head) => ("drip", Some(head)),
         // The notebook does not reuse connections.
-        Cut::Stale(answer) => return whole(answer),
-        Cut::Huge => ("huge", None),
-        Cut::Kill(_) => ("kill", None),
+        BrokenConnection::Stale(answer) => return whole(answer),
+        BrokenConnection::Huge => ("huge", None),
+        BrokenConnection::Kill(_) => ("kill", None),
     };
     match head {
         Some(head) => json!({"cut": name, "head": whole(head)}),
@@ -197,7 +197,7 @@ fn play(driver: &mut Driver, source: &str, case: &Value) -> (Value, Value) {
     side.world.set_listing_lag(case["lag_ms"].as_i64().unwrap());
     side.world.set_fresh_404(case["fresh_404_ms"].as_i64().unwrap());
     for rule in case["faults"].as_array().unwrap() {
-        side.world.add_fault(Rule::parse(rule.as_str().unwrap()).unwrap());
+        side.world.add_fault(FaultRule::parse(rule.as_str().unwrap()).unwrap());
     }
     let key = if case["key"] == "fixed" { KEY } else { "" };
     let overrides = case.get("overrides").unwrap_or(&json!({})).to_string();

@@ -10,7 +10,7 @@ use super::scene::{JOB, Scene, Stage, TOKEN, Told, key_of, on_paused_time};
 use super::service::Service;
 use crate::dbt::{End, Overrides};
 use crate::runs::{Journal, Key};
-use crate::sandbox::{Reply, Rule, Seed, SimTime, World};
+use crate::sandbox::{FaultRule, Reply, Seed, SimTime, World};
 
 const DAY: i64 = 86_400_000;
 const OWN_KEY: &str = "7405609032100112/1055/dbt_222222/0";
@@ -62,7 +62,7 @@ fn earlier(case: &Value, start: SimTime) -> World {
     world.set_listing_lag(case["lag_ms"].as_i64().unwrap());
     world.set_fresh_404(case["fresh_404_ms"].as_i64().unwrap());
     for rule in case["faults"].as_array().unwrap() {
-        world.add_fault(Rule::parse(rule.as_str().unwrap()).unwrap());
+        world.add_fault(FaultRule::parse(rule.as_str().unwrap()).unwrap());
     }
     world
 }

@@ -14,7 +14,7 @@ use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events, Interruption};
 use crate::http::{Credential, HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, follow, trigger};
-use crate::sandbox::{Rule, Seed, SimTime, World};
+use crate::sandbox::{FaultRule, Seed, SimTime, World};
 use crate::secret::Vault;
 
 pub(super) const ACCOUNT: u64 = 51234;
@@ -112,7 +112,7 @@ impl Stage {
         world.set_listing_lag(scene.lag);
         world.set_fresh_404(scene.fresh_404);
         for fault in &scene.faults {
-            world.add_fault(Rule::parse(fault).unwrap());
+            world.add_fault(FaultRule::parse(fault).unwrap());
         }
         Stage::with_seed(world, scene.seed)
     }

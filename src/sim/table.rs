@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::memory::MemoryTransport;
 use super::scene::on_paused_time;
 use crate::http::{Lane, Limits, NetKind, Roots, Sockets, Transport, WireError};
-use crate::sandbox::{Background, Class, Options, Phase, Rule, Seed, SimTime, World};
+use crate::sandbox::{Background, FaultKind, FaultRule, Options, Phase, Seed, SimTime, World};
 
 const START: SimTime = SimTime(1_793_588_645_000);
 
@@ -64,7 +64,7 @@ async fn send(transport: &impl Transport, origin: &str, patience: Duration) -> A
     }
 }
 
-async fn in_memory(rule: &Rule) -> Arrived {
+async fn in_memory(rule: &FaultRule) -> Arrived {
     let mut world = World::new(seed());
     world.set_origin("http://127.0.0.1:1".to_owned());
     world.add_fault(rule.clone());
@@ -75,7 +75,7 @@ fn sockets_to(origin: &str) -> Sockets {
     Sockets::new(&url::Url::parse(origin).unwrap(), DUE / 10, &Roots::default()).unwrap()
 }
 
-async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
+async fn over_a_socket(rule: &FaultRule, patience: Duration) -> Arrived {
     let mut options = Options::new(seed());
     options.faults = vec![rule.clone()];
     options.speed = 1.0;
@@ -85,7 +85,7 @@ async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
 }
 
 /// The same through TLS, with a client that trusts only the sandbox's certificate authority.
-async fn over_tls(rule: &Rule, patience: Duration) -> Arrived {
+async fn over_tls(rule: &FaultRule, patience: Duration) -> Arrived {
     let mut options = Options::new(seed());
     options.faults = vec![rule.clone()];
     options.speed = 1.0;
@@ -109,23 +109,23 @@ fn trusting(sandbox: &Background) -> Sockets {
 }
 
 /// Produces for real the faults that an accepted connection cannot show.
-async fn without_a_connection(class: &Class) -> Arrived {
+async fn without_a_connection(class: &FaultKind) -> Arrived {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
     let origin = match class {
         // A label of 64 characters is invalid, so resolving it fails without a network.
-        Class::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
-        Class::Refused => {
+        FaultKind::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
+        FaultKind::Refused => {
             drop(free);
             format!("http://{address}")
         }
-        Class::Tls => {
+        FaultKind::Tls => {
             let plain = Background::start(Options::new(seed())).unwrap();
             let origin = plain.origin().replace("http://", "https://");
             return send(&sockets_to(&origin), &origin, DUE).await;
         }
-        Class::Blackhole => {
+        FaultKind::Blackhole => {
             // A listener that does not accept and whose queue is full: further connection attempts get no response.
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -146,14 +146,14 @@ async fn without_a_connection(class: &Class) -> Arrived {
 #[test]
 fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
     let mut rows = Vec::new();
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         // The sandbox never kills its own process, which is the caller's here.
-        if matches!(class, Class::Kill | Class::KillDuring) {
+        if matches!(class, FaultKind::Kill | FaultKind::KillDuring) {
             continue;
         }
         for (phase, name) in [(Phase::Before, "before"), (Phase::After, "after")] {
             if class.allows(phase) {
-                let rule = Rule::parse(&format!("dbt:jobs/run={class},phase={name}")).unwrap();
+                let rule = FaultRule::parse(&format!("dbt:jobs/run={class},phase={name}")).unwrap();
                 rows.push((class.clone(), rule));
             }
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dbtrigger::sandbox::{Background, Options, Reply, Rule, Seed, SimTime, World};
+use dbtrigger::sandbox::{Background, FaultRule, Options, Reply, Seed, SimTime, World};
 use serde_json::Value;
 
 /// The tokens of all tests, which the leak suite searches for.
@@ -79,7 +79,7 @@ impl Site {
 
     /// Adds a fault rule in text form.
     pub(crate) fn fault(&self, rule: &str) {
-        let rule = Rule::parse(rule).unwrap();
+        let rule = FaultRule::parse(rule).unwrap();
         self.sandbox.with_world(|world, _| world.add_fault(rule));
     }
 

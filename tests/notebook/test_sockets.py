@@ -1,6 +1,6 @@
 """Tests the notebook's `send` with the real library `requests` over real sockets.
 
-This verifies what `drive.py` assumes about the library. Skipped if `requests` is not installed.
+This verifies what `notebook_runner.py` assumes about the library. Skipped if `requests` is not installed.
 """
 
 import os
@@ -11,7 +11,7 @@ import threading
 import types
 import unittest
 
-from peer import TOKEN, render
+from fake_dbt import TOKEN, render
 
 try:
     import requests

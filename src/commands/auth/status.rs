@@ -63,12 +63,16 @@ impl ServiceStatus {
 }
 
 async fn of_the_workspace(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut standing = ServiceStatus::new("Databricks");
-    standing.failure = ask_workspace(ctx, logins, &mut standing).await.err();
-    standing
+    let mut service_status = ServiceStatus::new("Databricks");
+    service_status.failure = ask_workspace(ctx, logins, &mut service_status).await.err();
+    service_status
 }
 
-async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+async fn ask_workspace(
+    ctx: &CommandContext,
+    logins: &Logins,
+    service_status: &mut ServiceStatus,
+) -> Result<(), Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let identity = databricks(environment, &ctx.vault, &mut errors);
@@ -80,10 +84,10 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
         None => named_workspace(None, environment).ok().flatten(),
     };
     if let Some(Workspace { host, id }) = &at {
-        standing.fact("host", "host", host.value.to_string());
-        standing.fact("host_from", "host source", host.source.to_string());
-        standing.fact("workspace_sent", "requested workspace", id.as_ref().map(|id| id.value.clone()));
-        standing.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
+        service_status.fact("host", "host", host.value.to_string());
+        service_status.fact("host_from", "host source", host.source.to_string());
+        service_status.fact("workspace_sent", "requested workspace", id.as_ref().map(|id| id.value.clone()));
+        service_status.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
     }
     let next = Next { environment, logins };
     let has_credential = at.is_none() && errors.count_missing() == 1;
@@ -91,13 +95,13 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
-    standing.fact("auth_type", "way", identity.way.name());
-    standing.fact("credential_from", "credential", identity.way.known_as());
+    service_status.fact("auth_type", "way", identity.way.name());
+    service_status.fact("credential_from", "credential", identity.way.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
-    standing.fact("tried", "", tried.collect::<Vec<_>>());
+    service_status.fact("tried", "", tried.collect::<Vec<_>>());
     let given = match &identity.way {
         AuthMethod::Token(token) => {
-            standing.expiry(None, "unknown for a personal access token");
+            service_status.expiry(None, "unknown for a personal access token");
             Some(&token.source)
         }
         AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
@@ -107,27 +111,27 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
     })?;
-    standing.fact("workspace_id", "workspace", me.workspace_id.map(Id));
+    service_status.fact("workspace_id", "workspace", me.workspace_id.map(Id));
     let kind = match Principal::of(&me.user_name) {
         Principal::User | Principal::Group => "user",
         Principal::ServicePrincipal => "service principal",
     };
-    standing.fact("identity", "identity", me.user_name);
-    standing.fact("identity_kind", "kind", kind);
+    service_status.fact("identity", "identity", me.user_name);
+    service_status.fact("identity_kind", "kind", kind);
     if given.is_none() {
         let expires = reader.token_life().await.and_then(|life| ctx.context.wall.now().checked_add(life).ok());
-        standing.expiry(expires, "unknown to the token's issuer");
+        service_status.expiry(expires, "unknown to the token's issuer");
     }
     Ok(())
 }
 
 async fn of_the_account(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut standing = ServiceStatus::new("dbt Cloud");
-    standing.failure = ask_account(ctx, logins, &mut standing).await.err();
-    standing
+    let mut service_status = ServiceStatus::new("dbt Cloud");
+    service_status.failure = ask_account(ctx, logins, &mut service_status).await.err();
+    service_status
 }
 
-async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut ServiceStatus) -> Result<(), Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let account = account(&ctx.account, &[], environment, &mut errors);
@@ -135,15 +139,15 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
     let next = Next { environment, logins };
     let token = errors.need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, None));
     if let Some(account) = &account {
-        standing.fact("host", "host", account.origin.to_string());
-        standing.fact("host_from", "host source", account.host_from.to_string());
-        standing.fact("account_id", "account", Id(account.id));
-        standing.fact("account_from", "account source", account.id_from.to_string());
+        service_status.fact("host", "host", account.origin.to_string());
+        service_status.fact("host_from", "host source", account.host_from.to_string());
+        service_status.fact("account_id", "account", Id(account.id));
+        service_status.fact("account_from", "account source", account.id_from.to_string());
     }
     if let Some(token) = &token {
-        standing.fact("token_from", "token", token.source().to_string());
-        standing.fact("token_kind", "kind", token.kind());
-        standing.expiry(None, "unknown");
+        service_status.fact("token_from", "token", token.source().to_string());
+        service_status.fact("token_kind", "kind", token.kind());
+        service_status.expiry(None, "unknown");
     }
     let login = login_to_dbt(account.as_ref());
     errors.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
@@ -167,8 +171,8 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
         .cause(format!("accounts it can see at {}: {ids}", account.origin))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account"));
     };
-    standing.fact("account_name", "name", mine.name.clone());
-    standing.fact("plan", "plan", mine.plan.clone());
+    service_status.fact("account_name", "name", mine.name.clone());
+    service_status.fact("plan", "plan", mine.plan.clone());
     if mine.locked == Some(true) {
         let why = mine.lock_reason.as_deref().unwrap_or("dbt gives no reason");
         ctx.events.warning(format!("dbt account {} is locked: {why}", account.id));
@@ -177,10 +181,10 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
 }
 
 /// Combines the failures of both services, with the flags given for each.
-fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
-    let failing: Vec<(&ServiceStatus, &Given, &Failure)> = standings
+fn together(service_statuses: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
+    let failing: Vec<(&ServiceStatus, &Given, &Failure)> = service_statuses
         .into_iter()
-        .filter_map(|(standing, given)| Some((standing, given, standing.failure.as_ref()?)))
+        .filter_map(|(service_status, given)| Some((service_status, given, service_status.failure.as_ref()?)))
         .collect();
     let code = failing.iter().map(|(_, _, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
@@ -282,8 +286,8 @@ impl Report for StatusReport {
 
     fn json(&self) -> Data {
         let StatusReport { databricks, dbt, logins } = self;
-        let of = |standing: &ServiceStatus| {
-            let ServiceStatus { service: _, facts, failure } = standing;
+        let of = |service_status: &ServiceStatus| {
+            let ServiceStatus { service: _, facts, failure } = service_status;
             let mut data = document!({ "works": failure.is_none() });
             for (name, _, value) in facts {
                 data.set(name, value);
@@ -315,9 +319,9 @@ mod tests {
             (Code::Unavailable, Code::InvalidResponse, 13),
         ] {
             let failing = |service, code| {
-                let mut standing = ServiceStatus::new(service);
-                standing.failure = Some(Failure::new(code, "It fails."));
-                standing
+                let mut service_status = ServiceStatus::new(service);
+                service_status.failure = Some(Failure::new(code, "It fails."));
+                service_status
             };
             for (one, other) in [(one, other), (other, one)] {
                 let (given, one_of, other_of) =

@@ -3,12 +3,12 @@
 use super::check::Check;
 use super::compute;
 use super::input::{AddTo, Input};
-use super::prerequisites::{UsualKeys, survey};
+use super::prerequisites::{UsualKeys, read_prerequisites};
 use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::CommandContext;
-use crate::commands::provision::{Applied, Finish, Provision, no_plan, who_and};
+use crate::commands::provision::{Applied, Finish, Provision, caller_and, no_plan};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
@@ -79,15 +79,15 @@ pub(super) async fn add(
     };
     let writer = to_databricks(&input.databricks, ctx)?;
     writer.open_ahead(3, false);
-    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, ctx))).await?;
+    let (me, looked_up) = caller_and(&writer, Box::pin(look_up(input, ctx))).await?;
     let LookedUp { name: _, mut warnings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
-    let load = input.load();
+    let requirements = input.requirements();
     let looks = async {
         let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "nothing was written", again),
-            survey(&writer, &load, &me),
+            read_prerequisites(&writer, &requirements, &me),
             async { Ok(UsualKeys::list(&writer).await) },
             compute::settle(&writer, input.compute.as_ref(), &me)
         )?;
@@ -114,7 +114,7 @@ pub(super) async fn add(
         if starts_by_itself(&job.settings) {
             warnings.splice(0..0, scheduled);
         }
-        prerequisites.check_overrides(&load, &carried_overrides(&planned.want, job))?;
+        prerequisites.check_overrides(&requirements, &carried_overrides(&planned.want, job))?;
         warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let mut steps = Vec::new();

@@ -33,7 +33,7 @@ pub(super) enum ComputeArg {
 }
 
 /// Parses the compute flags. clap rejects `--cluster-json` together with others.
-pub(super) fn wish(
+pub(super) fn parse_flags(
     compute: Option<&str>,
     policy: Option<String>,
     file: Option<&PathBuf>,
@@ -42,15 +42,15 @@ pub(super) fn wish(
         return whole(file).map(|cluster| Some(ComputeArg::Whole(cluster)));
     }
     let flag = Source::Flag("--compute");
-    let wish = compute.map(|text| read_wish(text, policy.clone(), &flag)).transpose()?;
-    match (&wish, policy) {
-        (Some(ComputeArg::New { .. }), _) | (_, None) => Ok(wish),
+    let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?;
+    match (&compute_arg, policy) {
+        (Some(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
         (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
             .advise("add --compute new, or drop --policy")),
     }
 }
 
-fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<ComputeArg, Failure> {
+fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<ComputeArg, Failure> {
     let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
     Ok(match (text, rest) {
         ("serverless", _) => ComputeArg::Serverless,
@@ -102,24 +102,29 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
 
 /// Checks the syntax of `--compute`.
 pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(), Failure> {
-    read_wish(text, None, source).map(|_| ())
+    parse_compute(text, None, source).map(|_| ())
 }
 
 /// The compute, if requested, and warnings about it.
 pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
 
 /// Looks up what the flags name.
-pub(super) async fn settle(reader: &Reader, wish: Option<&ComputeArg>, me: &Me) -> Settled {
+pub(super) async fn settle(reader: &Reader, compute_arg: Option<&ComputeArg>, me: &Me) -> Settled {
     let mut warnings = Vec::new();
-    let compute = match wish {
-        Some(wish) => Some(Box::pin(look_up(reader, wish, me, &mut warnings)).await?),
+    let compute = match compute_arg {
+        Some(compute_arg) => Some(Box::pin(look_up(reader, compute_arg, me, &mut warnings)).await?),
         None => None,
     };
     Ok((compute, warnings))
 }
 
-async fn look_up(reader: &Reader, wish: &ComputeArg, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
-    match wish {
+async fn look_up(
+    reader: &Reader,
+    compute_arg: &ComputeArg,
+    me: &Me,
+    warnings: &mut Vec<String>,
+) -> Result<Compute, Failure> {
+    match compute_arg {
         ComputeArg::Serverless => Ok(Compute::Serverless),
         // Checked later, when the job is known.
         ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
@@ -193,16 +198,16 @@ async fn find_policy(reader: &Reader, id: &str) -> Result<Policy, Failure> {
 }
 
 /// Checks that the node type exists and is available; without one, picks the smallest.
-async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Failure> {
+async fn pick_node(reader: &Reader, requested: Option<&str>) -> Result<String, Failure> {
     let types = reader.read(clusters::node_types()).await;
     let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
-    match wanted {
-        Some(wanted) if types.iter().any(|node| node.node_type_id == wanted && node.can_be_had()) => {
-            Ok(wanted.to_owned())
+    match requested {
+        Some(requested) if types.iter().any(|node| node.node_type_id == requested && node.can_be_had()) => {
+            Ok(requested.to_owned())
         }
-        Some(wanted) => {
+        Some(requested) => {
             let known = types.iter().filter(|node| node.can_be_had()).map(|node| node.node_type_id.clone());
-            Err(missing("usable node type", wanted, known.collect()))
+            Err(missing("usable node type", requested, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
             Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
@@ -280,19 +285,19 @@ mod tests {
 
     #[test]
     fn every_form_of_compute_is_read_and_others_are_refused_with_the_list() {
-        let read = |text: &str| wish(Some(text), None, None).unwrap().unwrap();
+        let read = |text: &str| parse_flags(Some(text), None, None).unwrap().unwrap();
         assert_eq!(read("serverless"), ComputeArg::Serverless);
         assert_eq!(read("cluster:0101-a"), ComputeArg::Cluster("0101-a".to_owned()));
         assert_eq!(read("job-cluster:small"), ComputeArg::JobCluster("small".to_owned()));
         assert_eq!(read("new"), ComputeArg::New { node_type: None, policy: None });
         assert_eq!(read("new:m5d.large"), ComputeArg::New { node_type: Some("m5d.large".to_owned()), policy: None });
-        assert_eq!(wish(None, None, None).unwrap(), None);
+        assert_eq!(parse_flags(None, None, None).unwrap(), None);
         for text in ["", "cluster", "cluster:", "new:", "job-cluster: ", "pool:x", "Serverless"] {
-            let failure = wish(Some(text), None, None).unwrap_err();
+            let failure = parse_flags(Some(text), None, None).unwrap_err();
             assert_eq!(failure.code, Code::InvalidInput, "{text:?}");
         }
         for compute in [None, Some("serverless"), Some("cluster:x")] {
-            assert_eq!(wish(compute, Some("P".to_owned()), None).unwrap_err().code, Code::Usage);
+            assert_eq!(parse_flags(compute, Some("P".to_owned()), None).unwrap_err().code, Code::Usage);
         }
     }
 
@@ -309,13 +314,13 @@ mod tests {
             (r#"{"spark_version":"x","node_type_id":"y","num_workers":null}"#, "neither num_workers"),
         ] {
             std::fs::write(&file, text).unwrap();
-            let failure = wish(None, None, Some(&file)).unwrap_err();
+            let failure = parse_flags(None, None, Some(&file)).unwrap_err();
             assert!(failure.what.contains(reason), "{text}: {}", failure.what);
         }
         std::fs::write(&file, " ".repeat(1024 * 1024 + 1)).unwrap();
-        assert!(wish(None, None, Some(&file)).unwrap_err().what.contains("larger"));
-        assert!(wish(None, None, Some(&directory.path().join("no"))).is_err());
+        assert!(parse_flags(None, None, Some(&file)).unwrap_err().what.contains("larger"));
+        assert!(parse_flags(None, None, Some(&directory.path().join("no"))).is_err());
         std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
-        assert!(matches!(wish(None, None, Some(&file)).unwrap(), Some(ComputeArg::Whole(_))));
+        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Some(ComputeArg::Whole(_))));
     }
 }

@@ -35,9 +35,9 @@ pub(in crate::commands) fn describe(
     };
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
-    let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
+    let current_schedule = present.as_ref().and_then(|have| timetable(&have.job.settings));
     // If nothing was written, the schedule as it would be.
-    let timetable = if running { standing } else { timetable_after(&want, standing) };
+    let timetable = if running { current_schedule } else { timetable_after(&want, current_schedule) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));

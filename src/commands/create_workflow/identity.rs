@@ -64,8 +64,8 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
 }
 
 /// The run-as identity, if it is not the caller, whose own rights are proven by reading.
-pub(super) fn other<'a>(run_as: Option<&'a str>, standing: Option<&'a str>, me: &Me) -> Option<&'a str> {
-    run_as.or(standing).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
+pub(super) fn other<'a>(run_as: Option<&'a str>, current: Option<&'a str>, me: &Me) -> Option<&'a str> {
+    run_as.or(current).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
 }
 
 /// Grants that the run-as identity lacks, and warnings about rights that could not be checked.

@@ -37,10 +37,10 @@ const NO_NOTEBOOK: MissingInput = MissingInput::value(
 /// The command that creates the workflow.
 pub(in crate::commands) enum Caller {
     /// `create-workflow`, which does not need dbt if the workflow has a name.
-    Alone,
+    CreateWorkflow,
     /// `setup`, which also needs the dbt account for its notebook. Without another token it uses the key that it
     /// stores.
-    Guide { key: Option<Box<Token>> },
+    Setup { key: Option<Box<Token>> },
 }
 
 /// Everything known before any request.
@@ -83,7 +83,7 @@ pub(super) struct AddTo {
 
 impl Input {
     /// What the notebook must provide.
-    pub(in crate::commands) fn load(&self) -> NotebookRequirements<'_> {
+    pub(in crate::commands) fn requirements(&self) -> NotebookRequirements<'_> {
         NotebookRequirements {
             notebook: self.notebook.as_ref(),
             account: self.account,
@@ -109,7 +109,7 @@ impl Input {
 pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure> {
     add_to::check_flags(&args)?;
     let mut errors = InputErrors::default();
-    let input = collect(args, Caller::Alone, ctx, &mut errors);
+    let input = collect(args, Caller::CreateWorkflow, ctx, &mut errors);
     errors.settle()?;
     input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
 }
@@ -117,7 +117,7 @@ pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure>
 /// Reads all flags. Adds everything missing or wrong to `errors`; `None` if there is any.
 pub(in crate::commands) fn collect(
     args: Args,
-    door: Caller,
+    caller: Caller,
     ctx: &CommandContext,
     errors: &mut InputErrors,
 ) -> Option<Input> {
@@ -165,7 +165,7 @@ pub(in crate::commands) fn collect(
     let schedule = errors.optional(
         schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), ctx)).transpose(),
     );
-    let compute = errors.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
+    let compute = errors.optional(compute::parse_flags(compute.as_deref(), policy, cluster_json.as_ref()));
     let overrides = errors.optional(options::overrides(overrides));
     let tags = errors.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = errors.optional(options::addresses(notify));
@@ -176,7 +176,7 @@ pub(in crate::commands) fn collect(
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
     let add_to = errors.optional(add_to.transpose());
-    let (account, dbt, token) = of_dbt(&asked, is_named, notebook.is_some(), door, ctx, errors);
+    let (account, dbt, token) = of_dbt(&asked, is_named, notebook.is_some(), caller, ctx, errors);
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Some(Input {
         databricks: databricks?,
@@ -210,7 +210,7 @@ fn of_dbt(
     asked: &JobArgs,
     has_name: bool,
     has_notebook: bool,
-    door: Caller,
+    caller: Caller,
     ctx: &CommandContext,
     errors: &mut InputErrors,
 ) -> (Option<u64>, Option<Account>, Option<Token>) {
@@ -219,9 +219,9 @@ fn of_dbt(
     // Errors of dbt's credential file matter only if a token is needed.
     let mut tried = InputErrors::default();
     let token = credentials::api_token(&ctx.account, &pasted, environment, &ctx.vault, &mut tried);
-    let (is_guide, key) = match door {
-        Caller::Alone => (false, None),
-        Caller::Guide { key } => (true, key),
+    let (is_setup, key) = match caller {
+        Caller::CreateWorkflow => (false, None),
+        Caller::Setup { key } => (true, key),
     };
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
@@ -229,7 +229,7 @@ fn of_dbt(
         errors.need(Ok(None::<u64>), MissingInput::value("the name of the workflow", give, None));
         return (None, None, None);
     }
-    if !has_name || asked.has_names() || is_guide {
+    if !has_name || asked.has_names() || is_setup {
         // dbt provides the name of the workflow or the ID of the job.
         let account = credentials::account(&ctx.account, &pasted, environment, errors);
         errors.join(tried);
@@ -237,13 +237,13 @@ fn of_dbt(
         let missing = MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, ask);
         let missing = if asked.has_names() {
             missing.or("pass the job's ID to --job")
-        } else if is_guide {
+        } else if is_setup {
             missing
         } else {
             missing.or("pass --name")
         };
         // Where the scope has a key, the check of the workflow asks dbt with it.
-        let token = if is_guide && ctx.prompts.key_is_stored && !asked.has_names() {
+        let token = if is_setup && ctx.prompts.key_is_stored && !asked.has_names() {
             errors.optional(token)
         } else {
             errors.need(token, missing)

@@ -23,7 +23,7 @@ pub(super) use self::describe::describe;
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
-use self::prerequisites::survey;
+use self::prerequisites::read_prerequisites;
 pub(super) use self::prerequisites::{NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
 use self::workflow_plan::own_notebook;
@@ -31,7 +31,7 @@ pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan
 use super::CommandContext;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, no_plan, who_and};
+use super::provision::{Finish, Provision, caller_and, no_plan};
 use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
@@ -232,7 +232,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let writer = super::to_databricks(&input.databricks, ctx)?;
     writer.open_ahead(3, !dry_run);
     let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
-    let (me, (looked_up, listed)) = who_and(&writer, Box::pin(early)).await?;
+    let (me, (looked_up, listed)) = caller_and(&writer, Box::pin(early)).await?;
     let (prerequisites, WorkflowPlan { steps, warnings }) =
         match look(&mut input, &looked_up, listed, &writer, &me, ctx).await {
             Ok(planned) => planned,
@@ -245,8 +245,8 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let applied = provision.apply(Plan { steps }).await;
     let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
     if applied.finish == Finish::Shown {
-        for (wanted, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
-            if wanted {
+        for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
+            if requested {
                 applied.line(line);
             }
         }
@@ -271,9 +271,9 @@ async fn look(
     ctx: &CommandContext,
 ) -> Result<(Prerequisites, WorkflowPlan), Failure> {
     let looks = async |input: &Input, listed| {
-        let load = input.load();
+        let requirements = input.requirements();
         let (prerequisites, found, usual) = tokio::join!(
-            survey(reader, &load, me),
+            read_prerequisites(reader, &requirements, me),
             find(reader, input, looked_up, listed, me),
             UsualKeys::list(reader)
         );
@@ -283,8 +283,8 @@ async fn look(
         Ok::<_, Failure>((prerequisites, workflow_plan))
     };
     let first = looks(input, listed).await;
-    let standing = match &first {
-        Ok((_, workflow_plan)) => workflow_plan.standing_notebook(input),
+    let current_notebook = match &first {
+        Ok((_, workflow_plan)) => workflow_plan.current_notebook(input),
         // The caller may differ from the creator, whose home folder has the notebook.
         Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
             let usual = input.account.and_then(|account| default_path(me, account).ok());
@@ -292,10 +292,10 @@ async fn look(
         }
         Err(_) => None,
     };
-    if standing.is_none() {
+    if current_notebook.is_none() {
         return first;
     }
-    input.notebook = standing;
+    input.notebook = current_notebook;
     looks(input, None).await
 }
 

@@ -44,12 +44,12 @@ pub(crate) struct Prerequisites {
 }
 
 /// Reads the notebook as the caller; if runs act as the caller, this proves that they can read it.
-pub(crate) async fn survey(
+pub(crate) async fn read_prerequisites(
     reader: &Reader,
-    load: &NotebookRequirements<'_>,
+    requirements: &NotebookRequirements<'_>,
     me: &Me,
 ) -> Result<Prerequisites, Failure> {
-    let path = match (load.notebook, load.account) {
+    let path = match (requirements.notebook, requirements.account) {
         (Some(path), _) => path.clone(),
         (None, Some(account)) => default_path(me, account)?,
         (None, None) => return Err(Failure::new(Code::Bug, "No notebook and no account.")),
@@ -58,7 +58,7 @@ pub(crate) async fn survey(
         if is_missing(&error) {
             return Failure::new(Code::NotFound, format!("No notebook at {path}, or {} cannot see it.", me.user_name))
                 .cause(error.to_string())
-                .run("deploy the notebook", deploy(load, &path, ""));
+                .run("deploy the notebook", deploy(requirements, &path, ""));
         }
         of_databricks(&format!("Cannot read the notebook {path}"), &error)
     })?;
@@ -68,7 +68,7 @@ pub(crate) async fn survey(
                 Code::Refused,
                 format!("Notebook {path} was not created by dbtrigger, so its dbt account and key are unknown."),
             )
-            .run("replace the notebook", deploy(load, &path, " --adopt"))
+            .run("replace the notebook", deploy(requirements, &path, " --adopt"))
             .advise("name the deployed notebook with --notebook"));
         }
         Reading::Ours { version: _, state: _, settings: None } => {
@@ -76,17 +76,17 @@ pub(crate) async fn survey(
                 Code::Refused,
                 format!("Cannot read the settings of notebook {path}: it was edited by hand."),
             )
-            .run("replace the notebook", deploy(load, &path, " --force")));
+            .run("replace the notebook", deploy(requirements, &path, " --force")));
         }
         Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
     };
-    check_settings(load, &path, &found)?;
+    check_settings(requirements, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
         warnings.push(format!("Notebook {path} was edited by hand; runs use the edited version."));
     }
     let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
-    if let Some(other) = load.host.filter(|origin| origin.to_string() != host) {
+    if let Some(other) = requirements.host.filter(|origin| origin.to_string() != host) {
         warnings.push(format!("Notebook {path} starts jobs at {host}, but the job was looked up at {other}."));
     }
     Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
@@ -94,7 +94,7 @@ pub(crate) async fn survey(
 
 /// The prerequisites after the same plan has deployed the notebook.
 pub(in crate::commands) fn planned(
-    load: &NotebookRequirements<'_>,
+    requirements: &NotebookRequirements<'_>,
     step: &Step<Notebook>,
 ) -> Result<Prerequisites, Failure> {
     let Settings { host, account_id, scope, key, allow_override, allow_job } = step.want.settings(step.have.as_ref());
@@ -108,13 +108,13 @@ pub(in crate::commands) fn planned(
         allow_override: allowed.clone(),
         allow_job,
     };
-    check_settings(load, &path, &found)?;
+    check_settings(requirements, &path, &found)?;
     Ok(Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
 }
 
 /// Checks that the notebook is for the account of the jobs and may start them.
-fn check_settings(load: &NotebookRequirements<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let NotebookRequirements { notebook: _, account, jobs, host: _ } = load;
+fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
+    let NotebookRequirements { notebook: _, account, jobs, host: _ } = requirements;
     let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
     if let Some(account) = account
         && found.account_id != account.to_string()
@@ -143,7 +143,7 @@ fn check_settings(load: &NotebookRequirements<'_>, path: &NotebookPath, found: &
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
         )
-        .run("allow it in the notebook", deploy(load, path, &flags.concat())));
+        .run("allow it in the notebook", deploy(requirements, path, &flags.concat())));
     }
     Ok(())
 }
@@ -209,8 +209,8 @@ impl UsualKeys {
 }
 
 /// The command that deploys the notebook.
-fn deploy(load: &NotebookRequirements<'_>, path: &NotebookPath, flags: &str) -> String {
-    let at = if load.notebook.is_some() { at(path) } else { String::new() };
+fn deploy(requirements: &NotebookRequirements<'_>, path: &NotebookPath, flags: &str) -> String {
+    let at = if requirements.notebook.is_some() { at(path) } else { String::new() };
     format!("dbtrigger deploy-notebook{at}{flags}")
 }
 
@@ -238,7 +238,7 @@ impl Prerequisites {
     /// would fail.
     pub(crate) fn check_overrides(
         &self,
-        load: &NotebookRequirements<'_>,
+        requirements: &NotebookRequirements<'_>,
         names: &BTreeSet<String>,
     ) -> Result<(), Failure> {
         let Prerequisites { path, text: _, scope: _, key: _, allowed, warnings: _, is_there: _ } = self;
@@ -253,7 +253,7 @@ impl Prerequisites {
             Code::Refused,
             format!("Notebook {path} does not allow override {}. Allowed: {allowed}.", refused.join(", ")),
         )
-        .run("allow it in the notebook", deploy(load, path, &flags.concat()))
+        .run("allow it in the notebook", deploy(requirements, path, &flags.concat()))
         .advise("clear the workflow's overrides with --override none"))
     }
 

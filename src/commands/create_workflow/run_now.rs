@@ -13,10 +13,10 @@ use crate::http::Writer;
 use crate::questions::Prompter;
 
 /// State note if the prompt for a run is not answered.
-const SET_UP: &str = "Setup is complete; no run was started.";
+const NOTE_NO_RUN: &str = "Setup is complete; no run was started.";
 
 /// State note after the answer "yes", until the run is known.
-const PRESSED: &str = "Setup is complete; it is unknown whether the run was started.";
+const NOTE_RUN_REQUESTED: &str = "Setup is complete; it is unknown whether the run was started.";
 
 /// Advice for that state.
 const LOOK: &str = "list the workflow's runs with `dbtrigger runs`";
@@ -35,12 +35,12 @@ impl From<bool> for RunNow {
     }
 }
 
-/// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step. `parting`
-/// is printed before the prompt for a run.
+/// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step.
+/// `closing_lines` are printed before the prompt for a run.
 pub(in crate::commands) async fn check_and_run(
     applied: Applied,
     check: Option<Check>,
-    parting: &[String],
+    closing_lines: &[String],
     (job, run_now): (u64, RunNow),
     (databricks, writer): (&Databricks, &Writer),
     ctx: &CommandContext,
@@ -55,28 +55,29 @@ pub(in crate::commands) async fn check_and_run(
         let Ended { report, failure } = check.run(writer, ctx).await;
         all.check = report;
         if failure.is_some() {
-            tell(parting, ctx);
+            tell(closing_lines, ctx);
             return Ended { report: Some(Box::new(all)), failure };
         }
     }
-    tell(parting, ctx);
-    let presses = match run_now {
+    tell(closing_lines, ctx);
+    let runs_now = match run_now {
         RunNow::No => false,
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
             // If the prompt is interrupted, the report is already complete.
-            ctx.last_known.stands(all.json(), StateNote { cause: None, state: SET_UP, advice: None });
+            ctx.last_known.set_note(all.json(), StateNote { cause: None, state: NOTE_NO_RUN, advice: None });
             let answer = offered(&*prompter).await;
             match answer {
                 Ok(answer) => {
-                    ctx.last_known.stands(all.json(), StateNote { cause: None, state: PRESSED, advice: Some(LOOK) });
+                    ctx.last_known
+                        .set_note(all.json(), StateNote { cause: None, state: NOTE_RUN_REQUESTED, advice: Some(LOOK) });
                     answer
                 }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
             }
         }
     };
-    if !presses {
+    if !runs_now {
         return Ended::well(Box::new(all));
     }
     let Ended { report, failure } = crate::commands::run::start_workflow(job, databricks, ctx).await;
@@ -93,7 +94,7 @@ fn tell(lines: &[String], ctx: &CommandContext) {
 /// Asks whether to start a first run. Without an answer no run is started, and the workflow is kept.
 async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
     let answer = prompter.key("Run the workflow now?", "yN").await;
-    answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, SET_UP))
+    answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, NOTE_NO_RUN))
 }
 
 /// The report of the workflow, its check and its run.

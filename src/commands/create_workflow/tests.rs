@@ -10,7 +10,7 @@ use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
 use crate::http::{Fault, HttpError, Service, ServiceError, meaning};
-use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
+use crate::sandbox::{FaultKind, FaultRule, NotebookEnd, NotebookOutcome, Phase, Reply, SimTime};
 
 mod check;
 mod people;
@@ -53,7 +53,7 @@ pub(super) fn ask(ctx: &Harness, path: &str, body: &Value) -> Value {
             assert!(answer.status().is_success(), "{answer:?}");
             serde_json::from_slice(answer.body()).unwrap()
         }
-        other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
+        other @ (Reply::Broken(_) | Reply::Hold) => panic!("{other:?}"),
     }
 }
 
@@ -114,7 +114,7 @@ async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_no
 async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_it_is_lost() {
     let mut cases = 0;
     let base = prepared().await;
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         for phase in [Phase::Before, Phase::After] {
             if !class.allows(phase) {
                 continue;
@@ -122,14 +122,14 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             let word = if phase == Phase::Before { "before" } else { "after" };
             let rule = format!("databricks:jobs/create={class},phase={word}");
             let ctx = base.copy();
-            ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+            ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
             let first = ctx.run(super::run, &JOB).await;
-            let (kills, lies) = (matches!(class, Class::Kill | Class::KillDuring), class.denies_effect());
+            let (kills, lies) = (matches!(class, FaultKind::Kill | FaultKind::KillDuring), class.denies_effect());
             assert_eq!(first.is_none(), kills, "{rule}");
             // A refusal is final, and a Retry-After of a week is not awaited; but 429 is not a refusal.
-            let refuses = lies && matches!(class, Class::Status(status) if status != 429);
+            let refuses = lies && matches!(class, FaultKind::Status(status) if status != 429);
             if let Some(first) = first {
-                let fails = refuses || class == Class::RetryAfterAbsurd;
+                let fails = refuses || class == FaultKind::RetryAfterAbsurd;
                 assert_eq!(first.exit != 0, fails, "{rule}: {first:?}");
             }
             let again = create(&ctx, &JOB).await;
@@ -147,12 +147,12 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
     let base = prepared().await;
     let calm = base.copy();
     create(&calm, &line).await;
-    let (requests, wanted) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
+    let (requests, expected) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
     assert!(requests >= 8, "{requests}");
     for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let first = ctx.run(super::run, &line).await;
             let killed = matches!(trouble, InjectedFault::KilledBefore | InjectedFault::KilledAfter);
             assert_eq!(first.is_none(), killed, "{trouble:?} at {index}");
@@ -160,7 +160,7 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], expected, "{trouble:?} at {index}");
             ctx.take_log();
             create(&ctx, &line).await;
             assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
@@ -179,7 +179,7 @@ async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_s
         for index in 0.. {
             let ctx = base.copy();
             ctx.take_log();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             ctx.run(super::run, &line).await;
             let reached = ctx.take_log().len() > index;
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
@@ -195,7 +195,7 @@ async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_s
 #[tokio::test(start_paused = true)]
 async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has_passed() {
     let ctx = prepared().await;
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=before").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:jobs/create=reset,phase=before").unwrap()));
     let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 0);
     assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
@@ -203,7 +203,7 @@ async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has
     only_job(&ctx);
 
     let ctx = prepared().await;
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=after").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:jobs/create=reset,phase=after").unwrap()));
     let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 0);
     assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
@@ -220,8 +220,8 @@ async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
         for phase in ["before", "after"] {
             let ctx = prepared().await;
             ctx.world(|world| {
-                world.add_fault(Rule::parse(&format!("databricks:jobs/create=reset,phase={phase}")).unwrap());
-                world.add_fault(Rule::parse(rule).unwrap());
+                world.add_fault(FaultRule::parse(&format!("databricks:jobs/create=reset,phase={phase}")).unwrap());
+                world.add_fault(FaultRule::parse(rule).unwrap());
             });
             let outcome = create(&ctx, &JOB).await;
             assert_eq!((outcome.exit, outcome.code), (9, Some(Code::OutcomeUnknown)), "{rule}: {outcome:?}");
@@ -404,7 +404,7 @@ async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
 async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a_no() {
     let ctx = prepared().await;
     let line = ["--job", "222222", "--name", "Nightly"];
-    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.said().contains("Cannot read dbt job"), "{}", outcome.said());
@@ -423,7 +423,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         let ctx = base.copy();
         ask(&ctx, "/api/2.2/jobs/create", &json!({ "name": "Daily load" }));
         let rule = format!("dbt:jobs/get=status={status},times=forever");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
         for line in [&line[..], &add] {
             let outcome = create(&ctx, line).await;
             assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
@@ -468,7 +468,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
     )));
     // An error about the job itself is still fatal.
     let ctx = base.copy();
-    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
     assert_eq!(create(&ctx, &line).await.code, Some(Code::NotAllowed));
 }
 
@@ -781,18 +781,18 @@ async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_sam
     create(&base, &one).await;
     let calm = base.copy();
     create(&calm, &SEVERAL).await;
-    let wanted = only_job(&calm)["settings"].clone();
+    let expected = only_job(&calm)["settings"].clone();
     for trouble in
         [InjectedFault::KilledBefore, InjectedFault::KilledAfter, InjectedFault::LostAfter, InjectedFault::Unavailable]
     {
         for index in 0.. {
             let ctx = base.copy();
             ctx.take_log();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             ctx.run(super::run, &SEVERAL).await;
             let reached = ctx.take_log().len() > index;
             assert_eq!(create(&ctx, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], expected, "{trouble:?} at {index}");
             if !reached {
                 assert!(index > 5);
                 break;

@@ -26,7 +26,7 @@ pub(in crate::commands) struct WorkflowPlan {
 impl WorkflowPlan {
     /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
     /// Not if the workflow was edited, which is refused anyway, nor with `--force`, which restores the planned one.
-    pub(in crate::commands) fn standing_notebook(&self, input: &Input) -> Option<NotebookPath> {
+    pub(in crate::commands) fn current_notebook(&self, input: &Input) -> Option<NotebookPath> {
         if input.notebook.is_some() || input.consents.has(Consent::Force) {
             return None;
         }
@@ -97,12 +97,12 @@ pub(in crate::commands) async fn plan_workflow(
         warnings.splice(0..0, scheduled);
     }
     prerequisites.check_overrides(
-        &input.load(),
+        &input.requirements(),
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
     warnings.extend(prerequisites.warnings.iter().cloned());
-    let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
-    let other = identity::other(planned.want.run_as.as_deref(), standing, me);
+    let current_run_as = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
+    let other = identity::other(planned.want.run_as.as_deref(), current_run_as, me);
     let (mut steps, mut after) = (Vec::new(), Vec::new());
     // A refused plan writes nothing, so it needs no grants.
     if !matches!(planned.action, Action::Blocked { .. }) {
@@ -222,14 +222,14 @@ fn want(
 /// Refuses schedule flags if there is no schedule in the flags or in the job.
 fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
-    let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
+    let current_schedule = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
     let flag = match (paused, timezone) {
         (Some(true), _) => "--paused",
         (Some(false), _) => "--unpaused",
         (None, Some(_)) => "--timezone",
         (None, None) => return Ok(()),
     };
-    if schedule.is_some() || standing.is_some() {
+    if schedule.is_some() || current_schedule.is_some() {
         return Ok(());
     }
     Err(Failure::new(Code::Usage, format!("{flag} needs a schedule."))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Check, Section};
-use super::notebooks::{NotebookCheck, footing};
+use super::notebooks::{NotebookCheck, check_notebook};
 use super::workflows::{self, WorkflowCheck};
 use super::{jobs, last_run, notebooks};
 use crate::commands::create_workflow::prerequisites::Prerequisites;
@@ -24,7 +24,7 @@ pub(super) struct Dbt {
 }
 
 /// What the user wants checked.
-pub(super) struct Wanted {
+pub(super) struct Selection {
     /// With its name or ID as typed.
     pub(super) workflow: Option<(WorkflowNamed, String)>,
     pub(super) job: Option<JobNamed>,
@@ -50,8 +50,12 @@ fn skipped(of: &str) -> Vec<Check> {
 
 impl Chain<'_> {
     /// Runs the checks that are possible.
-    pub(super) async fn follow(databricks: Result<(Reader, Me), String>, dbt: &Dbt, wanted: &Wanted) -> Vec<Check> {
-        let job = match the_job(dbt, wanted).await {
+    pub(super) async fn follow(
+        databricks: Result<(Reader, Me), String>,
+        dbt: &Dbt,
+        selection: &Selection,
+    ) -> Vec<Check> {
+        let job = match the_job(dbt, selection).await {
             Ok(job) => job,
             Err(check) => {
                 let of = if check.has_failed() { check.as_reason() } else { "the dbt job is not known".to_owned() };
@@ -71,68 +75,83 @@ impl Chain<'_> {
                 return checks;
             }
         };
-        Chain { reader: &reader, me: &me, dbt }.links(wanted, job).await
+        Chain { reader: &reader, me: &me, dbt }.links(selection, job).await
     }
 
-    async fn links(&self, wanted: &Wanted, job: Option<u64>) -> Vec<Check> {
-        let (standing, none) = workflows::find(self, wanted, job).await;
+    async fn links(&self, selection: &Selection, job: Option<u64>) -> Vec<Check> {
+        let (workflow_checks, none) = workflows::find(self, selection, job).await;
         let mut checks: Vec<Check> = Vec::new();
-        let mut footings = BTreeMap::new();
-        let loads: Vec<(String, notebooks::NotebookUse)> = loads(&standing).into_iter().collect();
-        let found = side_by_side(&loads, async |(path, load)| footing(self, Some(path), load).await).await;
-        for ((path, _), footing) in loads.into_iter().zip(found) {
+        let mut notebook_checks = BTreeMap::new();
+        let notebook_uses: Vec<(String, notebooks::NotebookUse)> =
+            notebook_uses(&workflow_checks).into_iter().collect();
+        let found = side_by_side(&notebook_uses, async |(path, notebook_use)| {
+            check_notebook(self, Some(path), notebook_use).await
+        })
+        .await;
+        for ((path, _), notebook_check) in notebook_uses.into_iter().zip(found) {
             checks.extend(
-                footing
+                notebook_check
                     .checks
                     .iter()
                     .filter(|new| checks.iter().all(|old| old.id() != new.id()))
                     .cloned()
                     .collect::<Vec<_>>(),
             );
-            footings.insert(path, footing);
+            notebook_checks.insert(path, notebook_check);
         }
-        if standing.is_empty() {
+        if workflow_checks.is_empty() {
             // The notebook that a first workflow would use.
-            let load = notebooks::NotebookUse { jobs: job.into_iter().collect(), others_only: false };
-            checks.extend(footing(self, None, &load).await.checks);
+            let notebook_use = notebooks::NotebookUse { jobs: job.into_iter().collect(), never_runs_as_caller: false };
+            checks.extend(check_notebook(self, None, &notebook_use).await.checks);
         }
         checks.extend(none);
         // With `--job`, only that one of the workflow's jobs.
         let mut started: BTreeMap<u64, Option<String>> = BTreeMap::new();
-        for task in standing.iter().flat_map(|workflow| &workflow.tasks) {
+        for task in workflow_checks.iter().flat_map(|workflow| &workflow.tasks) {
             let Some(id) = task.job.filter(|id| job.is_none_or(|job| job == *id)) else { continue };
-            let elsewhere = footings.get(&task.notebook).and_then(|footing: &NotebookCheck| footing.elsewhere.clone());
-            started.entry(id).or_insert(elsewhere);
+            let other_account = notebook_checks
+                .get(&task.notebook)
+                .and_then(|notebook_check: &NotebookCheck| notebook_check.other_account.clone());
+            started.entry(id).or_insert(other_account);
         }
         if let Some(job) = job {
             started.entry(job).or_insert(None);
         }
         let started: Vec<(u64, Option<String>)> = started.into_iter().collect();
         let (last, rights, jobs) = tokio::join!(
-            side_by_side(&standing, async |workflow| last_run::look(self, workflow, &footings).await),
-            self.all_rights(&standing, &footings),
-            side_by_side(&started, async |(job, elsewhere)| {
-                let is_started = standing.iter().any(|workflow| workflow.is_for(*job) && workflow.starts_by_itself());
-                jobs::look(self.dbt, *job, elsewhere.as_deref(), is_started).await
+            side_by_side(&workflow_checks, async |workflow| last_run::look(self, workflow, &notebook_checks).await),
+            self.all_rights(&workflow_checks, &notebook_checks),
+            side_by_side(&started, async |(job, other_account)| {
+                let is_started =
+                    workflow_checks.iter().any(|workflow| workflow.is_for(*job) && workflow.starts_by_itself());
+                jobs::look(self.dbt, *job, other_account.as_deref(), is_started).await
             }),
         );
-        for (workflow, last) in standing.iter().zip(last) {
-            checks.extend(workflows::compare(self, workflow, &footings));
+        for (workflow, last) in workflow_checks.iter().zip(last) {
+            checks.extend(workflows::compare(self, workflow, &notebook_checks));
             checks.push(last);
-            checks.push(Chain::rights(workflow, &footings, &rights));
+            checks.push(Chain::rights(workflow, &notebook_checks, &rights));
         }
         checks.extend(jobs);
         checks
     }
 
     /// Looks up the access of each other run-as identity to each notebook, once.
-    async fn all_rights(&self, standing: &[WorkflowCheck], footings: &BTreeMap<String, NotebookCheck>) -> Rights {
+    async fn all_rights(
+        &self,
+        workflow_checks: &[WorkflowCheck],
+        notebook_checks: &BTreeMap<String, NotebookCheck>,
+    ) -> Rights {
         let mut asked: BTreeMap<(String, String), &Prerequisites> = BTreeMap::new();
-        for workflow in standing {
+        for workflow in workflow_checks {
             let Some(who) = self.runs_as_another(workflow) else { continue };
             for path in workflow.tasks.iter().map(|task| &task.notebook) {
-                if let Some(NotebookCheck { checks: _, prerequisites: Ok(prerequisites), key: Ok(()), elsewhere: _ }) =
-                    footings.get(path)
+                if let Some(NotebookCheck {
+                    checks: _,
+                    prerequisites: Ok(prerequisites),
+                    key: Ok(()),
+                    other_account: _,
+                }) = notebook_checks.get(path)
                 {
                     asked.insert((who.to_owned(), path.clone()), prerequisites);
                 }
@@ -152,7 +171,7 @@ impl Chain<'_> {
     }
 
     /// Checks that the run-as identity can read the notebook and the key.
-    fn rights(workflow: &WorkflowCheck, footings: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
+    fn rights(workflow: &WorkflowCheck, notebook_checks: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {
@@ -161,7 +180,8 @@ impl Chain<'_> {
         let paths: BTreeSet<&str> = workflow.tasks.iter().map(|task| task.notebook.as_str()).collect();
         let mut unsure = Vec::new();
         for path in paths {
-            let Some(NotebookCheck { checks: _, prerequisites, key, elsewhere: _ }) = footings.get(path) else {
+            let Some(NotebookCheck { checks: _, prerequisites, key, other_account: _ }) = notebook_checks.get(path)
+            else {
                 continue;
             };
             if let (Err(of), _) | (Ok(_), Err(of)) = (prerequisites, key) {
@@ -190,29 +210,29 @@ impl Chain<'_> {
 }
 
 /// The ID of the requested dbt job.
-async fn the_job(dbt: &Dbt, wanted: &Wanted) -> Result<Option<u64>, Check> {
-    match (&wanted.job, &dbt.line) {
+async fn the_job(dbt: &Dbt, selection: &Selection) -> Result<Option<u64>, Check> {
+    match (&selection.job, &dbt.line) {
         (None, _) => Ok(None),
         (Some(JobNamed::Id(job) | JobNamed::Address { job, pasted: _ }), _) => Ok(Some(*job)),
         (Some(JobNamed::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", "job", of)),
         (Some(named @ JobNamed::Name(_)), Ok((account, reader))) => {
-            let found = named.find(reader, account, &wanted.narrow).await;
+            let found = named.find(reader, account, &selection.narrow).await;
             found.map(Some).map_err(|failure| Check::failed(PART, "job", failure))
         }
     }
 }
 
 /// The notebooks of the workflows, and how each is used.
-fn loads(standing: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
-    let mut loads: BTreeMap<String, notebooks::NotebookUse> = BTreeMap::new();
-    for workflow in standing {
+fn notebook_uses(workflow_checks: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
+    let mut notebook_uses: BTreeMap<String, notebooks::NotebookUse> = BTreeMap::new();
+    for workflow in workflow_checks {
         for task in &workflow.tasks {
-            let load = loads
+            let notebook_use = notebook_uses
                 .entry(task.notebook.clone())
-                .or_insert_with(|| notebooks::NotebookUse { jobs: BTreeSet::new(), others_only: true });
-            load.jobs.extend(task.job);
-            load.others_only &= workflow.is_of_another;
+                .or_insert_with(|| notebooks::NotebookUse { jobs: BTreeSet::new(), never_runs_as_caller: true });
+            notebook_use.jobs.extend(task.job);
+            notebook_use.never_runs_as_caller &= workflow.is_of_another;
         }
     }
-    loads
+    notebook_uses
 }

@@ -86,7 +86,7 @@ pub(super) struct Check {
     /// Expiry of a certificate.
     valid_until: Option<Timestamp>,
     /// Later checks do not depend on it.
-    is_aside: bool,
+    is_optional: bool,
 }
 
 impl Check {
@@ -102,7 +102,7 @@ impl Check {
             tried: 0,
             next: Vec::new(),
             valid_until: None,
-            is_aside: false,
+            is_optional: false,
         }
     }
 
@@ -167,13 +167,12 @@ impl Check {
     }
 
     /// Marks it as not required by later checks.
-    pub(super) fn aside(self) -> Check {
-        Check { is_aside: true, ..self }
+    pub(super) fn optional(self) -> Check {
+        Check { is_optional: true, ..self }
     }
 
-    /// Whether it has failed and later checks depend on it.
-    pub(super) fn breaks(&self) -> bool {
-        self.has_failed() && !self.is_aside
+    pub(super) fn blocks_later_checks(&self) -> bool {
+        self.has_failed() && !self.is_optional
     }
 
     /// The reason for skipping another check, if this one has failed.
@@ -191,7 +190,7 @@ impl Check {
     }
 
     fn text(&self) -> String {
-        let Check { part: _, id: _, status, what, reasons, tried, next: _, valid_until: _, is_aside: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, tried, next: _, valid_until: _, is_optional: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
@@ -203,7 +202,7 @@ impl Check {
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, tried: _, next: _, valid_until, is_aside: _ } = self;
+        let Check { part: _, id, status, what, reasons, tried: _, next: _, valid_until, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let hints = hints_in_json(&self.hints(given));
         let mut check = document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints });

@@ -51,8 +51,8 @@ impl Host<'_> {
     }
 
     /// Checks from the result of the probe; `now` is the local time when it ended.
-    pub(super) fn links(self, walk: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
-        let Walk { proxy, addresses: _, broken, date, valid_until: _ } = walk;
+    pub(super) fn links(self, probe: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
+        let Walk { proxy, addresses: _, broken, date, valid_until: _ } = probe;
         let source = proxy.as_ref().map(|_| {
             let set = PROXIES.into_iter().find(|name| environment.names().any(|known| known == *name));
             set.unwrap_or("the system's settings")
@@ -61,23 +61,23 @@ impl Host<'_> {
         for link in LINKS.into_iter().filter(|link| proxy.is_some() || *link != Link::Proxy) {
             checks.push(match broken {
                 Some((at, net)) if *at == link => {
-                    Check::failed(self.part, word(link), self.broken(link, net, walk, source))
+                    Check::failed(self.part, word(link), self.broken(link, net, probe, source))
                 }
                 Some((at, _)) if *at < link => {
                     let of = format!("an earlier check failed: {}.{}", self.part.word(), word(*at));
                     Check::skipped(self.part, word(link), word(link), &of)
                 }
-                Some(_) | None => self.holds(link, walk, source, now),
+                Some(_) | None => self.holds(link, probe, source, now),
             });
         }
         // A wrong clock does not block later checks.
-        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now).aside());
+        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now).optional());
         checks
     }
 
-    fn holds(self, link: Link, walk: &Walk, source: Option<&str>, now: Timestamp) -> Check {
+    fn holds(self, link: Link, probe: &Walk, source: Option<&str>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
-        let Walk { proxy, addresses, broken: _, date: _, valid_until } = walk;
+        let Walk { proxy, addresses, broken: _, date: _, valid_until } = probe;
         let (host, place) = (origin.host(), self.place());
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
@@ -118,10 +118,10 @@ impl Host<'_> {
         check.valid_until(until)
     }
 
-    fn broken(self, link: Link, net: &Net, walk: &Walk, source: Option<&str>) -> Failure {
+    fn broken(self, link: Link, net: &Net, probe: &Walk, source: Option<&str>) -> Failure {
         let Host { part, origin } = self;
         let (host, place) = (origin.host(), self.place());
-        let first = |at: &str| walk.proxy.as_ref().map_or_else(|| at.to_owned(), |proxy| format!("the proxy {proxy}"));
+        let first = |at: &str| probe.proxy.as_ref().map_or_else(|| at.to_owned(), |proxy| format!("the proxy {proxy}"));
         let what = match link {
             Link::Name => format!("Cannot resolve {}", first(host)),
             Link::Connection => format!("Cannot connect to {}", first(&place)),
@@ -239,9 +239,9 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
 }
 
 /// Probes a host and returns the checks.
-pub(super) async fn walked(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
-    let walk = crate::commands::walk_to(host.origin, ctx).await?;
-    Ok(host.links(&walk, &ctx.context.environment, ctx.context.wall.now()))
+pub(super) async fn probed(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
+    let probe = crate::commands::probe_host(host.origin, ctx).await?;
+    Ok(host.links(&probe, &ctx.context.environment, ctx.context.wall.now()))
 }
 
 #[cfg(test)]
@@ -255,8 +255,8 @@ mod tests {
         let host = Host { part: Section::Dbt, origin: &origin };
         let until: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let shown = |now: &str| {
-            let walk = Walk { valid_until: Some(until), ..Walk::default() };
-            let links = host.links(&walk, &Environment::default(), now.parse().unwrap());
+            let probe = Walk { valid_until: Some(until), ..Walk::default() };
+            let links = host.links(&probe, &Environment::default(), now.parse().unwrap());
             let [_, _, tls, _, _] = &links[..] else { panic!("{links:?}") };
             format!("{tls:?}")
         };
@@ -275,9 +275,9 @@ mod tests {
     fn a_clock_that_is_off_is_a_warning_and_one_that_is_wrong_a_failure() {
         let shown = |origin: &str, date: Option<&str>| {
             let origin = Origin::parse(origin).unwrap();
-            let walk = Walk { date: date.map(|date| date.parse().unwrap()), ..Walk::default() };
+            let probe = Walk { date: date.map(|date| date.parse().unwrap()), ..Walk::default() };
             let host = Host { part: Section::Dbt, origin: &origin };
-            let links = host.links(&walk, &Environment::default(), "2026-11-10T12:00:00Z".parse().unwrap());
+            let links = host.links(&probe, &Environment::default(), "2026-11-10T12:00:00Z".parse().unwrap());
             format!("{:?}", links.last().unwrap())
         };
         let remote = "https://ab123.us1.dbt.com";
@@ -301,8 +301,8 @@ mod tests {
         let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
         let host = Host { part: Section::Dbt, origin: &origin };
         let net = Net::new(NetKind::Connect, "refused");
-        let walk = Walk { broken: Some((Link::Connection, net.clone())), ..Walk::default() };
-        let links = host.links(&walk, &Environment::default(), Timestamp::UNIX_EPOCH);
+        let probe = Walk { broken: Some((Link::Connection, net.clone())), ..Walk::default() };
+        let links = host.links(&probe, &Environment::default(), Timestamp::UNIX_EPOCH);
         let links: Vec<String> = links.iter().map(|link| format!("{link:?}")).collect();
         let words = ["Ok", "Failed", "Skipped", "Skipped", "Skipped"];
         assert!(links.len() == 5 && links.iter().zip(words).all(|(link, word)| link.contains(word)), "{links:#?}");
@@ -310,8 +310,8 @@ mod tests {
         // The variable that set it, and the next step.
         let environment = Environment::of([("ALL_PROXY", "http://proxy.example:3128")]);
         let proxy = Proxy::of("http", "proxy.example", 3128);
-        let walk = Walk { proxy: Some(proxy), broken: Some((Link::Proxy, net)), ..Walk::default() };
-        let links = host.links(&walk, &environment, Timestamp::UNIX_EPOCH);
+        let probe = Walk { proxy: Some(proxy), broken: Some((Link::Proxy, net)), ..Walk::default() };
+        let links = host.links(&probe, &environment, Timestamp::UNIX_EPOCH);
         let shown = format!("{:?}", links[2]);
         for words in
             ["Failed", "Cannot connect through the proxy", "set in ALL_PROXY, or add ab123.us1.dbt.com to NO_PROXY"]

@@ -7,13 +7,18 @@ use crate::commands::jobs::moment;
 use crate::dbt::{Status, get_job, list_runs};
 use crate::failure::{Code, Failure, of_dbt};
 
-/// Checks that the job exists and can start, and how its last run ended. `elsewhere`: its account, if not the one in
-/// use.
-pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by_itself: bool) -> Check {
+/// Checks that the job exists and can start, and how its last run ended. `other_account`: its account, if not the one
+/// in use.
+pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, starts_by_itself: bool) -> Check {
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");
-    if let Some(elsewhere) = elsewhere {
-        return Check::skipped(PART, &id, &subject, &format!("it belongs to {elsewhere}, not to the account in use"));
+    if let Some(other_account) = other_account {
+        return Check::skipped(
+            PART,
+            &id,
+            &subject,
+            &format!("it belongs to {other_account}, not to the account in use"),
+        );
     }
     let (account, reader) = match &dbt.line {
         Ok(line) => line,

@@ -18,7 +18,7 @@ use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
 pub(super) async fn look(
     chain: &Chain<'_>,
     workflow: &WorkflowCheck,
-    footings: &BTreeMap<String, NotebookCheck>,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Check {
     let job = workflow.have.job.id;
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
@@ -41,9 +41,9 @@ pub(super) async fn look(
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
     let at = at.map(|at| format!(" of {}", moment(at))).unwrap_or_default();
-    let told = format!("{subject}, {}{at}", run.run_id);
+    let described = format!("{subject}, {}{at}", run.run_id);
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
-    let well = |word: &str| Check::ok(PART, &id, format!("{told}: {word}"));
+    let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
     match end {
         WorkflowEnd::Success(word) | WorkflowEnd::Left(word) => well(&word),
         WorkflowEnd::SuccessWithFailures(word) => {
@@ -56,7 +56,7 @@ pub(super) async fn look(
                 Err(error) => return unknown(error),
             };
             let what = format!("Run {}{at} of {} failed: {word}.", run.run_id, workflow.short());
-            Check::failed(PART, &id, why(workflow, footings, &state, what).run("see what happened", watch))
+            Check::failed(PART, &id, why(workflow, notebook_checks, &state, what).run("see what happened", watch))
         }
     }
 }
@@ -64,7 +64,7 @@ pub(super) async fn look(
 /// Why it failed, and the next steps.
 fn why(
     workflow: &WorkflowCheck,
-    footings: &BTreeMap<String, NotebookCheck>,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
     state: &WorkflowState,
     what: String,
 ) -> Failure {
@@ -78,7 +78,7 @@ fn why(
         return message.into_iter().fold(failure, Failure::cause);
     };
     let notebook = workflow.tasks.iter().find(|own| own.key == task.key).map(|own| &own.notebook);
-    let prerequisites = notebook.and_then(|notebook| footings.get(notebook)?.prerequisites.as_ref().ok());
+    let prerequisites = notebook.and_then(|notebook| notebook_checks.get(notebook)?.prerequisites.as_ref().ok());
     let Some(prerequisites) = prerequisites else {
         // A task of others, or a notebook that failed its own check.
         let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);

@@ -10,9 +10,9 @@ mod last_run;
 mod notebooks;
 mod workflows;
 
-use self::chain::{Chain, Dbt, Wanted};
+use self::chain::{Chain, Dbt, Selection};
 use self::check::{Check, Examined, Section};
-use self::hosts::{Host, databricks_identity, dbt_identity, walked};
+use self::hosts::{Host, databricks_identity, dbt_identity, probed};
 use super::job_named::{JobNamed, Narrow};
 use super::workflow_named::WorkflowNamed;
 use super::{CommandContext, line_to_dbt, to_databricks};
@@ -87,8 +87,8 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id };
-    let wanted = Wanted { workflow, job, narrow };
-    checks.extend(Chain::follow(at_databricks.line, &dbt, &wanted).await);
+    let selection = Selection { workflow, job, narrow };
+    checks.extend(Chain::follow(at_databricks.line, &dbt, &selection).await);
     Ok(Examined::new(checks, ctx.given()))
 }
 
@@ -100,7 +100,7 @@ struct Side<T> {
 
 /// The first failed check that later ones depend on.
 fn is_broken(checks: &[Check]) -> Option<String> {
-    let mut broken = checks.iter().filter(|check| check.breaks());
+    let mut broken = checks.iter().filter(|check| check.blocks_later_checks());
     broken.next().map(Check::as_reason)
 }
 
@@ -118,7 +118,7 @@ async fn look_at_dbt(
         Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
     let known = given.as_ref().map(|(account, _)| account).or(account).map(|account| &account.origin);
-    let (mut checks, broken) = way(check, known, ctx).await?;
+    let (mut checks, broken) = check_host(check, known, ctx).await?;
     match (broken, given) {
         (None, Some((account, reader))) => {
             checks.push(dbt_identity(&reader, &account).await);
@@ -147,7 +147,7 @@ async fn look_at_databricks(
         Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
     let known = given.as_ref().map(|(identity, _)| &identity.origin).or(host);
-    let (mut checks, broken) = way(check, known, ctx).await?;
+    let (mut checks, broken) = check_host(check, known, ctx).await?;
     match (broken, given) {
         (None, Some((identity, reader))) => {
             let (check, me) = databricks_identity(&reader, &identity).await;
@@ -164,7 +164,7 @@ async fn look_at_databricks(
 }
 
 /// The check of the given values and those of the host, which needs no credential; and the check that failed, if any.
-async fn way(
+async fn check_host(
     given: Check,
     host: Option<&Origin>,
     ctx: &CommandContext,
@@ -172,7 +172,7 @@ async fn way(
     let part = given.part();
     let mut checks = vec![given];
     if let Some(origin) = host {
-        checks.extend(walked(Host { part, origin }, ctx).await?);
+        checks.extend(probed(Host { part, origin }, ctx).await?);
     } else {
         let of = is_broken(&checks).unwrap_or_default();
         checks.push(Check::skipped(part, "connection", "connection", &of));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Chain, PART};
 use super::check::Check;
-use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, survey};
+use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -19,8 +19,7 @@ use crate::origin::Origin;
 /// How a notebook is used.
 pub(super) struct NotebookUse {
     pub(super) jobs: BTreeSet<u64>,
-    /// No workflow that uses it runs as the caller.
-    pub(super) others_only: bool,
+    pub(super) never_runs_as_caller: bool,
 }
 
 /// The checks of a notebook and its key.
@@ -30,7 +29,7 @@ pub(super) struct NotebookCheck {
     pub(super) prerequisites: Result<Prerequisites, String>,
     pub(super) key: Result<(), String>,
     /// The account of its jobs, in words, if not the one in use.
-    pub(super) elsewhere: Option<String>,
+    pub(super) other_account: Option<String>,
 }
 
 impl NotebookCheck {
@@ -47,12 +46,12 @@ impl NotebookCheck {
         let notebook = Check::failed(PART, id, failure);
         let of = notebook.as_reason();
         let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), "key", &of);
-        NotebookCheck { checks: vec![notebook, key], prerequisites: Err(of.clone()), key: Err(of), elsewhere: None }
+        NotebookCheck { checks: vec![notebook, key], prerequisites: Err(of.clone()), key: Err(of), other_account: None }
     }
 }
 
 /// Checks the notebook at this path, or the default one, and the key that it reads.
-pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &NotebookUse) -> NotebookCheck {
+pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebook_use: &NotebookUse) -> NotebookCheck {
     let Chain { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
@@ -74,17 +73,17 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Notebo
             checks: checks.into(),
             prerequisites: Err(of.to_owned()),
             key: Err(of.to_owned()),
-            elsewhere: None,
+            other_account: None,
         };
     };
     let is_usual = usual.as_ref() == Some(&place);
     let asked = prerequisites::NotebookRequirements {
         notebook: (!is_usual).then_some(&place),
         account: dbt.account.filter(|_| is_usual),
-        jobs: load.jobs.iter().copied().collect(),
+        jobs: notebook_use.jobs.iter().copied().collect(),
         host: None,
     };
-    let prerequisites = match survey(reader, &asked, me).await {
+    let prerequisites = match read_prerequisites(reader, &asked, me).await {
         Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();
@@ -95,26 +94,26 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Notebo
             } else {
                 failure
             };
-            let mut footing = NotebookCheck::broken(&id, failure);
+            let mut broken = NotebookCheck::broken(&id, failure);
             if absent {
                 // The key that the first notebook would read.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
                 let first = Prerequisites::first(place, scope, key);
-                let (check, _) = key_check(chain, &first, load).await;
-                footing.checks.pop();
-                footing.checks.push(check);
+                let (check, _) = key_check(chain, &first, notebook_use).await;
+                broken.checks.pop();
+                broken.checks.push(check);
             }
-            return footing;
+            return broken;
         }
     };
-    let (check, elsewhere) = notebook_check(chain, &id, &prerequisites, is_usual);
-    let (key_check, key) = key_check(chain, &prerequisites, load).await;
-    let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
-    NotebookCheck { checks: vec![check, key_check], prerequisites: standing, key, elsewhere }
+    let (check, other_account) = notebook_state_check(chain, &id, &prerequisites, is_usual);
+    let (key_check, key) = key_check(chain, &prerequisites, notebook_use).await;
+    let prerequisites = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
+    NotebookCheck { checks: vec![check, key_check], prerequisites, key, other_account }
 }
 
 /// Checks that the notebook is unchanged and of this version. Returns its account if not the one in use.
-fn notebook_check(
+fn notebook_state_check(
     chain: &Chain<'_>,
     id: &str,
     prerequisites: &Prerequisites,
@@ -126,9 +125,9 @@ fn notebook_check(
         return (Check::failed(PART, id, failure), None);
     };
     let at = if is_usual { String::new() } else { prerequisites::at(path) };
-    let elsewhere = elsewhere(chain, &found);
+    let other_account = other_account(chain, &found);
     // The command names the notebook's own account, so that it is kept.
-    let of = if elsewhere.is_some() {
+    let of = if other_account.is_some() {
         format!(" --dbt-host {} --dbt-account {}", found.host, found.account_id)
     } else {
         String::new()
@@ -149,7 +148,7 @@ fn notebook_check(
         }
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("Notebook {path} is outdated."));
-            changes.iter().map(told).fold(check, Check::because).run("update the notebook", &deploy)
+            changes.iter().map(describe_change).fold(check, Check::because).run("update the notebook", &deploy)
         }
         Action::Blocked { why, unless: _ } if state == State::EditedByHand => {
             let failure = Failure::new(Code::Refused, why.what).cause("runs use the edited version");
@@ -169,12 +168,12 @@ fn notebook_check(
     if path.is_shared() {
         check = check.warn("it is under /Shared, where every user of the workspace can edit it and so use the key");
     }
-    if let Some(elsewhere) = &elsewhere {
+    if let Some(other_account) = &other_account {
         check = check
-            .warn(format!("it starts jobs in {elsewhere}, not in the account in use"))
+            .warn(format!("it starts jobs in {other_account}, not in the account in use"))
             .advise(format!("to check its jobs too, add{of}"));
     }
-    (check, elsewhere)
+    (check, other_account)
 }
 
 /// Maximum number of diff lines shown.
@@ -204,7 +203,7 @@ fn as_flags(found: &Found) -> String {
 }
 
 /// The account of the notebook, if not the one in use.
-fn elsewhere(chain: &Chain<'_>, found: &Found) -> Option<String> {
+fn other_account(chain: &Chain<'_>, found: &Found) -> Option<String> {
     let account = chain.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
     let host = chain.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
     (account || host).then(|| format!("the account {} at {}", found.account_id, found.host))
@@ -225,7 +224,7 @@ fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
 }
 
 /// Such as `version: 0.1.0 -> 0.2.0 (this dbtrigger writes a newer one)`.
-pub(super) fn told(change: &Change) -> String {
+pub(super) fn describe_change(change: &Change) -> String {
     let Change { field, from, to, reason } = change;
     match (from, to) {
         (None, None) => format!("{field}: {reason}"),
@@ -240,14 +239,14 @@ pub(super) fn told(change: &Change) -> String {
 async fn key_check(
     chain: &Chain<'_>,
     prerequisites: &Prerequisites,
-    load: &NotebookUse,
+    notebook_use: &NotebookUse,
 ) -> (Check, Result<(), String>) {
     let Chain { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
     if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await {
         // Only the run-as identity needs to read the key.
-        if failure.code == Code::NotAllowed && load.others_only {
+        if failure.code == Code::NotAllowed && notebook_use.never_runs_as_caller {
             let what = format!("{} cannot see whether key {name} exists.", me.user_name);
             return (Check::warning(PART, &id, what).because(failure.what), Ok(()));
         }

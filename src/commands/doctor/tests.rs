@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::harness::{ANA, DBT_TOKEN, Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
 use crate::failure::Code;
-use crate::sandbox::{NotebookOutcome, Rule};
+use crate::sandbox::{FaultRule, NotebookOutcome};
 
 const BO: &str = "bo@example.com";
 const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
@@ -182,7 +182,7 @@ async fn a_token_of_another_account_breaks_the_identity_with_the_accounts_that_i
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_no_dbt_breaks_the_identity() {
     let ctx = prepared().await;
-    let rule = Rule::parse("dbt:accounts/list=status=404,times=forever").unwrap();
+    let rule = FaultRule::parse("dbt:accounts/list=status=404,times=forever").unwrap();
     ctx.world(|world| world.add_fault(rule));
     only_fails(&doctor(&ctx, &[]).await, "dbt.identity", "does not respond like dbt", "DBT_CLOUD_HOST");
 }
@@ -315,7 +315,9 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
     create(&ctx, &["--job", "222225", "--grant-run-as"]).await;
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
+    ctx.world(|world| {
+        world.add_fault(FaultRule::parse("databricks:permissions/get=status=403,times=forever").unwrap());
+    });
     warns(&doctor(&ctx, &[]).await, "chain.rights:", "Cannot tell whether", "");
 }
 
@@ -443,7 +445,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
         let message =
             format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
-        ctx.play(failed(&message)).await;
+        ctx.finish_notebook(failed(&message)).await;
         tokio::time::sleep(std::time::Duration::from_mins(1)).await;
         let outcome = doctor(&ctx, &[]).await;
         let found = check(&outcome, &link);
@@ -458,12 +460,12 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     crate::sim::say(&format!("causes of a failed last run, told by doctor: {good} of {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
-    ctx.play(NotebookOutcome::Finished).await;
+    ctx.finish_notebook(NotebookOutcome::Finished).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, &link)["status"]), (0, &json!("ok")), "{outcome:?}");
     let rule = "databricks:jobs/runs/list=status=403,times=forever";
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!(check(&outcome, &link)["status"], "warning", "{outcome:?}");
 }
@@ -524,7 +526,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
 #[tokio::test(start_paused = true)]
 async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
     let ctx = prepared().await;
-    ctx.world(|world| world.add_fault(Rule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
     let outcome = doctor(&ctx, &[]).await;
     warns(&outcome, "chain.job:222225", "Cannot read the last run of dbt job 222225", "--job 222225");
     let found = check(&outcome, "chain.job:222225");

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{Chain, PART, Wanted};
+use super::chain::{Chain, PART, Selection};
 use super::check::Check;
-use super::notebooks::{NotebookCheck, told};
+use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::commands::job_named::NAME;
@@ -100,8 +100,12 @@ fn job_in_name(name: &str) -> Option<u64> {
 }
 
 /// The workflows to check; plus a check if there are none or they cannot be listed.
-pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -> (Vec<WorkflowCheck>, Vec<Check>) {
-    let found = match &wanted.workflow {
+pub(super) async fn find(
+    chain: &Chain<'_>,
+    selection: &Selection,
+    job: Option<u64>,
+) -> (Vec<WorkflowCheck>, Vec<Check>) {
+    let found = match &selection.workflow {
         Some((named, text)) => {
             let again = |id: u64| format!("dbtrigger doctor --workflow {id}");
             match named.find(chain.reader, text, "nothing that depends on it was checked", again).await {
@@ -128,14 +132,14 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
     } else {
         Vec::new()
     };
-    let standing = WorkflowCheck::new(ours, job, chain, asked);
-    if standing.tasks.is_empty() {
+    let workflow = WorkflowCheck::new(ours, job, chain, asked);
+    if workflow.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
             Failure::new(Code::NotFound, format!("Workflow {id} \"{shown}\" has no task that dbtrigger created."));
         return Err(failure.run("add a task to it", format!("dbtrigger create-workflow --add-to {id}")));
     }
-    Ok(vec![standing])
+    Ok(vec![workflow])
 }
 
 /// All workflows with our mark, or those that start this dbt job.
@@ -161,9 +165,9 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
             Err(error) => return Err(of_databricks(&format!("Cannot read workflow {first}"), &error)),
         }
     }
-    found.sort_by_key(|standing| standing.have.job.id);
+    found.sort_by_key(|workflow| workflow.have.job.id);
     if let Some(job) = job {
-        found.retain(|standing| standing.is_for(job));
+        found.retain(|workflow| workflow.is_for(job));
     }
     if !found.is_empty() {
         return Ok(found);
@@ -181,7 +185,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
 pub(super) fn compare(
     chain: &Chain<'_>,
     workflow: &WorkflowCheck,
-    footings: &BTreeMap<String, NotebookCheck>,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Vec<Check> {
     let WorkflowCheck { have, name: _, tasks, starts: _, own, added, is_of_another: _ } = workflow;
     let (job, shown) = (&have.job, workflow.shown());
@@ -197,7 +201,7 @@ pub(super) fn compare(
             checks.push(Check::failed(PART, &id, failure.advise(advice)));
         }
         Some(ReadBack { want, is_lost }) => {
-            let again = again(chain, want, footings).filter(|_| !is_lost);
+            let again = again(chain, want, notebook_checks).filter(|_| !is_lost);
             let diff = |consents: &Consents| Workflow::diff(want, Some(have), consents);
             checks.push(judged(&id, &shown, diff, *is_lost, again.as_deref()));
             names = override_names(want, Some(&job.settings));
@@ -206,7 +210,7 @@ pub(super) fn compare(
     for ReadBack { want, is_lost } in added {
         let TaskWant { key, job: dbt_job, depends_on: _ } = &want.task;
         let id = format!("task:{}/{key}", job.id);
-        let at = at_notebook(chain, &want.notebook, footings);
+        let at = at_notebook(chain, &want.notebook, notebook_checks);
         let again =
             format!("dbtrigger create-workflow --add-to {} --job {}{at} --task-key {}", job.id, dbt_job, quoted(key));
         let again = (!is_lost).then_some(again);
@@ -219,16 +223,18 @@ pub(super) fn compare(
         let check = Check::warning(PART, &id, what).because("so its expected settings are unknown");
         checks.push(check);
     }
-    for footing in tasks.iter().filter_map(|task| footings.get(&task.notebook)).take(1).filter(|_| !names.is_empty()) {
-        let Ok(prerequisites) = &footing.prerequisites else { continue };
-        let load = prerequisites::NotebookRequirements {
+    for notebook_check in
+        tasks.iter().filter_map(|task| notebook_checks.get(&task.notebook)).take(1).filter(|_| !names.is_empty())
+    {
+        let Ok(prerequisites) = &notebook_check.prerequisites else { continue };
+        let requirements = prerequisites::NotebookRequirements {
             notebook: Some(&prerequisites.path),
             account: None,
             jobs: Vec::new(),
             host: None,
         };
         let id = format!("overrides:{}", job.id);
-        checks.push(match prerequisites.check_overrides(&load, &names) {
+        checks.push(match prerequisites.check_overrides(&requirements, &names) {
             Ok(()) => Check::ok(PART, &id, format!("the notebook allows the overrides of {}", workflow.short())),
             Err(failure) => Check::failed(PART, &id, failure),
         });
@@ -270,7 +276,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
         Action::Create => Check::warning(PART, id, format!("{shown} no longer exists")),
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger."));
-            let check = changes.iter().map(told).fold(check, Check::because);
+            let check = changes.iter().map(describe_change).fold(check, Check::because);
             again.into_iter().fold(check, |check, again| check.run("update the workflow", again))
         }
         // Its runs differ from what was requested.
@@ -298,9 +304,9 @@ fn edits(changes: &[Change]) -> Vec<String> {
 }
 
 /// The command that recreates this workflow, if its original name is known.
-fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, NotebookCheck>) -> Option<String> {
-    let account = account(chain, &want.notebook, footings);
-    let at = at_notebook(chain, &want.notebook, footings);
+fn again(chain: &Chain<'_>, want: &WorkflowWant, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<String> {
+    let account = account(chain, &want.notebook, notebook_checks);
+    let at = at_notebook(chain, &want.notebook, notebook_checks);
     let named = |TaskWant { key, job, depends_on: _ }: &TaskWant| {
         if job_in_key(key) == Some(*job) { format!(" --job {job}") } else { format!(" --job {}={job}", quoted(key)) }
     };
@@ -320,13 +326,13 @@ fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Not
 }
 
 /// The account whose jobs this notebook starts; otherwise the one in use.
-fn account(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
-    footings.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
+fn account(chain: &Chain<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
+    notebook_checks.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
 }
 
 /// The flag that names the notebook, unless it is the default one.
-fn at_notebook(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> String {
-    let usual = account(chain, notebook, footings).and_then(|account| default_path(chain.me, account).ok());
+fn at_notebook(chain: &Chain<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> String {
+    let usual = account(chain, notebook, notebook_checks).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {
         String::new()
     } else {

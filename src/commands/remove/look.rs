@@ -17,7 +17,7 @@ use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 
 /// What to remove.
-pub(super) struct Wanted {
+pub(super) struct Selection {
     /// Parsed and as given.
     pub(super) workflows: Vec<(WorkflowNamed, String)>,
     /// IDs of dbt jobs.
@@ -53,13 +53,18 @@ enum Candidate {
 }
 
 /// Looks up the requested objects and plans their removal.
-pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &Consents) -> Result<Found, Failure> {
-    let listed = if wanted.all || !wanted.jobs.is_empty() {
+pub(super) async fn look(
+    selection: &Selection,
+    reader: &Reader,
+    me: &Me,
+    consents: &Consents,
+) -> Result<Found, Failure> {
+    let listed = if selection.all || !selection.jobs.is_empty() {
         jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("Cannot list the workflows", &error))?
     } else {
         Vec::new()
     };
-    let named = named(wanted, reader).await?;
+    let named = named(selection, reader).await?;
     let ids: BTreeSet<u64> = listed.iter().filter(|job| has_ours(job)).chain(&named).map(|job| job.id).collect();
     let ids: Vec<u64> = ids.into_iter().collect();
     let candidates = side_by_side(&ids, async |id| {
@@ -71,7 +76,7 @@ pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &C
     let mut candidates = candidates.map_err(|error| of_databricks("Cannot look at the workflows", &error))?;
     candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Host(..)));
     let mut view = View {
-        wanted,
+        selection,
         me,
         consents,
         found: Found { plan: Plan { steps: Vec::new() }, running: Vec::new(), warnings: Vec::new() },
@@ -84,7 +89,7 @@ pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &C
             Candidate::Host(have, is_named) => view.tasks(&have, is_named)?,
         }
     }
-    if wanted.all {
+    if selection.all {
         view.notebooks_and_secrets(reader, &listed).await?;
     }
     Ok(view.found)
@@ -96,9 +101,9 @@ fn has_ours(job: &Job) -> bool {
 }
 
 /// The workflows named by the user.
-async fn named(wanted: &Wanted, reader: &Reader) -> Result<Vec<Job>, Failure> {
+async fn named(selection: &Selection, reader: &Reader) -> Result<Vec<Job>, Failure> {
     let mut found = Vec::new();
-    for (named, text) in &wanted.workflows {
+    for (named, text) in &selection.workflows {
         let again = |id: u64| format!("dbtrigger remove --workflow {id}");
         let row = named.find(reader, text, "nothing was removed", again).await?;
         let job = jobs::get(reader, row.job_id).await;
@@ -136,7 +141,7 @@ async fn candidate(
 
 /// The plan while it is being built.
 struct View<'a> {
-    wanted: &'a Wanted,
+    selection: &'a Selection,
     me: &'a Me,
     consents: &'a Consents,
     found: Found,
@@ -152,8 +157,8 @@ impl View<'_> {
     }
 
     /// Whether the task starts a requested dbt job.
-    fn is_wanted(&self, task: &StandingTask) -> bool {
-        self.wanted.all || task.job.is_some_and(|job| self.wanted.jobs.contains(&job))
+    fn is_selected(&self, task: &StandingTask) -> bool {
+        self.selection.all || task.job.is_some_and(|job| self.selection.jobs.contains(&job))
     }
 
     /// Plans one of our workflows. If it is kept, tasks added to it may be removed.
@@ -164,9 +169,9 @@ impl View<'_> {
         let all = standing(&job.settings);
         self.notebooks.extend(all.iter().map(|task| task.notebook.clone()));
         let (chosen, others): (Vec<&StandingTask>, Vec<&StandingTask>) =
-            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.is_wanted(task));
+            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.is_selected(task));
         let named = want.named;
-        if !named && !self.wanted.all && chosen.is_empty() {
+        if !named && !self.selection.all && chosen.is_empty() {
             return self.tasks(&TaskRemovalHave { job, manages }, false);
         }
         let mut step = Step::<WorkflowRemoval>::compare(want, Ok(Some(have)), self.consents)?;
@@ -183,7 +188,7 @@ impl View<'_> {
             let tasks = job.settings.list("tasks");
             self.leaving.extend(tasks.iter().filter_map(|task| Some((job.id, task.read("task_key")?))));
             self.found.running.extend(active.into_iter().map(|run| (job.id, run)));
-            if let Some(who) = job.run_as.filter(|who| *who != self.me.user_name && !self.wanted.all) {
+            if let Some(who) = job.run_as.filter(|who| *who != self.me.user_name && !self.selection.all) {
                 self.found.warnings.push(format!(
                     "Workflow {} runs as {who}; the access of {who} to the notebook and the key is not removed.",
                     job.id
@@ -196,7 +201,7 @@ impl View<'_> {
     /// Plans our tasks in a workflow that is kept: in one step, since each write changes the workflow.
     fn tasks(&mut self, have: &TaskRemovalHave, named: bool) -> Result<(), Failure> {
         let job = &have.job;
-        let chosen = added_tasks(job).into_iter().filter(|added| named || self.is_wanted(&added.task));
+        let chosen = added_tasks(job).into_iter().filter(|added| named || self.is_selected(&added.task));
         let (edited, whole): (Vec<_>, Vec<_>) = chosen.partition(|added| added.is_edited);
         self.notebooks.extend(edited.iter().chain(&whole).map(|added| added.task.notebook.clone()));
         let alone = edited.into_iter().map(|added| vec![added.task.key]);
@@ -226,7 +231,7 @@ impl View<'_> {
         };
         let is_notebook = |object: &&Listed| object.object_type.as_deref() == Some("NOTEBOOK");
         let usual = inside.iter().flatten().filter(is_notebook).map(|object| object.path.as_str());
-        let given = self.wanted.path.iter().map(NotebookPath::as_str);
+        let given = self.selection.path.iter().map(NotebookPath::as_str);
         // dbtrigger never deploys to an invalid path.
         let paths = self.notebooks.iter().map(String::as_str).chain(usual).chain(given);
         let paths: BTreeMap<String, NotebookPath> =
@@ -265,7 +270,7 @@ impl View<'_> {
         reader: &Reader,
         mut keys: BTreeMap<(String, String), Vec<NotebookPath>>,
     ) -> Result<(), Failure> {
-        let Wanted { scope, key, with_secret, .. } = self.wanted;
+        let Selection { scope, key, with_secret, .. } = self.selection;
         if *with_secret && scope.is_none() && key.is_none() && keys.is_empty() {
             self.found.warnings.push(format!(
                 "No notebook names the key, so {DEFAULT_SCOPE}/{DEFAULT_KEY} was checked; if it is elsewhere, pass --scope and --key."

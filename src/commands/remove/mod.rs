@@ -2,7 +2,7 @@
 
 mod look;
 
-use self::look::{Found, Wanted, look};
+use self::look::{Found, Selection, look};
 use super::cancel::{CancelReport, stop_workflow};
 use super::job_named::{JobNamed, Narrow};
 use super::provision::{Provision, ask_to_apply, who};
@@ -91,12 +91,12 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 
 async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
-    let (identity, wanted) = settle(args, ctx).await?;
+    let (identity, selection) = settle(args, ctx).await?;
     let writer = to_databricks(&identity, ctx)?;
     writer.open_ahead(4, false);
     let me = who(&writer).await?;
     let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
-    let mut found = look(&wanted, &writer, &me, &consents).await?;
+    let mut found = look(&selection, &writer, &me, &consents).await?;
     let refused = blocked(&found.plan).is_some();
     let goes_on = !dry_run && !refused && found.plan.writes();
     let prompter = ctx.prompts.prompter.clone().filter(|_| goes_on && !yes);
@@ -108,7 +108,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let cancelled = if goes_on { cancel(&found, &identity, &writer, ctx).await? } else { Vec::new() };
     if prompter.is_some() || !cancelled.is_empty() {
         // The plan may be stale: observe again. Runs started since are not covered by the consent.
-        let again = look(&wanted, &writer, &me, &Consents::default()).await?;
+        let again = look(&selection, &writer, &me, &Consents::default()).await?;
         if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
             let what = "The workspace changed while the plan was shown. Nothing was removed.";
             return Err(
@@ -156,7 +156,7 @@ async fn accept(
 }
 
 /// Resolves flags and variables; reports everything missing at once.
-async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted), Failure> {
+async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selection), Failure> {
     let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
     let mut errors = InputErrors::default();
     let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
@@ -184,8 +184,8 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted)
     };
     let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
     let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
-    let wanted = Wanted { workflows, jobs: ids, all, with_secret, path, scope, key };
-    Ok((identity, wanted))
+    let selection = Selection { workflows, jobs: ids, all, with_secret, path, scope, key };
+    Ok((identity, selection))
 }
 
 /// Cancels the runs of the workflows to remove, and the dbt runs they started.

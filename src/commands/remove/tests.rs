@@ -319,7 +319,7 @@ async fn removal_survives_every_trouble_at_every_request() {
     for (index, seen) in log.iter().enumerate() {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = base.copy();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let first = Box::pin(ctx.run(run, line)).await;
             let again = remove(&ctx, line).await;
             all += 1;

@@ -96,7 +96,7 @@ async fn logs_of_any_length_hide_neither_the_step_nor_its_models() {
     assert_eq!(good, total);
     let fetched = async |rule: &str| {
         let ctx = Harness::new();
-        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(rule).unwrap()));
         let outcome = start(&ctx, &["222223".to_owned()]).await;
         assert_eq!(outcome.exit, 3, "{outcome:?}");
         ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count()

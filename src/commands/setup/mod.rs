@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures_util::future::maybe_done;
 
 use self::again::commands;
-use self::setup_plan::{SetupPlan, look, look_early};
+use self::setup_plan::{SetupPlan, look, observe_before_identity};
 use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
     Caller, Check, Input, RunNow, SingleWorkflow, THEN_CHECKED, THEN_RUN, check_and_run, collect, describe,
@@ -17,7 +17,7 @@ use super::create_workflow::{
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, beside, no_plan, who};
+use super::provision::{Finish, Provision, no_plan, poll_alongside, who};
 use super::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -207,7 +207,7 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
         force: args.force,
     };
     let input =
-        collect(one.into(), Caller::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, ctx, &mut errors);
+        collect(one.into(), Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) }, ctx, &mut errors);
     // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
     // needed for certain.
     if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
@@ -237,12 +237,12 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), ctx)));
-    let meant = (grants.as_slice(), compare);
-    let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, ctx)) };
-    let (me, early) = beside(&mut tried, Box::pin(early)).await;
+    let key_intent = (grants.as_slice(), compare);
+    let early = async { tokio::join!(who(&writer), observe_before_identity(&args, key_intent, &input, &writer, ctx)) };
+    let (me, early) = poll_alongside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = look(&args, (early, meant), &input, &account, &writer, &me, ctx);
-    let setup_plan = match beside(&mut tried, Box::pin(looks)).await {
+    let looks = look(&args, (early, key_intent), &input, &account, &writer, &me, ctx);
+    let setup_plan = match poll_alongside(&mut tried, Box::pin(looks)).await {
         Ok(setup_plan) => setup_plan,
         Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
     };
@@ -264,8 +264,8 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
                 return Ok(ended);
             }
             // The plan may be stale after the prompt; observe again, and apply only what was accepted.
-            let early = look_early(&args, meant, &input, &writer, ctx).await?;
-            let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, ctx)).await?;
+            let early = observe_before_identity(&args, key_intent, &input, &writer, ctx).await?;
+            let again = Box::pin(look(&args, (early, key_intent), &input, &account, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "The workspace changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));
@@ -313,19 +313,19 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         }
     }
     applied.field("commands", &again);
-    let parting = parting(&again);
+    let closing_lines = closing_lines(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);
-        return Ok(check_and_run(applied, check, &parting, (job.id, first_run), access, ctx).await);
+        return Ok(check_and_run(applied, check, &closing_lines, (job.id, first_run), access, ctx).await);
     }
-    for line in parting {
+    for line in closing_lines {
         applied.line(line);
     }
     Ok(applied.end())
 }
 
 /// The equivalent commands, for display.
-fn parting(again: &[String]) -> Vec<String> {
+fn closing_lines(again: &[String]) -> Vec<String> {
     let title = (!again.is_empty())
         .then(|| "Equivalent commands for CI, with the credentials of both services set:".to_owned());
     title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()

@@ -37,17 +37,17 @@ pub(super) struct Early {
     looked_up: Result<LookedUp, Failure>,
     listed: Option<Vec<Summary>>,
     at: (ScopeName, KeyName),
-    kept: Result<SecretPlan, Failure>,
+    secret_plan: Result<SecretPlan, Failure>,
     near: NearScopes,
 }
 
 /// Who else gets access to the scope, and the fingerprint of the new key for `--rotate`.
-type Meant<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
+type KeyIntent<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
 
 /// Runs these lookups.
-pub(super) async fn look_early(
+pub(super) async fn observe_before_identity(
     args: &Args,
-    (grants, compare): Meant<'_>,
+    (grants, compare): KeyIntent<'_>,
     input: &Input,
     reader: &Reader,
     ctx: &CommandContext,
@@ -56,17 +56,17 @@ pub(super) async fn look_early(
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
-    let want = wanted(scope.clone(), key.clone(), compare, &consents);
-    let (looked_up, listed, kept, near) = tokio::join!(
+    let want = secret_want(scope.clone(), key.clone(), compare, &consents);
+    let (looked_up, listed, secret_plan, near) = tokio::join!(
         look_up(input, ctx),
         list_ahead(reader),
         plan_secret(reader, want, grants.to_vec(), &consents),
         near_scopes(reader, &scope)
     );
-    Ok(Early { looked_up, listed, at: (scope, key), kept, near })
+    Ok(Early { looked_up, listed, at: (scope, key), secret_plan, near })
 }
 
-fn wanted(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
+fn secret_want(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
     let accept_open = consents.has(Consent::AcceptSharedScope);
     SecretWant { scope, key, compare, accept_open, meant: Vec::new() }
 }
@@ -101,7 +101,7 @@ impl SetupPlan {
 /// `--notebook` names another.
 pub(super) async fn look(
     args: &Args,
-    (early, meant): (Early, Meant<'_>),
+    (early, key_intent): (Early, KeyIntent<'_>),
     input: &Input,
     account: &Account,
     reader: &Reader,
@@ -112,11 +112,12 @@ pub(super) async fn look(
         Some(path) => path.clone(),
         None => default_path(me, account.id)?,
     };
-    let (setup_plan, standing) = look_from(path, args, early, meant, input, account, reader, me, ctx).await?;
-    match standing {
+    let (setup_plan, current_notebook) =
+        look_from(path, args, early, key_intent, input, account, reader, me, ctx).await?;
+    match current_notebook {
         Some(path) => {
-            let early = look_early(args, meant, input, reader, ctx).await?;
-            Ok(look_from(path, args, early, meant, input, account, reader, me, ctx).await?.0)
+            let early = observe_before_identity(args, key_intent, input, reader, ctx).await?;
+            Ok(look_from(path, args, early, key_intent, input, account, reader, me, ctx).await?.0)
         }
         None => Ok(setup_plan),
     }
@@ -128,7 +129,7 @@ async fn look_from(
     path: NotebookPath,
     args: &Args,
     early: Early,
-    (grants, compare): Meant<'_>,
+    (grants, compare): KeyIntent<'_>,
     input: &Input,
     account: &Account,
     reader: &Reader,
@@ -136,8 +137,8 @@ async fn look_from(
     ctx: &CommandContext,
 ) -> Result<(SetupPlan, Option<NotebookPath>), Failure> {
     let consents = consents(args);
-    let Early { looked_up, listed, at, mut kept, mut near } = early;
-    let wish = NotebookSettings {
+    let Early { looked_up, listed, at, mut secret_plan, mut near } = early;
+    let notebook_settings = NotebookSettings {
         account: account.clone(),
         scope: args.scope.as_ref().map(ToString::to_string),
         key: args.key.as_ref().map(ToString::to_string),
@@ -150,44 +151,44 @@ async fn look_from(
             Err(_) => Ok(None),
         }
     };
-    let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, wish.at(path), &consents), found);
+    let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, notebook_settings.at(path), &consents), found);
     let notebook = notebook?;
-    let prerequisites = planned(&input.load(), &notebook)?;
+    let prerequisites = planned(&input.requirements(), &notebook)?;
     let (scope, key) = prerequisites.secret()?;
     if at != (scope.clone(), key.clone()) {
-        let want = wanted(scope.clone(), key.clone(), compare, &consents);
+        let want = secret_want(scope.clone(), key.clone(), compare, &consents);
         let looks = plan_secret(reader, want, grants.to_vec(), &consents);
-        (kept, near) = tokio::join!(looks, near_scopes(reader, &scope));
+        (secret_plan, near) = tokio::join!(looks, near_scopes(reader, &scope));
     }
-    let (looked_up, mut kept) = (looked_up?, kept?);
+    let (looked_up, mut secret_plan) = (looked_up?, secret_plan?);
     let Some(found) = found? else {
         return Err(Failure::new(Code::Bug, "The dbt job was read, but the workflow was not."));
     };
     let workflow_plan =
         plan_workflow(reader, input, looked_up, found, (&prerequisites, UsualKeys::unknown()), me, ctx).await?;
-    let standing = workflow_plan.standing_notebook(input);
+    let current_notebook = workflow_plan.current_notebook(input);
     let WorkflowPlan { steps: workflow_plan, warnings } = workflow_plan;
     let mut rest = Vec::new();
     for step in workflow_plan {
         if let Planned::Grant(grant) = step {
             // The run-as identity may already have a grant from a flag, with a higher level.
-            if !names(&kept, &grant.want.principal) {
-                kept.grants.push(grant);
+            if !names(&secret_plan, &grant.want.principal) {
+                secret_plan.grants.push(grant);
             }
         } else {
             rest.push(step);
         }
     }
-    kept.settle_for(me, &consents);
-    let SecretPlan { scope: scope_step, secret, grants } = kept;
+    secret_plan.settle_for(me, &consents);
+    let SecretPlan { scope: scope_step, secret, grants } = secret_plan;
     let readers = secret.have.as_ref().map(|have| have.readers.clone());
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret)];
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, standing))
+    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, current_notebook))
 }
 
-fn names(kept: &SecretPlan, principal: &str) -> bool {
-    kept.grants.iter().any(|step| step.want.principal.eq_ignore_ascii_case(principal))
+fn names(secret_plan: &SecretPlan, principal: &str) -> bool {
+    secret_plan.grants.iter().any(|step| step.want.principal.eq_ignore_ascii_case(principal))
 }

@@ -16,7 +16,7 @@ use crate::events::Event;
 use crate::keyring::Owner;
 use crate::keyring::double::Double;
 use crate::questions::Unanswered;
-use crate::sandbox::{NotebookOutcome, Rule};
+use crate::sandbox::{FaultRule, NotebookOutcome};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
@@ -41,7 +41,7 @@ fn well() -> NotebookOutcome {
 /// Ends each notebook that starts with this outcome, until dropped.
 async fn notebooks(world: &Harness, outcome: NotebookOutcome) {
     loop {
-        world.play(outcome.clone()).await;
+        world.finish_notebook(outcome.clone()).await;
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -343,7 +343,7 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
     for index in 0..=check {
         for trouble in [InjectedFault::KilledBefore, InjectedFault::KilledAfter] {
             let world = Harness::new();
-            world.trouble_at(index, trouble);
+            world.inject_fault(index, trouble);
             deaths.set(deaths.get() + usize::from(Box::pin(alone(&world, &line)).await.is_none()));
             let again = Box::pin(done(&world, &line)).await;
             assert_eq!(again.exit, 0, "{trouble:?} at {index}: {again:?}");
@@ -642,7 +642,9 @@ async fn a_check_is_repeated_where_what_it_depends_on_has_changed_or_its_end_can
         world.post("/api/2.2/jobs/runs/submit", &body);
     }
     assert!(!checked(&[]).await);
-    world.world(|world| world.add_fault(Rule::parse("databricks:jobs/runs/list=status=403,times=forever").unwrap()));
+    world.world(|world| {
+        world.add_fault(FaultRule::parse("databricks:jobs/runs/list=status=403,times=forever").unwrap());
+    });
     assert!(checked(&[]).await);
 }
 

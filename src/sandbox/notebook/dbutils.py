@@ -1,6 +1,6 @@
 # Runs one notebook in Databricks source format, cell by cell, for the sandbox.
 #
-# Started as `python -I -c <this text>`. The protocol is JSON lines: the first line on stdin is the order. After
+# Started as `python -I -c <this text>`. The protocol is JSON lines: the first line on stdin is the notebook to run. After
 # that, this process writes messages and questions to its original stdout, and reads the answers to questions from
 # stdin. What the notebook prints is sent as messages; what its subprocesses print goes to stderr.
 #
@@ -45,7 +45,7 @@ class Pipe:
         self.busy = False
         self.interrupted = False
 
-    def order(self):
+    def read_notebook(self):
         line = self.source.readline()
         if not line:
             os._exit(70)
@@ -335,9 +335,9 @@ def python_of(lines, say):
     raise NotImplementedError("the sandbox runs Python cells only, not `" + (name or MAGIC) + "`")
 
 
-def run(order, pipe):
-    widgets = Widgets(order["parameters"])
-    clocks = sandbox_clock(order["now"] / 1000, order["speed"])
+def run(notebook, pipe):
+    widgets = Widgets(notebook["parameters"])
+    clocks = sandbox_clock(notebook["now"] / 1000, notebook["speed"])
 
     def notebook_import(name, globals=None, locals=None, fromlist=(), level=0):
         if level == 0 and name in clocks:
@@ -350,11 +350,11 @@ def run(order, pipe):
     sys.modules["__main__"] = main
     files = set()
     try:
-        for index, lines in enumerate(cells_of(order["source"]), 1):
+        for index, lines in enumerate(cells_of(notebook["source"]), 1):
             text = python_of(lines, sys.stdout.write)
             if text is None:
                 continue
-            file = order["path"] + ", cell " + str(index)
+            file = notebook["path"] + ", cell " + str(index)
             files.add(file)
             linecache.cache[file] = (len(text), None, text.splitlines(True), file)
             exec(compile(text, file, "exec", dont_inherit=True), main.__dict__)
@@ -380,11 +380,11 @@ def start():
     pipe = Pipe()
     signal.signal(signal.SIGINT, pipe.on_interrupt)
     try:
-        order = pipe.order()
+        notebook = pipe.read_notebook()
         # Isolated mode hides the user's site folder, where `requests` may be.
-        sys.path.extend(entry for entry in order["import_from"] if entry not in sys.path)
+        sys.path.extend(entry for entry in notebook["import_from"] if entry not in sys.path)
         sys.stdout = sys.stderr = Output(pipe)
-        end = run(order, pipe)
+        end = run(notebook, pipe)
     except KeyboardInterrupt:
         end = {"say": "end", "outcome": "failed", "error": "KeyboardInterrupt", "trace": "KeyboardInterrupt\n"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)

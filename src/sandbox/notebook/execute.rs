@@ -44,7 +44,7 @@ pub(super) trait Cluster {
 }
 
 /// One notebook to run.
-pub(super) struct Order<'a> {
+pub(super) struct NotebookRun<'a> {
     pub(super) path: &'a str,
     pub(super) source: &'a str,
     pub(super) parameters: &'a BTreeMap<String, String>,
@@ -67,7 +67,7 @@ pub(super) enum Outcome {
 
 #[derive(Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
-enum Said {
+enum DriverMessage {
     Print { text: String },
     Secret { number: u64, scope: String, key: String },
     Secrets { number: u64, scope: String },
@@ -81,9 +81,9 @@ enum Said {
 /// In the printed text, every secret that was handed out is replaced by `[REDACTED]`, exact matches only. Error, trace
 /// and exit value are left unchanged: whether Databricks redacts them is unverified (databricks-api §10.2), and tests
 /// should see a leak.
-pub(super) async fn execute(python: &Python, order: &Order<'_>, cluster: &impl Cluster) -> (Outcome, String) {
+pub(super) async fn execute(python: &Python, notebook: &NotebookRun<'_>, cluster: &impl Cluster) -> (Outcome, String) {
     let mut run = Run { printed: Vec::new(), handed_out: Vec::new(), outcome: None };
-    let outcome = match run.drive(python, order, cluster).await {
+    let outcome = match run.drive(python, notebook, cluster).await {
         Ok(outcome) => outcome,
         Err(failure) => failed(format!("The notebook's Python process failed: {failure}")),
     };
@@ -101,9 +101,14 @@ struct Run {
 }
 
 impl Run {
-    async fn drive(&mut self, python: &Python, order: &Order<'_>, cluster: &impl Cluster) -> std::io::Result<Outcome> {
+    async fn drive(
+        &mut self,
+        python: &Python,
+        notebook: &NotebookRun<'_>,
+        cluster: &impl Cluster,
+    ) -> std::io::Result<Outcome> {
         let folder = tempfile::tempdir()?;
-        let mut child = spawn(python, order, folder.path())?;
+        let mut child = spawn(python, notebook, folder.path())?;
         let group = Group::of(&child);
         let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -118,11 +123,11 @@ impl Run {
         let mut kill_at = None;
 
         let first = json!({
-            "path": order.path,
-            "source": order.source,
-            "parameters": order.parameters,
-            "now": order.now.0,
-            "speed": order.speed,
+            "path": notebook.path,
+            "source": notebook.source,
+            "parameters": notebook.parameters,
+            "now": notebook.now.0,
+            "speed": notebook.speed,
             "import_from": python.import_from,
         });
         // If the process has already exited, the end of its stdout shows it.
@@ -140,7 +145,7 @@ impl Run {
                 },
                 line = lines.next_line() => {
                     let Some(line) = line? else { break false };
-                    if let Some(answer) = self.hear(&line, cluster) {
+                    if let Some(answer) = self.handle_message(&line, cluster) {
                         let _ = write_line(&mut stdin, &answer).await;
                     }
                     if self.outcome.is_some() {
@@ -177,17 +182,17 @@ impl Run {
     }
 
     /// Handles one line from the driver and returns the response it waits for, if any.
-    fn hear(&mut self, line: &str, cluster: &impl Cluster) -> Option<Value> {
+    fn handle_message(&mut self, line: &str, cluster: &impl Cluster) -> Option<Value> {
         let refused = |number: u64, refused: Refused| {
             let Refused { kind, words } = refused;
             json!({"number": number, "kind": kind, "error": words})
         };
         match serde_json::from_str(line) {
-            Ok(Said::Print { text }) => {
+            Ok(DriverMessage::Print { text }) => {
                 self.print(text.as_bytes());
                 None
             }
-            Ok(Said::Secret { number, scope, key }) => Some(match cluster.secret(&scope, &key) {
+            Ok(DriverMessage::Secret { number, scope, key }) => Some(match cluster.secret(&scope, &key) {
                 Ok(value) => {
                     let answer = json!({"number": number, "value": value});
                     self.handed_out.push(value);
@@ -195,19 +200,19 @@ impl Run {
                 }
                 Err(why) => refused(number, why),
             }),
-            Ok(Said::Secrets { number, scope }) => Some(match cluster.secrets(&scope) {
+            Ok(DriverMessage::Secrets { number, scope }) => Some(match cluster.secrets(&scope) {
                 Ok(keys) => json!({"number": number, "value": keys}),
                 Err(why) => refused(number, why),
             }),
-            Ok(Said::SetValue { number, key, value }) => {
+            Ok(DriverMessage::SetValue { number, key, value }) => {
                 cluster.set_task_value(&key, value);
                 Some(json!({"number": number}))
             }
-            Ok(Said::GetValue { number, task, key }) => Some(match cluster.task_value(&task, &key) {
+            Ok(DriverMessage::GetValue { number, task, key }) => Some(match cluster.task_value(&task, &key) {
                 Some(value) => json!({"number": number, "value": value}),
                 None => json!({"number": number}),
             }),
-            Ok(Said::End(outcome)) => {
+            Ok(DriverMessage::End(outcome)) => {
                 self.outcome = Some(outcome);
                 None
             }
@@ -243,17 +248,17 @@ impl Run {
     }
 }
 
-fn spawn(python: &Python, order: &Order<'_>, folder: &Path) -> std::io::Result<Child> {
+fn spawn(python: &Python, notebook: &NotebookRun<'_>, folder: &Path) -> std::io::Result<Child> {
     let mut command = Command::new(&python.executable);
     // A cluster knows nothing of this machine's environment: no proxies, no tokens, no `.netrc` in HOME. Windows cannot
     // start programs without some of its variables.
     if cfg!(not(windows)) {
         command.env_clear();
     }
-    if let Some(path) = order.search_path {
+    if let Some(path) = notebook.search_path {
         command.env("PATH", path);
     }
-    if let Some(authority) = order.authority {
+    if let Some(authority) = notebook.authority {
         command.env("SSL_CERT_FILE", authority).env("REQUESTS_CA_BUNDLE", authority);
     }
     command

@@ -4,9 +4,9 @@
 //! pipes. Inside, `time` and `datetime` follow the sandbox's clock (at speed 60, a notebook's minute takes a second),
 //! while socket timeouts stay in real time.
 
-mod execute;
 #[cfg(test)]
-mod on_the_world;
+mod end_to_end_tests;
+mod execute;
 mod python;
 #[cfg(test)]
 mod tests;
@@ -18,10 +18,10 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
-use self::execute::{Cluster, Order, Outcome, Refused, execute};
-pub(super) use self::python::Wanted;
+use self::execute::{Cluster, NotebookRun, Outcome, Refused, execute};
+pub(super) use self::python::PythonSearch;
 use self::python::{Python, prepare};
-use super::carrier::Handle;
+use super::server::Handle;
 use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused};
 
 /// Notebooks that run at once; further tasks wait, as for a cluster.
@@ -31,10 +31,10 @@ const AT_ONCE: usize = 8;
 const TICK: Duration = Duration::from_millis(25);
 
 /// Runs notebook tasks as they become due, until aborted.
-pub(super) async fn serve(handle: Handle, wanted: Wanted) {
+pub(super) async fn serve(handle: Handle, search: PythonSearch) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let python = Arc::new(OnceCell::new());
-    let wanted = Arc::new(wanted);
+    let search = Arc::new(search);
     let mut running = JoinSet::new();
     loop {
         let place = Arc::clone(&room).acquire_owned().await;
@@ -45,9 +45,9 @@ pub(super) async fn serve(handle: Handle, wanted: Wanted) {
             while running.try_join_next().is_some() {}
             handle.changed_within(TICK).await;
         };
-        let (handle, wanted, python) = (handle.clone(), Arc::clone(&wanted), Arc::clone(&python));
+        let (handle, search, python) = (handle.clone(), Arc::clone(&search), Arc::clone(&python));
         running.spawn(async move {
-            let end = run(&handle, &task, &wanted, &python).await;
+            let end = run(&handle, &task, &search, &python).await;
             handle.with_world(|world, now| world.notebook_ended(now, task.task_run_id, end));
             handle.changed();
             drop(place);
@@ -55,20 +55,20 @@ pub(super) async fn serve(handle: Handle, wanted: Wanted) {
     }
 }
 
-async fn run(handle: &Handle, task: &NotebookTask, wanted: &Wanted, python: &OnceCell<Python>) -> NotebookEnd {
-    let ready = python.get_or_try_init(|| prepare(wanted, |remark| handle.remark(remark))).await;
+async fn run(handle: &Handle, task: &NotebookTask, search: &PythonSearch, python: &OnceCell<Python>) -> NotebookEnd {
+    let ready = python.get_or_try_init(|| prepare(search, |remark| handle.remark(remark))).await;
     let (outcome, output) = match ready {
         Ok(python) => {
-            let order = Order {
+            let notebook = NotebookRun {
                 path: &task.path,
                 source: &task.source,
                 parameters: &task.parameters,
                 now: handle.now(),
                 speed: handle.speed(),
-                search_path: wanted.search_path.as_deref(),
+                search_path: search.search_path.as_deref(),
                 authority: handle.authority(),
             };
-            execute(python, &order, &Task { handle, task }).await
+            execute(python, &notebook, &Task { handle, task }).await
         }
         Err(why) => {
             handle.remark(why.as_str());

@@ -32,7 +32,7 @@ print(json.dumps({'executable': sys.executable, 'version': sys.version_info[:2],
 
 /// Where to look for Python. Passed in, because this module reads no environment variables.
 #[derive(Clone, Debug, Default)]
-pub(in crate::sandbox) struct Wanted {
+pub(in crate::sandbox) struct PythonSearch {
     /// Use this interpreter only.
     pub(in crate::sandbox) python: Option<PathBuf>,
     /// The `PATH` to search for `python3` and `python`.
@@ -57,9 +57,9 @@ pub(in crate::sandbox) struct Python {
 /// # Errors
 ///
 /// A message for the user: what was tried and what to install.
-pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> Result<Python, String> {
-    let Some(base) = find(wanted).await else {
-        return Err(match &wanted.python {
+pub(in crate::sandbox) async fn prepare(search: &PythonSearch, say: impl Fn(&str)) -> Result<Python, String> {
+    let Some(base) = find(search).await else {
+        return Err(match &search.python {
             Some(python) => format!(
                 "Notebook tasks need Python {}.{} or newer, and {} is none.",
                 OLDEST.0,
@@ -76,7 +76,7 @@ pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> 
     if base.requests {
         return Ok(base);
     }
-    let Some(folder) = &wanted.environment else {
+    let Some(folder) = &search.environment else {
         return Err(advice(&base, "no folder for a private environment is set"));
     };
     // Made earlier by this program, or meanwhile by another process.
@@ -98,9 +98,9 @@ pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> 
 }
 
 /// Returns the first interpreter with `requests`, otherwise the first one found.
-pub(super) async fn find(wanted: &Wanted) -> Option<Python> {
+pub(super) async fn find(search: &PythonSearch) -> Option<Python> {
     let mut first = None;
-    for candidate in candidates(wanted) {
+    for candidate in candidates(search) {
         if let Some(python) = probe(&candidate).await {
             if python.requests {
                 return Some(python);
@@ -120,11 +120,11 @@ fn advice(base: &Python, why: &str) -> String {
     )
 }
 
-fn candidates(wanted: &Wanted) -> Vec<PathBuf> {
-    if let Some(python) = &wanted.python {
+fn candidates(search: &PythonSearch) -> Vec<PathBuf> {
+    if let Some(python) = &search.python {
         return vec![python.clone()];
     }
-    let Some(path) = &wanted.search_path else {
+    let Some(path) = &search.search_path else {
         return Vec::new();
     };
     ["python3", "python"]
@@ -233,7 +233,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::sync::Mutex;
 
-    use super::{Wanted, prepare};
+    use super::{PythonSearch, prepare};
 
     /// Written by another process: a file that this process has open for writing cannot be executed, and a concurrent
     /// test may fork while it is open.
@@ -267,9 +267,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         python(folder.path(), "python3", "3, 12", false, "exit 1");
         let second = python(folder.path(), "python", "3, 9", true, "exit 1");
-        let wanted =
-            Wanted { python: None, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
-        let found = prepare(&wanted, |_| ()).await.expect("one is found");
+        let search =
+            PythonSearch { python: None, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
+        let found = prepare(&search, |_| ()).await.expect("one is found");
         assert_eq!(found.executable, second);
     }
 
@@ -282,12 +282,12 @@ mod tests {
         let make = format!("mkdir -p \"$4/bin\" && cp \"{}\" \"$4/bin/python\"", inner.display());
         let base = python(folder.path(), "python3", "3, 12", false, &make);
         let environment = home.path().join("cache").join("sandbox-python");
-        let wanted = Wanted { python: Some(base), search_path: None, environment: Some(environment.clone()) };
+        let search = PythonSearch { python: Some(base), search_path: None, environment: Some(environment.clone()) };
         let remarks = Mutex::new(Vec::new());
         let remark = |text: &str| remarks.lock().expect("a remark").push(text.to_owned());
-        prepare(&wanted, &remark).await.expect("it is made");
+        prepare(&search, &remark).await.expect("it is made");
         assert!(environment.join("bin/python").is_file());
-        prepare(&wanted, &remark).await.expect("it is used again");
+        prepare(&search, &remark).await.expect("it is used again");
         let remarks = remarks.lock().expect("remarks");
         assert_eq!(remarks.len(), 1, "{remarks:?}");
         assert!(remarks[0].contains("no `requests`"), "{remarks:?}");
@@ -299,16 +299,16 @@ mod tests {
     async fn an_environment_that_cannot_be_made_ends_with_what_to_install() {
         let folder = tempfile::tempdir().expect("a folder");
         let base = python(folder.path(), "python3", "3, 12", false, "echo no ensurepip >&2; exit 1");
-        let mut wanted = Wanted {
+        let mut search = PythonSearch {
             python: Some(base),
             search_path: None,
             environment: Some(folder.path().join("cache").join("sandbox-python")),
         };
-        let said = prepare(&wanted, |_| ()).await.expect_err("it cannot be made");
+        let said = prepare(&search, |_| ()).await.expect_err("it cannot be made");
         assert!(said.contains("no ensurepip"), "{said}");
         assert!(said.contains("pip install requests") && said.contains("apt install"), "{said}");
-        wanted.environment = None;
-        let said = prepare(&wanted, |_| ()).await.expect_err("none may be made");
+        search.environment = None;
+        let said = prepare(&search, |_| ()).await.expect_err("none may be made");
         assert!(said.contains("pip install requests"), "{said}");
     }
 
@@ -317,8 +317,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let old = python(folder.path(), "python3", "3, 6", true, "exit 1");
         for (python, named) in [(Some(old.clone()), old.display().to_string()), (None, "on the PATH".to_owned())] {
-            let wanted = Wanted { python, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
-            let said = prepare(&wanted, |_| ()).await.expect_err("too old");
+            let search =
+                PythonSearch { python, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
+            let said = prepare(&search, |_| ()).await.expect_err("too old");
             assert!(said.contains("Python 3.8") && said.contains(&named), "{said}");
         }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::execute::{Cluster, Order, Outcome, Refused, execute};
-use super::python::{Python, Wanted, find};
+use super::execute::{Cluster, NotebookRun, Outcome, Refused, execute};
+use super::python::{Python, PythonSearch, find};
 use crate::sandbox::SimTime;
 
 const HEADER: &str = "# Databricks notebook source\n";
@@ -60,8 +60,8 @@ impl Cluster for Table {
 }
 
 async fn machine() -> Python {
-    let wanted = Wanted { python: None, search_path: std::env::var_os("PATH"), environment: None };
-    find(&wanted).await.expect("tests of the notebook runner need a Python on the PATH")
+    let search = PythonSearch { python: None, search_path: std::env::var_os("PATH"), environment: None };
+    find(&search).await.expect("tests of the notebook runner need a Python on the PATH")
 }
 
 async fn run_on(table: &Table, cells: &[&str], speed: f64) -> (Outcome, String) {
@@ -72,7 +72,7 @@ async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) ->
     let parameters = BTreeMap::from([("job_id".to_owned(), "222222".to_owned())]);
     let source = format!("{HEADER}{}", cells.join(NEXT));
     let path = std::env::var_os("PATH");
-    let order = Order {
+    let notebook = NotebookRun {
         path: "/Users/ana@example.com/notebook",
         source: &source,
         parameters: &parameters,
@@ -81,7 +81,7 @@ async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) ->
         search_path: path.as_deref(),
         authority: None,
     };
-    execute(python, &order, table).await
+    execute(python, &notebook, table).await
 }
 
 async fn run(cells: &[&str]) -> (Outcome, String) {

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-pub(super) type Answer = Response<Bytes>;
+pub(super) type HttpResponse = Response<Bytes>;
 
 /// The result of a handler.
-pub(super) type Handled = Result<Answer, Refusal>;
+pub(super) type HandlerResult = Result<HttpResponse, ServiceError>;
 
 /// An error response.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum ServiceError {
     /// databricks-api §2.1 form 1.
     Databricks { status: u16, code: &'static str, message: String },
     /// dbt-cloud-api §2.5: the envelope, with the reason of a 400 in `data`.
@@ -19,41 +19,41 @@ pub(super) enum Refusal {
     /// dbt-cloud-api §2.5: errors of the web framework, outside the envelope (405, 429).
     DbtDetail { status: u16, detail: String },
     /// Not supported by the sandbox. The 501 makes a test that needs it fail.
-    NotBuilt(String),
+    Unsupported(String),
 }
 
-impl Refusal {
-    pub(super) fn databricks(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal::Databricks { status, code, message: message.into() }
+impl ServiceError {
+    pub(super) fn databricks(status: u16, code: &'static str, message: impl Into<String>) -> ServiceError {
+        ServiceError::Databricks { status, code, message: message.into() }
     }
 
     /// 400 `INVALID_PARAMETER_VALUE`.
-    pub(super) fn invalid(message: impl Into<String>) -> Refusal {
-        Refusal::databricks(400, "INVALID_PARAMETER_VALUE", message)
+    pub(super) fn invalid(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(400, "INVALID_PARAMETER_VALUE", message)
     }
 
     /// 400 `MALFORMED_REQUEST`.
-    pub(super) fn malformed(message: impl Into<String>) -> Refusal {
-        Refusal::databricks(400, "MALFORMED_REQUEST", message)
+    pub(super) fn malformed(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(400, "MALFORMED_REQUEST", message)
     }
 
     /// 404 `RESOURCE_DOES_NOT_EXIST`.
-    pub(super) fn absent(message: impl Into<String>) -> Refusal {
-        Refusal::databricks(404, "RESOURCE_DOES_NOT_EXIST", message)
+    pub(super) fn not_found(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(404, "RESOURCE_DOES_NOT_EXIST", message)
     }
 
     /// 403 `PERMISSION_DENIED`.
-    pub(super) fn denied(message: impl Into<String>) -> Refusal {
-        Refusal::databricks(403, "PERMISSION_DENIED", message)
+    pub(super) fn permission_denied(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(403, "PERMISSION_DENIED", message)
     }
 
-    pub(super) fn dbt(status: u16, message: impl Into<String>) -> Refusal {
-        Refusal::Dbt { status, message: message.into(), data: Box::new(Value::Null) }
+    pub(super) fn dbt(status: u16, message: impl Into<String>) -> ServiceError {
+        ServiceError::Dbt { status, message: message.into(), data: Box::new(Value::Null) }
     }
 
     /// 400 with `data` mapping the field to the reason.
-    pub(super) fn dbt_field(field: &str, reason: impl Into<String>) -> Refusal {
-        Refusal::Dbt {
+    pub(super) fn dbt_field(field: &str, reason: impl Into<String>) -> ServiceError {
+        ServiceError::Dbt {
             status: 400,
             message: "The request was invalid. Please double check the provided data and try again.".to_owned(),
             data: Box::new(json!({ field: reason.into() })),
@@ -61,18 +61,21 @@ impl Refusal {
     }
 
     /// 404, both for what does not exist and for what the token may not see.
-    pub(super) fn dbt_absent() -> Refusal {
-        Refusal::dbt(404, "The requested resource was not found. Please check that you have the proper permissions.")
+    pub(super) fn dbt_not_found() -> ServiceError {
+        ServiceError::dbt(
+            404,
+            "The requested resource was not found. Please check that you have the proper permissions.",
+        )
     }
 
-    pub(super) fn answer(self) -> Answer {
+    pub(super) fn answer(self) -> HttpResponse {
         match self {
-            Refusal::Databricks { status, code, message } => {
+            ServiceError::Databricks { status, code, message } => {
                 json_answer(status, &json!({ "error_code": code, "message": message }))
             }
-            Refusal::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, &data)),
-            Refusal::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
-            Refusal::NotBuilt(what) => json_answer(
+            ServiceError::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, &data)),
+            ServiceError::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
+            ServiceError::Unsupported(what) => json_answer(
                 501,
                 &json!({
                     "error_code": "NOT_IMPLEMENTED",
@@ -100,20 +103,20 @@ pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
 }
 
 /// A successful dbt Cloud response.
-pub(super) fn dbt_data(data: &Value) -> Answer {
+pub(super) fn dbt_data(data: &Value) -> HttpResponse {
     json_answer(200, &envelope(200, "Success!", data))
 }
 
 /// A successful Databricks response.
-pub(super) fn databricks_data(body: &Value) -> Answer {
+pub(super) fn databricks_data(body: &Value) -> HttpResponse {
     json_answer(200, body)
 }
 
-pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
+pub(super) fn json_answer(status: u16, body: &Value) -> HttpResponse {
     plain(status, "application/json", body.to_string())
 }
 
-pub(super) fn plain(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn plain(status: u16, kind: &'static str, body: impl Into<Bytes>) -> HttpResponse {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

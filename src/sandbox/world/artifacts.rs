@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data, plain};
+use super::answers::{HandlerResult, ServiceError, dbt_data, plain};
 use super::call::Call;
 use super::dbt::plain_time;
 use super::dbt_jobs::DBT_VERSION;
@@ -120,7 +120,7 @@ fn last_ran(world: &World, run: &DbtRun) -> usize {
 }
 
 /// `GET runs/{R}/artifacts/`: artifacts of the whole run; `step` is ignored (§6).
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     if !world.has_artifacts(run) {
@@ -133,30 +133,30 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
 
 /// `GET runs/{R}/artifacts/{path}?step=N`: by default of the last step (§6). 404 before the upload and for files the
 /// step did not produce.
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     let step = match call.dbt_number("step")? {
         None => last_ran(world, run),
         Some(step) => usize::try_from(step).unwrap_or(0),
     };
-    let path = call.places.get(2).map(String::as_str).unwrap_or_default();
+    let path = call.path_params.get(2).map(String::as_str).unwrap_or_default();
     if !world.has_artifacts(run) || step == 0 {
-        return Err(Refusal::dbt_absent());
+        return Err(ServiceError::dbt_not_found());
     }
     match file(world, run, step - 1, path) {
         Some(file) => Ok(plain(200, "application/json", file.to_string())),
-        None => Err(Refusal::dbt_absent()),
+        None => Err(ServiceError::dbt_not_found()),
     }
 }
 
 /// `GET jobs/{J}/artifacts/{path}`: the newest of any run of the job (§6).
-pub(super) fn of_the_job(world: &mut World, call: &Call) -> Handled {
+pub(super) fn of_the_job(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?.id;
     call.check_query(&[])?;
-    let path = call.places.get(2).map(String::as_str).unwrap_or_default();
+    let path = call.path_params.get(2).map(String::as_str).unwrap_or_default();
     let runs = world.dbt.runs.iter().rev().filter(|run| run.job == job && world.has_artifacts(run));
     let mut newest = runs.flat_map(|run| (0..run.steps.len()).rev().map(move |index| (run, index)));
     let file = newest.find_map(|(run, index)| file(world, run, index, path));
-    file.map(|file| plain(200, "application/json", file.to_string())).ok_or_else(Refusal::dbt_absent)
+    file.map(|file| plain(200, "application/json", file.to_string())).ok_or_else(ServiceError::dbt_not_found)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use serde_json::{Map, Value};
 
-use super::answers::Refusal;
+use super::answers::ServiceError;
 use crate::sandbox::SimTime;
 
 /// An authenticated request with a route.
@@ -15,7 +15,7 @@ pub(super) struct Call {
     /// The Databricks caller; empty for dbt.
     pub(super) caller: String,
     /// Path segments matched by `{}` and `{…}`, from left to right.
-    pub(super) places: Vec<String>,
+    pub(super) path_params: Vec<String>,
     /// Query parameters, decoded, in order, with duplicates.
     pub(super) query: Vec<(String, String)>,
     body: Bytes,
@@ -32,21 +32,21 @@ impl Call {
         now: SimTime,
         request: &Request<Bytes>,
         caller: String,
-        places: Vec<String>,
-    ) -> Result<Call, Refusal> {
+        path_params: Vec<String>,
+    ) -> Result<Call, ServiceError> {
         let text = request.uri().query().unwrap_or_default();
         let query = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let parts = match kind.filter(|kind| kind.starts_with("multipart/")) {
             Some(kind) => Some(parts(kind, request.body()).ok_or_else(|| {
-                Refusal::malformed("Could not parse request object: the body has no parts as its type announces")
+                ServiceError::malformed("Could not parse request object: the body has no parts as its type announces")
             })?),
             None => None,
         };
         Ok(Call {
             now,
             caller,
-            places,
+            path_params,
             query,
             body: request.body().clone(),
             parts,
@@ -61,13 +61,13 @@ impl Call {
     }
 
     /// Returns the first query parameter with this name.
-    pub(super) fn asked(&self, name: &str) -> Option<&str> {
+    pub(super) fn query_param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the path parameter at `place` as a number; `None` if it is not one.
-    pub(super) fn id(&self, place: usize) -> Option<i64> {
-        self.places.get(place)?.parse().ok()
+    /// Returns the path parameter at `index` as a number; `None` if it is not one.
+    pub(super) fn id(&self, index: usize) -> Option<i64> {
+        self.path_params.get(index)?.parse().ok()
     }
 
     /// Returns the body as a JSON object, empty if there is no body. Form fields become strings, files base64 strings.

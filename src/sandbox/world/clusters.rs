@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 
 /// A shared cluster, another user's single-user cluster, and one created by a job run.
@@ -22,15 +22,15 @@ fn clusters() -> Vec<Value> {
     ]
 }
 
-pub(super) fn list(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn list(_world: &mut World, _call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({ "clusters": clusters() })))
 }
 
 /// A missing cluster is a 400, not a 404 (§6.1).
-pub(super) fn get(_world: &mut World, call: &Call) -> Handled {
-    let id = call.asked("cluster_id").unwrap_or_default();
+pub(super) fn get(_world: &mut World, call: &Call) -> HandlerResult {
+    let id = call.query_param("cluster_id").unwrap_or_default();
     let found = clusters().into_iter().find(|cluster| cluster["cluster_id"] == id);
-    let found = found.ok_or_else(|| Refusal::invalid(format!("Cluster {id} does not exist")))?;
+    let found = found.ok_or_else(|| ServiceError::invalid(format!("Cluster {id} does not exist")))?;
     Ok(databricks_data(&found))
 }
 
@@ -40,7 +40,7 @@ fn node_type(id: &str, memory: u64, cores: f64) -> Value {
         "is_graviton": false, "node_instance_type": { "local_disks": 1, "local_disk_size_gb": 75 } })
 }
 
-pub(super) fn node_types(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn node_types(_world: &mut World, _call: &Call) -> HandlerResult {
     let with = |mut node: Value, field: &str, value: Value| {
         node[field] = value;
         node
@@ -57,7 +57,7 @@ pub(super) fn node_types(_world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&json!({ "node_types": types })))
 }
 
-pub(super) fn spark_versions(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn spark_versions(_world: &mut World, _call: &Call) -> HandlerResult {
     let versions = [
         ("9.1.x-scala2.12", "9.1 LTS (includes Apache Spark 3.1.2, Scala 2.12)"),
         ("16.4.x-scala2.12", "16.4 LTS (includes Apache Spark 3.5.2, Scala 2.12)"),
@@ -70,7 +70,7 @@ pub(super) fn spark_versions(_world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&json!({ "versions": versions })))
 }
 
-pub(super) fn policies(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn policies(_world: &mut World, _call: &Call) -> HandlerResult {
     let definition = json!({ "node_type_id": { "type": "fixed", "value": "m5d.large" } }).to_string();
     Ok(databricks_data(&json!({ "policies": [
         { "policy_id": "A1B2C3D4E5F60718", "name": "Small jobs", "definition": definition },
@@ -78,11 +78,11 @@ pub(super) fn policies(_world: &mut World, _call: &Call) -> Handled {
 }
 
 /// There are no pools; empty lists are omitted.
-pub(super) fn pools(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn pools(_world: &mut World, _call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({})))
 }
 
 /// There are no SQL warehouses; empty lists are omitted.
-pub(super) fn warehouses(_world: &mut World, _call: &Call) -> Handled {
+pub(super) fn warehouses(_world: &mut World, _call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({})))
 }

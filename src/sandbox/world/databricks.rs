@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::World;
-use super::answers::Refusal;
+use super::answers::ServiceError;
 use super::call::Call;
 use super::jobs::Job;
 use super::permissions::Grant;
@@ -15,7 +15,7 @@ use super::workspace_objects::Object;
 
 /// Workspace state without runs. A stale read sees an older copy.
 #[derive(Clone, Default)]
-pub(super) struct Databricks {
+pub(super) struct WorkspaceState {
     /// Keyed by lowercase name, because scope names are case-insensitive (databricks-api §3.2).
     pub(super) scopes: BTreeMap<String, Scope>,
     /// Lowercase.
@@ -30,13 +30,13 @@ pub(super) struct Databricks {
 /// The state before a write, for the next reads of the objects it changed.
 #[derive(Clone)]
 pub(super) struct Stale {
-    pub(super) old: Databricks,
+    pub(super) old: WorkspaceState,
     pub(super) left: Cell<u32>,
 }
 
 impl World {
     /// Returns the state as a read of `key` sees it.
-    pub(super) fn seen(&self, key: &str) -> &Databricks {
+    pub(super) fn state_for_read(&self, key: &str) -> &WorkspaceState {
         match self.stale.get(key) {
             Some(stale) if stale.left.get() > 0 => {
                 stale.left.set(stale.left.get() - 1);
@@ -47,16 +47,16 @@ impl World {
     }
 
     /// Records that a write changed what reads of `key` return.
-    pub(super) fn touched(&mut self, key: impl Into<String>) {
-        self.touched.push(key.into());
+    pub(super) fn mark_changed(&mut self, key: impl Into<String>) {
+        self.changed_keys.push(key.into());
     }
 }
 
 impl Call {
     /// Returns the body of a Databricks request. In forms, `true` and `false` become booleans.
-    pub(super) fn fields(&self) -> Result<Fields, Refusal> {
+    pub(super) fn fields(&self) -> Result<Fields, ServiceError> {
         let mut fields =
-            self.object().map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))?;
+            self.object().map_err(|why| ServiceError::malformed(format!("Could not parse request object: {why}")))?;
         for value in fields.values_mut().filter(|_| self.is_form()) {
             match value.as_str() {
                 Some("true") => *value = Value::Bool(true),
@@ -68,25 +68,25 @@ impl Call {
     }
 
     /// Returns a required query parameter.
-    pub(super) fn needed(&self, name: &str) -> Result<&str, Refusal> {
-        match self.asked(name) {
+    pub(super) fn required_param(&self, name: &str) -> Result<&str, ServiceError> {
+        match self.query_param(name) {
             Some(value) if !value.is_empty() => Ok(value),
-            Some(_) | None => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+            Some(_) | None => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
         }
     }
 
     /// Returns a numeric query parameter.
-    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        match self.asked(name) {
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, ServiceError> {
+        match self.query_param(name) {
             None | Some("") => Ok(None),
             Some(value) => {
-                value.parse().map(Some).map_err(|_| Refusal::invalid(format!("Invalid value for {name}: {value}")))
+                value.parse().map(Some).map_err(|_| ServiceError::invalid(format!("Invalid value for {name}: {value}")))
             }
         }
     }
 
-    pub(super) fn is_asked_for(&self, name: &str) -> bool {
-        self.asked(name) == Some("true")
+    pub(super) fn query_flag(&self, name: &str) -> bool {
+        self.query_param(name) == Some("true")
     }
 }
 
@@ -94,7 +94,7 @@ impl Call {
 pub(super) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, ServiceError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -102,14 +102,14 @@ impl Fields {
         }
     }
 
-    pub(super) fn needed_text(&self, name: &str) -> Result<String, Refusal> {
+    pub(super) fn required_text(&self, name: &str) -> Result<String, ServiceError> {
         match self.text(name)? {
             Some(text) if !text.is_empty() => Ok(text),
-            Some(_) | None => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+            Some(_) | None => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
         }
     }
 
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ServiceError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -118,9 +118,9 @@ impl Fields {
     }
 
     /// Returns an id; int64 fields may be numbers or strings.
-    pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
+    pub(super) fn id(&self, name: &str) -> Result<i64, ServiceError> {
         match self.0.get(name) {
-            None | Some(Value::Null) => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+            None | Some(Value::Null) => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
             Some(value) => value
                 .as_i64()
                 .or_else(|| value.as_str()?.parse().ok())
@@ -128,7 +128,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+    pub(super) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, ServiceError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object.clone())),
@@ -137,8 +137,8 @@ impl Fields {
     }
 }
 
-fn wrong_type(name: &str, wanted: &str, got: &Value) -> Refusal {
+fn wrong_type(name: &str, wanted: &str, got: &Value) -> ServiceError {
     let mut shown = got.to_string();
     shown.truncate(shown.char_indices().nth(40).map_or(shown.len(), |(end, _)| end));
-    Refusal::malformed(format!("Could not parse request object: expected {wanted} for field {name}, got {shown}"))
+    ServiceError::malformed(format!("Could not parse request object: expected {wanted} for field {name}, got {shown}"))
 }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data, envelope, json_answer};
+use super::answers::{HandlerResult, ServiceError, dbt_data, envelope, json_answer};
 use super::call::Call;
 use super::dbt_jobs::DbtJob;
-use super::dbt_runs::{DbtRun, Ending};
+use super::dbt_runs::{DbtRun, PlannedOutcome};
 
 /// The account of the seeded token.
 pub(super) const ACCOUNT: i64 = 51234;
@@ -70,18 +70,18 @@ impl Dbt {
     }
 
     /// Authenticates a dbt request; `Token` and `Bearer` mean the same (§2.1).
-    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), ServiceError> {
         let token =
             authorization.and_then(|value| value.strip_prefix("Token ").or_else(|| value.strip_prefix("Bearer ")));
         match token {
             Some(token) if token == self.token => Ok(()),
-            Some(_) => Err(Refusal::dbt(401, "Invalid token.")),
-            None => Err(Refusal::dbt(401, "Authentication credentials were not provided.")),
+            Some(_) => Err(ServiceError::dbt(401, "Invalid token.")),
+            None => Err(ServiceError::dbt(401, "Authentication credentials were not provided.")),
         }
     }
 
     /// Counts a request toward the account's limit.
-    pub(super) fn throttle(&mut self, now: i64) -> Result<(), Refusal> {
+    pub(super) fn throttle(&mut self, now: i64) -> Result<(), ServiceError> {
         let minute = now.div_euclid(MINUTE);
         if self.minute.0 != minute {
             self.minute = (minute, 0);
@@ -92,7 +92,7 @@ impl Dbt {
         }
         if now < self.cooling_until {
             // §2.5: often without the envelope.
-            return Err(Refusal::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
+            return Err(ServiceError::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
         }
         Ok(())
     }
@@ -116,10 +116,10 @@ impl World {
         let Some(job) = self.dbt.jobs.get_mut(&job) else { return };
         job.written.extend(members("job"));
         let scripted = Scripted { run: members("run"), files: members("files") };
-        job.script.ending = match scripted.run.get("status").and_then(Value::as_i64) {
-            Some(20) => Ending::ModelError,
-            Some(30) => Ending::CancelledElsewhere,
-            Some(_) | None => Ending::Success,
+        job.plan.outcome = match scripted.run.get("status").and_then(Value::as_i64) {
+            Some(20) => PlannedOutcome::ModelError,
+            Some(30) => PlannedOutcome::CancelledElsewhere,
+            Some(_) | None => PlannedOutcome::Success,
         };
         self.dbt.scripted.insert(job.id, scripted);
     }
@@ -145,21 +145,21 @@ impl World {
 
 impl Call {
     /// The account in the path must be the token's; another one is 403, not 404 (§2.5).
-    pub(super) fn check_account(&self) -> Result<(), Refusal> {
+    pub(super) fn check_account(&self) -> Result<(), ServiceError> {
         match self.id(0) {
             Some(ACCOUNT) => Ok(()),
-            Some(_) => Err(Refusal::dbt(403, "Access denied: Token is not scoped to account.")),
-            None => Err(Refusal::dbt_absent()),
+            Some(_) => Err(ServiceError::dbt(403, "Access denied: Token is not scoped to account.")),
+            None => Err(ServiceError::dbt_not_found()),
         }
     }
 
     /// Refuses unknown query parameters (§2.5). `account_id` is accepted everywhere, because Dagster sends it (§1.4).
-    pub(super) fn check_query(&self, known: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn check_query(&self, known: &[&str]) -> Result<(), ServiceError> {
         let foreign = self.query.iter().find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
         match foreign {
             None => Ok(()),
             Some((name, _)) => {
-                Err(Refusal::dbt(400, format!("Additional properties are not allowed ('{name}' was unexpected)")))
+                Err(ServiceError::dbt(400, format!("Additional properties are not allowed ('{name}' was unexpected)")))
             }
         }
     }
@@ -179,34 +179,35 @@ impl Call {
     }
 
     /// Returns an integer query parameter.
-    pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        match self.asked(name) {
+    pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, ServiceError> {
+        match self.query_param(name) {
             None => Ok(None),
             Some(value) => value
                 .parse()
                 .map(Some)
-                .map_err(|_| Refusal::dbt_field(name, format!("'{value}' is not of type 'integer'"))),
+                .map_err(|_| ServiceError::dbt_field(name, format!("'{value}' is not of type 'integer'"))),
         }
     }
 
-    pub(super) fn dbt_flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
-        match self.asked(name).map(str::to_lowercase).as_deref() {
+    pub(super) fn dbt_flag(&self, name: &str) -> Result<Option<bool>, ServiceError> {
+        match self.query_param(name).map(str::to_lowercase).as_deref() {
             None => Ok(None),
             Some("true" | "1") => Ok(Some(true)),
             Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(Refusal::dbt_field(name, format!("'{other}' is not of type 'boolean'"))),
+            Some(other) => Err(ServiceError::dbt_field(name, format!("'{other}' is not of type 'boolean'"))),
         }
     }
 
     /// Parses `NAME__in`: JSON `[1,2]`, comma-separated or repeated (§5.3).
-    pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
+    pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, ServiceError> {
         let mut numbers = None;
         for (_, value) in self.query.iter().filter(|(key, _)| key == name) {
             let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
             let list = numbers.get_or_insert_with(Vec::new);
             for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
                 list.push(
-                    part.parse().map_err(|_| Refusal::dbt_field(name, format!("'{part}' is not of type 'integer'")))?,
+                    part.parse()
+                        .map_err(|_| ServiceError::dbt_field(name, format!("'{part}' is not of type 'integer'")))?,
                 );
             }
         }
@@ -214,11 +215,11 @@ impl Call {
     }
 
     /// Parses `NAME__range`: a JSON array of two times in double quotes; any other form is refused (§4.1).
-    pub(super) fn dbt_range(&self, name: &str) -> Result<Option<(i64, i64)>, Refusal> {
-        let Some(value) = self.asked(name) else {
+    pub(super) fn dbt_range(&self, name: &str) -> Result<Option<(i64, i64)>, ServiceError> {
+        let Some(value) = self.query_param(name) else {
             return Ok(None);
         };
-        let wrong = || Refusal::dbt_field(name, format!("'{value}' is not an array of two times"));
+        let wrong = || ServiceError::dbt_field(name, format!("'{value}' is not an array of two times"));
         let ends: Vec<String> = serde_json::from_str(value).map_err(|_| wrong())?;
         let [from, to] = ends.as_slice() else {
             return Err(wrong());
@@ -227,13 +228,16 @@ impl Call {
     }
 
     /// Sorts rows, cuts the page and adds the envelope (§5.3). The default order is ascending by id.
-    pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> Handled {
+    pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> HandlerResult {
         let limit = match self.dbt_number("limit")? {
             None => LARGEST_PAGE,
             Some(limit) => match usize::try_from(limit) {
                 Ok(limit @ 1..=LARGEST_PAGE) => limit,
                 Ok(_) | Err(_) => {
-                    return Err(Refusal::dbt_field("limit", format!("{limit} is not between 1 and {LARGEST_PAGE}")));
+                    return Err(ServiceError::dbt_field(
+                        "limit",
+                        format!("{limit} is not between 1 and {LARGEST_PAGE}"),
+                    ));
                 }
             },
         };
@@ -241,13 +245,16 @@ impl Call {
             None => 0,
             Some(Ok(offset)) => offset,
             Some(Err(_)) => {
-                return Err(Refusal::dbt_field("offset", "the offset is less than the minimum of 0"));
+                return Err(ServiceError::dbt_field("offset", "the offset is less than the minimum of 0"));
             }
         };
-        let order = self.asked("order_by").unwrap_or("id");
+        let order = self.query_param("order_by").unwrap_or("id");
         let name = order.strip_prefix('-').unwrap_or(order);
         let Some((_, key)) = orders.iter().find(|(known, _)| *known == name) else {
-            return Err(Refusal::dbt_field("order_by", format!("'{order}' is not one of the orders of this list")));
+            return Err(ServiceError::dbt_field(
+                "order_by",
+                format!("'{order}' is not one of the orders of this list"),
+            ));
         };
         rows.sort_by_key(key);
         if order.starts_with('-') {
@@ -328,20 +335,20 @@ fn account(world: &World) -> Value {
 }
 
 /// `GET accounts/`: only the token's account (§2.4).
-pub(super) fn accounts(world: &mut World, call: &Call) -> Handled {
+pub(super) fn accounts(world: &mut World, call: &Call) -> HandlerResult {
     call.check_query(&["limit", "offset", "order_by", "state", "pk", "pk__in"])?;
     let rows = vec![account(world)];
     call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
 }
 
-pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
+pub(super) fn one_account(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&[])?;
     Ok(dbt_data(&account(world)))
 }
 
 /// `GET v2 whoami/` (§2.4): undocumented but used by dbt's own tools. The response for a service token is unverified.
-pub(super) fn who_am_i(_: &mut World, call: &Call) -> Handled {
+pub(super) fn who_am_i(_: &mut World, call: &Call) -> HandlerResult {
     call.check_query(&[])?;
     Ok(dbt_data(&json!({ "user": { "id": 7001, "email": "ana@example.com" } })))
 }

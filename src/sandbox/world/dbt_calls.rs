@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data};
+use super::answers::{HandlerResult, ServiceError, dbt_data};
 use super::call::Call;
 use super::dbt::Order;
 use super::dbt_jobs::{DbtJob, check_members};
@@ -53,19 +53,19 @@ type Row<'a> = (&'a DbtRun, i64);
 
 /// Returns cause and overrides of a trigger request. `cause` is required; empty overrides and wrong types are refused;
 /// null and unknown fields are accepted (§2.5).
-fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), Refusal> {
+fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), ServiceError> {
     let cause = match body.get("cause") {
         Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
-        Some(Value::String(_)) => return Err(Refusal::dbt_field("cause", "'' is too short")),
+        Some(Value::String(_)) => return Err(ServiceError::dbt_field("cause", "'' is too short")),
         None | Some(Value::Null) => {
-            return Err(Refusal::dbt_field("cause", "'cause' is a required property"));
+            return Err(ServiceError::dbt_field("cause", "'cause' is a required property"));
         }
         Some(other) => {
-            return Err(Refusal::dbt_field("cause", format!("{other} is not of type 'string'")));
+            return Err(ServiceError::dbt_field("cause", format!("{other} is not of type 'string'")));
         }
     };
     if cause.chars().count() > LONGEST_CAUSE {
-        return Err(Refusal::dbt_field(
+        return Err(ServiceError::dbt_field(
             "cause",
             format!("Ensure this field has no more than {LONGEST_CAUSE} characters."),
         ));
@@ -92,25 +92,25 @@ fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<St
             }
         };
         if !fits {
-            return Err(Refusal::dbt_field(name, format!("{value} is not of type '{wanted}'")));
+            return Err(ServiceError::dbt_field(name, format!("{value} is not of type '{wanted}'")));
         }
         let empty =
             value.as_str() == Some("") || value.as_array().is_some_and(|items| items.iter().any(|item| item == ""));
         if empty {
-            return Err(Refusal::dbt_field(name, "'' is too short"));
+            return Err(ServiceError::dbt_field(name, "'' is too short"));
         }
         overrides.insert((*name).to_owned(), value);
     }
     Ok((cause, overrides))
 }
 
-fn body_of(call: &Call) -> Result<Map<String, Value>, Refusal> {
-    call.object().map_err(|why| Refusal::dbt_field("body", why))
+fn body_of(call: &Call) -> Result<Map<String, Value>, ServiceError> {
+    call.object().map_err(|why| ServiceError::dbt_field("body", why))
 }
 
 impl World {
-    fn shown_run(&self, id: i64, include: &[String]) -> Handled {
-        let place = self.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
+    fn shown_run(&self, id: i64, include: &[String]) -> HandlerResult {
+        let place = self.dbt.find(id).ok_or_else(ServiceError::dbt_not_found)?;
         Ok(dbt_data(&self.dbt_run_fields(&self.dbt.runs[place], include)))
     }
 
@@ -120,12 +120,12 @@ impl World {
     }
 
     /// Returns the run named in the path; a new one may be 404 for a while (§4.5).
-    pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, Refusal> {
+    pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, ServiceError> {
         call.check_account()?;
-        let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(Refusal::dbt_absent)?;
+        let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(ServiceError::dbt_not_found)?;
         let run = &self.dbt.runs[place];
         if !run.seeded && self.now.0 < run.created + self.dbt.fresh_404 {
-            return Err(Refusal::dbt_absent());
+            return Err(ServiceError::dbt_not_found());
         }
         Ok(run)
     }
@@ -137,7 +137,7 @@ impl World {
         category: &str,
         overrides: &Map<String, Value>,
         retrying: Option<i64>,
-    ) -> Handled {
+    ) -> HandlerResult {
         let id = self.dbt.next_run;
         let trigger = trigger(id + 1_000_000, job.id, cause, category, overrides);
         let id = self.new_dbt_run(job, trigger, retrying);
@@ -147,8 +147,8 @@ impl World {
     }
 
     /// Starts a run that resumes a failed one with the same overrides (§5.2).
-    fn resumed(&mut self, run: &DbtRun) -> Handled {
-        let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(Refusal::dbt_absent)?;
+    fn resumed(&mut self, run: &DbtRun) -> HandlerResult {
+        let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(ServiceError::dbt_not_found)?;
         let old = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
         let cause = if self.dbt.resumed_keeps_cause { old } else { "Rerun from the point of failure" };
         self.triggered(&job, cause, "rerun", &run.trigger, Some(run.id))
@@ -156,7 +156,7 @@ impl World {
 }
 
 /// `POST jobs/{J}/run/`.
-pub(super) fn run(world: &mut World, call: &Call) -> Handled {
+pub(super) fn run(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?.clone();
     call.check_query(&[])?;
     let (cause, overrides) = asked_for(&body_of(call)?, call.is_form())?;
@@ -164,7 +164,7 @@ pub(super) fn run(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `POST jobs/{J}/rerun/`: resumes the last run if it can be retried, otherwise starts a new one (§5.2).
-pub(super) fn rerun(world: &mut World, call: &Call) -> Handled {
+pub(super) fn rerun(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?.clone();
     call.check_query(&[])?;
     let last = world.dbt.runs.iter().rev().find(|run| run.job == job.id).cloned();
@@ -174,7 +174,7 @@ pub(super) fn rerun(world: &mut World, call: &Call) -> Handled {
     }
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();
@@ -182,7 +182,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&world.dbt_run_fields(run, &include)))
 }
 
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(FILTERS)?;
     let include = call.included();
@@ -195,10 +195,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let (status, statuses) = (call.dbt_number("status")?, call.dbt_numbers("status__in")?);
     let (created, finished) = (call.dbt_range("created_at__range")?, call.dbt_range("finished_at__range")?);
     let (one, some) = (call.dbt_number("pk")?, call.dbt_numbers("pk__in")?);
-    let version = call.asked("dbt_version");
+    let version = call.query_param("dbt_version");
     let nothing = call.dbt_number("deferring_run_id")?.is_some()
         || call.dbt_flag("has_sources_generated")? == Some(true)
-        || call.asked("state") == Some("2");
+        || call.query_param("state") == Some("2");
     let now = world.now.0;
     let within = |range: Option<(i64, i64)>, at: Option<i64>| {
         range.is_none_or(|(from, to)| at.is_some_and(|at| from <= at && at <= to))
@@ -235,14 +235,14 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
 
 /// `POST runs/{R}/cancel/` (§5.1). The response for an ended run is unverified; here it is a 400, and a later GET shows
 /// the final status.
-pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
+pub(super) fn cancel(world: &mut World, call: &Call) -> HandlerResult {
     let id = world.dbt_run(call)?.id;
     call.check_query(&[])?;
     let now = world.now.0;
-    let place = world.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
+    let place = world.dbt.find(id).ok_or_else(ServiceError::dbt_not_found)?;
     let run = &mut world.dbt.runs[place];
     if run.end(now).is_some() {
-        return Err(Refusal::dbt_field("run", "The run has already finished."));
+        return Err(ServiceError::dbt_field("run", "The run has already finished."));
     }
     run.cancelled.get_or_insert(now);
     world.dbt.advance(now);
@@ -250,7 +250,7 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `GET runs/{R}/retry/`: previews what a retry would run.
-pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
+pub(super) fn retry_preview(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
     call.check_query(&[])?;
     let failing = run.failing_step().filter(|_| run.status(world.now.0) == Status::Error);
@@ -262,11 +262,11 @@ pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `POST runs/{R}/retry/`: a new run that resumes this one.
-pub(super) fn retry(world: &mut World, call: &Call) -> Handled {
+pub(super) fn retry(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?.clone();
     call.check_query(&[])?;
     match world.no_retry(&run) {
         None => world.resumed(&run),
-        Some(reason) => Err(Refusal::dbt_field("retry_not_supported_reason", reason)),
+        Some(reason) => Err(ServiceError::dbt_field("retry_not_supported_reason", reason)),
     }
 }

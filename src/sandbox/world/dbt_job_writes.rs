@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data};
+use super::answers::{HandlerResult, ServiceError, dbt_data};
 use super::call::Call;
 use super::dbt::ACCOUNT;
 use super::dbt_jobs::DbtJob;
@@ -34,26 +34,26 @@ const WRITTEN: &[Field] = &[
     ("schedule", Value::is_object),
 ];
 
-fn body(call: &Call) -> Result<Map<String, Value>, Refusal> {
+fn body(call: &Call) -> Result<Map<String, Value>, ServiceError> {
     call.check_query(&[])?;
     if call.is_form() {
-        return Err(Refusal::NotBuilt("jobs of dbt written as forms".to_owned()));
+        return Err(ServiceError::Unsupported("jobs of dbt written as forms".to_owned()));
     }
-    let body = call.object().map_err(|why| Refusal::dbt_field("body", why))?;
+    let body = call.object().map_err(|why| ServiceError::dbt_field("body", why))?;
     if body.get("account_id").is_some_and(|account| *account != json!(ACCOUNT)) {
-        return Err(Refusal::dbt_field("account_id", format!("the account of the path is {ACCOUNT}")));
+        return Err(ServiceError::dbt_field("account_id", format!("the account of the path is {ACCOUNT}")));
     }
     Ok(body)
 }
 
 /// Applies a request body to a job. Null fields are ignored.
-fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(), Refusal> {
+fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(), ServiceError> {
     for (name, fits) in WRITTEN {
         let Some(value) = body.get(*name).filter(|value| !value.is_null()) else {
             continue;
         };
         if !fits(value) {
-            return Err(Refusal::dbt_field(name, format!("{value} is not of the type of this field")));
+            return Err(ServiceError::dbt_field(name, format!("{value} is not of the type of this field")));
         }
         job.written.insert((*name).to_owned(), value.clone());
     }
@@ -61,16 +61,17 @@ fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(
         name.clone_into(&mut job.name);
     }
     if job.name.is_empty() {
-        return Err(Refusal::dbt_field("name", "'' is too short"));
+        return Err(ServiceError::dbt_field("name", "'' is too short"));
     }
     for (field, place) in [("project_id", &mut job.project), ("environment_id", &mut job.environment)] {
         if let Some(value) = body.get(field).filter(|value| !value.is_null()) {
-            *place =
-                value.as_i64().ok_or_else(|| Refusal::dbt_field(field, format!("{value} is not of type 'integer'")))?;
+            *place = value
+                .as_i64()
+                .ok_or_else(|| ServiceError::dbt_field(field, format!("{value} is not of type 'integer'")))?;
         }
     }
     if !world.dbt.jobs.values().any(|other| (other.project, other.environment) == (job.project, job.environment)) {
-        return Err(Refusal::dbt_field("environment_id", "the project has no such environment"));
+        return Err(ServiceError::dbt_field("environment_id", "the project has no such environment"));
     }
     if let Some(steps) = body.get("execute_steps").and_then(Value::as_array) {
         job.commands = steps.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -92,12 +93,12 @@ fn write(world: &World, job: &mut DbtJob, body: &Map<String, Value>) -> Result<(
 
 /// `POST v2 jobs/`. The API description marks more fields as required than working clients send (Dagster sends only
 /// names and ids).
-pub(super) fn create(world: &mut World, call: &Call) -> Handled {
+pub(super) fn create(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     let body = body(call)?;
     for field in ["name", "project_id", "environment_id"] {
         if body.get(field).is_none_or(Value::is_null) {
-            return Err(Refusal::dbt_field(field, format!("'{field}' is a required property")));
+            return Err(ServiceError::dbt_field(field, format!("'{field}' is a required property")));
         }
     }
     let id = world.dbt.jobs.keys().max().map_or(1, |last| last + 1);
@@ -109,7 +110,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `POST v2 jobs/{id}/`. A `state` of 2 deletes the job.
-pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     let mut job = world.dbt_job(call)?.clone();
     let body = body(call)?;
     if body.get("state") == Some(&json!(2)) {
@@ -123,7 +124,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
 
 /// `DELETE v2 jobs/{id}/`. Documented as 204 without a body, but working clients read the job from the response
 /// (Dagster).
-pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?;
     let (id, mut shown) = (job.id, world.job_fields(job, &[]));
     shown["state"] = json!(2);

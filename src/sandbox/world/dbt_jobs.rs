@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data};
+use super::answers::{HandlerResult, ServiceError, dbt_data};
 use super::call::Call;
 use super::dbt::{ACCOUNT, Order, plain_time};
-use super::dbt_runs::Script;
+use super::dbt_runs::RunPlan;
 
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent settings of the service")]
@@ -22,7 +22,7 @@ pub(super) struct DbtJob {
     pub(super) deactivated: bool,
     /// 0: only the account's limit.
     pub(super) timeout_seconds: i64,
-    pub(super) script: Script,
+    pub(super) plan: RunPlan,
     /// Fields written by a client, returned as sent.
     pub(super) written: Map<String, Value>,
 }
@@ -115,21 +115,21 @@ impl World {
     }
 
     /// Returns the job named in the path.
-    pub(super) fn dbt_job(&self, call: &Call) -> Result<&DbtJob, Refusal> {
+    pub(super) fn dbt_job(&self, call: &Call) -> Result<&DbtJob, ServiceError> {
         call.check_account()?;
-        call.id(1).and_then(|id| self.dbt.jobs.get(&id)).ok_or_else(Refusal::dbt_absent)
+        call.id(1).and_then(|id| self.dbt.jobs.get(&id)).ok_or_else(ServiceError::dbt_not_found)
     }
 }
 
 /// Refuses unknown members of `include_related`.
-pub(super) fn check_members(include: &[String], known: &[&str]) -> Result<(), Refusal> {
+pub(super) fn check_members(include: &[String], known: &[&str]) -> Result<(), ServiceError> {
     match include.iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(Refusal::dbt_field("include_related", format!("'{name}' is not one of {known:?}"))),
+        Some(name) => Err(ServiceError::dbt_field("include_related", format!("'{name}' is not one of {known:?}"))),
     }
 }
 
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(FILTERS)?;
     let include = call.included();
@@ -137,9 +137,9 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let project = call.dbt_number("project_id")?;
     let projects = call.dbt_numbers("project_id__in")?;
     let environment = call.dbt_number("environment_id")?;
-    let part = call.asked("name__icontains").map(str::to_lowercase);
+    let part = call.query_param("name__icontains").map(str::to_lowercase);
     let scheduled = call.dbt_flag("triggers_schedule")?;
-    let deleted = matches!(call.asked("state"), Some("2" | "deleted"));
+    let deleted = matches!(call.query_param("state"), Some("2" | "deleted"));
     let system = call.dbt_flag("is_system")? == Some(true);
     let rows: Vec<&DbtJob> = world
         .dbt
@@ -164,7 +164,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     call.page(rows, orders, |job| world.job_fields(job, &include))
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?;
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data};
+use super::answers::{HandlerResult, ServiceError, dbt_data};
 use super::call::Call;
 use super::dbt::{ACCOUNT, plain_time};
 use super::dbt_jobs::DBT_VERSION;
@@ -12,16 +12,16 @@ use super::dbt_jobs::DBT_VERSION;
 pub(super) const PROJECTS: [(i64, &str); 2] = [(4101, "Jaffle Shop"), (4102, "Finance")];
 
 fn part_of(call: &Call, name: &str) -> bool {
-    call.asked("name__icontains").is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
+    call.query_param("name__icontains").is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
 }
 
 /// `GET v3 projects/`.
-pub(super) fn projects(world: &mut World, call: &Call) -> Handled {
+pub(super) fn projects(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["name__icontains", "state", "pk", "pk__in", "limit", "offset", "order_by"])?;
     let wanted = call.dbt_numbers("pk__in")?;
     let made = plain_time(world.start.0 - 300 * 86_400_000);
-    let deleted = matches!(call.asked("state"), Some("2" | "deleted"));
+    let deleted = matches!(call.query_param("state"), Some("2" | "deleted"));
     let rows = PROJECTS
         .iter()
         .filter(|(id, name)| {
@@ -41,31 +41,31 @@ fn shown(id: i64, name: &str, made: &Value) -> Value {
 }
 
 /// `GET v3 projects/{P}/`.
-pub(super) fn project(world: &mut World, call: &Call) -> Handled {
+pub(super) fn project(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;
     let made = plain_time(world.start.0 - 300 * 86_400_000);
     let known = PROJECTS.iter().find(|(id, _)| Some(*id) == call.id(1));
-    let (id, name) = known.ok_or_else(Refusal::dbt_absent)?;
+    let (id, name) = known.ok_or_else(ServiceError::dbt_not_found)?;
     Ok(dbt_data(&shown(*id, name, &made)))
 }
 
 /// `GET v3 projects/{P}/environments/{E}/`.
-pub(super) fn environment(world: &mut World, call: &Call) -> Handled {
+pub(super) fn environment(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;
     let found = call.id(2).map(|id| world.environment_fields(id));
     let found = found.filter(|fields| fields["project_id"].is_i64() && fields["project_id"].as_i64() == call.id(1));
-    Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
+    Ok(dbt_data(&found.ok_or_else(ServiceError::dbt_not_found)?))
 }
 
 /// `GET v2 environments/`: of all projects; deprecated but still served.
-pub(super) fn environments_of_the_account(world: &mut World, call: &Call) -> Handled {
+pub(super) fn environments_of_the_account(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["project_id", "project_id__in", "state", "pk", "limit", "offset", "order_by"])?;
     let (project, projects) = (call.dbt_number("project_id")?, call.dbt_numbers("project_id__in")?);
     let one = call.dbt_number("pk")?;
-    let deleted = matches!(call.asked("state"), Some("2" | "deleted"));
+    let deleted = matches!(call.query_param("state"), Some("2" | "deleted"));
     let mut ids: Vec<i64> = world
         .dbt
         .jobs
@@ -84,16 +84,16 @@ pub(super) fn environments_of_the_account(world: &mut World, call: &Call) -> Han
 }
 
 /// `GET v3 projects/{P}/environments/`.
-pub(super) fn environments(world: &mut World, call: &Call) -> Handled {
+pub(super) fn environments(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["name", "name__icontains", "type", "deployment_type", "limit", "offset", "order_by"])?;
     let project = call.id(1).filter(|id| PROJECTS.iter().any(|(known, _)| known == id));
-    let Some(project) = project else { return Err(Refusal::dbt_absent()) };
+    let Some(project) = project else { return Err(ServiceError::dbt_not_found()) };
     let jobs = world.dbt.jobs.values().filter(|job| job.project == project);
     let mut ids: Vec<i64> = jobs.map(|job| job.environment).collect();
     ids.sort_unstable();
     ids.dedup();
-    let is = |row: &Value, field: &str, asked: &str| call.asked(asked).is_none_or(|asked| row[field] == asked);
+    let is = |row: &Value, field: &str, asked: &str| call.query_param(asked).is_none_or(|asked| row[field] == asked);
     let rows = ids
         .into_iter()
         .map(|id| world.environment_fields(id))
@@ -108,24 +108,24 @@ pub(super) fn environments(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `GET v2 environments/{E}/`: used by Dagster.
-pub(super) fn environment_of_the_account(world: &mut World, call: &Call) -> Handled {
+pub(super) fn environment_of_the_account(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;
     let found = call.id(1).map(|id| world.environment_fields(id)).filter(|fields| fields["project_id"].is_i64());
-    Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
+    Ok(dbt_data(&found.ok_or_else(ServiceError::dbt_not_found)?))
 }
 
 /// `GET v3 projects/{P}/environment-variables/job/`: no job in the sandbox has any.
-pub(super) fn variables_of_a_job(world: &mut World, call: &Call) -> Handled {
+pub(super) fn variables_of_a_job(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["job_definition_id", "include_related", "include_related[]"])?;
     let job = call
         .dbt_number("job_definition_id")?
-        .ok_or_else(|| Refusal::dbt_field("job_definition_id", "'job_definition_id' is a required property"))?;
+        .ok_or_else(|| ServiceError::dbt_field("job_definition_id", "'job_definition_id' is a required property"))?;
     let found = world.dbt.jobs.get(&job).filter(|job| Some(job.project) == call.id(1));
-    found.map(|_| dbt_data(&json!({}))).ok_or_else(Refusal::dbt_absent)
+    found.map(|_| dbt_data(&json!({}))).ok_or_else(ServiceError::dbt_not_found)
 }
 
-fn page(call: &Call, rows: Vec<Value>) -> Handled {
+fn page(call: &Call, rows: Vec<Value>) -> HandlerResult {
     call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
 }

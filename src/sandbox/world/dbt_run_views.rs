@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, dbt_data};
+use super::answers::{HandlerResult, ServiceError, dbt_data};
 use super::call::Call;
 use super::dbt::{ACCOUNT, clock, humanized, run_time};
 use super::dbt_jobs::DBT_VERSION;
-use super::dbt_runs::{DbtRun, End, Ending, Status};
+use super::dbt_runs::{DbtRun, End, PlannedOutcome, Status};
 
 /// Delay between the end of a step and its logs, in milliseconds (§4.4).
 const LOG_DELAY: i64 = 3_000;
@@ -283,15 +283,15 @@ fn log(run: &DbtRun, index: usize, number: i64) -> String {
 }
 
 /// `GET steps/{id}/` (§4.4).
-pub(super) fn step(world: &mut World, call: &Call) -> Handled {
+pub(super) fn step(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;
-    let id = call.id(1).ok_or_else(Refusal::dbt_absent)?;
-    let run = world.dbt.find(id / 100).ok_or_else(Refusal::dbt_absent)?;
+    let id = call.id(1).ok_or_else(ServiceError::dbt_not_found)?;
+    let run = world.dbt.find(id / 100).ok_or_else(ServiceError::dbt_not_found)?;
     let debug = call.included().iter().any(|name| name == "debug_logs");
     let steps = world.steps(&world.dbt.runs[run], debug);
     let found = steps.as_array().into_iter().flatten().find(|step| step["id"] == id);
-    found.map(dbt_data).ok_or_else(Refusal::dbt_absent)
+    found.map(dbt_data).ok_or_else(ServiceError::dbt_not_found)
 }
 
 pub(super) fn inspected(world: &World) -> Value {
@@ -300,7 +300,7 @@ pub(super) fn inspected(world: &World) -> Value {
         json!({
             "id": run.id, "job_id": run.job, "status": run.status(now).number(), "cause": run.trigger.get("cause"),
             "trigger": run.trigger, "worked": run.worked(now), "retrying_run_id": run.retrying, "seeded": run.seeded,
-            "cancelled_by": world.canceller(run)["type"], "scripted_cancel": run.script.ending == Ending::CancelledElsewhere,
+            "cancelled_by": world.canceller(run)["type"], "scripted_cancel": run.plan.outcome == PlannedOutcome::CancelledElsewhere,
         })
     });
     Value::Array(rows.collect())

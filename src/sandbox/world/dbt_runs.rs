@@ -16,19 +16,19 @@ const LONGEST_RUN: i64 = 86_400_000;
 
 /// How runs of a job proceed; durations in milliseconds.
 #[derive(Clone, Copy)]
-pub(super) struct Script {
+pub(super) struct RunPlan {
     pub(super) queued: i64,
     pub(super) starting: i64,
     pub(super) running: i64,
-    pub(super) ending: Ending,
+    pub(super) outcome: PlannedOutcome,
     /// How a run created by retry ends.
-    pub(super) resumed: Ending,
+    pub(super) resumed: PlannedOutcome,
     /// A run elsewhere in the account that new runs appear to wait for.
     pub(super) blocked_by: Option<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum PlannedOutcome {
     Success,
     /// A model and a test fail, and downstream nodes are skipped.
     ModelError,
@@ -61,7 +61,7 @@ pub(super) struct DbtRun {
     pub(super) project: i64,
     pub(super) environment: i64,
     pub(super) created: i64,
-    pub(super) script: Script,
+    pub(super) plan: RunPlan,
     pub(super) timeout: i64,
     pub(super) trigger: Map<String, Value>,
     pub(super) steps: Vec<Step>,
@@ -113,7 +113,7 @@ impl Status {
 impl DbtRun {
     /// Returns when it reaches RUNNING, possibly in the future.
     pub(super) fn starts_running(&self) -> Option<i64> {
-        self.dequeued.map(|dequeued| dequeued + self.script.starting)
+        self.dequeued.map(|dequeued| dequeued + self.plan.starting)
     }
 
     /// Returns its end as currently determined, possibly in the future.
@@ -122,11 +122,11 @@ impl DbtRun {
             // A queued run is canceled at once (§5.1).
             return self.cancelled.map(|at| (at, End::Cancelled));
         };
-        let done = running + self.script.running;
-        let by_itself = match self.script.ending {
-            Ending::Success => (done, End::Success),
-            Ending::ModelError => (done, End::Error),
-            Ending::CancelledElsewhere => (done, End::Cancelled),
+        let done = running + self.plan.running;
+        let by_itself = match self.plan.outcome {
+            PlannedOutcome::Success => (done, End::Success),
+            PlannedOutcome::ModelError => (done, End::Error),
+            PlannedOutcome::CancelledElsewhere => (done, End::Cancelled),
         };
         let limit = running + self.timeout.min(LONGEST_RUN);
         let own = if by_itself.0 > limit { (limit, End::TimedOut) } else { by_itself };
@@ -163,7 +163,7 @@ impl DbtRun {
     /// Returns the index of the step that fails, if any.
     pub(super) fn failing_step(&self) -> Option<usize> {
         let works = |step: &Step| step.command.as_deref().is_some_and(|command| !command.starts_with("dbt deps"));
-        (self.script.ending == Ending::ModelError).then(|| self.steps.iter().position(works)).flatten()
+        (self.plan.outcome == PlannedOutcome::ModelError).then(|| self.steps.iter().position(works)).flatten()
     }
 
     /// Returns start and end of each step if nothing interrupts it; `None` for steps after a failing one.
@@ -180,9 +180,9 @@ impl DbtRun {
                 times.push(None);
                 continue;
             }
-            let begin = running + self.script.running * passed / total.max(1);
+            let begin = running + self.plan.running * passed / total.max(1);
             passed += step.weight;
-            times.push(Some((begin, running + self.script.running * passed / total.max(1))));
+            times.push(Some((begin, running + self.plan.running * passed / total.max(1))));
         }
         times
     }
@@ -221,7 +221,7 @@ impl Dbt {
                 let blocked = !run.parallel && self.open.iter().any(|earlier| self.runs[*earlier].job == run.job);
                 let free =
                     if run.parallel { i64::MIN } else { self.last_end.get(&run.job).copied().unwrap_or(i64::MIN) };
-                let turn = free.max(run.created + run.script.queued);
+                let turn = free.max(run.created + run.plan.queued);
                 if !blocked && turn <= now {
                     self.runs[place].dequeued = Some(turn);
                 }
@@ -244,7 +244,7 @@ impl Dbt {
             .iter()
             .map(|place| &self.runs[*place])
             .filter(|other| !run.parallel && other.job == run.job && other.id < run.id);
-        run.script.blocked_by.into_iter().chain(earlier.map(|other| other.id)).collect()
+        run.plan.blocked_by.into_iter().chain(earlier.map(|other| other.id)).collect()
     }
 
     pub(super) fn find(&self, id: i64) -> Option<usize> {
@@ -267,9 +267,9 @@ impl World {
             .and_then(Value::as_array)
             .map(|steps| steps.iter().filter_map(Value::as_str).map(str::to_owned).collect());
         let mut commands = overridden.filter(|steps| !steps.is_empty()).unwrap_or_else(|| job.commands.clone());
-        let mut script = job.script;
+        let mut plan = job.plan;
         if retrying.is_some() {
-            script.ending = script.resumed;
+            plan.outcome = plan.resumed;
             "dbt retry".clone_into(&mut commands[0]);
         }
         let docs = trigger.get("generate_docs_override").and_then(Value::as_bool).unwrap_or(job.generate_docs);
@@ -281,7 +281,7 @@ impl World {
             project: job.project,
             environment: job.environment,
             created: self.now.0,
-            script,
+            plan,
             timeout: if seconds > 0 { seconds * 1000 } else { LONGEST_RUN },
             trigger,
             steps: steps(&commands, docs),
@@ -289,7 +289,7 @@ impl World {
             cancelled: None,
             retrying,
             parallel: job.is_ci || for_pull_request,
-            commit: self.ids.commit(),
+            commit: self.ids.next_commit_sha(),
             seeded: false,
         };
         self.dbt.push(run);

@@ -12,7 +12,7 @@ impl Ids {
         Ids { seed, count: 0 }
     }
 
-    fn mixed(&mut self) -> u64 {
+    fn next_random(&mut self) -> u64 {
         // The SplitMix64 finalizer makes consecutive counts unrelated.
         self.count += 1;
         let mut word = self.seed.wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -22,14 +22,14 @@ impl Ids {
     }
 
     /// Returns a Databricks id. Above 2^53, so clients that use floating point get it wrong.
-    pub(super) fn fresh(&mut self) -> i64 {
-        let bits = (self.mixed() & 0x007f_ffff_ffff_ffff) | (1 << 55);
+    pub(super) fn next_id(&mut self) -> i64 {
+        let bits = (self.next_random() & 0x007f_ffff_ffff_ffff) | (1 << 55);
         i64::try_from(bits).unwrap_or(i64::MAX)
     }
 
     /// Returns forty hexadecimal digits, like a git commit.
-    pub(super) fn commit(&mut self) -> String {
-        let text = format!("{:016x}{:016x}{:016x}", self.mixed(), self.mixed(), self.mixed());
+    pub(super) fn next_commit_sha(&mut self) -> String {
+        let text = format!("{:016x}{:016x}{:016x}", self.next_random(), self.next_random(), self.next_random());
         text[..40].to_owned()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::databricks::Fields;
 use super::job_run_calls::{parameters_of, refuse_other_tasks};
@@ -14,7 +14,7 @@ use super::job_settings::{tasks, texts};
 
 /// The original run, or a repair of it.
 #[derive(Clone)]
-pub(super) struct Round {
+pub(super) struct RepairAttempt {
     /// The run's id for the original run.
     pub(super) id: i64,
     pub(super) started: i64,
@@ -23,8 +23,9 @@ pub(super) struct Round {
 }
 
 /// Returns the task keys of `rerun_tasks` or `only`, in the order sent.
-pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, Refusal> {
-    let malformed = || Refusal::malformed(format!("Could not parse request object: {name} is no array of strings"));
+pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, ServiceError> {
+    let malformed =
+        || ServiceError::malformed(format!("Could not parse request object: {name} is no array of strings"));
     match fields.0.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(items)) => items
@@ -74,73 +75,73 @@ impl JobRun {
 }
 
 /// `runs/repair`.
-pub(super) fn repair(world: &mut World, call: &Call) -> Handled {
+pub(super) fn repair(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("run_id")?;
     let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {
-        return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
     };
     let now = call.now.0;
     let run = &world.job_runs[index];
-    world.may(&world.databricks, run.job_id, &call.caller, "CAN_MANAGE_RUN")?;
+    world.check_job_permission(&world.databricks, run.job_id, &call.caller, "CAN_MANAGE_RUN")?;
     if !run.is_over(now) {
-        return Err(Refusal::invalid(format!("Run {id} cannot be repaired: it is not over.")));
+        return Err(ServiceError::invalid(format!("Run {id} cannot be repaired: it is not over.")));
     }
-    let latest = run.rounds.last().map_or(id, |round| round.id);
+    let latest = run.repair_attempts.last().map_or(id, |attempt| attempt.id);
     let told = fields.0.get("latest_repair_id").is_some_and(|given| !given.is_null());
-    if run.rounds.len() > 1 && (!told || fields.id("latest_repair_id")? != latest) {
-        return Err(Refusal::invalid("The latest repair ID needs to be provided in order to repair a run again."));
+    if run.repair_attempts.len() > 1 && (!told || fields.id("latest_repair_id")? != latest) {
+        return Err(ServiceError::invalid("The latest repair ID needs to be provided in order to repair a run again."));
     }
     let Some(job) = world.databricks.jobs.get(&run.job_id).cloned() else {
-        return Err(Refusal::invalid(format!("Job {} does not exist.", run.job_id)));
+        return Err(ServiceError::invalid(format!("Job {} does not exist.", run.job_id)));
     };
     refuse_other_tasks(&job.settings)?;
     let chosen = chosen(run, &job.settings, &fields)?;
     let parameters = parameters_of(&job.settings, &fields)?;
-    // §5.8: the history keeps the state of earlier rounds; the settings are the current ones.
+    // §5.8: the history keeps the state of earlier attempts; the settings are the current ones.
     let entry = run.history_entry(now);
-    let repair = world.ids.fresh();
+    let repair = world.ids.next_id();
     let run = &mut world.job_runs[index];
-    run.past.push(entry);
-    run.rounds.push(Round { id: repair, started: now, first: run.tasks.len() });
+    run.repair_history.push(entry);
+    run.repair_attempts.push(RepairAttempt { id: repair, started: now, first: run.tasks.len() });
     run.settings.clone_from(&job.settings);
     job.identity().clone_into(&mut run.identity);
     run.parameters = parameters;
     (run.started, run.ended, run.result, run.stopped) = (Some(now), None, None, None);
     run.message.clear();
     for key in chosen {
-        let id = world.ids.fresh();
+        let id = world.ids.next_id();
         run.tasks.push(TaskRun::new(&key, id, 0, id, Stage::Blocked));
     }
     world.advance_job_runs();
     Ok(databricks_data(&json!({ "repair_id": repair })))
 }
 
-fn chosen(run: &JobRun, settings: &Map<String, Value>, fields: &Fields) -> Result<Vec<String>, Refusal> {
+fn chosen(run: &JobRun, settings: &Map<String, Value>, fields: &Fields) -> Result<Vec<String>, ServiceError> {
     let known: Vec<&str> = tasks(settings).iter().filter_map(|task| task["task_key"].as_str()).collect();
     let named = keys(fields, "rerun_tasks")?.filter(|named| !named.is_empty());
     let mut chosen: BTreeSet<String> = match (named, fields.flag("rerun_all_failed_tasks")?) {
         (Some(_), true) => {
-            return Err(Refusal::invalid("Only one of rerun_tasks and rerun_all_failed_tasks can be specified."));
+            return Err(ServiceError::invalid("Only one of rerun_tasks and rerun_all_failed_tasks can be specified."));
         }
         (None, false) => {
-            return Err(Refusal::invalid("One of rerun_tasks and rerun_all_failed_tasks must be specified."));
+            return Err(ServiceError::invalid("One of rerun_tasks and rerun_all_failed_tasks must be specified."));
         }
         (None, true) => known.iter().filter(|key| run.has_failed(key)).map(|key| (*key).to_owned()).collect(),
         (Some(named), false) => {
             if let Some(unknown) = named.iter().find(|key| !known.contains(&key.as_str())) {
-                return Err(Refusal::invalid(format!("Task '{unknown}' does not exist in the job.")));
+                return Err(ServiceError::invalid(format!("Task '{unknown}' does not exist in the job.")));
             }
             let count = named.len();
             let chosen: BTreeSet<String> = named.into_iter().collect();
             if chosen.len() < count {
-                return Err(Refusal::invalid("rerun_tasks must not name a task more than once."));
+                return Err(ServiceError::invalid("rerun_tasks must not name a task more than once."));
             }
             chosen
         }
     };
     if chosen.is_empty() {
-        return Err(Refusal::invalid("The run has no task to repair."));
+        return Err(ServiceError::invalid("The run has no task to repair."));
     }
     if fields.flag("rerun_dependent_tasks")? {
         with_downstream(settings, &mut chosen);

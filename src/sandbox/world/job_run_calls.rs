@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::databricks::Fields;
 use super::job_repairs::{keys, with_downstream, with_upstream};
@@ -17,14 +17,14 @@ use super::jobs::Job;
 const SUBMITTED: &[&str] = &["tasks", "timeout_seconds", "run_as", "environments", "git_source", "queue"];
 
 /// `run-now`.
-pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
+pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let job_id = fields.id("job_id")?;
-    world.may(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
+    world.check_job_permission(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
     let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
     if let Some(token) = &token {
         if token.len() > 64 {
-            return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
+            return Err(ServiceError::invalid("The idempotency token must not be longer than 64 characters."));
         }
         // §2.6: the same token returns the run it created, whatever else the request contains.
         if let Some(run) = world.job_runs.iter().find(|run| run.job_id == job_id && run.token.as_ref() == Some(token)) {
@@ -32,7 +32,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
         }
     }
     let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
-        return Err(Refusal::invalid(format!("Job {job_id} does not exist.")));
+        return Err(ServiceError::invalid(format!("Job {job_id} does not exist.")));
     };
     refuse_other_tasks(&job.settings)?;
     let only = only(&job.settings, &fields)?;
@@ -41,11 +41,11 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     let may_wait = queue.is_some_and(|queue| queue.get("enabled") == Some(&json!(true)));
     let most = whole(&job.settings, "max_concurrent_runs", 1);
     let now = call.now.0;
-    let mut run = JobRun::new(world.ids.fresh(), job_id, &job, &call.caller, now);
+    let mut run = JobRun::new(world.ids.next_id(), job_id, &job, &call.caller, now);
     run.token = token;
     run.parameters = parameters;
     for task in tasks(&job.settings) {
-        let id = world.ids.fresh();
+        let id = world.ids.next_id();
         let key = task["task_key"].as_str().unwrap_or_default();
         let mut attempt = TaskRun::new(key, id, 0, id, Stage::Blocked);
         if only.as_ref().is_some_and(|only| !only.contains(key)) {
@@ -71,17 +71,17 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
 }
 
 /// Refuses jobs with tasks the sandbox cannot run.
-pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), Refusal> {
+pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), ServiceError> {
     match tasks(settings).iter().find(|task| task.get("notebook_task").is_none()) {
         Some(other) => {
-            Err(Refusal::NotBuilt(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
+            Err(ServiceError::Unsupported(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
         }
         None => Ok(()),
     }
 }
 
 /// Returns the tasks selected by `only` (§5.6): `+key` adds upstream tasks, `key+` downstream tasks.
-fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSet<String>>, Refusal> {
+fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSet<String>>, ServiceError> {
     let Some(wishes) = keys(fields, "only")?.filter(|wishes| !wishes.is_empty()) else {
         return Ok(None);
     };
@@ -89,7 +89,7 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
     for wish in &wishes {
         let key = wish.trim_start_matches('+').trim_end_matches('+');
         if !tasks(settings).iter().any(|task| task["task_key"] == key) {
-            return Err(Refusal::invalid(format!("Task '{key}' does not exist in the job.")));
+            return Err(ServiceError::invalid(format!("Task '{key}' does not exist in the job.")));
         }
         let (mut before, mut behind) = (BTreeSet::from([key.to_owned()]), BTreeSet::from([key.to_owned()]));
         if wish.starts_with('+') {
@@ -108,28 +108,28 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
 pub(super) fn parameters_of(
     settings: &Map<String, Value>,
     fields: &Fields,
-) -> Result<Vec<(String, Option<String>, String)>, Refusal> {
+) -> Result<Vec<(String, Option<String>, String)>, ServiceError> {
     let given = fields.object("job_parameters")?.unwrap_or_default();
     let legacy = fields.object("notebook_params")?.unwrap_or_default();
     let defined = settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
     if !defined.is_empty() && !legacy.is_empty() {
-        return Err(Refusal::invalid(
+        return Err(ServiceError::invalid(
             "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
         ));
     }
     if Value::Object(legacy.clone()).to_string().len() > 10_000 {
-        return Err(Refusal::invalid("notebook_params must not be larger than 10000 bytes."));
+        return Err(ServiceError::invalid("notebook_params must not be larger than 10000 bytes."));
     }
     parameters(&defined, &given, &legacy)
 }
 
 /// `runs/submit`: a one-time run without a job, whose tasks are not retried (§5.8).
-pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
+pub(super) fn submit(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
     if let Some(token) = &token {
         if token.len() > 64 {
-            return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
+            return Err(ServiceError::invalid("The idempotency token must not be longer than 64 characters."));
         }
         if let Some(run) = world.job_runs.iter().find(|run| run.one_time && run.token.as_ref() == Some(token)) {
             return Ok(databricks_data(&json!({ "run_id": run.id })));
@@ -140,11 +140,11 @@ pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
     sent.retain(|name, _| SUBMITTED.contains(&name.as_str()));
     sent.insert("name".to_owned(), json!(name));
     if tasks(&sent).iter().any(|task| task.get("job_cluster_key").is_some_and(|key| !key.is_null())) {
-        return Err(Refusal::invalid("A task of a one-time run cannot use a job cluster."));
+        return Err(ServiceError::invalid("A task of a one-time run cannot use a job cluster."));
     }
     let mut settings = settled(sent)?;
     if tasks(&settings).is_empty() {
-        return Err(Refusal::invalid("One of the following fields must be set: tasks."));
+        return Err(ServiceError::invalid("One of the following fields must be set: tasks."));
     }
     refuse_other_tasks(&settings)?;
     world.may_run_as(call, &settings)?;
@@ -155,12 +155,12 @@ pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
     }
     let now = call.now.0;
     let job = Job { creator: call.caller.clone(), created: now, settings };
-    let (id, job_id) = (world.ids.fresh(), world.ids.fresh());
+    let (id, job_id) = (world.ids.next_id(), world.ids.next_id());
     let mut run = JobRun::new(id, job_id, &job, &call.caller, now);
     run.one_time = true;
     run.token = token;
     for task in tasks(&job.settings) {
-        let id = world.ids.fresh();
+        let id = world.ids.next_id();
         run.tasks.push(TaskRun::new(task["task_key"].as_str().unwrap_or_default(), id, 0, id, Stage::Blocked));
     }
     run.begin(now);
@@ -174,11 +174,11 @@ fn parameters(
     defined: &[Value],
     given: &Map<String, Value>,
     legacy: &Map<String, Value>,
-) -> Result<Vec<(String, Option<String>, String)>, Refusal> {
+) -> Result<Vec<(String, Option<String>, String)>, ServiceError> {
     let text = |name: &str, value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Refusal::malformed(format!("Could not parse request object: job parameter {name} is no string")))
+            Err(ServiceError::malformed(format!("Could not parse request object: job parameter {name} is no string")))
         }
     };
     let mut all = Vec::new();
@@ -197,14 +197,14 @@ fn parameters(
 }
 
 /// `runs/cancel`: asynchronous; accepts job runs and task runs. A run that has ended is unchanged.
-pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
+pub(super) fn cancel(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("run_id")?;
     let now = call.now.0;
     let found = world.job_runs.iter().position(|run| run.id == id || run.tasks.iter().any(|task| task.id == id));
     let Some(index) = found else {
-        return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
     };
-    world.may_with_run(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
+    world.check_run_permission(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
     let run = &mut world.job_runs[index];
     if run.id == id {
         run.stop(now, "CANCELED", "Run cancelled.");
@@ -216,7 +216,7 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `runs/cancel-all`: of one job, or with `all_queued_runs` all queued runs in the workspace.
-pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
+pub(super) fn cancel_all(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let queued = fields.0.get("all_queued_runs") == Some(&json!(true));
     let job = match fields.0.get("job_id") {
@@ -224,14 +224,14 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
         Some(_) | None => Some(fields.id("job_id")?),
     };
     if let Some(job) = job {
-        world.may(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
+        world.check_job_permission(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
     }
     let now = call.now.0;
     let chosen: Vec<usize> = (0..world.job_runs.len())
         .filter(|index| {
             let run = &world.job_runs[*index];
             job.map_or(run.queued, |job| run.job_id == job && (!queued || run.queued))
-                && world.may_with_run(run, &call.caller, "CAN_MANAGE_RUN").is_ok()
+                && world.check_run_permission(run, &call.caller, "CAN_MANAGE_RUN").is_ok()
         })
         .collect();
     for index in chosen {
@@ -242,14 +242,14 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `runs/delete`: only runs that have ended (§5.8).
-pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("run_id")?;
     let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {
-        return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
     };
-    world.may_with_run(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
+    world.check_run_permission(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
     if !world.job_runs[index].is_over(call.now.0) {
-        return Err(Refusal::invalid(format!("Run {id} is active: only runs that are over can be deleted.")));
+        return Err(ServiceError::invalid(format!("Run {id} is active: only runs that are over can be deleted.")));
     }
     world.job_runs.remove(index);
     Ok(databricks_data(&json!({})))

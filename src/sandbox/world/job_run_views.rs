@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::job_runs::{JobRun, Stage, TaskRun};
 use super::jobs::{page_start, page_token, paged};
@@ -119,13 +119,14 @@ impl JobRun {
         }
     }
 
-    /// Returns the last round as an entry of `repair_history` (§5.8).
+    /// Returns the last repair attempt as an entry of `repair_history` (§5.8).
     pub(super) fn history_entry(&self, now: i64) -> Value {
         let ids: Vec<i64> = self.current().iter().map(|task| task.id).collect();
-        let (id, started) = self.rounds.last().map_or((self.id, self.created), |round| (round.id, round.started));
+        let (id, started) =
+            self.repair_attempts.last().map_or((self.id, self.created), |attempt| (attempt.id, attempt.started));
         let mut entry = json!({
             "id": id,
-            "type": if self.past.is_empty() { "ORIGINAL" } else { "REPAIR" },
+            "type": if self.repair_history.is_empty() { "ORIGINAL" } else { "REPAIR" },
             "start_time": started,
             "end_time": self.finished(now).unwrap_or(0),
             "task_run_ids": ids,
@@ -218,41 +219,41 @@ impl World {
     }
 
     fn whole_run(&self, run: &JobRun, call: &Call) -> Value {
-        let resolved = call.is_asked_for("include_resolved_values");
+        let resolved = call.query_flag("include_resolved_values");
         let mut body = self.run_fields(run);
         let tasks: Vec<Value> = run.tasks.iter().rev().map(|task| self.task_fields(run, task, resolved)).collect();
         body["tasks"] = json!(tasks);
-        if call.is_asked_for("include_history") {
-            let mut history = run.past.clone();
+        if call.query_flag("include_history") {
+            let mut history = run.repair_history.clone();
             history.push(run.history_entry(self.now.0));
             body["repair_history"] = json!(history);
         }
         body
     }
 
-    fn found_run(&self, call: &Call) -> Result<(&JobRun, Option<&TaskRun>), Refusal> {
-        let id = call.number("run_id")?.ok_or_else(|| Refusal::invalid("Missing required field: run_id"))?;
+    fn found_run(&self, call: &Call) -> Result<(&JobRun, Option<&TaskRun>), ServiceError> {
+        let id = call.number("run_id")?.ok_or_else(|| ServiceError::invalid("Missing required field: run_id"))?;
         let found = self.job_runs.iter().find_map(|run| {
             let task = run.tasks.iter().find(|task| task.id == id);
             (run.id == id || task.is_some()).then_some((run, task))
         });
         let Some((run, task)) = found else {
-            return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+            return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
         };
-        self.may_with_run(run, &call.caller, "CAN_VIEW")?;
+        self.check_run_permission(run, &call.caller, "CAN_VIEW")?;
         Ok((run, task))
     }
 
     /// Returns an error unless `who` has at least `level` on the run's job; a one-time run belongs to its submitter.
-    pub(super) fn may_with_run(&self, run: &JobRun, who: &str, level: &str) -> Result<(), Refusal> {
+    pub(super) fn check_run_permission(&self, run: &JobRun, who: &str, level: &str) -> Result<(), ServiceError> {
         if !run.one_time {
             // Refused if the job has been deleted.
-            return self.may(&self.databricks, run.job_id, who, level);
+            return self.check_job_permission(&self.databricks, run.job_id, who, level);
         }
         if run.creator == who || self.people.is_admin(who) {
             return Ok(());
         }
-        Err(Refusal::denied(format!("User {who} does not have {level} permission on run {}.", run.id)))
+        Err(ServiceError::permission_denied(format!("User {who} does not have {level} permission on run {}.", run.id)))
     }
 }
 
@@ -260,10 +261,10 @@ fn kind_of(run: &JobRun) -> &'static str {
     if run.one_time { "SUBMIT_RUN" } else { "JOB_RUN" }
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let (run, task) = world.found_run(call)?;
     if let Some(task) = task {
-        let mut body = world.task_fields(run, task, call.is_asked_for("include_resolved_values"));
+        let mut body = world.task_fields(run, task, call.query_flag("include_resolved_values"));
         body["job_id"] = json!(run.job_id);
         body["creator_user_name"] = json!(run.creator);
         body["run_name"] = json!(task.key);
@@ -282,24 +283,24 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&body))
 }
 
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
-    let (active, completed) = (call.is_asked_for("active_only"), call.is_asked_for("completed_only"));
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
+    let (active, completed) = (call.query_flag("active_only"), call.query_flag("completed_only"));
     if active && completed {
-        return Err(Refusal::invalid("active_only and completed_only exclude each other."));
+        return Err(ServiceError::invalid("active_only and completed_only exclude each other."));
     }
     let limit = match call.number("limit")? {
         None => 20,
         Some(0) => 24,
         Some(limit @ 1..=24) => usize::try_from(limit).unwrap_or(24),
         Some(other) => {
-            return Err(Refusal::invalid(format!("Invalid limit {other}: it must be less than 25.")));
+            return Err(ServiceError::invalid(format!("Invalid limit {other}: it must be less than 25.")));
         }
     };
     let start = page_start(call)?;
     let job = call.number("job_id")?;
-    let kind = call.asked("run_type");
+    let kind = call.query_param("run_type");
     if let Some(unknown) = kind.filter(|kind| !["JOB_RUN", "WORKFLOW_RUN", "SUBMIT_RUN"].contains(kind)) {
-        return Err(Refusal::invalid(format!("Invalid run_type {unknown}.")));
+        return Err(ServiceError::invalid(format!("Invalid run_type {unknown}.")));
     }
     let (from, to) = (call.number("start_time_from")?, call.number("start_time_to")?);
     let now = world.now.0;
@@ -313,7 +314,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
                 && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)
                 && to.is_none_or(|to| run.created <= to)
-                && world.may_with_run(run, &call.caller, "CAN_VIEW").is_ok()
+                && world.check_run_permission(run, &call.caller, "CAN_VIEW").is_ok()
         })
         .collect();
     found.reverse();
@@ -322,7 +323,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .iter()
         .skip(start)
         .take(limit)
-        .map(|run| if call.is_asked_for("expand_tasks") { world.whole_run(run, call) } else { world.run_fields(run) })
+        .map(|run| if call.query_flag("expand_tasks") { world.whole_run(run, call) } else { world.run_fields(run) })
         .collect();
     let more = found.len() > start + limit;
     let mut body = json!({ "has_more": more });
@@ -336,10 +337,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
 }
 
 /// `runs/get-output`: of a task run, never of a job run.
-pub(super) fn output(world: &mut World, call: &Call) -> Handled {
+pub(super) fn output(world: &mut World, call: &Call) -> HandlerResult {
     let (run, task) = world.found_run(call)?;
     let Some(task) = task else {
-        return Err(Refusal::invalid(
+        return Err(ServiceError::invalid(
             "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.",
         ));
     };

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::job_repairs::Round;
+use super::job_repairs::RepairAttempt;
+use super::job_results::Decision;
 use super::job_settings::{is_serverless, tasks, texts, whole};
-use super::job_verdicts::Decision;
 use super::jobs::Job;
 
 /// Start time of serverless compute, in milliseconds.
@@ -44,9 +44,9 @@ pub(super) struct JobRun {
     pub(super) parameters: Vec<(String, Option<String>, String)>,
     pub(super) tasks: Vec<TaskRun>,
     /// The original run and its repairs.
-    pub(super) rounds: Vec<Round>,
-    /// `repair_history` entries of all rounds but the last.
-    pub(super) past: Vec<Value>,
+    pub(super) repair_attempts: Vec<RepairAttempt>,
+    /// `repair_history` entries: all of `repair_attempts` but the last.
+    pub(super) repair_history: Vec<Value>,
 }
 
 /// One attempt of one task.
@@ -144,14 +144,14 @@ impl JobRun {
             settings: job.settings.clone(),
             parameters: Vec::new(),
             tasks: Vec::new(),
-            rounds: vec![Round { id, started: now, first: 0 }],
-            past: Vec::new(),
+            repair_attempts: vec![RepairAttempt { id, started: now, first: 0 }],
+            repair_history: Vec::new(),
         }
     }
 
-    /// Returns the attempts of the last round.
+    /// Returns the task attempts of the last repair attempt.
     pub(super) fn current(&self) -> &[TaskRun] {
-        &self.tasks[self.rounds.last().map_or(0, |round| round.first)..]
+        &self.tasks[self.repair_attempts.last().map_or(0, |attempt| attempt.first)..]
     }
 
     /// Whether the run is TERMINATED at `now`.
@@ -213,7 +213,7 @@ impl JobRun {
             changed |= self.step_task(index, now, ids);
         }
         if self.tasks.iter().all(|task| task.stage == Stage::Ended) {
-            self.conclude(now);
+            self.set_result(now);
             changed = true;
         }
         changed
@@ -289,7 +289,7 @@ impl JobRun {
         // §5.2: the interval starts at the start of the failed attempt.
         let until = now.max(self.tasks[index].started.unwrap_or(now) + count("min_retry_interval_millis"));
         let first = self.tasks[index].first_attempt;
-        self.tasks.push(TaskRun::new(&key, ids.fresh(), attempt + 1, first, Stage::WaitingForRetry { until }));
+        self.tasks.push(TaskRun::new(&key, ids.next_id(), attempt + 1, first, Stage::WaitingForRetry { until }));
     }
 }
 

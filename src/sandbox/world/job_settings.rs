@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answers::Refusal;
+use super::answers::ServiceError;
 use super::job_checks;
 
 pub(super) type Settings = Map<String, Value>;
@@ -107,22 +107,22 @@ pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settin
 }
 
 /// Checks settings and adds the service's defaults.
-pub(super) fn settled(mut settings: Settings) -> Result<Settings, Refusal> {
+pub(super) fn settled(mut settings: Settings) -> Result<Settings, ServiceError> {
     // Keeps the position of `format`, which is overwritten below.
     settings.retain(|name, value| (KEPT.contains(&name.as_str()) || name == "format") && !value.is_null());
     for field in ["tasks", "parameters", "job_clusters", "environments"] {
         if settings.get(field).is_some_and(|value| !value.is_array()) {
-            return Err(Refusal::malformed(format!("Could not parse request object: {field} is no array")));
+            return Err(ServiceError::malformed(format!("Could not parse request object: {field} is no array")));
         }
     }
     let name = settings.entry("name").or_insert_with(|| json!("Untitled"));
     match name.as_str() {
         Some(text) if text.len() <= 4096 => {}
         Some(_) => {
-            return Err(Refusal::invalid("The job name must not be longer than 4096 bytes."));
+            return Err(ServiceError::invalid("The job name must not be longer than 4096 bytes."));
         }
         None => {
-            return Err(Refusal::malformed("Could not parse request object: name is no string"));
+            return Err(ServiceError::malformed("Could not parse request object: name is no string"));
         }
     }
     job_checks::check_text(&settings)?;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::{job_settings, permissions};
 
@@ -44,14 +44,14 @@ pub(super) fn page_token(offset: usize) -> String {
 }
 
 /// Returns the offset of the requested page.
-pub(super) fn page_start(call: &Call) -> Result<usize, Refusal> {
-    let Some(token) = call.asked("page_token").filter(|token| !token.is_empty()) else {
+pub(super) fn page_start(call: &Call) -> Result<usize, ServiceError> {
+    let Some(token) = call.query_param("page_token").filter(|token| !token.is_empty()) else {
         return Ok(0);
     };
     let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded
         .and_then(|text| text.strip_prefix("sandbox-page:")?.parse().ok())
-        .ok_or_else(|| Refusal::invalid("Invalid page token."))
+        .ok_or_else(|| ServiceError::invalid("Invalid page token."))
 }
 
 /// Cuts arrays to the page of 100 that begins at `start`, exhausted ones to empty arrays (§5.7). Returns whether more
@@ -69,21 +69,21 @@ pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usi
 
 impl World {
     /// Checks that the caller may set the `run_as` in these settings. An unchanged `run_as` is not checked.
-    pub(super) fn may_run_as(&self, call: &Call, settings: &Map<String, Value>) -> Result<(), Refusal> {
+    pub(super) fn may_run_as(&self, call: &Call, settings: &Map<String, Value>) -> Result<(), ServiceError> {
         let Some(run_as) = settings.get("run_as").and_then(Value::as_object) else {
             return Ok(());
         };
         let named = run_as.values().find_map(Value::as_str).unwrap_or_default();
         if !self.people.knows(named) {
-            return Err(Refusal::invalid(format!("Principal {named} of run_as does not exist.")));
+            return Err(ServiceError::invalid(format!("Principal {named} of run_as does not exist.")));
         }
         if self.people.may_run_as(&call.caller, named) {
             return Ok(());
         }
-        Err(Refusal::denied(format!("User {} cannot set run_as to {named}.", call.caller)))
+        Err(ServiceError::permission_denied(format!("User {} cannot set run_as to {named}.", call.caller)))
     }
 
-    pub(super) fn check_compute(&self, settings: &Map<String, Value>) -> Result<(), Refusal> {
+    pub(super) fn check_compute(&self, settings: &Map<String, Value>) -> Result<(), ServiceError> {
         if self.serverless
             || !job_settings::tasks(settings)
                 .iter()
@@ -91,13 +91,13 @@ impl World {
         {
             return Ok(());
         }
-        Err(Refusal::invalid(
+        Err(ServiceError::invalid(
             "Serverless compute for workflows is not enabled in this workspace: the task must have one of existing_cluster_id, new_cluster and job_cluster_key.",
         ))
     }
 }
 
-pub(super) fn create(world: &mut World, call: &Call) -> Handled {
+pub(super) fn create(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let grants = match fields.0.get("access_control_list") {
         None | Some(Value::Null) => Vec::new(),
@@ -106,26 +106,26 @@ pub(super) fn create(world: &mut World, call: &Call) -> Handled {
     let settings = job_settings::settled(fields.0)?;
     world.may_run_as(call, &settings)?;
     world.check_compute(&settings)?;
-    let id = world.ids.fresh();
+    let id = world.ids.next_id();
     let owner = grants.iter().find(|grant| grant.level == "IS_OWNER").map(|grant| grant.principal.clone());
     let job = Job { creator: owner.unwrap_or_else(|| call.caller.clone()), created: call.now.0, settings };
     world.databricks.jobs.insert(id, job);
     let direct = grants.into_iter().filter(|grant| grant.level != "IS_OWNER").collect();
     world.databricks.grants.insert(format!("jobs/{id}"), direct);
-    world.touched(key_of(id));
-    world.touched("jobs");
+    world.mark_changed(key_of(id));
+    world.mark_changed("jobs");
     Ok(databricks_data(&json!({ "job_id": id })))
 }
 
-pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("job_id")?;
-    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     let remove: Vec<String> = match fields.0.get("fields_to_remove") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         Some(_) => {
-            return Err(Refusal::malformed("Could not parse request object: fields_to_remove is no array"));
+            return Err(ServiceError::malformed("Could not parse request object: fields_to_remove is no array"));
         }
     };
     let new = fields.object("new_settings")?.unwrap_or_default();
@@ -134,20 +134,20 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     written(world, id, job_settings::merged(&old, new, &remove))
 }
 
-pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
+pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("job_id")?;
     let Some(old) = world.databricks.jobs.get(&id) else {
         // §2.2: as measured, reset checks permission before existence.
-        return Err(Refusal::denied(format!(
+        return Err(ServiceError::permission_denied(format!(
             "User {} does not have Manage permissions on job with ID {id}, or it does not exist.",
             call.caller
         )));
     };
     let run_as = old.settings.get("run_as").cloned();
-    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     let Some(mut new) = fields.object("new_settings")? else {
-        return Err(Refusal::invalid("Missing required field: new_settings"));
+        return Err(ServiceError::invalid("Missing required field: new_settings"));
     };
     world.may_run_as(call, &new)?;
     if let Some(run_as) = run_as {
@@ -158,33 +158,33 @@ pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
 }
 
 /// §5.5: what happens to active runs is unverified; here they continue but can no longer be read.
-pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("job_id")?;
-    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     world.databricks.jobs.remove(&id);
     world.databricks.grants.remove(&format!("jobs/{id}"));
-    world.touched(key_of(id));
-    world.touched("jobs");
+    world.mark_changed(key_of(id));
+    world.mark_changed("jobs");
     Ok(databricks_data(&json!({})))
 }
 
-fn written(world: &mut World, id: i64, settings: Map<String, Value>) -> Handled {
+fn written(world: &mut World, id: i64, settings: Map<String, Value>) -> HandlerResult {
     let settings = job_settings::settled(settings)?;
     world.check_compute(&settings)?;
     if let Some(job) = world.databricks.jobs.get_mut(&id) {
         job.settings = settings;
     }
-    world.touched(key_of(id));
-    world.touched("jobs");
+    world.mark_changed(key_of(id));
+    world.mark_changed("jobs");
     Ok(databricks_data(&json!({})))
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
-    let id = call.number("job_id")?.ok_or_else(|| Refusal::invalid("Missing required field: job_id"))?;
-    let state = world.seen(&key_of(id));
-    world.may(state, id, &call.caller, "CAN_VIEW")?;
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
+    let id = call.number("job_id")?.ok_or_else(|| ServiceError::invalid("Missing required field: job_id"))?;
+    let state = world.state_for_read(&key_of(id));
+    world.check_job_permission(state, id, &call.caller, "CAN_VIEW")?;
     let Some(job) = state.jobs.get(&id) else {
-        return Err(Refusal::invalid(format!("Job {id} does not exist.")));
+        return Err(ServiceError::invalid(format!("Job {id} does not exist.")));
     };
     let start = page_start(call)?;
     let mut settings = job_settings::shown(&job.settings);
@@ -204,25 +204,25 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&body))
 }
 
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     let limit = match call.number("limit")? {
         None => 20,
         Some(limit @ 1..=100) => usize::try_from(limit).unwrap_or(100),
         Some(other) => {
-            return Err(Refusal::invalid(format!("Invalid limit {other}: it must lie between 1 and 100.")));
+            return Err(ServiceError::invalid(format!("Invalid limit {other}: it must lie between 1 and 100.")));
         }
     };
     let start = match call.number("offset")? {
-        Some(offset) if call.asked("page_token").is_none() => usize::try_from(offset).unwrap_or(0),
+        Some(offset) if call.query_param("page_token").is_none() => usize::try_from(offset).unwrap_or(0),
         Some(_) | None => page_start(call)?,
     };
-    let name = call.asked("name").filter(|name| !name.is_empty()).map(str::to_lowercase);
-    let state = world.seen("jobs");
+    let name = call.query_param("name").filter(|name| !name.is_empty()).map(str::to_lowercase);
+    let state = world.state_for_read("jobs");
     let mut found: Vec<(&i64, &Job)> = state
         .jobs
         .iter()
         .filter(|(id, job)| {
-            world.may(state, **id, &call.caller, "CAN_VIEW").is_ok()
+            world.check_job_permission(state, **id, &call.caller, "CAN_VIEW").is_ok()
                 && name.as_ref().is_none_or(|name| job.name().to_lowercase() == *name)
         })
         .collect();
@@ -234,7 +234,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .map(|(id, job)| {
             let mut settings = job_settings::shown(&job.settings);
             let mut more = false;
-            if call.is_asked_for("expand_tasks") {
+            if call.query_flag("expand_tasks") {
                 more = paged(&mut settings, &["tasks", "job_clusters"], 0);
             } else {
                 for name in ["tasks", "job_clusters", "environments", "parameters"] {

@@ -8,6 +8,7 @@ mod answers;
 mod artifacts;
 mod call;
 pub(super) use call::is_form;
+mod apply_fault;
 mod clusters;
 mod databricks;
 mod dbt;
@@ -21,11 +22,11 @@ mod ids;
 mod inspect;
 mod job_checks;
 mod job_repairs;
+mod job_results;
 mod job_run_calls;
 mod job_run_views;
 mod job_runs;
 mod job_settings;
-mod job_verdicts;
 mod jobs;
 mod notebooks;
 mod oauth;
@@ -35,7 +36,6 @@ mod references;
 mod routes;
 mod secrets;
 mod seed;
-mod spoil;
 mod workspace;
 mod workspace_objects;
 
@@ -46,11 +46,11 @@ use bytes::Bytes;
 use http::Request;
 use http::header::AUTHORIZATION;
 
-use self::answers::Refusal;
+use self::answers::ServiceError;
 use self::call::Call;
 pub use self::routes::Route;
 use super::fault::{Faults, Phase};
-use super::{Reply, Rule, SimTime};
+use super::{FaultRule, Reply, SimTime};
 
 /// What a world is created from.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ pub struct World {
     ids: ids::Ids,
     people: people::People,
     oauth: oauth::OAuth,
-    databricks: databricks::Databricks,
+    databricks: databricks::WorkspaceState,
     job_runs: Vec<job_runs::JobRun>,
     dbt: dbt::Dbt,
     premium: bool,
@@ -84,12 +84,12 @@ pub struct World {
     stale_reads: u32,
     /// Earlier states for stale reads, by the key of what was written.
     stale: BTreeMap<String, databricks::Stale>,
-    touched: Vec<String>,
+    changed_keys: Vec<String>,
 }
 
 /// Response extension that marks a response a fault rule produced or changed.
 #[derive(Clone, Copy, Debug)]
-pub struct Spoilt;
+pub struct Faulted;
 
 /// A notebook task that is ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl World {
             ids: ids::Ids::new(random),
             people: people::People::seeded(&databricks_token),
             oauth: oauth::OAuth::new(),
-            databricks: databricks::Databricks::default(),
+            databricks: databricks::WorkspaceState::default(),
             job_runs: Vec::new(),
             dbt: dbt::Dbt::new(dbt_token),
             premium: true,
@@ -188,7 +188,7 @@ impl World {
             secret_reading: true,
             stale_reads: 0,
             stale: BTreeMap::new(),
-            touched: Vec::new(),
+            changed_keys: Vec::new(),
         };
         world.seed();
         world
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Adds a fault rule, which counts calls from now on.
-    pub fn add_fault(&mut self, rule: Rule) {
+    pub fn add_fault(&mut self, rule: FaultRule) {
         self.faults.add(rule);
     }
 
@@ -241,7 +241,7 @@ impl World {
 
     /// Returns the route of a request, for logs; `None` if the sandbox does not serve it.
     pub fn route(request: &Request<Bytes>) -> Option<Route> {
-        routes::find(request.method(), request.uri().path()).map(|(row, _)| row.route())
+        routes::find(request.method(), request.uri().path()).map(|(entry, _)| entry.route())
     }
 
     /// Returns the operations served, for fault rules: `dbt:jobs/run` and so on. Some appear more than once.
@@ -261,7 +261,7 @@ impl World {
             Ok(String::new())
         } else if routes::is_dbt(path) {
             let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
-            allowed.map(|()| String::new()).map_err(Refusal::answer)
+            allowed.map(|()| String::new()).map_err(ServiceError::answer)
         } else {
             self.oauth
                 .caller(authorization, self.now.0)
@@ -272,22 +272,22 @@ impl World {
             Ok(caller) => caller,
             Err(refused) => return Reply::Answer(refused),
         };
-        let Some((row, places)) = routes::find(request.method(), path) else {
+        let Some((entry, path_params)) = routes::find(request.method(), path) else {
             return Reply::Answer(routes::unknown(request));
         };
-        let call = match Call::read(self.now, request, caller, places) {
+        let call = match Call::read(self.now, request, caller, path_params) {
             Ok(call) => call,
             Err(refused) => return Reply::Answer(refused.answer()),
         };
-        match self.faults.strike(row.operation) {
-            None => Reply::Answer(self.handle(row, &call)),
+        match self.faults.next_fault(entry.operation) {
+            None => Reply::Answer(self.handle(entry, &call)),
             // A read has no effect, so the fault can use its true response even "before".
-            Some((class, Phase::Before)) if row.writes => {
-                spoilt(spoil::spoil(&class, row, self.now, spoil::without_effect(row)))
+            Some((class, Phase::Before)) if entry.writes => {
+                mark_faulted(apply_fault::apply_fault(&class, entry, self.now, apply_fault::without_effect(entry)))
             }
             Some((class, Phase::Before | Phase::After)) => {
-                let truth = self.handle(row, &call);
-                spoilt(spoil::spoil(&class, row, self.now, truth))
+                let true_response = self.handle(entry, &call);
+                mark_faulted(apply_fault::apply_fault(&class, entry, self.now, true_response))
             }
         }
     }
@@ -299,10 +299,10 @@ impl World {
         self.advance_job_runs();
     }
 
-    fn handle(&mut self, row: &'static routes::Row, call: &Call) -> answers::Answer {
-        let before = (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
-        let answer = (row.run)(self, call).unwrap_or_else(Refusal::answer);
-        for key in std::mem::take(&mut self.touched) {
+    fn handle(&mut self, entry: &'static routes::RouteEntry, call: &Call) -> answers::HttpResponse {
+        let before = (entry.writes && self.stale_reads > 0 && !entry.is_dbt()).then(|| self.databricks.clone());
+        let answer = (entry.run)(self, call).unwrap_or_else(ServiceError::answer);
+        for key in std::mem::take(&mut self.changed_keys) {
             if let Some(old) = before.clone() {
                 let left = Cell::new(self.stale_reads);
                 self.stale.insert(key, databricks::Stale { old, left });
@@ -312,9 +312,9 @@ impl World {
     }
 }
 
-fn spoilt(mut reply: Reply) -> Reply {
+fn mark_faulted(mut reply: Reply) -> Reply {
     if let Reply::Answer(answer) = &mut reply {
-        answer.extensions_mut().insert(Spoilt);
+        answer.extensions_mut().insert(Faulted);
     }
     reply
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::job_runs::{JobRun, Stage, TaskRun};
-use super::references::{Meaning, substituted};
+use super::references::{ReferenceValues, substituted};
 use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused, World};
 use crate::sandbox::SimTime;
 
@@ -31,7 +31,7 @@ fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
 /// Returns widget values: base parameters, overridden by job parameters (§5.3), with references substituted (§10.5).
 fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: &str) -> BTreeMap<String, String> {
     let others = |key: &str, what: &str| of_other(run, key, what);
-    let mut meaning = Meaning {
+    let mut values = ReferenceValues {
         job_id: run.job_id,
         job_name,
         run_id: run.id,
@@ -39,20 +39,20 @@ fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: 
         task_key: &task.key,
         task_run_id: task.id,
         attempt: task.attempt,
-        repairs: run.past.len(),
+        repairs: run.repair_history.len(),
         notebook_path: path,
         origin,
         parameters: &[],
         others: &others,
     };
     let pushed: Vec<(String, String)> =
-        run.parameters.iter().map(|(name, _, value)| (name.clone(), substituted(value, &meaning))).collect();
-    meaning.parameters = &pushed;
+        run.parameters.iter().map(|(name, _, value)| (name.clone(), substituted(value, &values))).collect();
+    values.parameters = &pushed;
     let base =
         run.task_settings(&task.key)["notebook_task"]["base_parameters"].as_object().cloned().unwrap_or_default();
     let mut all: BTreeMap<String, String> = base
         .iter()
-        .map(|(name, value)| (name.clone(), substituted(value.as_str().unwrap_or_default(), &meaning)))
+        .map(|(name, value)| (name.clone(), substituted(value.as_str().unwrap_or_default(), &values)))
         .collect();
     all.extend(pushed);
     all

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal, databricks_data, json_answer};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data, json_answer};
 use super::call::Call;
 
 /// Default token lifetime in seconds (§1.7).
@@ -23,12 +23,12 @@ pub(super) struct OAuth {
     clients: Vec<(String, String)>,
     /// Application ids and the id tokens their federation policies accept.
     policies: Vec<(String, String)>,
-    given: Vec<Given>,
-    life: i64,
+    issued: Vec<IssuedToken>,
+    token_lifetime_seconds: i64,
 }
 
 #[derive(Clone)]
-struct Given {
+struct IssuedToken {
     token: String,
     to: String,
     expires: i64,
@@ -36,15 +36,15 @@ struct Given {
 
 impl OAuth {
     pub(super) fn new() -> OAuth {
-        OAuth { clients: Vec::new(), policies: Vec::new(), given: Vec::new(), life: LIFE }
+        OAuth { clients: Vec::new(), policies: Vec::new(), issued: Vec::new(), token_lifetime_seconds: LIFE }
     }
 
     /// Returns the caller of a token issued here; an expired token is refused. `None` for other tokens.
-    pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, Box<Answer>>> {
+    pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, Box<HttpResponse>>> {
         let token = authorization?.strip_prefix("Bearer ")?;
-        let given = self.given.iter().find(|given| given.token == token)?;
-        if now < given.expires {
-            return Some(Ok(given.to.clone()));
+        let issued = self.issued.iter().find(|issued| issued.token == token)?;
+        if now < issued.expires {
+            return Some(Ok(issued.to.clone()));
         }
         let body = json!({ "error_code": "UNAUTHENTICATED", "message": "Token is expired." });
         Some(Err(Box::new(json_answer(401, &body))))
@@ -66,20 +66,20 @@ impl World {
 
     /// Sets the lifetime of tokens issued from now on, in seconds.
     pub fn set_token_life(&mut self, seconds: i64) {
-        self.oauth.life = seconds;
+        self.oauth.token_lifetime_seconds = seconds;
     }
 
     /// Expires all issued tokens, as revoking them would.
     pub fn end_tokens(&mut self) {
-        for given in &mut self.oauth.given {
-            given.expires = 0;
+        for issued in &mut self.oauth.issued {
+            issued.expires = 0;
         }
     }
 }
 
 /// Host metadata (databricks-api §1.4), from which SDKs find the OAuth endpoints.
 #[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
-pub(super) fn metadata(world: &mut World, _: &Call) -> Handled {
+pub(super) fn metadata(world: &mut World, _: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({
         "oidc_endpoint": format!("{}/oidc", world.origin),
         "account_id": "5b0c5b0c-0000-4000-8000-000000051234",
@@ -91,7 +91,7 @@ pub(super) fn metadata(world: &mut World, _: &Call) -> Handled {
 
 /// `GET /oidc/.well-known/oauth-authorization-server`.
 #[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
-pub(super) fn discovery(world: &mut World, _: &Call) -> Handled {
+pub(super) fn discovery(world: &mut World, _: &Call) -> HandlerResult {
     let origin = &world.origin;
     Ok(json_answer(
         200,
@@ -106,11 +106,11 @@ pub(super) fn discovery(world: &mut World, _: &Call) -> Handled {
 }
 
 /// `POST /oidc/v1/token`.
-pub(super) fn token(world: &mut World, call: &Call) -> Handled {
+pub(super) fn token(world: &mut World, call: &Call) -> HandlerResult {
     if !call.is_form() {
         return refused(400, "invalid_request", "The request body must be form-encoded.");
     }
-    let form = call.object().map_err(Refusal::malformed)?;
+    let form = call.object().map_err(ServiceError::malformed)?;
     let field = |name: &str| form.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     if field("scope") != "all-apis" {
         return refused(400, "invalid_scope", "The scope must be all-apis.");
@@ -142,10 +142,10 @@ pub(super) fn token(world: &mut World, call: &Call) -> Handled {
         }
         _ => return refused(400, "unsupported_grant_type", "The grant type is not supported."),
     };
-    let token = format!("eyJ0sandbox.{:06}.{}", world.oauth.given.len() + 1, world.ids.commit());
-    let life = world.oauth.life;
-    world.oauth.given.push(Given { token: token.clone(), to, expires: world.now.0 + life * 1000 });
-    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": life, "scope": "all-apis" });
+    let token = format!("eyJ0sandbox.{:06}.{}", world.oauth.issued.len() + 1, world.ids.next_commit_sha());
+    let seconds = world.oauth.token_lifetime_seconds;
+    world.oauth.issued.push(IssuedToken { token: token.clone(), to, expires: world.now.0 + seconds * 1000 });
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": "all-apis" });
     let mut answer = json_answer(200, &body);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
@@ -153,6 +153,6 @@ pub(super) fn token(world: &mut World, call: &Call) -> Handled {
 
 /// Returns an OAuth error, whose shape differs from the API's.
 #[expect(clippy::unnecessary_wraps, reason = "it is what its caller returns")]
-fn refused(status: u16, error: &str, description: &str) -> Handled {
+fn refused(status: u16, error: &str, description: &str) -> HandlerResult {
     Ok(json_answer(status, &json!({ "error": error, "error_description": description })))
 }

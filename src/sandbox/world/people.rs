@@ -4,7 +4,7 @@ use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, json_answer};
 use super::call::Call;
 
 /// Workspace id, in `X-Databricks-Org-Id`, in links and as `{{workspace.id}}`.
@@ -83,7 +83,7 @@ impl People {
 
     /// Authenticates a Databricks request (databricks-api §2.2). A wrong token gives 403 and a missing one 401, both
     /// with a numeric `error_code` (§2.1).
-    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<Answer>> {
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<HttpResponse>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
             return Err(Box::new(json_answer(401, &body)));
@@ -105,10 +105,10 @@ pub(super) fn is_group(name: &str) -> bool {
 }
 
 /// `GET preview/scim/v2/Me`.
-pub(super) fn me(world: &mut World, call: &Call) -> Handled {
+pub(super) fn me(world: &mut World, call: &Call) -> HandlerResult {
     let name = &call.caller;
     let Some(person) = world.people.find(name) else {
-        return Err(Refusal::denied("The caller is not in this workspace."));
+        return Err(ServiceError::permission_denied("The caller is not in this workspace."));
     };
     let mut body = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User", "urn:ietf:params:scim:schemas:extension:workspace:2.0:User"],
@@ -119,7 +119,7 @@ pub(super) fn me(world: &mut World, call: &Call) -> Handled {
         "emails": [{ "type": "work", "value": name, "primary": true }],
         "groups": groups(person),
     });
-    let without: Vec<&str> = call.asked("excludedAttributes").unwrap_or_default().split(',').collect();
+    let without: Vec<&str> = call.query_param("excludedAttributes").unwrap_or_default().split(',').collect();
     if !without.contains(&"entitlements") {
         body["entitlements"] = json!([{ "value": "workspace-access" }, { "value": "databricks-sql-access" }]);
     }
@@ -143,7 +143,7 @@ fn group_id(place: usize) -> usize {
     100_000_000_000_001 + place
 }
 
-fn scim(body: &Value) -> Answer {
+fn scim(body: &Value) -> HttpResponse {
     let mut answer = json_answer(200, body);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
     answer.headers_mut().insert("x-databricks-org-id", HeaderValue::from(WORKSPACE_ID));
@@ -151,24 +151,24 @@ fn scim(body: &Value) -> Answer {
 }
 
 /// `GET preview/scim/v2/Users?filter=userName eq "…"`.
-pub(super) fn users(world: &mut World, call: &Call) -> Handled {
+pub(super) fn users(world: &mut World, call: &Call) -> HandlerResult {
     listed(world, call, "userName", |name| !is_application_id(name))
 }
 
 /// `GET preview/scim/v2/ServicePrincipals?filter=applicationId eq "…"`.
-pub(super) fn service_principals(world: &mut World, call: &Call) -> Handled {
+pub(super) fn service_principals(world: &mut World, call: &Call) -> HandlerResult {
     listed(world, call, "applicationId", is_application_id)
 }
 
 /// `GET preview/scim/v2/Groups?filter=displayName eq "…"`.
-pub(super) fn groups_list(_: &mut World, call: &Call) -> Handled {
+pub(super) fn groups_list(_: &mut World, call: &Call) -> HandlerResult {
     let rows = GROUPS.iter().enumerate();
     let rows = rows.map(|(place, name)| (*name, json!({ "id": group_id(place).to_string(), "displayName": name })));
     paged(call, "displayName", rows)
 }
 
 /// Lists users or service principals, as selected by `kind`.
-fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> Handled {
+fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> HandlerResult {
     let found = world.people.0.iter().enumerate().filter(|(_, person)| kind(&person.name));
     let rows = found.map(|(place, person)| {
         let id = 4_711_000_000_000_100_u64 + place as u64;
@@ -180,12 +180,12 @@ fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -
 }
 
 /// Returns the rows that match the filter, or all without one: at most `count`, from `startIndex`.
-fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Value)>) -> Handled {
-    let filter = call.asked("filter").filter(|filter| !filter.is_empty());
+fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Value)>) -> HandlerResult {
+    let filter = call.query_param("filter").filter(|filter| !filter.is_empty());
     let wanted = match filter.map(|filter| (filter, quoted(filter, field).or_else(|| quoted(filter, "displayName")))) {
         None => None,
         Some((_, Some(name))) => Some(name),
-        Some((filter, None)) => return Err(Refusal::NotBuilt(format!("the filter {filter}"))),
+        Some((filter, None)) => return Err(ServiceError::Unsupported(format!("the filter {filter}"))),
     };
     let found: Vec<Value> = rows
         .filter(|(name, _)| wanted.is_none_or(|wanted| name.eq_ignore_ascii_case(wanted)))

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
-use super::databricks::Databricks;
+use super::databricks::WorkspaceState;
 use super::jobs::Job;
 use super::people;
 use super::workspace;
@@ -32,7 +32,13 @@ pub(super) fn may_edit(rights: &'static str) -> bool {
 
 impl World {
     /// Returns the highest level that `who` has on a workspace object.
-    pub(super) fn rights_on(&self, state: &Databricks, path: &str, object: &Object, who: &str) -> Option<&'static str> {
+    pub(super) fn rights_on(
+        &self,
+        state: &WorkspaceState,
+        path: &str,
+        object: &Object,
+        who: &str,
+    ) -> Option<&'static str> {
         let inherited =
             self.people.is_admin(who) || workspace::is_shared(path) || workspace::home_owner(path) == Some(who);
         if inherited {
@@ -47,9 +53,15 @@ impl World {
     }
 
     /// Returns an error unless `who` has at least `level` on a job.
-    pub(super) fn may(&self, state: &Databricks, job: i64, who: &str, level: &str) -> Result<(), Refusal> {
+    pub(super) fn check_job_permission(
+        &self,
+        state: &WorkspaceState,
+        job: i64,
+        who: &str,
+        level: &str,
+    ) -> Result<(), ServiceError> {
         let Some(found) = state.jobs.get(&job) else {
-            return Err(Refusal::invalid(format!("Job {job} does not exist.")));
+            return Err(ServiceError::invalid(format!("Job {job} does not exist.")));
         };
         if self.people.is_admin(who) || found.creator == who {
             return Ok(());
@@ -60,7 +72,7 @@ impl World {
         if best.is_some() && best >= place(JOB_LEVELS, level) {
             return Ok(());
         }
-        Err(Refusal::denied(format!("User {who} does not have {level} permission on job {job}.")))
+        Err(ServiceError::permission_denied(format!("User {who} does not have {level} permission on job {job}.")))
     }
 }
 
@@ -83,15 +95,19 @@ enum Subject<'a> {
     Object(String, &'a Object),
 }
 
-fn subject<'a>(world: &World, state: &'a Databricks, call: &Call) -> Result<Subject<'a>, Refusal> {
-    let kind = call.places.first().map(String::as_str).unwrap_or_default();
-    let absent =
-        || Refusal::absent(format!("{kind} with id {} does not exist.", call.places.get(1).map_or("", String::as_str)));
+fn subject<'a>(world: &World, state: &'a WorkspaceState, call: &Call) -> Result<Subject<'a>, ServiceError> {
+    let kind = call.path_params.first().map(String::as_str).unwrap_or_default();
+    let absent = || {
+        ServiceError::not_found(format!(
+            "{kind} with id {} does not exist.",
+            call.path_params.get(1).map_or("", String::as_str)
+        ))
+    };
     let id = call.id(1).ok_or_else(absent)?;
     match kind {
         "jobs" => {
             let job = state.jobs.get(&id).ok_or_else(absent)?;
-            world.may(state, id, &call.caller, "CAN_VIEW")?;
+            world.check_job_permission(state, id, &call.caller, "CAN_VIEW")?;
             Ok(Subject::Job(id, job))
         }
         "notebooks" | "files" | "directories" => {
@@ -102,7 +118,7 @@ fn subject<'a>(world: &World, state: &'a Databricks, call: &Call) -> Result<Subj
             }
             Ok(Subject::Object(path.clone(), object))
         }
-        other => Err(Refusal::NotBuilt(format!("permissions of {other}"))),
+        other => Err(ServiceError::Unsupported(format!("permissions of {other}"))),
     }
 }
 
@@ -121,7 +137,7 @@ fn entry(principal: &str, level: &str, from: Option<&str>) -> Value {
     json!({ field: principal, "display_name": principal, "all_permissions": [permission] })
 }
 
-fn shown(state: &Databricks, subject: &Subject<'_>) -> Value {
+fn shown(state: &WorkspaceState, subject: &Subject<'_>) -> Value {
     let mut entries = Vec::new();
     let (id, kind) = match subject {
         Subject::Job(id, job) => {
@@ -153,29 +169,29 @@ fn shown(state: &Databricks, subject: &Subject<'_>) -> Value {
 }
 
 fn key_of(call: &Call) -> String {
-    format!("permissions:{}", call.places.join("/"))
+    format!("permissions:{}", call.path_params.join("/"))
 }
 
-fn needs_premium(world: &World) -> Result<(), Refusal> {
+fn needs_premium(world: &World) -> Result<(), ServiceError> {
     if world.premium {
         return Ok(());
     }
-    Err(Refusal::databricks(404, "FEATURE_DISABLED", "Access control is not available in this workspace's plan."))
+    Err(ServiceError::databricks(404, "FEATURE_DISABLED", "Access control is not available in this workspace's plan."))
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
-    let state = world.seen(&key_of(call));
+    let state = world.state_for_read(&key_of(call));
     let subject = subject(world, state, call)?;
     Ok(databricks_data(&shown(state, &subject)))
 }
 
 /// Parses and checks an `access_control_list`.
-pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, Refusal> {
+pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, ServiceError> {
     let levels = if is_job { JOB_LEVELS } else { OBJECT_LEVELS };
     let entries = list
         .as_array()
-        .ok_or_else(|| Refusal::malformed("Could not parse request object: access_control_list is no array"))?;
+        .ok_or_else(|| ServiceError::malformed("Could not parse request object: access_control_list is no array"))?;
     entries
         .iter()
         .map(|entry| {
@@ -184,56 +200,61 @@ pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Gr
                 .filter_map(|field| entry.get(field)?.as_str())
                 .collect();
             let [principal] = named.as_slice() else {
-                return Err(Refusal::invalid(
+                return Err(ServiceError::invalid(
                     "An access control entry names exactly one of user_name, group_name and service_principal_name.",
                 ));
             };
             if !world.people.knows(principal) {
-                return Err(Refusal::absent(format!("Principal: {principal} does not exist")));
+                return Err(ServiceError::not_found(format!("Principal: {principal} does not exist")));
             }
             let level = entry.get("permission_level").and_then(Value::as_str).unwrap_or_default();
             match place(levels, level) {
                 Some(index) => Ok(Grant { principal: (*principal).to_owned(), level: levels[index] }),
-                None => Err(Refusal::invalid(format!("Permission level {level} is none of {}", levels.join(", ")))),
+                None => {
+                    Err(ServiceError::invalid(format!("Permission level {level} is none of {}", levels.join(", "))))
+                }
             }
         })
         .collect()
 }
 
 /// Returns the grants key of the object in the path, and whether it is a job. Refuses callers who cannot manage it.
-fn managed(world: &World, call: &Call) -> Result<(String, bool), Refusal> {
+fn managed(world: &World, call: &Call) -> Result<(String, bool), ServiceError> {
     match subject(world, &world.databricks, call)? {
         Subject::Job(id, _) => {
-            world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+            world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
             Ok((format!("jobs/{id}"), true))
         }
         Subject::Object(path, object) => {
             if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE") {
-                return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
+                return Err(ServiceError::permission_denied(format!(
+                    "{} does not have Manage permissions on {path}",
+                    call.caller
+                )));
             }
             Ok((format!("{}/{}", plural(&object.kind), object.id), false))
         }
     }
 }
 
-fn asked_for(world: &World, call: &Call, is_job: bool) -> Result<Vec<Grant>, Refusal> {
+fn asked_for(world: &World, call: &Call, is_job: bool) -> Result<Vec<Grant>, ServiceError> {
     let list = call.fields()?.0.get("access_control_list").cloned().unwrap_or_else(|| json!([]));
     grants(world, &list, is_job)
 }
 
-fn changed(world: &mut World, call: &Call) -> Handled {
-    world.touched(key_of(call));
+fn changed(world: &mut World, call: &Call) -> HandlerResult {
+    world.mark_changed(key_of(call));
     let subject = subject(world, &world.databricks, call)?;
     Ok(databricks_data(&shown(&world.databricks, &subject)))
 }
 
 /// PATCH: adds or changes only the named principals.
-pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;
     let new = asked_for(world, call, is_job)?;
     if new.iter().any(|grant| grant.level == "IS_OWNER") {
-        return Err(Refusal::invalid("The job must have exactly one owner."));
+        return Err(ServiceError::invalid("The job must have exactly one owner."));
     }
     let direct = world.databricks.grants.entry(id).or_default();
     for grant in new {
@@ -244,17 +265,17 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
 }
 
 /// PUT: replaces all direct grants. A job must have exactly one owner (§5.5), never a group.
-pub(super) fn set(world: &mut World, call: &Call) -> Handled {
+pub(super) fn set(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;
     let (owners, others): (Vec<Grant>, Vec<Grant>) =
         asked_for(world, call, is_job)?.into_iter().partition(|grant| grant.level == "IS_OWNER");
     if is_job {
         let [owner] = owners.as_slice() else {
-            return Err(Refusal::invalid("The job must have exactly one owner."));
+            return Err(ServiceError::invalid("The job must have exactly one owner."));
         };
         if people::is_group(&owner.principal) {
-            return Err(Refusal::invalid("Groups can not be owners of a job."));
+            return Err(ServiceError::invalid("Groups can not be owners of a job."));
         }
         if let Some(job) = call.id(1).and_then(|id| world.databricks.jobs.get_mut(&id)) {
             job.creator.clone_from(&owner.principal);
@@ -265,7 +286,7 @@ pub(super) fn set(world: &mut World, call: &Call) -> Handled {
 }
 
 /// Lists the levels that can be granted on an object.
-pub(super) fn levels(world: &mut World, call: &Call) -> Handled {
+pub(super) fn levels(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
     let levels = match subject(world, &world.databricks, call)? {
         Subject::Job(..) => JOB_LEVELS,

@@ -6,7 +6,7 @@ use super::people::WORKSPACE_ID;
 use crate::sandbox::SimTime;
 
 /// The values of all references for one attempt of a task.
-pub(super) struct Meaning<'a> {
+pub(super) struct ReferenceValues<'a> {
     pub(super) job_id: i64,
     pub(super) job_name: &'a str,
     pub(super) run_id: i64,
@@ -77,16 +77,16 @@ fn inside(reference: &str) -> &str {
 }
 
 /// Replaces known references; unknown ones are left unchanged.
-pub(super) fn substituted(text: &str, meaning: &Meaning<'_>) -> String {
+pub(super) fn substituted(text: &str, values: &ReferenceValues<'_>) -> String {
     let shown = parts(text).into_iter().map(|part| match part {
         Ok(literal) => literal.to_owned(),
-        Err(reference) => value(inside(reference), meaning).unwrap_or_else(|| reference.to_owned()),
+        Err(reference) => value(inside(reference), values).unwrap_or_else(|| reference.to_owned()),
     });
     shown.collect()
 }
 
-fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
-    let Meaning {
+fn value(name: &str, values: &ReferenceValues<'_>) -> Option<String> {
+    let ReferenceValues {
         job_id,
         job_name,
         run_id,
@@ -99,7 +99,7 @@ fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
         origin,
         parameters,
         others,
-    } = meaning;
+    } = values;
     if let Some(part) = name.strip_prefix(START) {
         return time(part, *started);
     }
@@ -176,7 +176,7 @@ mod tests {
     fn read(text: &str) -> String {
         let parameters = [("job_id".to_owned(), "222222".to_owned())];
         let others = |task: &str, what: &str| (task == "a" && what == "values.n").then(|| "7".to_owned());
-        let meaning = Meaning {
+        let values = ReferenceValues {
             job_id: 1,
             job_name: "dbt",
             run_id: 2,
@@ -190,7 +190,7 @@ mod tests {
             parameters: &parameters,
             others: &others,
         };
-        substituted(text, &meaning)
+        substituted(text, &values)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal};
+use super::answers::{HandlerResult, HttpResponse, ServiceError};
 use super::call::Call;
 use super::{
     artifacts, clusters, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views, job_repairs,
@@ -22,7 +22,7 @@ pub struct Route {
     pub writes: bool,
 }
 
-pub(super) struct Row {
+pub(super) struct RouteEntry {
     method: &'static str,
     /// `{}` matches one segment, `{…}` at the end the rest.
     path: &'static str,
@@ -31,31 +31,31 @@ pub(super) struct Row {
     pub(super) run: Handler,
 }
 
-type Handler = fn(&mut World, &Call) -> Handled;
+type Handler = fn(&mut World, &Call) -> HandlerResult;
 
-const fn get(path: &'static str, operation: &'static str, run: Handler) -> Row {
-    row("GET", path, operation, run)
+const fn get(path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
+    entry("GET", path, operation, run)
 }
 
-const fn post(path: &'static str, operation: &'static str, run: Handler) -> Row {
-    row("POST", path, operation, run)
+const fn post(path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
+    entry("POST", path, operation, run)
 }
 
 /// A POST that changes no state of the service, such as a token request.
-const fn ask(path: &'static str, operation: &'static str, run: Handler) -> Row {
-    Row { method: "POST", path, operation, writes: false, run }
+const fn post_readonly(path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
+    RouteEntry { method: "POST", path, operation, writes: false, run }
 }
 
-const fn row(method: &'static str, path: &'static str, operation: &'static str, run: Handler) -> Row {
+const fn entry(method: &'static str, path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
     let writes = !matches!(method.as_bytes(), b"GET");
-    Row { method, path, operation, writes, run }
+    RouteEntry { method, path, operation, writes, run }
 }
 
 /// `2.x` in a path matches 2.1 and 2.2, the versions of the Jobs API.
-static TABLE: &[Row] = &[
+static TABLE: &[RouteEntry] = &[
     get("/.well-known/databricks-config", "databricks:host-metadata", oauth::metadata),
     get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
-    ask("/oidc/v1/token", "databricks:oidc/token", oauth::token),
+    post_readonly("/oidc/v1/token", "databricks:oidc/token", oauth::token),
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
     get("/api/2.0/preview/scim/v2/Users", "databricks:scim/users", people::users),
     get("/api/2.0/preview/scim/v2/ServicePrincipals", "databricks:scim/service-principals", people::service_principals),
@@ -79,8 +79,8 @@ static TABLE: &[Row] = &[
     get("/api/2.0/workspace/export", "databricks:workspace/export", workspace::export),
     post("/api/2.0/workspace-files/import-file/{…}", "databricks:workspace-files/import-file", workspace::import_file),
     get("/api/2.0/permissions/{}/{}", "databricks:permissions/get", permissions::get),
-    row("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
-    row("PUT", "/api/2.0/permissions/{}/{}", "databricks:permissions/set", permissions::set),
+    entry("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
+    entry("PUT", "/api/2.0/permissions/{}/{}", "databricks:permissions/set", permissions::set),
     get("/api/2.0/permissions/{}/{}/permissionLevels", "databricks:permissions/levels", permissions::levels),
     get("/api/2.1/clusters/list", "databricks:clusters/list", clusters::list),
     get("/api/2.1/clusters/get", "databricks:clusters/get", clusters::get),
@@ -129,7 +129,7 @@ static TABLE: &[Row] = &[
     post("/api/v2/accounts/{}/jobs", "dbt:jobs/create", dbt_job_writes::create),
     get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
     post("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/update", dbt_job_writes::update),
-    row("DELETE", "/api/v2/accounts/{}/jobs/{}", "dbt:jobs/delete", dbt_job_writes::delete),
+    entry("DELETE", "/api/v2/accounts/{}/jobs/{}", "dbt:jobs/delete", dbt_job_writes::delete),
     get("/api/v2/accounts/{}/jobs/{}/artifacts/{…}", "dbt:jobs/artifacts/get", artifacts::of_the_job),
     post("/api/v2/accounts/{}/jobs/{}/run", "dbt:jobs/run", dbt_calls::run),
     post("/api/v2/accounts/{}/jobs/{}/rerun", "dbt:jobs/rerun", dbt_calls::rerun),
@@ -143,7 +143,7 @@ static TABLE: &[Row] = &[
     get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
 
-impl Row {
+impl RouteEntry {
     pub(super) fn route(&self) -> Route {
         let service = if self.is_dbt() { "dbt" } else { "databricks" };
         Route { service, operation: self.operation, writes: self.writes }
@@ -170,28 +170,31 @@ pub(super) fn is_open(path: &str) -> bool {
 }
 
 /// Returns the route of a request and the segments matched by its placeholders.
-pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
-    TABLE.iter().filter(|row| row.method == method.as_str()).find_map(|row| Some((row, places(row.path, path)?)))
+pub(super) fn find(method: &Method, path: &str) -> Option<(&'static RouteEntry, Vec<String>)> {
+    TABLE
+        .iter()
+        .filter(|entry| entry.method == method.as_str())
+        .find_map(|entry| Some((entry, path_params(entry.path, path)?)))
 }
 
-fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
+fn path_params(pattern: &str, path: &str) -> Option<Vec<String>> {
     // dbt's maintained clients send paths with and without the trailing slash (dbt-cloud-api §1.4); Databricks paths
     // have none.
     let path = if is_dbt(path) { path.strip_suffix('/').unwrap_or(path) } else { path };
-    let mut places = Vec::new();
+    let mut path_params = Vec::new();
     let mut given = path.split('/');
-    let mut wanted = pattern.split('/');
+    let mut expected = pattern.split('/');
     loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return Some(places),
+        match (expected.next(), given.next()) {
+            (None, None) => return Some(path_params),
             (Some("{…}"), Some(first)) if !first.is_empty() => {
                 let rest: Vec<&str> = std::iter::once(first).chain(given).collect();
-                places.push(decoded(&rest.join("/")));
-                return Some(places);
+                path_params.push(decoded(&rest.join("/")));
+                return Some(path_params);
             }
-            (Some("{}"), Some(segment)) if !segment.is_empty() => places.push(decoded(segment)),
+            (Some("{}"), Some(segment)) if !segment.is_empty() => path_params.push(decoded(segment)),
             (Some("2.x"), Some("2.1" | "2.2")) => {}
-            (Some(wanted), Some(given)) if wanted == given => {}
+            (Some(expected), Some(given)) if expected == given => {}
             (Some(_) | None, Some(_)) | (Some(_), None) => return None,
         }
     }
@@ -205,21 +208,22 @@ fn decoded(segment: &str) -> String {
 }
 
 /// Returns the response to a request without a route: the service's own error for a wrong method, otherwise 501.
-pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
+pub(super) fn unknown(request: &Request<Bytes>) -> HttpResponse {
     let (method, path) = (request.method(), request.uri().path());
     if path.contains("/.well-known/") {
         // databricks-api §1.4, §1.5: a host without the document answers 404, and SDKs continue without it.
-        return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
+        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
     }
-    let known = TABLE.iter().any(|row| places(row.path, path).is_some());
+    let known = TABLE.iter().any(|entry| path_params(entry.path, path).is_some());
     if known && is_dbt(path) && !is_written_elsewhere(path) {
-        return Refusal::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
+        return ServiceError::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
     }
     if known && !is_dbt(path) {
         let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
-        return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'")).answer();
+        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'"))
+            .answer();
     }
-    Refusal::NotBuilt(format!("{method} {path}")).answer()
+    ServiceError::Unsupported(format!("{method} {path}")).answer()
 }
 
 /// Whether dbt's API has methods for this path that the sandbox lacks: it also creates and changes projects and
@@ -228,9 +232,9 @@ fn is_written_elsewhere(path: &str) -> bool {
     path.split('/').any(|part| ["projects", "environments"].contains(&part))
 }
 
-/// Returns the operation of each row.
+/// Returns the operation of each entry.
 pub(super) fn operations() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|row| row.operation)
+    TABLE.iter().map(|entry| entry.operation)
 }
 
 #[cfg(test)]
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     fn operation(method: &str, path: &str) -> Option<&'static str> {
-        find(&method.parse().expect("a method"), path).map(|(row, _)| row.operation)
+        find(&method.parse().expect("a method"), path).map(|(entry, _)| entry.operation)
     }
 
     #[test]
@@ -264,15 +268,15 @@ mod tests {
 
     #[test]
     fn operations_are_the_path_behind_the_version_and_writes_are_the_posts_and_patches_but_for_tokens() {
-        for row in TABLE {
-            let asks = row.operation == "databricks:oidc/token";
-            assert_eq!(row.writes, row.method != "GET" && !asks, "{}", row.operation);
-            if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
+        for entry in TABLE {
+            let asks = entry.operation == "databricks:oidc/token";
+            assert_eq!(entry.writes, entry.method != "GET" && !asks, "{}", entry.operation);
+            if let Some(path) = entry.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
                 let path = path.replace("preview/scim/v2/Me", "scim/me");
                 let path = path.replace("preview/scim/v2/Users", "scim/users");
                 let path = path.replace("preview/scim/v2/Groups", "scim/groups").replace("/{…}", "");
                 let path = path.replace("preview/scim/v2/ServicePrincipals", "scim/service-principals");
-                let named = row.operation.trim_start_matches("databricks:");
+                let named = entry.operation.trim_start_matches("databricks:");
                 assert!(path == named || named.starts_with("permissions/"), "{path} is {named}");
             }
         }

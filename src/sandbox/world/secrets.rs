@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::answers::{Answer, Handled, Refusal, databricks_data};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data};
 use super::call::Call;
-use super::databricks::Databricks;
+use super::databricks::WorkspaceState;
 use super::people::People;
 use super::{SecretRefused, World};
 
@@ -103,23 +103,23 @@ impl World {
 
     fn allowed<'a>(
         &'a self,
-        state: &'a Databricks,
+        state: &'a WorkspaceState,
         call: &Call,
         scope: &str,
         level: Level,
-    ) -> Result<&'a Scope, Refusal> {
+    ) -> Result<&'a Scope, ServiceError> {
         let Some(found) = state.scopes.get(&scope.to_lowercase()) else {
-            return Err(Refusal::absent(format!("Scope {scope} does not exist!")));
+            return Err(ServiceError::not_found(format!("Scope {scope} does not exist!")));
         };
         if found.level(&self.people, &call.caller) >= Some(level) {
             return Ok(found);
         }
         let (who, level) = (&call.caller, level.name());
-        Err(Refusal::denied(format!("User {who} does not have {level} permission on scope {scope}")))
+        Err(ServiceError::permission_denied(format!("User {who} does not have {level} permission on scope {scope}")))
     }
 }
 
-fn done() -> Answer {
+fn done() -> HttpResponse {
     databricks_data(&json!({}))
 }
 
@@ -132,36 +132,36 @@ fn is_name(text: &str, more: &str) -> bool {
         && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign) || more.contains(sign))
 }
 
-pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
+pub(super) fn create_scope(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let name = fields.needed_text("scope")?;
+    let name = fields.required_text("scope")?;
     let first = fields.text("initial_manage_principal")?;
     if !is_name(&name, "@") {
-        return Err(Refusal::invalid(format!(
+        return Err(ServiceError::invalid(format!(
             "Scope name {name} is invalid: it must consist of alphanumeric characters, dashes, underscores, @ and periods, and be at most 128 characters long."
         )));
     }
     match fields.text("scope_backend_type")?.as_deref() {
         None | Some("DATABRICKS") => {}
         Some("AZURE_KEYVAULT") => {
-            return Err(Refusal::databricks(
+            return Err(ServiceError::databricks(
                 401,
                 "UNAUTHENTICATED",
                 "Scope with Azure KeyVault must have userAADToken defined!",
             ));
         }
         Some(other) => {
-            return Err(Refusal::invalid(format!("Unknown scope backend type {other}")));
+            return Err(ServiceError::invalid(format!("Unknown scope backend type {other}")));
         }
     }
     if world.databricks.reserved_scopes.contains(&name.to_lowercase()) {
-        return Err(Refusal::databricks(403, "CUSTOMER_UNAUTHORIZED", format!("Scope name {name} is reserved.")));
+        return Err(ServiceError::databricks(403, "CUSTOMER_UNAUTHORIZED", format!("Scope name {name} is reserved.")));
     }
     if world.databricks.scopes.contains_key(&name.to_lowercase()) {
-        return Err(Refusal::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));
+        return Err(ServiceError::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));
     }
     if world.databricks.scopes.len() >= MOST_SCOPES {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             400,
             "RESOURCE_LIMIT_EXCEEDED",
             format!("Cannot create more than {MOST_SCOPES} scopes"),
@@ -170,10 +170,12 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
     let manager = match first.as_deref() {
         Some("users") => "users".to_owned(),
         Some(other) => {
-            return Err(Refusal::invalid(format!("initial_manage_principal can only be \"users\", not \"{other}\"")));
+            return Err(ServiceError::invalid(format!(
+                "initial_manage_principal can only be \"users\", not \"{other}\""
+            )));
         }
         None if !world.premium => {
-            return Err(Refusal::databricks(
+            return Err(ServiceError::databricks(
                 400,
                 "BAD_REQUEST",
                 "Premium Tier is disabled in this workspace. Secret scopes can only be created with initial_manage_principal \"users\".",
@@ -189,15 +191,15 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
         acls: BTreeMap::from([(manager, Level::Manage)]),
     };
     world.databricks.scopes.insert(name.to_lowercase(), scope);
-    world.touched(key_of(&name));
-    world.touched("scopes");
+    world.mark_changed(key_of(&name));
+    world.mark_changed("scopes");
     Ok(done())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "every row of the route table has this signature")]
-pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
+pub(super) fn list_scopes(world: &mut World, _call: &Call) -> HandlerResult {
     let scopes: Vec<Value> = world
-        .seen("scopes")
+        .state_for_read("scopes")
         .scopes
         .values()
         .map(|scope| {
@@ -214,32 +216,32 @@ pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&if scopes.is_empty() { json!({}) } else { json!({ "scopes": scopes }) }))
 }
 
-pub(super) fn put(world: &mut World, call: &Call) -> Handled {
+pub(super) fn put(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let (name, key) = (fields.needed_text("scope")?, fields.needed_text("key")?);
+    let (name, key) = (fields.required_text("scope")?, fields.required_text("key")?);
     let value = match (fields.text("string_value")?, fields.text("bytes_value")?) {
         (Some(text), None) => text.into_bytes(),
         (None, Some(encoded)) => STANDARD
             .decode(encoded)
-            .map_err(|_| Refusal::malformed("Could not parse request object: bytes_value is not base64"))?,
+            .map_err(|_| ServiceError::malformed("Could not parse request object: bytes_value is not base64"))?,
         (Some(_), Some(_)) | (None, None) => {
-            return Err(Refusal::malformed("Exactly one of string_value and bytes_value must be given."));
+            return Err(ServiceError::malformed("Exactly one of string_value and bytes_value must be given."));
         }
     };
     let scope = world.allowed(&world.databricks, call, &name, Level::Write)?;
     if scope.key_vault {
-        return Err(Refusal::databricks(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault"));
+        return Err(ServiceError::databricks(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault"));
     }
     if !is_name(&key, "") {
-        return Err(Refusal::invalid(format!(
+        return Err(ServiceError::invalid(format!(
             "Secret key {key} is invalid: it must consist of alphanumeric characters, dashes, underscores and periods, and be at most 128 characters long."
         )));
     }
     if value.len() > LARGEST_VALUE {
-        return Err(Refusal::invalid(format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes")));
+        return Err(ServiceError::invalid(format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes")));
     }
     if scope.secrets.len() >= MOST_SECRETS && !scope.secrets.contains_key(&key) {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             400,
             "RESOURCE_LIMIT_EXCEEDED",
             format!("Cannot store more than {MOST_SECRETS} secrets in scope {name}"),
@@ -249,13 +251,13 @@ pub(super) fn put(world: &mut World, call: &Call) -> Handled {
         let version = scope.secrets.get(&key).map_or(1, |old| old.version + 1);
         scope.secrets.insert(key, Secret { value, version, updated: call.now.0 });
     }
-    world.touched(key_of(&name));
+    world.mark_changed(key_of(&name));
     Ok(done())
 }
 
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
-    let name = call.needed("scope")?;
-    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Read)?;
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
+    let name = call.required_param("scope")?;
+    let scope = world.allowed(world.state_for_read(&key_of(name)), call, name, Level::Read)?;
     let secrets: Vec<Value> = scope
         .secrets
         .iter()
@@ -264,11 +266,11 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     Ok(databricks_data(&if secrets.is_empty() { json!({}) } else { json!({ "secrets": secrets }) }))
 }
 
-pub(super) fn get(world: &mut World, call: &Call) -> Handled {
-    let (name, key) = (call.needed("scope")?, call.needed("key")?);
-    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Read)?;
+pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
+    let (name, key) = (call.required_param("scope")?, call.required_param("key")?);
+    let scope = world.allowed(world.state_for_read(&key_of(name)), call, name, Level::Read)?;
     if !world.secret_reading {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             400,
             "BAD_REQUEST",
             "Secret values can only be read from a command on a cluster.",
@@ -276,19 +278,19 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     }
     match scope.secrets.get(key) {
         Some(secret) => Ok(databricks_data(&json!({ "key": key, "value": STANDARD.encode(&secret.value) }))),
-        None => Err(Refusal::absent(format!("Failed to get secret {key} for scope {name}."))),
+        None => Err(ServiceError::not_found(format!("Failed to get secret {key} for scope {name}."))),
     }
 }
 
-pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
+pub(super) fn put_acl(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let (name, principal) = (fields.needed_text("scope")?, fields.needed_text("principal")?);
-    let level = fields.needed_text("permission")?;
+    let (name, principal) = (fields.required_text("scope")?, fields.required_text("principal")?);
+    let level = fields.required_text("permission")?;
     let Some(level) = Level::parse(&level) else {
-        return Err(Refusal::invalid(format!("Invalid permission {level}: it is one of READ, WRITE, MANAGE")));
+        return Err(ServiceError::invalid(format!("Invalid permission {level}: it is one of READ, WRITE, MANAGE")));
     };
     if !world.premium {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             404,
             "FEATURE_DISABLED",
             "Secret ACLs are not available in this workspace's plan.",
@@ -296,28 +298,28 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
     }
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     if !world.people.knows(&principal) {
-        return Err(Refusal::absent(format!("User or Group {principal} does not exist.")));
+        return Err(ServiceError::not_found(format!("User or Group {principal} does not exist.")));
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
         // §3.3: put overwrites, although the documentation mentions RESOURCE_ALREADY_EXISTS.
         scope.acls.insert(principal, level);
     }
-    world.touched(key_of(&name));
+    world.mark_changed(key_of(&name));
     Ok(done())
 }
 
-pub(super) fn get_acl(world: &mut World, call: &Call) -> Handled {
-    let (name, principal) = (call.needed("scope")?, call.needed("principal")?);
-    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Manage)?;
+pub(super) fn get_acl(world: &mut World, call: &Call) -> HandlerResult {
+    let (name, principal) = (call.required_param("scope")?, call.required_param("principal")?);
+    let scope = world.allowed(world.state_for_read(&key_of(name)), call, name, Level::Manage)?;
     match scope.acls.get(principal) {
         Some(level) => Ok(databricks_data(&json!({ "principal": principal, "permission": level.name() }))),
-        None => Err(Refusal::absent(format!("No ACL for principal {principal} in scope {name}"))),
+        None => Err(ServiceError::not_found(format!("No ACL for principal {principal} in scope {name}"))),
     }
 }
 
-pub(super) fn list_acls(world: &mut World, call: &Call) -> Handled {
-    let name = call.needed("scope")?;
-    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Manage)?;
+pub(super) fn list_acls(world: &mut World, call: &Call) -> HandlerResult {
+    let name = call.required_param("scope")?;
+    let scope = world.allowed(world.state_for_read(&key_of(name)), call, name, Level::Manage)?;
     let items: Vec<Value> = scope
         .acls
         .iter()
@@ -327,37 +329,37 @@ pub(super) fn list_acls(world: &mut World, call: &Call) -> Handled {
 }
 
 /// §3.1: deletes all secrets and ACLs of the scope too.
-pub(super) fn delete_scope(world: &mut World, call: &Call) -> Handled {
-    let name = call.fields()?.needed_text("scope")?;
+pub(super) fn delete_scope(world: &mut World, call: &Call) -> HandlerResult {
+    let name = call.fields()?.required_text("scope")?;
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     world.databricks.scopes.remove(&name.to_lowercase());
-    world.touched(key_of(&name));
-    world.touched("scopes");
+    world.mark_changed(key_of(&name));
+    world.mark_changed("scopes");
     Ok(done())
 }
 
-pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let (name, key) = (fields.needed_text("scope")?, fields.needed_text("key")?);
+    let (name, key) = (fields.required_text("scope")?, fields.required_text("key")?);
     if world.allowed(&world.databricks, call, &name, Level::Write)?.key_vault {
-        return Err(Refusal::databricks(400, "BAD_REQUEST", "Cannot delete secrets from Azure KeyVault"));
+        return Err(ServiceError::databricks(400, "BAD_REQUEST", "Cannot delete secrets from Azure KeyVault"));
     }
     let scope = world.databricks.scopes.get_mut(&name.to_lowercase());
     if scope.and_then(|scope| scope.secrets.remove(&key)).is_none() {
-        return Err(Refusal::absent(format!("Failed to delete secret {key} for scope {name}.")));
+        return Err(ServiceError::not_found(format!("Failed to delete secret {key} for scope {name}.")));
     }
-    world.touched(key_of(&name));
+    world.mark_changed(key_of(&name));
     Ok(done())
 }
 
-pub(super) fn delete_acl(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete_acl(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let (name, principal) = (fields.needed_text("scope")?, fields.needed_text("principal")?);
+    let (name, principal) = (fields.required_text("scope")?, fields.required_text("principal")?);
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     let scope = world.databricks.scopes.get_mut(&name.to_lowercase());
     if scope.and_then(|scope| scope.acls.remove(&principal)).is_none() {
-        return Err(Refusal::absent(format!("No ACL for principal {principal} in scope {name}")));
+        return Err(ServiceError::not_found(format!("No ACL for principal {principal} in scope {name}")));
     }
-    world.touched(key_of(&name));
+    world.mark_changed(key_of(&name));
     Ok(done())
 }

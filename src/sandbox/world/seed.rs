@@ -3,7 +3,7 @@
 use super::World;
 use super::dbt_jobs::DbtJob;
 use super::dbt_run_views::trigger;
-use super::dbt_runs::{DbtRun, Ending, Script, steps};
+use super::dbt_runs::{DbtRun, PlannedOutcome, RunPlan, steps};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -18,16 +18,16 @@ const FIRST_RUN: i64 = 123_456;
 const LONG_RUN: i64 = 123_450;
 
 /// Queued 10 s, starting 20 s, running 3.5 minutes, success.
-const USUAL: Script = Script {
+const USUAL: RunPlan = RunPlan {
     queued: 10 * SECOND,
     starting: 20 * SECOND,
     running: 210 * SECOND,
-    ending: Ending::Success,
-    resumed: Ending::Success,
+    outcome: PlannedOutcome::Success,
+    resumed: PlannedOutcome::Success,
     blocked_by: None,
 };
 
-fn job(id: i64, (project, environment): (i64, i64), name: &str, script: Script) -> DbtJob {
+fn job(id: i64, (project, environment): (i64, i64), name: &str, plan: RunPlan) -> DbtJob {
     DbtJob {
         id,
         project,
@@ -39,14 +39,14 @@ fn job(id: i64, (project, environment): (i64, i64), name: &str, script: Script) 
         is_ci: false,
         deactivated: false,
         timeout_seconds: 0,
-        script,
+        plan,
         written: serde_json::Map::new(),
     }
 }
 
 /// Returns a job as clients create it, before the request body is applied.
 pub(super) fn written_job(id: i64) -> DbtJob {
-    job(id, (0, 0), "", Script { running: MINUTE, ..USUAL })
+    job(id, (0, 0), "", RunPlan { running: MINUTE, ..USUAL })
 }
 
 fn jobs() -> Vec<DbtJob> {
@@ -56,12 +56,17 @@ fn jobs() -> Vec<DbtJob> {
         222_223,
         JAFFLE_SHOP,
         "Broken models",
-        Script { running: 2 * MINUTE, ending: Ending::ModelError, resumed: Ending::ModelError, ..USUAL },
+        RunPlan {
+            running: 2 * MINUTE,
+            outcome: PlannedOutcome::ModelError,
+            resumed: PlannedOutcome::ModelError,
+            ..USUAL
+        },
     );
     broken.generate_docs = true;
-    let elsewhere = Script { running: MINUTE, ending: Ending::CancelledElsewhere, ..USUAL };
-    let long_queue = Script { queued: 20 * MINUTE, running: MINUTE, blocked_by: Some(LONG_RUN), ..USUAL };
-    let flaky = Script { running: 90 * SECOND, ending: Ending::ModelError, ..USUAL };
+    let elsewhere = RunPlan { running: MINUTE, outcome: PlannedOutcome::CancelledElsewhere, ..USUAL };
+    let long_queue = RunPlan { queued: 20 * MINUTE, running: MINUTE, blocked_by: Some(LONG_RUN), ..USUAL };
+    let flaky = RunPlan { running: 90 * SECOND, outcome: PlannedOutcome::ModelError, ..USUAL };
     let mut jobs = vec![
         nightly,
         broken,
@@ -69,7 +74,7 @@ fn jobs() -> Vec<DbtJob> {
         job(222_225, JAFFLE_SHOP, "Long queue", long_queue),
         job(222_226, JAFFLE_SHOP, "Flaky warehouse", flaky),
     ];
-    let plain = Script { running: MINUTE, ..USUAL };
+    let plain = RunPlan { running: MINUTE, ..USUAL };
     for number in 1..=120 {
         let home = if number % 3 == 0 { FINANCE } else { JAFFLE_SHOP };
         jobs.push(job(300_000 + number, home, &format!("Plain job {number:03}"), plain));
@@ -101,7 +106,7 @@ fn jobs() -> Vec<DbtJob> {
 }
 
 impl World {
-    fn past_run(&mut self, id: i64, job: &DbtJob, created: i64, script: Script) {
+    fn past_run(&mut self, id: i64, job: &DbtJob, created: i64, plan: RunPlan) {
         let trigger = trigger(id + 1_000_000, job.id, "scheduled", "scheduled", &serde_json::Map::new());
         let run = DbtRun {
             id,
@@ -109,15 +114,15 @@ impl World {
             project: job.project,
             environment: job.environment,
             created,
-            script,
+            plan,
             timeout: DAY,
             trigger,
             steps: steps(&job.commands, job.generate_docs),
-            dequeued: Some(created + script.queued),
+            dequeued: Some(created + plan.queued),
             cancelled: None,
             retrying: None,
             parallel: false,
-            commit: self.ids.commit(),
+            commit: self.ids.next_commit_sha(),
             seeded: true,
         };
         self.dbt.push(run);
@@ -132,12 +137,12 @@ impl World {
         let start = self.start.0;
         if let Some(nightly) = self.dbt.jobs.get(&222_222).cloned() {
             for (id, days) in [(123_410, 5), (123_418, 4), (123_427, 3), (123_435, 2), (123_442, 1)] {
-                let ending = if days == 3 { Ending::ModelError } else { Ending::Success };
-                self.past_run(id, &nightly, start - days * DAY, Script { ending, ..USUAL });
+                let outcome = if days == 3 { PlannedOutcome::ModelError } else { PlannedOutcome::Success };
+                self.past_run(id, &nightly, start - days * DAY, RunPlan { outcome, ..USUAL });
             }
         }
         if let Some(other) = self.dbt.jobs.get(&300_002).cloned() {
-            self.past_run(LONG_RUN, &other, start - 10 * MINUTE, Script { running: 20 * 60 * MINUTE, ..USUAL });
+            self.past_run(LONG_RUN, &other, start - 10 * MINUTE, RunPlan { running: 20 * 60 * MINUTE, ..USUAL });
         }
         self.dbt.next_run = FIRST_RUN;
         self.dbt.advance(start);

@@ -5,18 +5,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal, databricks_data, plain};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data, plain};
 use super::call::Call;
-use super::databricks::Databricks;
+use super::databricks::WorkspaceState;
 use super::workspace_objects::{Kind, Language, Object, canonical};
 use super::{people, permissions};
 
 const LARGEST: usize = 10 * 1024 * 1024;
 
 /// Normalizes a path: with and without `/Workspace` it names the same object, and double slashes collapse (§4.3).
-pub(super) fn normal_path(path: &str) -> Result<String, Refusal> {
+pub(super) fn normal_path(path: &str) -> Result<String, ServiceError> {
     if !path.starts_with('/') {
-        return Err(Refusal::invalid(format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.")));
+        return Err(ServiceError::invalid(format!(
+            "Path ({path}) must be an absolute path, i.e. it must start with '/'."
+        )));
     }
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.first() == Some(&"Workspace") {
@@ -38,7 +40,8 @@ fn key_of(path: &str) -> String {
 
 impl World {
     pub(super) fn make_directory(&mut self, path: &str) {
-        let object = Object { id: self.ids.fresh(), kind: Kind::Directory, created: self.now.0, modified: self.now.0 };
+        let object =
+            Object { id: self.ids.next_id(), kind: Kind::Directory, created: self.now.0, modified: self.now.0 };
         self.databricks.objects.insert(path.to_owned(), object);
     }
 
@@ -53,18 +56,18 @@ impl World {
         }
     }
 
-    fn visible<'a>(&self, state: &'a Databricks, call: &Call, path: &str) -> Result<&'a Object, Refusal> {
+    fn visible<'a>(&self, state: &'a WorkspaceState, call: &Call, path: &str) -> Result<&'a Object, ServiceError> {
         state
             .objects
             .get(path)
             .filter(|object| self.rights_on(state, path, object, &call.caller).is_some())
-            .ok_or_else(|| Refusal::absent(format!("Path ({path}) doesn't exist.")))
+            .ok_or_else(|| ServiceError::not_found(format!("Path ({path}) doesn't exist.")))
     }
 }
 
-pub(super) fn status(world: &mut World, call: &Call) -> Handled {
-    let path = normal_path(call.needed("path")?)?;
-    let object = world.visible(world.seen(&key_of(&path)), call, &path)?;
+pub(super) fn status(world: &mut World, call: &Call) -> HandlerResult {
+    let path = normal_path(call.required_param("path")?)?;
+    let object = world.visible(world.state_for_read(&key_of(&path)), call, &path)?;
     Ok(databricks_data(&shown(&path, object)))
 }
 
@@ -83,10 +86,10 @@ fn shown(path: &str, object: &Object) -> Value {
 
 /// §4.1: lists the objects directly in a folder, or the object itself if it is not a folder. Without any, there is no
 /// `objects` field.
-pub(super) fn list(world: &mut World, call: &Call) -> Handled {
-    let path = normal_path(call.needed("path")?)?;
+pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
+    let path = normal_path(call.required_param("path")?)?;
     let since = call.number("notebooks_modified_after")?;
-    let state = world.seen(&key_of(&path));
+    let state = world.state_for_read(&key_of(&path));
     let object = world.visible(state, call, &path)?;
     let rows: Vec<Value> = if matches!(object.kind, Kind::Directory) {
         let inside = state.objects.iter().filter(|(below, object)| {
@@ -103,19 +106,22 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
 }
 
 /// §4.1: a non-empty folder is deleted only with `recursive`; nothing goes to the trash.
-pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let path = normal_path(&fields.needed_text("path")?)?;
+    let path = normal_path(&fields.required_text("path")?)?;
     let object = world.visible(&world.databricks, call, &path)?;
     let rights = world.rights_on(&world.databricks, &path, object, &call.caller);
     if rights != Some("CAN_MANAGE") || path == "/" {
-        return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
+        return Err(ServiceError::permission_denied(format!(
+            "{} does not have Manage permissions on {path}",
+            call.caller
+        )));
     }
     let inside = format!("{path}/");
     let below: Vec<String> =
         world.databricks.objects.keys().filter(|other| other.starts_with(&inside)).cloned().collect();
     if !below.is_empty() && !fields.flag("recursive")? {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             400,
             "DIRECTORY_NOT_EMPTY",
             format!("Folder ({path}) is not empty. Use recursive to delete it with everything in it."),
@@ -125,21 +131,21 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
         if let Some(object) = world.databricks.objects.remove(&gone) {
             permissions::forget(world, &object);
         }
-        world.touched(key_of(&gone));
+        world.mark_changed(key_of(&gone));
     }
-    world.touched(key_of(parent(&path)));
+    world.mark_changed(key_of(parent(&path)));
     Ok(databricks_data(&json!({})))
 }
 
-pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
-    let path = normal_path(&call.fields()?.needed_text("path")?)?;
+pub(super) fn make_directories(world: &mut World, call: &Call) -> HandlerResult {
+    let path = normal_path(&call.fields()?.required_text("path")?)?;
     let mut beginnings: Vec<&str> = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]).collect();
     beginnings.push(&path);
     for beginning in &beginnings {
         if let Some(object) = world.databricks.objects.get(*beginning)
             && !matches!(object.kind, Kind::Directory)
         {
-            return Err(Refusal::databricks(
+            return Err(ServiceError::databricks(
                 400,
                 "RESOURCE_ALREADY_EXISTS",
                 format!("Path ({beginning}) already exists and is not a directory."),
@@ -150,14 +156,14 @@ pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
     for beginning in beginnings {
         if !world.databricks.objects.contains_key(beginning) {
             world.make_directory(beginning);
-            world.touched(key_of(beginning));
+            world.mark_changed(key_of(beginning));
         }
     }
     Ok(databricks_data(&json!({})))
 }
 
 /// Checks for edit rights on the nearest existing folder.
-fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal> {
+fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), ServiceError> {
     let mut folder = path;
     while !world.databricks.objects.contains_key(folder) && folder != "/" {
         folder = parent(folder);
@@ -167,45 +173,47 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal
     if rights.is_some_and(permissions::may_edit) {
         return Ok(());
     }
-    Err(Refusal::denied(format!("{} does not have Edit permissions on {folder}", call.caller)))
+    Err(ServiceError::permission_denied(format!("{} does not have Edit permissions on {folder}", call.caller)))
 }
 
-pub(super) fn import(world: &mut World, call: &Call) -> Handled {
+pub(super) fn import(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let path = normal_path(&fields.needed_text("path")?)?;
+    let path = normal_path(&fields.required_text("path")?)?;
     let language = match fields.text("language")? {
         None => None,
-        Some(text) => Some(Language::parse(&text).ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?),
+        Some(text) => {
+            Some(Language::parse(&text).ok_or_else(|| ServiceError::invalid(format!("Invalid language {text}")))?)
+        }
     };
     let content = STANDARD
         .decode(fields.text("content")?.unwrap_or_default())
-        .map_err(|_| Refusal::malformed("Could not parse request object: content is not base64"))?;
+        .map_err(|_| ServiceError::malformed("Could not parse request object: content is not base64"))?;
     let (path, kind) = match (fields.text("format")?.as_deref(), language) {
         (None | Some("SOURCE"), Some(language)) => (path, notebook(language, &content)?),
         // §4.1: without a language, the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
-            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
+            return Err(ServiceError::invalid("The zip file may not be valid or may be an unsupported version."));
         }
         (Some("AUTO"), _) => by_name_and_header(path, content)?,
         (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
-            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
+            return Err(ServiceError::Unsupported("import in formats other than SOURCE and AUTO".to_owned()));
         }
-        (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
+        (Some(other), _) => return Err(ServiceError::invalid(format!("Invalid format {other}"))),
     };
     store(world, call, path, kind, fields.flag("overwrite")?)
 }
 
 /// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever its content type (§4.1).
-pub(super) fn import_file(world: &mut World, call: &Call) -> Handled {
-    let path = call.places.first().map(String::as_str).unwrap_or_default();
+pub(super) fn import_file(world: &mut World, call: &Call) -> HandlerResult {
+    let path = call.path_params.first().map(String::as_str).unwrap_or_default();
     // Clients omit the leading slash.
     let path = normal_path(&format!("/{path}"))?;
     let (path, kind) = by_name_and_header(path, call.body().to_vec())?;
-    store(world, call, path, kind, call.is_asked_for("overwrite"))
+    store(world, call, path, kind, call.query_flag("overwrite"))
 }
 
 /// §4.1: a source file that begins with its language's header becomes a notebook without the extension.
-fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), Refusal> {
+fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), ServiceError> {
     let Some((bare, extension)) = path.rsplit_once('.') else {
         return Ok((path, Kind::File(content)));
     };
@@ -214,7 +222,7 @@ fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), 
         "sql" => Language::Sql,
         "scala" => Language::Scala,
         "r" | "R" => Language::R,
-        "ipynb" => return Err(Refusal::NotBuilt("Jupyter notebooks".to_owned())),
+        "ipynb" => return Err(ServiceError::Unsupported("Jupyter notebooks".to_owned())),
         _ => return Ok((path, Kind::File(content))),
     };
     if content.starts_with(language.header().as_bytes()) {
@@ -223,9 +231,9 @@ fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), 
     Ok((path, Kind::File(content)))
 }
 
-fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bool) -> Handled {
+fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bool) -> HandlerResult {
     if kind.size() > LARGEST {
-        return Err(Refusal::databricks(
+        return Err(ServiceError::databricks(
             400,
             "MAX_NOTEBOOK_SIZE_EXCEEDED",
             "File size imported is greater than 10485760 bytes",
@@ -233,7 +241,7 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
     }
     let folder = parent(&path);
     if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
-        return Err(Refusal::absent(format!("The parent folder ({folder}) does not exist.")));
+        return Err(ServiceError::not_found(format!("The parent folder ({folder}) does not exist.")));
     }
     may_write_below(world, call, &path)?;
     let now = call.now.0;
@@ -241,14 +249,14 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
     if let Some(old) = world.databricks.objects.get(&path) {
         if old.kind.name() != kind.name() {
             let (asked, actual) = (kind.name(), old.kind.name());
-            return Err(Refusal::invalid(format!(
+            return Err(ServiceError::invalid(format!(
                 "Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})"
             )));
         }
         if !overwrite {
             // §4.1: 400 for notebooks, 409 for files.
             let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
-            return Err(Refusal::databricks(
+            return Err(ServiceError::databricks(
                 status,
                 "RESOURCE_ALREADY_EXISTS",
                 format!(
@@ -259,37 +267,37 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
         id = Some((old.id, old.created));
     }
     // §4.1: overwriting keeps the object's id and so its permissions.
-    let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
-    world.touched(key_of(parent(&path)));
-    world.touched(key_of(&path));
+    let (id, created) = id.unwrap_or_else(|| (world.ids.next_id(), now));
+    world.mark_changed(key_of(parent(&path)));
+    world.mark_changed(key_of(&path));
     world.databricks.objects.insert(path, Object { id, kind, created, modified: now });
     Ok(databricks_data(&json!({ "object_id": id })))
 }
 
-fn notebook(language: Language, content: &[u8]) -> Result<Kind, Refusal> {
+fn notebook(language: Language, content: &[u8]) -> Result<Kind, ServiceError> {
     let text =
-        std::str::from_utf8(content).map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
+        std::str::from_utf8(content).map_err(|_| ServiceError::invalid("The content of a notebook must be UTF-8."))?;
     Ok(Kind::Notebook { language, source: text.replace("\r\n", "\n") })
 }
 
-pub(super) fn export(world: &mut World, call: &Call) -> Handled {
-    let path = normal_path(call.needed("path")?)?;
-    let object = world.visible(world.seen(&key_of(&path)), call, &path)?;
-    match call.asked("format") {
+pub(super) fn export(world: &mut World, call: &Call) -> HandlerResult {
+    let path = normal_path(call.required_param("path")?)?;
+    let object = world.visible(world.state_for_read(&key_of(&path)), call, &path)?;
+    match call.query_param("format") {
         None | Some("" | "SOURCE" | "AUTO") => {}
         Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW") => {
-            return Err(Refusal::NotBuilt("export in formats other than SOURCE and AUTO".to_owned()));
+            return Err(ServiceError::Unsupported("export in formats other than SOURCE and AUTO".to_owned()));
         }
-        Some(other) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
+        Some(other) => return Err(ServiceError::invalid(format!("Invalid format {other}"))),
     }
     let Some(bytes) = object.kind.exported() else {
-        return Err(Refusal::NotBuilt("export of folders".to_owned()));
+        return Err(ServiceError::Unsupported("export of folders".to_owned()));
     };
     Ok(handed_out(call, object, bytes))
 }
 
-fn handed_out(call: &Call, object: &Object, bytes: Vec<u8>) -> Answer {
-    if call.is_asked_for("direct_download") {
+fn handed_out(call: &Call, object: &Object, bytes: Vec<u8>) -> HttpResponse {
+    if call.query_flag("direct_download") {
         return plain(200, "application/octet-stream", bytes);
     }
     let ending = match &object.kind {

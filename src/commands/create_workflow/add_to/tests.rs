@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::tests::{ask, create, edit, jobs, prepared, warnings};
 use crate::commands::harness::{Harness, InjectedFault, Outcome};
 use crate::failure::Code;
-use crate::sandbox::{NotebookEnd, NotebookOutcome, Rule, SimTime};
+use crate::sandbox::{FaultRule, NotebookEnd, NotebookOutcome, SimTime};
 
 const LINE: [&str; 4] = ["--add-to", "Daily load", "--job", "222222"];
 const UPDATE: &str = "databricks:jobs/update";
@@ -370,7 +370,7 @@ fn grant(ctx: &Harness, id: u64, level: &str) {
 async fn a_workflow_that_is_deleted_meanwhile_is_named_so() {
     for rule in ["databricks:jobs/update=status=404", "databricks:jobs/get=status=404,nth=2"] {
         let (ctx, id) = ctx().await;
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = create(&ctx, &["--add-to", &id.to_string(), "--job", "222222"]).await;
         assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains("the workflow was deleted meanwhile"), "{rule}: {}", outcome.failure);
@@ -414,7 +414,7 @@ async fn overrides_that_the_notebook_does_not_allow_are_refused_those_from_befor
 async fn dbt_need_not_be_asked_and_its_no_is_still_a_no() {
     let (ctx, _) = ctx().await;
     assert_eq!(create(&ctx, &["--add-to", "Daily load", "--job", "987654"]).await.exit, 6);
-    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &[&LINE[..], &["--dry-run"]].concat()).await;
     assert!(outcome.exit == 0 && outcome.said().contains("Cannot read dbt job"), "{outcome:?}");
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
@@ -438,12 +438,12 @@ async fn two_at_the_same_time_lose_nothing_and_each_is_told_of_the_other() {
     assert_eq!((left.exit, right.exit), (0, 0), "{left:?} {right:?}");
     assert_ne!(task(&ctx, id, "left"), Value::Null);
     assert_ne!(task(&ctx, id, "right"), Value::Null);
-    let told = |outcome: &Outcome, other: &str| {
+    let warns_of = |outcome: &Outcome, other: &str| {
         warnings(outcome)
             .iter()
             .any(|said| said.contains(&format!("at the same time: tasks.{other}. That change is kept")))
     };
-    assert!(told(&left, "right") || told(&right, "left"), "{left:?} {right:?}");
+    assert!(warns_of(&left, "right") || warns_of(&right, "left"), "{left:?} {right:?}");
     edit_by_hand(&ctx, id, |settings| {
         settings["tasks"]
             .as_array_mut()
@@ -519,12 +519,12 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
     for (base, line) in [(fresh, &LINE[..]), (with_task, &update)] {
         let calm = base.copy();
         create(&calm, line).await;
-        let (requests, wanted) = (calm.take_log().len(), settings(&calm, id));
+        let (requests, expected) = (calm.take_log().len(), settings(&calm, id));
         assert!(requests >= 7, "{requests}");
         for trouble in InjectedFault::REPEATABLE {
             for index in 0..requests {
                 let ctx = base.copy();
-                ctx.trouble_at(index, trouble);
+                ctx.inject_fault(index, trouble);
                 let first = ctx.run(super::super::run, line).await;
                 let killed = matches!(trouble, InjectedFault::KilledBefore | InjectedFault::KilledAfter);
                 assert_eq!(first.is_none(), killed, "{trouble:?} at {index}");
@@ -532,7 +532,7 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
                     assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
                 }
                 assert_eq!(create(&ctx, line).await.exit, 0, "{trouble:?} at {index}");
-                assert_eq!(settings(&ctx, id), wanted, "{trouble:?} at {index}");
+                assert_eq!(settings(&ctx, id), expected, "{trouble:?} at {index}");
                 ctx.take_log();
                 create(&ctx, line).await;
                 assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");

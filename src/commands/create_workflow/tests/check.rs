@@ -138,7 +138,7 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     // The access lists are hidden, which is only a warning.
     for operation in ["permissions/get", "secrets/acls/list"] {
         let rule = format!("databricks:{operation}=status=403,times=forever");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
     }
     let outcome = run_now(&ctx, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
@@ -159,7 +159,7 @@ async fn a_check_that_cannot_be_started_says_why_and_leaves_the_workflow() {
     let outcome = create(&ctx, &CHECK).await;
     assert!(outcome.exit == 1 && outcome.failure.contains("--compute cluster:ID"), "{outcome:?}");
     let ctx = base.copy();
-    ctx.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}=status=403")).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(&format!("{SUBMIT}=status=403")).unwrap()));
     let outcome = create(&ctx, &CHECK).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("Service Principal User"), "{outcome:?}");
     assert_eq!(outcome.data["result"], "kept");
@@ -171,7 +171,7 @@ async fn a_lost_answer_makes_no_second_check() {
     create(&base, &JOB).await;
     for class in ["reset,phase=before", "reset,phase=after", "status=503,phase=after", "truncated,phase=after"] {
         let ctx = base.copy();
-        ctx.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}={class}")).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&format!("{SUBMIT}={class}")).unwrap()));
         let outcome = run_now(&ctx, &CHECK, well()).await;
         assert_eq!((outcome.exit, one_time_runs(&ctx)), (0, 1), "{class}: {outcome:?}");
     }

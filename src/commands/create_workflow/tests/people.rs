@@ -34,7 +34,7 @@ fn call(ctx: &Harness, method: &str, path: &str, body: &Value) -> Value {
         .unwrap();
     match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) => serde_json::from_slice(answer.body()).unwrap(),
-        other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
+        other @ (Reply::Broken(_) | Reply::Hold) => panic!("{other:?}"),
     }
 }
 
@@ -125,14 +125,14 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     for rule in ["status=403", "missing-field"] {
         let ctx = ctx.copy();
         let rule = format!("databricks:scim/service-principals={rule},times=forever");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
         let outcome = create(&ctx, &AS_SERVICE).await;
         assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("group that can"), "{rule}: {outcome:?}");
     }
     // The readers of the notebook are unknown.
     let hidden = ctx.copy();
     let rule = "databricks:permissions/get=status=403,times=forever";
-    hidden.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    hidden.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
     let outcome = create(&hidden, &AS_SERVICE).await;
     assert!(outcome.exit == 0 && warnings(&outcome).join("\n").contains("permissions/get"), "{outcome:?}");
     // With `--grant-run-as` this is a failure.
@@ -160,7 +160,7 @@ async fn where_there_are_no_access_lists_everybody_may_read_and_nothing_is_said(
     let ctx = prepared().await;
     for operation in ["permissions/get", "secrets/acls/list"] {
         let rule = format!("databricks:{operation}=status=501,times=forever");
-        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
     }
     let outcome = create(&ctx, &["--job", "222222", "--run-as", SERVICE]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
@@ -176,8 +176,10 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
         let ctx = prepared().await;
         ctx.world(|world| world.add_caller(OTHER_SERVICE, "dapi-other-0123456789", false, &[]));
         let rule = "databricks:permissions/get=status=403,times=forever";
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/list=status=403,times=9").unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
+        ctx.world(|world| {
+            world.add_fault(FaultRule::parse("databricks:secrets/acls/list=status=403,times=9").unwrap());
+        });
         let outcome = create(&ctx, &["--job", "222222", "--run-as", who]).await;
         assert_eq!(outcome.code, Some(code), "{who}: {outcome:?}");
         assert!(outcome.failure.contains(word), "{}", outcome.failure);
@@ -211,7 +213,7 @@ async fn a_user_whose_name_is_no_mail_can_be_given_rights_and_runs() {
 async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_to_whoever_asks() {
     let ctx = prepared().await;
     assert_eq!(create(&ctx, &GRANTED).await.exit, 0);
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
     let outcome = create(&ctx, &JOB).await;
     assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
     let mine = create(&ctx, &["--job", "222222", "--run-as", ANA]).await;
@@ -307,7 +309,7 @@ async fn access_that_cannot_be_given_says_why() {
     let outcome = create(&ctx, &["--job", "222222", "--grant", "no-such-group:CAN_VIEW"]).await;
     assert_eq!(outcome.exit, 6, "{outcome:?}");
     assert!(outcome.failure.contains("check \\\"no-such-group\\\""), "{}", outcome.failure);
-    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("databricks:permissions/get=status=403").unwrap()));
     let outcome = create(&ctx, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("requires CAN_MANAGE on the job"), "{outcome:?}");
     ctx.take_log();
@@ -322,7 +324,7 @@ async fn without_access_lists_access_to_the_workflow_is_skipped_with_a_remark() 
         if premium {
             for operation in ["get", "update"] {
                 let rule = format!("databricks:permissions/{operation}=status=501,times=forever");
-                ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+                ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
             }
         } else {
             ctx.world(|world| world.set_premium(false));
@@ -344,7 +346,7 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
     let calm = base.copy();
     assert_eq!(create(&calm, &line).await.exit, 0);
     let requests = calm.take_log().len();
-    let wanted = |ctx: &Harness| {
+    let settings_and_grants = |ctx: &Harness| {
         let world = ctx.world(|world| world.inspect());
         (
             only_job(ctx)["settings"].clone(),
@@ -353,17 +355,17 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
             granted(ctx, "notebooks/"),
         )
     };
-    let whole = wanted(&calm);
+    let whole = settings_and_grants(&calm);
     assert!(requests >= 15, "{requests}");
     for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(first) = ctx.run(super::super::run, &line).await {
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(wanted(&ctx), whole, "{trouble:?} at {index}");
+            assert_eq!(settings_and_grants(&ctx), whole, "{trouble:?} at {index}");
             ctx.take_log();
             create(&ctx, &line).await;
             assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");

@@ -234,7 +234,7 @@ async fn a_workflow_that_was_really_run_has_these_fields() {
     let _ = ctx.run(create_workflow::run, &["--job", "222223", "--name", "w"]).await.unwrap();
     let play = async {
         let (error, trace) = ("dbt run 5 failed".to_owned(), String::new());
-        let _ = ctx.play(NotebookOutcome::Failed { error, trace }).await;
+        let _ = ctx.finish_notebook(NotebookOutcome::Failed { error, trace }).await;
         std::future::pending::<()>().await;
     };
     let outcome = tokio::select! {

@@ -4,7 +4,7 @@ use super::*;
 use crate::commands::harness::{Harness, Outcome, number};
 use crate::commands::run;
 use crate::events::Event;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 fn node(unique_id: &str, status: &str, message: &str) -> Node {
     let node =
@@ -194,7 +194,7 @@ async fn results_are_waited_for_and_what_is_not_to_be_had_is_a_warning_and_chang
         ("dbt:runs/artifacts/get=hang,times=forever", false),
     ] {
         let ctx = Harness::new();
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let line = ["222222", "--timeout", "10m", "--junit", file.to_str().unwrap()];
         let (outcome, results) = start(&ctx, &line).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");

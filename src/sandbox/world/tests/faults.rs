@@ -4,7 +4,7 @@ use http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use serde_json::{Value, json};
 
 use super::{Bench, DBT_TOKEN, TOKEN};
-use crate::sandbox::{Class, Cut, Phase, Reply, Rule};
+use crate::sandbox::{BrokenConnection, FaultKind, FaultRule, Phase, Reply};
 
 const RUN: &str = "/api/v2/accounts/51234/jobs/222222/run/";
 
@@ -22,7 +22,7 @@ fn struck(rule: &str) -> (Reply, usize) {
 
 #[test]
 fn every_class_leaves_no_effect_before_and_exactly_one_after() {
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         for (phase, name, effects) in [(Phase::Before, "before", 0), (Phase::After, "after", 1)] {
             if class.allows(phase) {
                 let (_, count) = struck(&format!("dbt:jobs/run={class},phase={name}"));
@@ -34,7 +34,7 @@ fn every_class_leaves_no_effect_before_and_exactly_one_after() {
 
 #[test]
 fn no_answer_spoilt_before_the_effect_claims_a_run() {
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         if class.allows(Phase::Before)
             && let (Reply::Answer(answer), _) = struck(&format!("dbt:jobs/run={class}"))
         {
@@ -47,15 +47,17 @@ fn no_answer_spoilt_before_the_effect_claims_a_run() {
 #[test]
 fn every_class_becomes_the_cut_or_answer_that_it_names() {
     let after = |class: &str| struck(&format!("dbt:jobs/run={class},phase=after")).0;
-    assert!(matches!(struck("dbt:jobs/run=no-name").0, Reply::Cut(Cut::NoName)));
-    assert!(matches!(struck("dbt:jobs/run=tls").0, Reply::Cut(Cut::Tls)));
-    assert!(matches!(after("reset"), Reply::Cut(Cut::Reset)));
+    assert!(matches!(struck("dbt:jobs/run=no-name").0, Reply::Broken(BrokenConnection::NoName)));
+    assert!(matches!(struck("dbt:jobs/run=tls").0, Reply::Broken(BrokenConnection::Tls)));
+    assert!(matches!(after("reset"), Reply::Broken(BrokenConnection::Reset)));
     assert!(matches!(after("hang"), Reply::Hold));
-    assert!(matches!(after("huge"), Reply::Cut(Cut::Huge)));
-    assert!(matches!(after("kill"), Reply::Cut(Cut::Kill(None))));
-    assert!(matches!(after("kill-during"), Reply::Cut(Cut::Kill(Some(answer))) if answer.status() == 200));
+    assert!(matches!(after("huge"), Reply::Broken(BrokenConnection::Huge)));
+    assert!(matches!(after("kill"), Reply::Broken(BrokenConnection::Kill(None))));
     assert!(
-        matches!(after("truncated"), Reply::Cut(Cut::Truncated(answer)) if answer.body().starts_with(b"{\"status\""))
+        matches!(after("kill-during"), Reply::Broken(BrokenConnection::Kill(Some(answer))) if answer.status() == 200)
+    );
+    assert!(
+        matches!(after("truncated"), Reply::Broken(BrokenConnection::Truncated(answer)) if answer.body().starts_with(b"{\"status\""))
     );
 }
 
@@ -63,7 +65,7 @@ fn every_class_becomes_the_cut_or_answer_that_it_names() {
 fn statuses_carry_the_body_that_usually_goes_with_them() {
     let body_of = |rule: &str| match struck(rule).0 {
         Reply::Answer(answer) => answer,
-        other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
+        other @ (Reply::Broken(_) | Reply::Hold) => panic!("{other:?}"),
     };
     assert!(body_of("dbt:jobs/run=status=502").body().starts_with(b"<html>"));
     assert!(body_of("dbt:jobs/run=status=503").body().is_empty());
@@ -104,9 +106,12 @@ fn the_bomb_is_small_on_the_wire_and_its_packing_is_announced() {
 #[test]
 fn a_call_with_a_wrong_token_is_not_counted() {
     let mut bench = Bench::new();
-    bench.world.add_fault(Rule::parse("databricks:*=reset").expect("a rule"));
+    bench.world.add_fault(FaultRule::parse("databricks:*=reset").expect("a rule"));
     bench.call_as("wrong", "GET", "/api/2.0/secrets/scopes/list", &Value::Null);
-    assert!(matches!(bench.send("GET", "/api/2.0/secrets/scopes/list", TOKEN, ""), Reply::Cut(Cut::Reset)));
+    assert!(matches!(
+        bench.send("GET", "/api/2.0/secrets/scopes/list", TOKEN, ""),
+        Reply::Broken(BrokenConnection::Reset)
+    ));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::{Seed, World};
-use crate::sandbox::{Reply, Rule, SimTime};
+use crate::sandbox::{FaultRule, Reply, SimTime};
 
 const START: i64 = 1_790_000_000_000;
 const TOKEN: &str = "dapi-sandbox";
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn fault(&mut self, rule: &str) -> &mut Bench {
-        self.world.add_fault(Rule::parse(rule).expect("a rule"));
+        self.world.add_fault(FaultRule::parse(rule).expect("a rule"));
         self
     }
 
@@ -73,7 +73,7 @@ impl Bench {
                 let body = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
                 (answer.status().as_u16(), body)
             }
-            other @ (Reply::Cut(_) | Reply::Hold) => panic!("no whole answer but {other:?}"),
+            other @ (Reply::Broken(_) | Reply::Hold) => panic!("no whole answer but {other:?}"),
         }
     }
 

@@ -1,4 +1,4 @@
-"""A small dbt Cloud for the notebook's own tests, and the client of `drive.py`.
+"""A small dbt Cloud for the notebook's own tests, and the client of `notebook_runner.py`.
 
 It has one account and a few jobs, and supports the fault rules of `tests/protocol`. The Rust tests run the same cases
 against the whole sandbox; this one needs only Python.
@@ -43,7 +43,7 @@ def render(**changes):
         return template.read().replace("@@DBTRIGGER_SETTINGS@@", json.dumps(settings))
 
 
-class Rule:
+class FaultRule:
     """OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]"""
 
     def __init__(self, text):
@@ -65,15 +65,15 @@ class Rule:
         return self.nth <= self.seen < self.nth + self.times
 
 
-class Peer:
+class FakeDbt:
     def __init__(self, lag_ms=0, fresh_404_ms=0, faults=(), jobs=None, service=None):
         self.lag, self.fresh_404 = lag_ms, fresh_404_ms
-        self.rules = [Rule(text) for text in faults]
+        self.rules = [FaultRule(text) for text in faults]
         self.runs, self.next_id, self.now = [], 123456, START
         self.log, self.posts, self.cancels, self.retries = [], 0, [], 0
         self.triggers_at = []
         self.strange = []  # runs the service returned by mistake
-        self.behind_our_back = []  # when further runs with its cause appear, in ms after the first POST
+        self.duplicate_run_delays_ms = []  # when further runs with its cause appear, in ms after the first POST
         self.null_triggers = False
         self.echo = self.denied = None
         self.jobs = jobs or {}
@@ -123,13 +123,13 @@ class Peer:
         status = self.status(run)
         moment = datetime.datetime.fromtimestamp(run["at"] / 1000, datetime.timezone.utc)
         shown = {
-            "id": self.told_id(run["id"]), "account_id": ACCOUNT, "project_id": 4101, "status": status,
+            "id": self.reported_id(run["id"]), "account_id": ACCOUNT, "project_id": 4101, "status": status,
             "job_definition_id": run["job"],
             "status_humanized": NAMES[status], "status_message": "Cancelled by user." if status == CANCELLED else None,
             "is_complete": status >= 10, "is_success": status == 10, "is_error": status == 20,
             "is_cancelled": status == 30,
             "created_at": moment.strftime("%Y-%m-%d %H:%M:%S.%f+00:00"), "started_at": None, "finished_at": None,
-            "retrying_run_id": self.told_id(run["resumes"]), "can_retry": status == ERROR and self.latest(run),
+            "retrying_run_id": self.reported_id(run["resumes"]), "can_retry": status == ERROR and self.latest(run),
             "retry_not_supported_reason": None if self.latest(run) else "RETRY_NOT_LATEST_RUN",
            
             "href": f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/{run['id']}/", "trigger": None, "run_steps": [],
@@ -182,7 +182,7 @@ class Peer:
             return self.raw(code, b"")
         return self.envelope(self.denied, code, user_message=said, headers=headers)
 
-    def spoil(self, kind, answer):
+    def apply_fault(self, kind, answer):
         name, _, value = kind.partition("=") if "=" in kind else (kind, "", "")
         if name in TRANSPORT:
             return {"cut": name, "head": answer}
@@ -238,16 +238,16 @@ class Peer:
             self.triggers_at.append(self.now)
         if rule and not rule[0].after and request["method"] != "GET":
             harmless = self.raw(200, b'{"status": {"code": 200, "is_success": true}, "data": {"id": 1}}')
-            return self.spoil(rule[0].kind, harmless)
+            return self.apply_fault(rule[0].kind, harmless)
         if request["headers"].get("Authorization") != "Token " + TOKEN:
             return self.failed(401)
         answer = function(*groups, query, request["body"])
-        return self.spoil(rule[0].kind, answer) if rule else answer
+        return self.apply_fault(rule[0].kind, answer) if rule else answer
 
     def fresh_runs(self):
-        for delay in list(self.behind_our_back):
+        for delay in list(self.duplicate_run_delays_ms):
             if self.triggers_at and self.now >= self.triggers_at[0] + delay:
-                self.behind_our_back.remove(delay)
+                self.duplicate_run_delays_ms.remove(delay)
                 first = next(run for run in self.runs if run["at"] >= self.triggers_at[0])
                 self.create(first["job"], first["cause"], self.triggers_at[0] + delay, body=first["body"])
 
@@ -310,11 +310,11 @@ class Peer:
             del pagination["total_count"]
         return self.envelope(page, extra={"pagination": pagination})
 
-    def told_id(self, number):
+    def reported_id(self, number):
         return 900_000 - number if self.falling and number is not None else number
 
     def find(self, number):
-        number = self.told_id(number)
+        number = self.reported_id(number)
         return next((run for run in self.runs if run["id"] == number), None)
 
     def get_run(self, number, query, body):
@@ -358,26 +358,26 @@ class Peer:
 
 
 class Driver:
-    """A `drive.py` process that runs many cases."""
+    """A `notebook_runner.py` process that runs many cases."""
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "drive.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, os.path.join(HERE, "notebook_runner.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def run(self, peer, **case):
+    def run(self, dbt, **case):
         case.setdefault("source", render())
         case.setdefault("secret", TOKEN)
         case.setdefault("start_ms", START)
         self.send({"case": case})
         while True:
             line = self.process.stdout.readline()
-            assert line, "drive.py has ended"
+            assert line, "notebook_runner.py has ended"
             message = json.loads(line)
             if "done" in message:
-                peer.now = message["done"].get("now", peer.now)
+                dbt.now = message["done"].get("now", dbt.now)
                 return message["done"]
-            self.send(peer.answer(message))
+            self.send(dbt.answer(message))
 
     def send(self, value):
         self.process.stdin.write(json.dumps(value).encode() + b"\n")

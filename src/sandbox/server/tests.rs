@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::{Background, Handle, start};
-use crate::sandbox::{Class, Options, Rule, Seed, SimTime, StartError, World};
+use crate::sandbox::{FaultKind, FaultRule, Options, Seed, SimTime, StartError, World};
 
 const DBT: &str = "dbtc_sandbox-token";
 
@@ -21,8 +21,8 @@ fn options() -> Options {
     })
 }
 
-fn rule(text: &str) -> Rule {
-    Rule::parse(text).expect("a rule")
+fn rule(text: &str) -> FaultRule {
+    FaultRule::parse(text).expect("a rule")
 }
 
 async fn connect(to: &Handle) -> TcpStream {
@@ -93,34 +93,34 @@ enum Look {
     Whole,
 }
 
-fn look_of(class: &Class) -> Look {
+fn look_of(class: &FaultKind) -> Look {
     match class {
-        Class::NoName | Class::Refused | Class::Blackhole | Class::Tls => Look::NotOnSockets,
-        Class::Kill | Class::KillDuring => Look::Kills,
-        Class::Reset => Look::Nothing(End::Reset),
-        Class::Close => Look::Nothing(End::Fin),
-        Class::Hang => Look::Nothing(End::Open),
-        Class::ResetAfterHead => Look::Head(End::Reset),
-        Class::ResetInBody => Look::Half(End::Reset),
-        Class::Silence => Look::Head(End::Open),
-        Class::Truncated => Look::Half(End::Fin),
-        Class::Drip => Look::Drip,
-        Class::Stale => Look::Stale,
-        Class::Huge => Look::Flood,
-        Class::Status(_)
-        | Class::RetryAfter(_)
-        | Class::RetryAfterDate(_)
-        | Class::RetryAfterAbsurd
-        | Class::Redirect(_)
-        | Class::Login
-        | Class::Empty
-        | Class::BadUtf8
-        | Class::Deep
-        | Class::MissingField
-        | Class::UnknownStatus
-        | Class::NullData
-        | Class::WrongType
-        | Class::GzipBomb => Look::Whole,
+        FaultKind::NoName | FaultKind::Refused | FaultKind::Blackhole | FaultKind::Tls => Look::NotOnSockets,
+        FaultKind::Kill | FaultKind::KillDuring => Look::Kills,
+        FaultKind::Reset => Look::Nothing(End::Reset),
+        FaultKind::Close => Look::Nothing(End::Fin),
+        FaultKind::Hang => Look::Nothing(End::Open),
+        FaultKind::ResetAfterHead => Look::Head(End::Reset),
+        FaultKind::ResetInBody => Look::Half(End::Reset),
+        FaultKind::Silence => Look::Head(End::Open),
+        FaultKind::Truncated => Look::Half(End::Fin),
+        FaultKind::Drip => Look::Drip,
+        FaultKind::Stale => Look::Stale,
+        FaultKind::Huge => Look::Flood,
+        FaultKind::Status(_)
+        | FaultKind::RetryAfter(_)
+        | FaultKind::RetryAfterDate(_)
+        | FaultKind::RetryAfterAbsurd
+        | FaultKind::Redirect(_)
+        | FaultKind::Login
+        | FaultKind::Empty
+        | FaultKind::BadUtf8
+        | FaultKind::Deep
+        | FaultKind::MissingField
+        | FaultKind::UnknownStatus
+        | FaultKind::NullData
+        | FaultKind::WrongType
+        | FaultKind::GzipBomb => Look::Whole,
     }
 }
 
@@ -129,7 +129,7 @@ fn look_of(class: &Class) -> Look {
 async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
     let path = "/api/v2/accounts/51234/";
     let operation = operation_of(path);
-    for class in Class::catalogue() {
+    for class in FaultKind::catalogue() {
         let look = look_of(&class);
         let mut options = options();
         options.faults = vec![rule(&format!("{operation}={class}"))];
@@ -198,14 +198,14 @@ fn operation_of(path: &str) -> &'static str {
     World::route(&request).expect("a route").operation
 }
 
-async fn whole(client: &mut TcpStream, path: &str, class: &Class) {
+async fn whole(client: &mut TcpStream, path: &str, class: &FaultKind) {
     one(client, class).await;
     client.write_all(get(path).as_bytes()).await.expect("a second request");
     one(client, class).await;
 }
 
 /// Reads one whole response.
-async fn one(client: &mut TcpStream, class: &Class) {
+async fn one(client: &mut TcpStream, class: &FaultKind) {
     let mut bytes = vec![0; 0];
     let mut block = vec![0; 64 * 1024];
     loop {
@@ -231,7 +231,7 @@ async fn latency_is_added_to_each_request_and_the_clock_runs_at_its_speed() {
     let (begun, sim) = (Instant::now(), sandbox.now());
     let mut client = connect(&sandbox).await;
     client.write_all(get("/api/v2/accounts/51234/").as_bytes()).await.expect("a request");
-    whole(&mut client, "/api/v2/accounts/51234/", &Class::Hang).await;
+    whole(&mut client, "/api/v2/accounts/51234/", &FaultKind::Hang).await;
     let passed = begun.elapsed();
     assert!((100..110).contains(&passed.as_millis()), "{passed:?}");
     let passed = sandbox.now().0 - sim.0;
@@ -357,7 +357,7 @@ async fn a_kill_that_would_hit_the_sandbox_itself_resets_the_connection_and_is_s
     let mut options = options();
     options.faults = vec![rule(&format!("{}=kill", operation_of(path)))];
     let heard = std::sync::Arc::clone(&said);
-    options.remark = Box::new(move |text| heard.lock().expect("remarks").push(text.to_owned()));
+    options.on_message = Box::new(move |text| heard.lock().expect("remarks").push(text.to_owned()));
     let sandbox = start(options).await.expect("a sandbox");
     let mut client = connect(&sandbox).await;
     client.write_all(get(path).as_bytes()).await.expect("a request");

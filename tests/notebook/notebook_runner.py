@@ -45,7 +45,7 @@ def tell(message):
     PROTOCOL_OUT.flush()
 
 
-def hear():
+def read_message():
     line = PROTOCOL_IN.readline()
     if not line:
         os._exit(3)
@@ -239,7 +239,7 @@ class Network:
                 "read_timeout": read_timeout,
             }
         )
-        reply = hear()
+        reply = read_message()
         if self.case.get("interrupt_at_request") == self.requests:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         self.clock.elapsed += self.case.get("latency_ms", 20) / 1000

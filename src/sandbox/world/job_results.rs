@@ -49,7 +49,7 @@ impl JobRun {
         ends_with.map_or(Decision::Start, Decision::End)
     }
 
-    pub(super) fn conclude(&mut self, now: i64) {
+    pub(super) fn set_result(&mut self, now: i64) {
         self.ended = Some(self.tasks.iter().filter_map(|task| task.ended).max().unwrap_or(now));
         if let Some(result) = self.stopped {
             self.result = Some(result);

@@ -4,9 +4,9 @@ use http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
 
-use super::answers::{Answer, Refusal, dbt_data, json_answer, plain};
-use super::routes::Row;
-use crate::sandbox::{Class, Cut, Reply, SimTime};
+use super::answers::{HttpResponse, ServiceError, dbt_data, json_answer, plain};
+use super::routes::RouteEntry;
+use crate::sandbox::{BrokenConnection, FaultKind, Reply, SimTime};
 
 /// The error page of a gateway whose backend does not respond.
 const GATEWAY_PAGE: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
@@ -16,49 +16,49 @@ const LOGIN_PAGE: &str = "<!doctype html>\n<html><head><title>Sign in</title></h
 const NESTING: usize = 100_000;
 
 /// Returns the response to a write struck before its effect: the envelope without any result.
-pub(super) fn without_effect(row: &Row) -> Answer {
-    if row.is_dbt() { dbt_data(&json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
+pub(super) fn without_effect(entry: &RouteEntry) -> HttpResponse {
+    if entry.is_dbt() { dbt_data(&json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
 }
 
 /// Turns the true response into what the fault class makes of it.
-pub(super) fn spoil(class: &Class, row: &Row, now: SimTime, truth: Answer) -> Reply {
+pub(super) fn apply_fault(class: &FaultKind, entry: &RouteEntry, now: SimTime, true_response: HttpResponse) -> Reply {
     let answer = match class {
-        Class::NoName => return Reply::Cut(Cut::NoName),
-        Class::Refused => return Reply::Cut(Cut::Refused),
-        Class::Blackhole => return Reply::Cut(Cut::Blackhole),
-        Class::Tls => return Reply::Cut(Cut::Tls),
-        Class::Reset => return Reply::Cut(Cut::Reset),
-        Class::Close => return Reply::Cut(Cut::Close),
-        Class::Hang => return Reply::Hold,
-        Class::ResetAfterHead => return Reply::Cut(Cut::ResetAfterHead(truth)),
-        Class::ResetInBody => return Reply::Cut(Cut::ResetInBody(truth)),
-        Class::Silence => return Reply::Cut(Cut::Silence(truth)),
-        Class::Truncated => return Reply::Cut(Cut::Truncated(truth)),
-        Class::Drip => return Reply::Cut(Cut::Drip(truth)),
-        Class::Stale => return Reply::Cut(Cut::Stale(truth)),
-        Class::Huge => return Reply::Cut(Cut::Huge),
-        Class::Kill => return Reply::Cut(Cut::Kill(None)),
-        Class::KillDuring => return Reply::Cut(Cut::Kill(Some(truth))),
-        Class::Status(status) => usual_error(*status, row),
-        Class::RetryAfter(seconds) => throttled(row, &seconds.to_string()),
-        Class::RetryAfterDate(seconds) => throttled(row, &http_date(now.plus(i64::from(*seconds) * 1000))),
-        Class::RetryAfterAbsurd => throttled(row, "999999999"),
-        Class::Redirect(address) => redirected(address),
-        Class::Login => plain(200, "text/html; charset=utf-8", LOGIN_PAGE),
-        Class::Empty => plain(200, "application/json", ""),
-        Class::BadUtf8 => plain(200, "application/json", &b"{\"data\": \"\xff\xfe\xc3\x28\"}"[..]),
-        Class::Deep => plain(200, "application/json", [vec![b'['; NESTING], vec![b']'; NESTING]].concat()),
-        Class::MissingField => with_body(&truth, row, missing_field),
-        Class::UnknownStatus => with_body(&truth, row, |_, body| unknown_status(body)),
-        Class::NullData => with_body(&truth, row, null_data),
-        Class::WrongType => with_body(&truth, row, wrong_type),
-        Class::GzipBomb => gzip_bomb(),
+        FaultKind::NoName => return Reply::Broken(BrokenConnection::NoName),
+        FaultKind::Refused => return Reply::Broken(BrokenConnection::Refused),
+        FaultKind::Blackhole => return Reply::Broken(BrokenConnection::Blackhole),
+        FaultKind::Tls => return Reply::Broken(BrokenConnection::Tls),
+        FaultKind::Reset => return Reply::Broken(BrokenConnection::Reset),
+        FaultKind::Close => return Reply::Broken(BrokenConnection::Close),
+        FaultKind::Hang => return Reply::Hold,
+        FaultKind::ResetAfterHead => return Reply::Broken(BrokenConnection::ResetAfterHead(true_response)),
+        FaultKind::ResetInBody => return Reply::Broken(BrokenConnection::ResetInBody(true_response)),
+        FaultKind::Silence => return Reply::Broken(BrokenConnection::Silence(true_response)),
+        FaultKind::Truncated => return Reply::Broken(BrokenConnection::Truncated(true_response)),
+        FaultKind::Drip => return Reply::Broken(BrokenConnection::Drip(true_response)),
+        FaultKind::Stale => return Reply::Broken(BrokenConnection::Stale(true_response)),
+        FaultKind::Huge => return Reply::Broken(BrokenConnection::Huge),
+        FaultKind::Kill => return Reply::Broken(BrokenConnection::Kill(None)),
+        FaultKind::KillDuring => return Reply::Broken(BrokenConnection::Kill(Some(true_response))),
+        FaultKind::Status(status) => usual_error(*status, entry),
+        FaultKind::RetryAfter(seconds) => throttled(entry, &seconds.to_string()),
+        FaultKind::RetryAfterDate(seconds) => throttled(entry, &http_date(now.plus(i64::from(*seconds) * 1000))),
+        FaultKind::RetryAfterAbsurd => throttled(entry, "999999999"),
+        FaultKind::Redirect(address) => redirected(address),
+        FaultKind::Login => plain(200, "text/html; charset=utf-8", LOGIN_PAGE),
+        FaultKind::Empty => plain(200, "application/json", ""),
+        FaultKind::BadUtf8 => plain(200, "application/json", &b"{\"data\": \"\xff\xfe\xc3\x28\"}"[..]),
+        FaultKind::Deep => plain(200, "application/json", [vec![b'['; NESTING], vec![b']'; NESTING]].concat()),
+        FaultKind::MissingField => with_body(&true_response, entry, missing_field),
+        FaultKind::UnknownStatus => with_body(&true_response, entry, |_, body| unknown_status(body)),
+        FaultKind::NullData => with_body(&true_response, entry, null_data),
+        FaultKind::WrongType => with_body(&true_response, entry, wrong_type),
+        FaultKind::GzipBomb => gzip_bomb(),
     };
     Reply::Answer(answer)
 }
 
 /// Returns the usual body for an HTTP status: from the gateway for 502 to 504, otherwise from the service.
-fn usual_error(status: u16, row: &Row) -> Answer {
+fn usual_error(status: u16, entry: &RouteEntry) -> HttpResponse {
     match status {
         502 => return plain(502, "text/html", GATEWAY_PAGE),
         503 => {
@@ -69,18 +69,18 @@ fn usual_error(status: u16, row: &Row) -> Answer {
         504 => return plain(504, "text/html", TIMEOUT_PAGE),
         _ => {}
     }
-    if row.is_dbt() {
+    if entry.is_dbt() {
         return match status {
-            400 => Refusal::dbt_field("request", "This request was refused by a fault rule."),
-            401 => Refusal::dbt(401, "Invalid token."),
-            403 => Refusal::dbt(403, "You do not have permission to perform this action."),
-            404 => Refusal::dbt_absent(),
-            405 => Refusal::DbtDetail {
+            400 => ServiceError::dbt_field("request", "This request was refused by a fault rule."),
+            401 => ServiceError::dbt(401, "Invalid token."),
+            403 => ServiceError::dbt(403, "You do not have permission to perform this action."),
+            404 => ServiceError::dbt_not_found(),
+            405 => ServiceError::DbtDetail {
                 status,
-                detail: format!("Method \"{}\" not allowed.", if row.writes { "POST" } else { "GET" }),
+                detail: format!("Method \"{}\" not allowed.", if entry.writes { "POST" } else { "GET" }),
             },
-            429 => Refusal::DbtDetail { status, detail: "Request was throttled.".to_owned() },
-            other => Refusal::dbt(other, "A fault rule of the sandbox answers here."),
+            429 => ServiceError::DbtDetail { status, detail: "Request was throttled.".to_owned() },
+            other => ServiceError::dbt(other, "A fault rule of the sandbox answers here."),
         }
         .answer();
     }
@@ -94,11 +94,11 @@ fn usual_error(status: u16, row: &Row) -> Answer {
         500.. => "INTERNAL_ERROR",
         _ => "BAD_REQUEST",
     };
-    Refusal::databricks(status, code, "A fault rule of the sandbox answers here.").answer()
+    ServiceError::databricks(status, code, "A fault rule of the sandbox answers here.").answer()
 }
 
-fn throttled(row: &Row, wait: &str) -> Answer {
-    let mut answer = usual_error(429, row);
+fn throttled(entry: &RouteEntry, wait: &str) -> HttpResponse {
+    let mut answer = usual_error(429, entry);
     if let Ok(value) = HeaderValue::from_str(wait) {
         answer.headers_mut().insert(RETRY_AFTER, value);
     }
@@ -111,7 +111,7 @@ fn http_date(at: SimTime) -> String {
         .unwrap_or_default()
 }
 
-fn redirected(address: &str) -> Answer {
+fn redirected(address: &str) -> HttpResponse {
     let mut answer = plain(307, "text/html", "");
     if let Ok(value) = HeaderValue::from_str(address) {
         answer.headers_mut().insert(LOCATION, value);
@@ -120,16 +120,20 @@ fn redirected(address: &str) -> Answer {
 }
 
 /// Applies a change to a JSON body. A body that is not JSON is replaced.
-fn with_body(truth: &Answer, row: &Row, change: impl Fn(&Row, Value) -> Value) -> Answer {
-    match serde_json::from_slice(truth.body()) {
-        Ok(body) => json_answer(200, &change(row, body)),
-        Err(_) => json_answer(200, &change(row, json!({ "content": "" }))),
+fn with_body(
+    true_response: &HttpResponse,
+    entry: &RouteEntry,
+    change: impl Fn(&RouteEntry, Value) -> Value,
+) -> HttpResponse {
+    match serde_json::from_slice(true_response.body()) {
+        Ok(body) => json_answer(200, &change(entry, body)),
+        Err(_) => json_answer(200, &change(entry, json!({ "content": "" }))),
     }
 }
 
-fn missing_field(row: &Row, mut body: Value) -> Value {
+fn missing_field(entry: &RouteEntry, mut body: Value) -> Value {
     match body.as_object_mut() {
-        Some(object) if row.is_dbt() && object.contains_key("data") => {
+        Some(object) if entry.is_dbt() && object.contains_key("data") => {
             object.shift_remove("data");
             body
         }
@@ -137,9 +141,9 @@ fn missing_field(row: &Row, mut body: Value) -> Value {
     }
 }
 
-fn null_data(row: &Row, mut body: Value) -> Value {
+fn null_data(entry: &RouteEntry, mut body: Value) -> Value {
     match body.as_object_mut() {
-        Some(object) if row.is_dbt() && object.contains_key("data") => {
+        Some(object) if entry.is_dbt() && object.contains_key("data") => {
             object.insert("data".to_owned(), Value::Null);
         }
         Some(object) => {
@@ -152,9 +156,9 @@ fn null_data(row: &Row, mut body: Value) -> Value {
     body
 }
 
-fn wrong_type(row: &Row, mut body: Value) -> Value {
+fn wrong_type(entry: &RouteEntry, mut body: Value) -> Value {
     match body.as_object_mut() {
-        Some(object) if row.is_dbt() && object.contains_key("data") => {
+        Some(object) if entry.is_dbt() && object.contains_key("data") => {
             object.insert("data".to_owned(), json!("not what was asked for"));
         }
         Some(object) => {
@@ -194,7 +198,7 @@ fn unknown_status(body: Value) -> Value {
 
 /// 64 MiB of zeros as one deflate block with fixed codes. Written by hand because the sandbox needs no compressor
 /// otherwise.
-fn gzip_bomb() -> Answer {
+fn gzip_bomb() -> HttpResponse {
     const LENGTH: u32 = 64 * 1024 * 1024;
     const CRC_OF_ZEROS: u32 = 0xb2eb_30ed;
     let mut bits = Bits::default();

@@ -19,10 +19,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::environment::{self, Variables};
 use super::log::{Log, LogLine};
-use super::notebook::{self, Wanted};
-use super::options::{FASTEST, Options, Remark, StartError};
+use super::notebook::{self, PythonSearch};
+use super::options::{FASTEST, OnMessage, Options, StartError};
 use super::tls::Tls;
-use super::{Class, Reply, Rule, SimTime, World, peer, stream};
+use super::{FaultKind, FaultRule, Reply, SimTime, World, peer, stream};
 
 struct Shared {
     origin: String,
@@ -35,7 +35,7 @@ struct Shared {
     connect_latency: Duration,
     world: Mutex<World>,
     log: Mutex<Log>,
-    remark: Mutex<Remark>,
+    on_message: Mutex<OnMessage>,
     connections: AtomicU64,
     changes: watch::Sender<u64>,
 }
@@ -122,7 +122,7 @@ impl Handle {
     }
 
     pub(super) fn remark(&self, text: &str) {
-        (lock(&self.0.remark))(text);
+        (lock(&self.0.on_message))(text);
     }
 
     /// Answers one request and logs it before any byte of the response is sent.
@@ -188,7 +188,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         search_path,
         python_environment,
         seed,
-        remark,
+        on_message,
     } = options;
     if !(speed > 0.0 && speed <= FASTEST) {
         return Err(StartError::Speed(speed));
@@ -230,7 +230,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         connect_latency,
         world: Mutex::new(world),
         log: Mutex::new(log),
-        remark: Mutex::new(remark),
+        on_message: Mutex::new(on_message),
         connections: AtomicU64::new(0),
         changes: watch::Sender::new(0),
     }));
@@ -238,19 +238,19 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     if let Some(path) = env_file {
         environment::write(&path, &handle.0.variables).map_err(|source| StartError::File { path, source })?;
     }
-    let wanted = Wanted { python, search_path, environment: python_environment };
+    let search = PythonSearch { python, search_path, environment: python_environment };
     let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     Ok(Sandbox {
         work: [
             tokio::spawn(accept(listener, acceptor, handle.clone())),
-            tokio::spawn(notebook::serve(handle.clone(), wanted)),
+            tokio::spawn(notebook::serve(handle.clone(), search)),
         ],
         handle,
         _tls: tls,
     })
 }
 
-fn refuse(rule: &Rule) -> Result<(), StartError> {
+fn refuse(rule: &FaultRule) -> Result<(), StartError> {
     let refused = |reason| Err(StartError::Fault { rule: rule.to_string(), reason });
     if !rule.class().on_sockets() {
         return refused("it strikes before a connection is there, so a listening sandbox cannot show it");
@@ -258,7 +258,7 @@ fn refuse(rule: &Rule) -> Result<(), StartError> {
     if !World::operations().any(|operation| rule.matches(operation)) {
         return refused("there is no such operation; the log (--log) names the operation of each request");
     }
-    let kills = matches!(rule.class(), Class::Kill | Class::KillDuring);
+    let kills = matches!(rule.class(), FaultKind::Kill | FaultKind::KillDuring);
     if kills && !peer::CAN_FIND {
         return refused("the calling process can only be found on Linux");
     }
