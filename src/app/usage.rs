@@ -17,6 +17,7 @@ use crate::ui::{Color, Format, Printer, Voice, clean};
 /// Refuses arguments that contain a token, a secret from the environment or an unexpanded variable, before an error
 /// message repeats them.
 pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result<(), Failure> {
+    let filters: Vec<_> = environment.secrets().map(|(name, secret)| (name, Filter::of(&secret))).collect();
     let mut before: Option<String> = None;
     for (index, argument) in arguments.iter().enumerate().skip(1) {
         // Removing characters can join a secret that was split.
@@ -31,7 +32,7 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
             Some(flag) if !holds_a_token(flag) => format!("the value of {flag}"),
             Some(_) | None => format!("argument {index}"),
         };
-        let variable = environment.secrets().find(|(_, secret)| Filter::of(secret).finds(&text)).map(|(name, _)| name);
+        let variable = filters.iter().find(|(_, filter)| filter.finds(&text)).map(|(name, _)| name);
         let what = match variable {
             Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
             None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),

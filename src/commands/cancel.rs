@@ -237,26 +237,26 @@ pub(super) async fn stop_workflow(
         .map_err(|error| of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error))?;
     let workspace = seen.workspace();
     let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
-    let stopped = |standing: Option<&RunState>, already: bool| Stopped {
+    let stopped = |state: Option<&RunState>, already: bool| Stopped {
         run,
         url: url.clone(),
-        status: standing.map(|standing| standing.word().to_owned()).unwrap_or_default(),
+        status: state.map(|state| state.word().to_owned()).unwrap_or_default(),
         already,
-        fate: match standing {
+        fate: match state {
             Some(RunState::Ended(WorkflowEnd::Cancelled(_))) => CancelOutcome::Cancelled,
             Some(RunState::Ended(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
-                | WorkflowEnd::Left(_)
-                | WorkflowEnd::NeverRan(_)
+                | WorkflowEnd::Excluded(_)
+                | WorkflowEnd::NotRun(_)
                 | WorkflowEnd::Failed(_),
             )) => CancelOutcome::EndedItself,
             Some(RunState::Going(_)) | None => CancelOutcome::GoesOn,
         },
     };
-    let standing = seen.standing();
-    let already = matches!(standing, Some(RunState::Ended(_)));
-    report.workflow = Some(stopped(standing.as_ref(), already));
+    let state = seen.state();
+    let already = matches!(state, Some(RunState::Ended(_)));
+    report.workflow = Some(stopped(state.as_ref(), already));
     let mut gone = None;
     // Databricks first: otherwise its notebook would see a canceled dbt run, or start another one.
     if !already {
@@ -269,7 +269,7 @@ pub(super) async fn stop_workflow(
         if let Err(error) = writer.put(cancel_workflow_run(run)).await {
             match writer.read(get_workflow_run(run, None)).await {
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
-                Ok(now) if matches!(now.standing(), Some(RunState::Ended(_))) => {}
+                Ok(now) if matches!(now.state(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
                     let what = format!("Cannot cancel Databricks run {run}; it may still be running");
                     return Err(of_databricks(&what, &error).run("try again", again));
@@ -282,11 +282,11 @@ pub(super) async fn stop_workflow(
         let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await;
         let failure = match followed {
             Followed::Ended(state) => {
-                report.workflow = Some(stopped(Some(&state.standing), false));
+                report.workflow = Some(stopped(Some(&state.state), false));
                 None
             }
             Followed::OutOfTime(state) => {
-                report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
+                report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
                 let what = format!("Requested cancellation of Databricks run {run}, but it has not ended yet.");
                 Some(Failure::new(Code::StillRunning, what))
             }
@@ -295,7 +295,7 @@ pub(super) async fn stop_workflow(
                 None
             }
             Followed::Blind(state, error) => {
-                report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
+                report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
                 let what = format!("Requested cancellation of Databricks run {run}, but cannot read its status");
                 Some(of_databricks(&what, &error))
             }
@@ -306,7 +306,7 @@ pub(super) async fn stop_workflow(
     }
     // The dbt runs go on even if their Databricks run is deleted.
     let gone = gone.map(|error| {
-        report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(standing.as_ref(), false) });
+        report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(state.as_ref(), false) });
         of_gone(&format!("Databricks run {run}"), &error)
     });
     let parent = ParentRun { workflow_run: run, workspace, fresh: !already, databricks: writer };
@@ -332,8 +332,8 @@ async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &Comman
     let mut probe = WorkflowProbe::new(parent.databricks, parent.workflow_run);
     match follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await {
         Followed::Ended(state) => {
-            let said = state.tasks.into_iter().filter_map(|task| task.said);
-            said.filter_map(|said| said.dbt_run_url).collect()
+            let output = state.tasks.into_iter().filter_map(|task| task.output);
+            output.filter_map(|output| output.dbt_run_url).collect()
         }
         Followed::OutOfTime(_) | Followed::Gone(..) | Followed::Blind(..) => Vec::new(),
     }

@@ -535,10 +535,20 @@ fn consents(name: &str) -> bool {
     .contains(&name)
 }
 
-/// `cargo test --lib a_second_writer -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+#[ignore = "takes minutes; .ci/run runs it"]
 async fn a_second_writer_between_any_two_requests_loses_nothing() {
+    second_writer(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_writer_between_some_requests_loses_nothing() {
+    second_writer(5).await;
+}
+
+/// A second writer at each moment, or at each of so many. `cargo test --lib a_second_writer -- --nocapture` prints the counts.
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+async fn second_writer(every: usize) {
     let mut scenes = secret_scenes().await;
     scenes.extend(notebook_scenes().await);
     scenes.extend(workflow_scenes().await);
@@ -561,7 +571,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
         });
         let last = calm.take_log().iter().rposition(|seen| seen.writes).unwrap();
         let disturbed = [InjectedFault::Unavailable, InjectedFault::LostBefore].map(|trouble| (Some(trouble), last));
-        for (trouble, index) in (0..effects.len()).map(|index| (None, index)).chain(disturbed) {
+        for (trouble, index) in (0..effects.len()).map(|index| (None, index)).chain(disturbed).step_by(every) {
             let ctx = base.copy();
             if let Some(trouble) = trouble {
                 ctx.inject_fault(last, trouble);
@@ -965,11 +975,20 @@ fn once(ctx: &Harness) -> bool {
     state["scopes"].as_object().unwrap().len() <= 1 && names.len() == jobs(ctx).len()
 }
 
-/// `cargo test --lib sixteen_at_once -- --nocapture` prints the counts.
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+#[ignore = "takes minutes; .ci/run runs it"]
 async fn sixteen_at_once_make_one_of_each() {
-    const RACERS: u64 = 16;
+    at_once(16, &[0, 3, 17, 40]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_at_once_make_one_of_each() {
+    at_once(4, &[3]).await;
+}
+
+/// So many commands, these milliseconds apart. `cargo test --lib at_once -- --nocapture` prints the counts.
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+async fn at_once(number: u64, delays: &[u64]) {
     let schedule = &["--job", "222222", "--schedule", "0 0 6 * * ?", "--grant", "analysts:CAN_VIEW"][..];
     let set_up = &["--job", "222222", "--schedule", "0 0 6 * * ?", "--grant", "analysts", "-y"][..];
     let fresh = world(&[]).await;
@@ -985,12 +1004,11 @@ async fn sixteen_at_once_make_one_of_each() {
         ("create-workflow --add-to", &loaded, Command::Workflow, &ADD),
         ("setup", &fresh, Command::Setup, set_up),
     ] {
-        // Delay between starts, in milliseconds.
-        for apart in [0, 3, 17, 40] {
+        for &apart in delays {
             for stale in [0, 2] {
                 let ctx = base.copy();
                 ctx.world(|world| world.set_stale_reads(stale));
-                let racers = (0..RACERS).map(async |racer| {
+                let racers = (0..number).map(async |racer| {
                     sleep(Duration::from_millis(racer * apart)).await;
                     run(&ctx, command, line).await
                 });
@@ -1023,7 +1041,7 @@ async fn sixteen_at_once_make_one_of_each() {
             }
         }
     }
-    println!("{RACERS} racers: {} of {all}", all - wrong.len());
+    println!("{number} racers: {} of {all}", all - wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

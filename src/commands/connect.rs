@@ -14,23 +14,23 @@ use crate::credentials::{
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, io_reason};
-use crate::http::{Credential, Profile, Proxy, Roots, Service, Sockets, TokenClient, Transport, Walk, Writer, walk};
+use crate::http::{Credential, HostProbe, Profile, Proxy, Roots, Service, Sockets, TokenClient, Transport, Writer};
 use crate::origin::Origin;
 use crate::questions::Question;
 
 /// The client of the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
-    let Databricks { origin, host_from: _, workspace, way, tried, remark } = identity;
+    let Databricks { origin, host_from: _, workspace, auth_method, tried, remark } = identity;
     if let Some(remark) = remark {
         ctx.events.warning(remark);
     }
-    let agent = user_agent(ctx, &format!("auth/{}", way.name()));
+    let agent = user_agent(ctx, &format!("auth/{}", auth_method.name()));
     let endpoint = || -> Result<Endpoint, Failure> {
         let token_client = token_client(origin, &agent, ctx)?;
         Ok(Endpoint { origin: origin.clone(), token_client, vault: ctx.vault.clone(), url: OnceCell::new() })
     };
     let wall = ctx.context.wall.clone();
-    let credential = match way {
+    let credential = match auth_method {
         AuthMethod::Token(token) => Credential::Fixed(token.value.clone()),
         AuthMethod::ServicePrincipal { id, secret } => Credential::issued(
             FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
@@ -72,10 +72,10 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
         origin: origin.to_string(),
         scheme: "Bearer",
         credential,
-        known_as: way.known_as(),
+        known_as: auth_method.known_as(),
         user_agent: agent,
         workspace: workspace.as_ref().map(|id| id.value.clone()),
-        said: crate::databricks::said,
+        parse_error: crate::databricks::parse_error,
     };
     line(origin, profile, ctx)
 }
@@ -94,7 +94,7 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> 
         known_as: token.source().to_string(),
         user_agent: user_agent(ctx, "auth/token"),
         workspace: None,
-        said: crate::dbt::said,
+        parse_error: crate::dbt::parse_error,
     };
     line(&account.origin, profile, ctx)
 }
@@ -148,16 +148,16 @@ fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<To
 }
 
 /// Probes the connection to this origin, without a credential.
-pub(crate) async fn probe_host(origin: &Origin, ctx: &CommandContext) -> Result<Walk, Failure> {
+pub(crate) async fn probe_host(origin: &Origin, ctx: &CommandContext) -> Result<HostProbe, Failure> {
     match &ctx.wire {
         Wire::Sockets(_) => {
             let transport = transport(origin, ctx)?;
             let (agent, proxy) = (user_agent(ctx, "auth/none"), Proxy::on_the_way_to(origin.url()));
-            Ok(walk(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
+            Ok(crate::http::probe_host(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
         }
         // There is no connection to the in-memory sandbox.
         #[cfg(test)]
-        Wire::Given(_) => Ok(Walk::default()),
+        Wire::Given(_) => Ok(HostProbe::default()),
     }
 }
 

@@ -57,6 +57,13 @@ impl Command {
 }
 
 impl Scene {
+    /// The same scene once more, as it was at this age of its world.
+    fn copy(&self, age: Duration) -> Scene {
+        let Scene { world, waiting, failing, workflow_run } = self;
+        let (waiting, failing, workflow_run) = (waiting.clone(), failing.clone(), workflow_run.clone());
+        Scene { world: world.copy_of_age(age), waiting, failing, workflow_run }
+    }
+
     /// The commands that wait.
     fn lines<'a>(&'a self, files: &'a str, junit: &'a str) -> Vec<(Command, Vec<&'a str>)> {
         let Scene { world: _, waiting, failing, workflow_run } = self;
@@ -83,10 +90,11 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
     let (files, junit) = (folder.path().join("files"), folder.path().join("junit.xml"));
     let (files, junit) = (files.to_str().unwrap(), junit.to_str().unwrap());
     let (mut ended, mut all, mut late) = (0, 0, Vec::new());
-    for number in 0..scene().await.lines(files, junit).len() {
-        let scene_of_all = scene().await;
+    let first = scene().await;
+    let age = first.world.age();
+    for number in 0..first.lines(files, junit).len() {
+        let scene_of_all = first.copy(age);
         let (command, line) = scene_of_all.lines(files, junit).swap_remove(number);
-        let _ = scene_of_all.world.take_log();
         // No notebook is ended here, so workflow runs stay active until the timeout.
         let healthy = command.on(&scene_of_all.world, &line, Duration::from_mins(20)).await.unwrap();
         let asked = scene_of_all.world.take_log().len();
@@ -94,9 +102,8 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
         for timeout in [Duration::from_secs(2), Duration::from_secs(30), exact] {
             for index in [0, 1, asked / 2, asked.saturating_sub(3), asked - 1] {
                 for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
-                    let scene = scene().await;
+                    let scene = first.copy(age);
                     let (command, line) = scene.lines(files, junit).swap_remove(number);
-                    let _ = scene.world.take_log();
                     scene.world.inject_fault(index, trouble);
                     let outcome = command.on(&scene.world, &line, timeout).await.unwrap();
                     all += 1;
@@ -152,17 +159,17 @@ async fn untimed(world: &Harness, command: &str, line: &[&str]) -> Outcome {
 #[tokio::test(start_paused = true)]
 async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come() {
     let (mut ended, mut all, mut late) = (0, 0, Vec::new());
+    let first = scene().await;
+    let age = first.world.age();
     for (command, line, most) in UNTIMED {
-        let scene_of_all = scene().await;
-        let _ = scene_of_all.world.take_log();
+        let scene_of_all = first.copy(age);
         let healthy = untimed(&scene_of_all.world, command, line).await;
         let asked = scene_of_all.world.take_log().len();
         assert!(asked > 0, "{command} {line:?}: {healthy:?}");
         let mut longest = Duration::ZERO;
         for index in [0, asked / 2, asked - 1] {
             for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
-                let scene = scene().await;
-                let _ = scene.world.take_log();
+                let scene = first.copy(age);
                 scene.world.inject_fault(index, trouble);
                 let outcome = untimed(&scene.world, command, line).await;
                 all += 1;
@@ -184,6 +191,8 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
 async fn cancel_ends_at_its_time_under_every_fault() {
     let timeout = Duration::from_secs(5);
     let (mut ended, mut all, mut late) = (0, 0, Vec::new());
+    let first = scene().await;
+    let age = first.world.age();
     for class in FaultKind::catalogue() {
         // These end the program.
         if matches!(class, FaultKind::Kill | FaultKind::KillDuring) {
@@ -198,7 +207,7 @@ async fn cancel_ends_at_its_time_under_every_fault() {
             (true, "dbt:runs/cancel"),
         ] {
             for phase in [Phase::Before, Phase::After].into_iter().filter(|phase| class.allows(*phase)) {
-                let Scene { world, waiting, failing: _, workflow_run } = scene().await;
+                let Scene { world, waiting, failing: _, workflow_run } = first.copy(age);
                 let word = if phase == Phase::Before { "before" } else { "after" };
                 let rule = format!("{operation}={class},phase={word},times=forever");
                 world.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
@@ -221,6 +230,8 @@ async fn cancel_ends_at_its_time_under_every_fault() {
 async fn a_log_has_a_line_at_least_every_five_minutes_while_a_run_goes_on() {
     let silent = "dbt:runs/get=status=503,nth=3,times=forever";
     let (mut spoken, mut all, mut quiet) = (0, 0, Vec::new());
+    let first = scene().await;
+    let age = first.world.age();
     for (number, rules) in [
         (0, &[silent][..]),
         (0, &["dbt:runs/get=hang,nth=3,times=forever"]),
@@ -232,7 +243,7 @@ async fn a_log_has_a_line_at_least_every_five_minutes_while_a_run_goes_on() {
         (8, &[]),
         (10, &["databricks:jobs/runs/get=hang,nth=2,times=forever"]),
     ] {
-        let scene = scene().await;
+        let scene = first.copy(age);
         for rule in rules {
             scene.world.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         }

@@ -193,7 +193,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
-    writer.open_ahead(3, false);
+    writer.preconnect(3, false);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, notebook_settings, grants, &consents).await?;
     // Only if the notebook changes, so that a repeated command makes no extra request.

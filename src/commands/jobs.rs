@@ -6,7 +6,7 @@ use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::table::table;
 use super::{CommandContext, line_to_dbt};
 use crate::credentials::{Account, InputErrors};
-use crate::dbt::{Job, Off, Status};
+use crate::dbt::{Job, JobDisabled, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
 
@@ -48,11 +48,11 @@ struct JobsReport {
 }
 
 /// Why a job cannot start, in short.
-fn short(off: &Off) -> &'static str {
-    match off {
-        Off::Deleted => "deleted",
-        Off::Hybrid => "hybrid: runs elsewhere",
-        Off::Deactivated { .. } => "deactivated",
+fn short(disabled: &JobDisabled) -> &'static str {
+    match disabled {
+        JobDisabled::Deleted => "deleted",
+        JobDisabled::Hybrid => "hybrid: runs elsewhere",
+        JobDisabled::Deactivated { .. } => "deactivated",
     }
 }
 
@@ -77,8 +77,8 @@ impl Report for JobsReport {
                     shown_name(job.name.as_deref()),
                     self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
                     environment(job),
-                    match job.off() {
-                        Some(off) => format!("{last} ({})", short(&off)).trim().to_owned(),
+                    match job.disabled_reason() {
+                        Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
                         None => last,
                     },
                 ]
@@ -111,8 +111,8 @@ impl Report for JobsReport {
                     "environment": job.environment_name(),
                     "job_type": job.job_type,
                     "has_schedule": job.has_schedule(),
-                    "deactivated": matches!(job.off(), Some(Off::Deactivated { .. } | Off::Deleted)),
-                    "cannot_start": job.off().map(|off| off.why()),
+                    "deactivated": matches!(job.disabled_reason(), Some(JobDisabled::Deactivated { .. } | JobDisabled::Deleted)),
+                    "cannot_start": job.disabled_reason().map(|disabled| disabled.why()),
                     "last_run": last,
                 })
             })

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::Tried;
 use super::databricks::ATTRIBUTES;
 use crate::context::Wall;
-use crate::http::{Asking, IssuedToken, Issuer, NoToken, shorten};
+use crate::http::{IssuedToken, Issuer, NoToken, TokenFuture, shorten};
 use crate::secret::Vault;
 
 /// Timeout: a login that waits for a browser never ends.
@@ -69,7 +69,7 @@ struct Told {
 }
 
 impl Issuer for FromCli {
-    fn issue(&self, refused: bool) -> Asking<'_> {
+    fn issue(&self, refused: bool) -> TokenFuture<'_> {
         Box::pin(self.ask(refused))
     }
 }
@@ -125,7 +125,7 @@ impl FromCli {
         let (flag, value) = self.profile.as_ref().map_or(("--host", &self.host), |profile| ("--profile", profile));
         NoToken {
             message: format!("`databricks auth token {flag} {value}` ({}): {why}", self.program.display()),
-            passing: false,
+            is_retryable: false,
             net: None,
             retry_after: None,
             advice: match (&self.profile, self.profiles.as_slice()) {

@@ -1,7 +1,7 @@
 //! The Databricks identity: a workspace and an auth method (databricks-api §1).
 
+mod auth_methods;
 pub(super) mod host;
-mod ways;
 pub(super) mod workspace;
 
 use std::fmt;
@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use self::host::{find_host, may_go_there};
-use self::ways::find_way;
+use self::auth_methods::find_auth_method;
+use self::host::{check_credential_for_host, find_host};
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
-use super::kept::{self, Nothing};
+use super::stored_login::{self, NoLogin};
 use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
@@ -31,7 +31,7 @@ pub(crate) struct Databricks {
     pub(crate) host_from: Source,
     /// The workspace ID, if the host serves several.
     pub(crate) workspace: Option<Sourced<String>>,
-    pub(crate) way: AuthMethod,
+    pub(crate) auth_method: AuthMethod,
     /// The auth methods before this one, and why each does not apply.
     pub(crate) tried: Vec<Tried>,
     /// A remark for the user.
@@ -79,7 +79,14 @@ impl Databricks {
     /// A workspace with a token given for it.
     pub(crate) fn with_token(at: Workspace, token: Sourced<Secret>) -> Databricks {
         let Workspace { host: Sourced { value: origin, source: host_from }, id: workspace } = at;
-        Databricks { origin, host_from, workspace, way: AuthMethod::Token(token), tried: Vec::new(), remark: None }
+        Databricks {
+            origin,
+            host_from,
+            workspace,
+            auth_method: AuthMethod::Token(token),
+            tried: Vec::new(),
+            remark: None,
+        }
     }
 }
 
@@ -192,22 +199,24 @@ impl Place<'_> {
     }
 
     /// The host of the only stored login.
-    fn kept_host(&self) -> Result<Option<Sourced<Origin>>, Failure> {
+    fn stored_host(&self) -> Result<Option<Sourced<Origin>>, Failure> {
         if !self.environment_counts {
             return Ok(None);
         }
-        match self.kept(None) {
+        match self.stored_login(None) {
             Ok((host, _)) => Ok(Some(host)),
-            Err(Nothing::Why(_) | Nothing::Hidden(_)) => Ok(None),
-            Err(Nothing::Several(failure)) => Err(failure),
+            Err(NoLogin::None(_) | NoLogin::Unreadable(_)) => Ok(None),
+            Err(NoLogin::Ambiguous(failure)) => Err(failure),
         }
     }
 
     /// The stored login for this host, and for the workspace ID if one is given.
-    fn kept(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
+    fn stored_login(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), NoLogin> {
         match workspace::find(self) {
-            Ok(id) => kept::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring()),
-            Err(_) => Err(Nothing::Why("skipped: the workspace is ambiguous".to_owned())),
+            Ok(id) => {
+                stored_login::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring())
+            }
+            Err(_) => Err(NoLogin::None("skipped: the workspace is ambiguous".to_owned())),
         }
     }
 
@@ -234,7 +243,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     let host = errors.need(
         find_host(&place).and_then(|found| match found {
             Some(host) => Ok(Some(host)),
-            None => place.kept_host(),
+            None => place.stored_host(),
         }),
         if place.environment_counts {
             let ask = Some(Question::DatabricksHost);
@@ -245,13 +254,13 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     );
     let workspace = errors.optional(workspace::find(&place));
     let mut tried = Vec::new();
-    let found = find_way(&place, host.as_ref().map(|host| &host.value), vault, &mut tried);
-    let found = found.and_then(|way| match (way, &host) {
-        (Some(way), Some(host)) => may_go_there(&way, host).map(|()| Some(way)),
-        (way, _) => Ok(way),
+    let found = find_auth_method(&place, host.as_ref().map(|host| &host.value), vault, &mut tried);
+    let found = found.and_then(|auth_method| match (auth_method, &host) {
+        (Some(auth_method), Some(host)) => check_credential_for_host(&auth_method, host).map(|()| Some(auth_method)),
+        (auth_method, _) => Ok(auth_method),
     });
     let nothing = matches!(found, Ok(None));
-    let way = errors.need(
+    let auth_method = errors.need(
         found,
         if place.environment_counts {
             let ask = Some(Question::DatabricksCredential);
@@ -271,21 +280,23 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
             errors.tried(row.to_string());
         }
     }
-    let (Sourced { value: origin, source: host_from }, way) = (host?, way?);
-    let remark = match way {
+    let (Sourced { value: origin, source: host_from }, auth_method) = (host?, auth_method?);
+    let remark = match auth_method {
         // The CLI is the only method tried after the keyring.
-        AuthMethod::Cli { .. } => match place.kept(Some(&origin)) {
-            Err(Nothing::Hidden(trouble)) if place.environment_counts => Some(passed_over(&way.known_as(), &trouble)),
-            Ok(_) | Err(Nothing::Hidden(_) | Nothing::Why(_) | Nothing::Several(_)) => None,
+        AuthMethod::Cli { .. } => match place.stored_login(Some(&origin)) {
+            Err(NoLogin::Unreadable(trouble)) if place.environment_counts => {
+                Some(passed_over(&auth_method.known_as(), &trouble))
+            }
+            Ok(_) | Err(NoLogin::Unreadable(_) | NoLogin::None(_) | NoLogin::Ambiguous(_)) => None,
         },
         AuthMethod::Token(_) | AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } => None,
     };
     // A login is for the workspace that it was stored for.
     let workspace = workspace.or_else(|| {
-        let token_from = if let AuthMethod::Token(token) = &way { Some(&token.source) } else { None };
+        let token_from = if let AuthMethod::Token(token) = &auth_method { Some(&token.source) } else { None };
         [Some(&host_from), token_from].into_iter().flatten().find_map(workspace::of_login)
     });
-    Some(Databricks { origin, host_from, workspace, way, tried, remark })
+    Some(Databricks { origin, host_from, workspace, auth_method, tried, remark })
 }
 
 /// The names of the profiles for this host, or of all profiles with a host.
@@ -304,7 +315,7 @@ pub(super) fn passed_over(used: &str, trouble: &KeyringError) -> String {
 pub(crate) fn databricks_host(environment: &Environment) -> Option<Origin> {
     let place = Place::find(environment).ok()?;
     let named = find_host(&place).ok()?;
-    let host = named.or_else(|| place.kept_host().ok().flatten());
+    let host = named.or_else(|| place.stored_host().ok().flatten());
     host.map(|host| host.value)
 }
 

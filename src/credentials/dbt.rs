@@ -2,7 +2,7 @@
 
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
-use super::kept::{self, Nothing};
+use super::stored_login::{self, NoLogin};
 use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
@@ -99,15 +99,15 @@ impl Stated {
         let kept = match (&self.host, &self.id) {
             (Ok(host), Ok(id)) => {
                 let host = host.as_ref().map(|host| &host.origin.value);
-                kept::dbt(host, id.as_ref().map(|id| id.value), environment.keyring())
+                stored_login::dbt(host, id.as_ref().map(|id| id.value), environment.keyring())
             }
-            (Err(_), _) | (_, Err(_)) => Err(Nothing::Why("skipped: the account is ambiguous".to_owned())),
+            (Err(_), _) | (_, Err(_)) => Err(NoLogin::None("skipped: the account is ambiguous".to_owned())),
         };
         let (in_keyring, hidden) = match kept {
             Ok(active) => return Ok(active),
-            Err(Nothing::Several(failure)) => return Err(NotStored::Several(failure)),
-            Err(Nothing::Why(why)) => (Tried::new(kept::NAME, why), None),
-            Err(Nothing::Hidden(trouble)) => (Tried::new(kept::NAME, trouble.to_string()), Some(trouble)),
+            Err(NoLogin::Ambiguous(failure)) => return Err(NotStored::Several(failure)),
+            Err(NoLogin::None(why)) => (Tried::new(stored_login::NAME, why), None),
+            Err(NoLogin::Unreadable(trouble)) => (Tried::new(stored_login::NAME, trouble.to_string()), Some(trouble)),
         };
         match self.in_file(environment) {
             Ok(mut active) => {

@@ -29,7 +29,7 @@ pub(crate) struct Token {
     secret: Secret,
     source: Source,
     /// The host that it is stored with; `None` for a bare token.
-    home: Option<Origin>,
+    stored_for: Option<Origin>,
     /// Remarks for the user about where it is stored.
     remarks: Vec<String>,
 }
@@ -38,7 +38,7 @@ impl Token {
     /// A token without a host.
     pub(crate) fn bare(token: Sourced<Secret>) -> Token {
         let Sourced { value: secret, source } = token;
-        Token { secret, source, home: None, remarks: Vec::new() }
+        Token { secret, source, stored_for: None, remarks: Vec::new() }
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -61,16 +61,19 @@ impl Token {
 
     /// The secret, if it may be sent to the host of this account.
     pub(crate) fn secret_for(&self, account: &Account) -> Result<Secret, Failure> {
-        let Some(home) = &self.home else {
+        let Some(stored_for) = &self.stored_for else {
             account.check_bare_token(&self.source.to_string())?;
             return Ok(self.secret.clone());
         };
-        if *home == account.origin {
+        if *stored_for == account.origin {
             return Ok(self.secret.clone());
         }
         let (source, host) = (&self.source, &account.origin);
-        Err(Failure::new(Code::Contradiction, format!("{source} is stored for {home} and is not sent to {host}."))
-            .advise("set DBT_CLOUD_TOKEN to a token for that host"))
+        Err(Failure::new(
+            Code::Contradiction,
+            format!("{source} is stored for {stored_for} and is not sent to {host}."),
+        )
+        .advise("set DBT_CLOUD_TOKEN to a token for that host"))
     }
 }
 
@@ -91,7 +94,7 @@ pub(crate) fn api_token(
         let Sourced { value, source } = token.map_err(|why| NotStored::of_file(&why))?;
         let secret =
             vault.unseal(&value).map_err(|odd| NotStored::of_file(&format!("{source} is not a token: {odd}")))?;
-        Ok(Token { secret, source, home: Some(host.value), remarks })
+        Ok(Token { secret, source, stored_for: Some(host.value), remarks })
     });
     match stored {
         Ok(token) => Ok(Some(token)),

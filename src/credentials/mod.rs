@@ -7,8 +7,8 @@ mod dbt;
 mod dbt_file;
 mod dbt_token;
 mod input_errors;
-mod kept;
 mod oauth;
+mod stored_login;
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::secret::Odd;
 
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
-pub(crate) use databricks::host::{may_go_there, read_host as read_workspace_host};
+pub(crate) use databricks::host::{check_credential_for_host, read_host as read_workspace_host};
 pub(crate) use databricks::workspace::{Workspace, in_query as workspace_in_query, named_workspace};
 pub(crate) use databricks::{AuthMethod, Databricks, Tried, check_host, databricks, databricks_host, profiles_at};
 pub(crate) use dbt::{

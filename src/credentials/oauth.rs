@@ -14,7 +14,7 @@ use url::Url;
 
 use super::databricks::host::is_of_databricks;
 use crate::http::{
-    Asking, IssuedToken, Issuer, NoToken, TokenClient, TokenRequest, Unanswered, shorten, title_of_page,
+    IssuedToken, Issuer, NoToken, TokenClient, TokenFuture, TokenRequest, Unanswered, shorten, title_of_page,
 };
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
@@ -55,7 +55,7 @@ struct Told {
 }
 
 impl Issuer for FromServicePrincipal {
-    fn issue(&self, _refused: bool) -> Asking<'_> {
+    fn issue(&self, _refused: bool) -> TokenFuture<'_> {
         Box::pin(async {
             let basic = STANDARD.encode(format!("{}:{}", self.id, self.secret.reveal()));
             // Redaction must know the encoded form, too.
@@ -72,7 +72,7 @@ impl Issuer for FromServicePrincipal {
 }
 
 impl Issuer for FromGitHub {
-    fn issue(&self, _refused: bool) -> Asking<'_> {
+    fn issue(&self, _refused: bool) -> TokenFuture<'_> {
         Box::pin(async {
             let audience = match &self.audience {
                 Some(audience) => audience.clone(),
@@ -226,15 +226,15 @@ fn unanswered(unanswered: Unanswered) -> NoToken {
     NoToken { net, ..none(&why, true) }
 }
 
-fn none(message: &str, passing: bool) -> NoToken {
-    let advice = if passing {
+fn none(message: &str, is_retryable: bool) -> NoToken {
+    let advice = if is_retryable {
         "run the same command again in a few minutes"
     } else {
         "check DATABRICKS_HOST or the profile's host"
     };
     NoToken {
         message: message.to_owned(),
-        passing,
+        is_retryable,
         net: None,
         retry_after: None,
         advice: advice.to_owned(),

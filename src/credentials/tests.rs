@@ -93,8 +93,8 @@ async fn githubs_id_token_for_the_endpoint_is_exchanged_for_one_of_the_workspace
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
     let none = from_github(403, JWT).await.0.err().unwrap();
-    assert_eq!((none.message.as_str(), none.passing), ("GitHub (github.example) issued no ID token: 403", false));
-    assert!(from_github(503, JWT).await.0.err().unwrap().passing);
+    assert_eq!((none.message.as_str(), none.is_retryable), ("GitHub (github.example) issued no ID token: 403", false));
+    assert!(from_github(503, JWT).await.0.err().unwrap().is_retryable);
     let none = from_github(200, "of.another.repository").await.0.err().unwrap();
     assert!(none.message.contains("invalid_grant") && none.advice.contains("federation policy"), "{none:?}");
 }
@@ -151,7 +151,7 @@ async fn what_the_program_says_when_it_has_no_token_is_passed_on_and_half_a_toke
     let none = issued.err().unwrap();
     assert!(none.message.ends_with("no login for work"), "{none:?}");
     assert!(none.advice.contains("databricks auth login --profile work"), "{none:?}");
-    assert_eq!((none.passing, none.tried), (false, vec!["tried pat: not set".to_owned()]));
+    assert_eq!((none.is_retryable, none.tried), (false, vec!["tried pat: not set".to_owned()]));
     for script in ["echo 'eyJ-cut-of'", r#"echo '{"token":"eyJ-cut-of"}'"#, r#"echo '{"access_token":"eyJ-cut of"}'"#] {
         let none = from_cli(script, None).await.0.err().unwrap();
         assert!(!format!("{none:?}").contains("eyJ-cut"), "{none:?}");
@@ -247,10 +247,10 @@ async fn metadata_send_no_secret_elsewhere_and_an_account_that_is_not_named_is_s
         ),
     ] {
         let none = discovered((200, metadata), discovery).await.unwrap_err();
-        assert!(none.message.contains(part) && !none.passing, "{none:?}");
+        assert!(none.message.contains(part) && !none.is_retryable, "{none:?}");
     }
     let none = discovered((503, ""), "").await.unwrap_err();
-    assert!(none.passing && none.message.contains("/.well-known/databricks-config answered 503"), "{none:?}");
+    assert!(none.is_retryable && none.message.contains("/.well-known/databricks-config answered 503"), "{none:?}");
 }
 
 #[cfg(unix)]

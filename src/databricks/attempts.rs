@@ -4,43 +4,43 @@ use serde::Deserialize;
 
 use super::run_state::RunState;
 use super::runs::{TaskRun, WorkflowRun};
-use super::{readable, soft, whole};
+use super::{lenient_number, optional, optional_list};
 
 /// The original run, or a repair of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Repair {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     start_time: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     end_time: Option<u64>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     task_run_ids: Option<Vec<u64>>,
 }
 
 /// A condition task. Once evaluated, its outcome is `true` or `false`, as in `depends_on` (§5.2).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Condition {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     outcome: Option<String>,
 }
 
 /// A for-each task, with the counts that some services include.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ForEach {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     stats: Option<Stats>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Stats {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     task_run_stats: Option<Iterations>,
 }
 
 /// Iterations of a for-each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Iterations {
-    #[serde(rename = "total_iterations", deserialize_with = "whole")]
+    #[serde(rename = "total_iterations", deserialize_with = "lenient_number")]
     pub(crate) total: u64,
     #[serde(rename = "succeeded_iterations", default, deserialize_with = "super::or_default")]
     pub(crate) succeeded: u64,
@@ -83,7 +83,7 @@ impl WorkflowRun {
         }
         for attempts in &mut tasks {
             attempts.sort_by_key(|Attempt { task, repair }| {
-                let waits = matches!(task.standing(), Some(RunState::Going(_)));
+                let waits = matches!(task.state(), Some(RunState::Going(_)));
                 let started = task.start_time.filter(|at| *at > 0).unwrap_or(if waits { u64::MAX } else { 0 });
                 (*repair, task.attempt_number.unwrap_or(0), started, task.run_id)
             });
@@ -115,7 +115,7 @@ impl TaskRun {
     }
 
     /// Whether it may have output: condition tasks have none, and iterations of a for-each task have their own.
-    pub(crate) fn speaks(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         self.condition_task.is_none() && self.for_each_task.is_none()
     }
 }
@@ -178,14 +178,14 @@ mod tests {
     fn conditions_and_loops_are_read_where_they_are_told() {
         let task = |value: Value| serde_json::from_value::<TaskRun>(value).unwrap();
         let condition = task(json!({"run_id": 1, "condition_task": {"op": "EQUAL_TO", "outcome": "false"}}));
-        assert_eq!((condition.outcome(), condition.speaks()), (Some("false"), false));
+        assert_eq!((condition.outcome(), condition.has_output()), (Some("false"), false));
         let stats =
             json!({"task_run_stats": {"total_iterations": 10, "succeeded_iterations": 7, "failed_iterations": null}});
         let looped = task(json!({"run_id": 1, "for_each_task": {"inputs": "[1]", "stats": stats}}));
         assert_eq!(looped.iterations(), Some(Iterations { total: 10, succeeded: 7, failed: 0 }));
         for bare in [json!({"run_id": 1}), json!({"run_id": 1, "condition_task": null, "for_each_task": 7})] {
             let bare = task(bare);
-            assert_eq!((bare.outcome(), bare.iterations(), bare.speaks()), (None, None, true));
+            assert_eq!((bare.outcome(), bare.iterations(), bare.has_output()), (None, None, true));
         }
         assert_eq!(task(json!({"run_id": 1, "for_each_task": {"stats": {"task_run_stats": {}}}})).iterations(), None);
     }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::known;
+use super::skip_invalid;
 use crate::http::{Call, Path, Read, parse_json};
 
 /// An existing cluster.
@@ -29,7 +29,7 @@ pub(crate) fn get(id: &str) -> Read<Cluster> {
 pub(crate) fn list() -> Read<Vec<Cluster>> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         clusters: Vec<Cluster>,
     }
     let call = Call::get("clusters/list", Path::new("/api/2.1/clusters/list")).query("page_size", 100);
@@ -39,7 +39,7 @@ pub(crate) fn list() -> Read<Vec<Cluster>> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Info {
-    #[serde(deserialize_with = "known")]
+    #[serde(deserialize_with = "skip_invalid")]
     status: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn smallest(types: &[NodeType]) -> Option<&NodeType> {
 pub(crate) fn node_types() -> Read<Vec<NodeType>> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         node_types: Vec<NodeType>,
     }
     let call = Call::get("clusters/list-node-types", Path::new("/api/2.1/clusters/list-node-types"));
@@ -122,7 +122,7 @@ pub(crate) struct SparkVersion {
 pub(crate) fn spark_versions() -> Read<Vec<SparkVersion>> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         versions: Vec<SparkVersion>,
     }
     let call = Call::get("clusters/spark-versions", Path::new("/api/2.1/clusters/spark-versions"));
@@ -165,7 +165,7 @@ impl Policy {
 pub(crate) fn policies() -> Read<Vec<Policy>> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         policies: Vec<Policy>,
     }
     let call = Call::get("policies/clusters/list", Path::new("/api/2.0/policies/clusters/list"));

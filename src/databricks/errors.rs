@@ -7,11 +7,18 @@ use serde_json::Value;
 use crate::http::{HttpError, Meaning, Phrase, Service, ServiceError, meaning, says, shorten, title_of_page};
 
 /// Parses an error response, with its meaning.
-pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
-    let said = words(answer);
+pub(crate) fn parse_error(answer: &Response<Bytes>) -> ServiceError {
+    let service_error = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
-    let means = meaning(Service::Databricks, status, headers, said.code.as_deref(), &said.message, said.page);
-    ServiceError { means, ..said }
+    let means = meaning(
+        Service::Databricks,
+        status,
+        headers,
+        service_error.code.as_deref(),
+        &service_error.message,
+        service_error.page,
+    );
+    ServiceError { means, ..service_error }
 }
 
 /// Tries body formats in the order of Databricks' own clients.
@@ -80,8 +87,9 @@ pub(crate) fn is_there_already(error: &HttpError) -> bool {
         Some("ABORTED" | "RESOURCE_CONFLICT") => false,
         Some(_) => error.is_status(409),
         None => {
-            let in_words =
-                error.said().is_some_and(|said| says(Service::Databricks, &said.message, Phrase::AlreadyExists));
+            let in_words = error
+                .service_error()
+                .is_some_and(|service_error| says(Service::Databricks, &service_error.message, Phrase::AlreadyExists));
             error.is_status(409) || (error.is_status(400) && in_words)
         }
     }
@@ -111,8 +119,8 @@ mod tests {
             ("PERMISSION_DENIED: no", Some("PERMISSION_DENIED"), "no"),
             ("<pre>Bad thing</pre>", None, "Bad thing"),
         ] {
-            let said = said(&Response::new(Bytes::from(body)));
-            assert_eq!((said.code.as_deref(), said.message.as_str()), (code, message), "{body}");
+            let service_error = parse_error(&Response::new(Bytes::from(body)));
+            assert_eq!((service_error.code.as_deref(), service_error.message.as_str()), (code, message), "{body}");
         }
     }
 }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use super::{is_missing, soft, whole};
-use crate::http::{Call, HttpError, Idempotent, NonIdempotent, Pages, Path, Read, Reader, Rows, Shape, side_by_side};
+use super::{is_missing, lenient_number, optional};
+use crate::http::{
+    BodyProblem, Call, HttpError, Idempotent, NonIdempotent, Pages, Path, Read, Reader, Rows, side_by_side,
+};
 
 /// Largest page of the list (§5.4).
 const PAGE: u32 = 100;
@@ -58,7 +60,7 @@ const PAGE_WITH_TASKS: u32 = 25;
 pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
     #[derive(Deserialize)]
     struct Item {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "lenient_number")]
         job_id: u64,
         settings: Option<Raw>,
         has_more: Option<bool>,
@@ -118,9 +120,9 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     }
     #[derive(Deserialize)]
     struct Item {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "lenient_number")]
         job_id: u64,
-        #[serde(default, deserialize_with = "soft")]
+        #[serde(default, deserialize_with = "optional")]
         created_time: Option<i64>,
         settings: Option<Settings>,
     }
@@ -140,22 +142,22 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     }
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
-        let Rows { rows, odd } = jobs;
+        let Rows { rows, unreadable } = jobs;
         let rows = rows.into_iter().map(|Item { job_id, created_time: created, settings }| {
             let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
             Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default(), created }
         });
-        Ok(Page { jobs: Rows { rows: rows.collect(), odd }, next: next(has_more, next_page_token)? })
+        Ok(Page { jobs: Rows { rows: rows.collect(), unreadable }, next: next(has_more, next_page_token)? })
     })
 }
 
 /// The next page's token. A list with more pages but no token is an error, so that it is not mistaken for a complete
 /// one.
-fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>, Shape> {
+fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>, BodyProblem> {
     match (has_more, token.filter(|token| !token.is_empty())) {
         (Some(false), _) | (None, None) => Ok(None),
         (Some(true) | None, Some(token)) => Ok(Some(token)),
-        (Some(true), None) => Err(Shape::Unreadable("it has more pages but no page token".to_owned())),
+        (Some(true), None) => Err(BodyProblem::Unreadable("it has more pages but no page token".to_owned())),
     }
 }
 
@@ -163,19 +165,19 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
 pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Rows<Summary>, HttpError> {
     let mut unread = 0;
     let page = async |token: Option<String>| {
-        let Page { jobs: Rows { rows, odd }, next } = reader.read(list(name, token.as_deref())).await?;
-        unread += odd;
+        let Page { jobs: Rows { rows, unreadable }, next } = reader.read(list(name, token.as_deref())).await?;
+        unread += unreadable;
         Ok((rows, next))
     };
     let rows = reader.pages("jobs/list", |job: &Summary| job.id, usize::MAX, page).await?;
-    Ok(Rows { rows, odd: unread })
+    Ok(Rows { rows, unreadable: unread })
 }
 
 /// `jobs/get`: one page of the job, and the token of the next page of its arrays.
 pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<String>)> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "lenient_number")]
         job_id: u64,
         run_as_user_name: Option<String>,
         settings: Option<Raw>,
@@ -188,7 +190,7 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
     }
     Read::new(call, |answer| {
         let Body { job_id, run_as_user_name, settings, has_more, next_page_token } = crate::http::parse_json(answer)?;
-        let settings = settings.ok_or_else(|| Shape::Unreadable("it has no settings".to_owned()))?;
+        let settings = settings.ok_or_else(|| BodyProblem::Unreadable("it has no settings".to_owned()))?;
         let run_as = settings.object("run_as");
         let named = ["user_name", "service_principal_name"].into_iter().find_map(|field| run_as.read(field));
         Ok((Job { id: job_id, run_as: run_as_user_name.or(named), settings }, next(has_more, next_page_token)?))
@@ -199,7 +201,7 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
 pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
     let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
     let mut pages = Pages::default();
-    while let Some(page) = pages.step(token).map_err(|shape| reader.nonsense("jobs/get", shape))? {
+    while let Some(page) = pages.step(token).map_err(|problem| reader.invalid_response("jobs/get", problem))? {
         let (more, next) = reader.read(get_page(job_id, Some(&page))).await?;
         for name in PAGED {
             let added: Vec<Box<RawValue>> = more.settings.read(name).unwrap_or_default();
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(read(r#"{"jobs":[],"has_more":false,"next_page_token":"x"}"#).unwrap().next, None);
         assert_eq!(read(r#"{"has_more":true,"next_page_token":"x"}"#).unwrap().next.as_deref(), Some("x"));
         assert!(read(r#"{"has_more":true,"next_page_token":""}"#).is_err());
-        assert_eq!(read(r#"{"jobs":[{"settings":{}}]}"#).unwrap().jobs, Rows { rows: vec![], odd: 1 });
+        assert_eq!(read(r#"{"jobs":[{"settings":{}}]}"#).unwrap().jobs, Rows { rows: vec![], unreadable: 1 });
         let page =
             read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
         assert_eq!(page.jobs.rows[0].id, 9_007_199_254_740_993);

@@ -24,7 +24,7 @@ fn answer(status: u16, body: &str) -> Response<Bytes> {
 }
 
 /// The parsed value in `Debug` form, or the reason why it is unreadable.
-fn read<T: Debug>(parse: fn(&Response<Bytes>) -> Result<T, Shape>, body: &str) -> String {
+fn read<T: Debug>(parse: fn(&Response<Bytes>) -> Result<T, BodyProblem>, body: &str) -> String {
     parse(&answer(200, body)).map_or_else(|shape| format!("unreadable: {shape}"), |value| format!("{value:?}"))
 }
 
@@ -93,7 +93,7 @@ fn a_list_may_be_absent_null_or_empty() {
 fn one_odd_element_hides_no_other_and_counts_where_it_may_be_what_is_looked_for() {
     type Reader = Box<dyn Fn(&str) -> String>;
     type Named = fn(&str) -> String;
-    fn lists<T: Debug>(parse: impl Fn() -> fn(&Response<Bytes>) -> Result<T, Shape> + 'static) -> Reader {
+    fn lists<T: Debug>(parse: impl Fn() -> fn(&Response<Bytes>) -> Result<T, BodyProblem> + 'static) -> Reader {
         Box::new(move |body| read(parse(), body))
     }
     let holds = r#""all_permissions":[{"permission_level":"CAN_VIEW"}]"#;
@@ -193,7 +193,7 @@ fn one_odd_element_hides_no_other_and_counts_where_it_may_be_what_is_looked_for(
         for odd in odd {
             let body = format!(r#"{{"{field}":[{},{odd},{}]}}"#, element("first"), element("last"));
             let read = parse(&body);
-            if read.contains("first") && read.contains("last") && (!counts || read.contains("odd: 1")) {
+            if read.contains("first") && read.contains("last") && (!counts || read.contains("unreadable: 1")) {
                 good += 1;
             } else {
                 wrong.push(format!("{operation} {body}: {read}"));
@@ -205,7 +205,10 @@ fn one_odd_element_hides_no_other_and_counts_where_it_may_be_what_is_looked_for(
         r#"{{"access_control_list":[{},{{"user_name":"b","all_permissions":[7,{{"permission_level":"X"}}]}}]}}"#,
         holder("a")
     );
-    assert_eq!((notebook_permissions(1).parse)(&answer(200, &entry)).map(|all| (all.rows.len(), all.odd)), Ok((2, 1)));
+    assert_eq!(
+        (notebook_permissions(1).parse)(&answer(200, &entry)).map(|all| (all.rows.len(), all.unreadable)),
+        Ok((2, 1))
+    );
     let groups = r#"{"Resources":[{"groups":[{"display":"a"},7]}]}"#;
     assert_eq!((me::groups_of("b").parse)(&answer(200, groups)).unwrap().unwrap().len(), 2);
     crate::sim::say(&format!("lists of Databricks with one odd element: {good} of {}", all.len() * odd.len()));
@@ -220,7 +223,7 @@ fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
     let items = r#"{"items":[{"principal":null,"permission":null},{"principal":"users","permission":"FANCY"}]}"#;
     assert!(read(acls(&scope()).parse, items).contains("FANCY"));
     let entries = r#"{"access_control_list":[{"user_name":null,"all_permissions":null},{}]}"#;
-    assert_eq!(read(notebook_permissions(1).parse, entries), "Rows { rows: [], odd: 0 }");
+    assert_eq!(read(notebook_permissions(1).parse, entries), "Rows { rows: [], unreadable: 0 }");
     let rows =
         r#"{"jobs":[{"job_id":1},{"job_id":2,"settings":null},{"job_id":3,"settings":{"name":null,"tags":null}}]}"#;
     assert!(read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.rows.len()), rows) == "3");
@@ -315,10 +318,10 @@ fn error(status: u16, body: &str) -> HttpError {
         service: "Databricks",
         operation: "secrets/acls/list",
         origin: "https://x".to_owned(),
-        fault: Fault::Status(answer.status(), said(&answer)),
+        fault: Fault::Status(answer.status(), parse_error(&answer)),
         attempts: 1,
         request_id: None,
-        late: None,
+        exceeded: None,
     }
 }
 

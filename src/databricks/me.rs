@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::known;
 use super::permissions::Principal;
-use crate::http::{Call, Path, Read, Rows, Shape, parse_json};
+use super::skip_invalid;
+use crate::http::{BodyProblem, Call, Path, Read, Rows, parse_json};
 
 /// The identity of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) fn me() -> Read<Me> {
         let Body { user_name } = parse_json(answer)?;
         let user_name = user_name
             .filter(|name| !name.is_empty())
-            .ok_or_else(|| Shape::Unreadable("it has no userName".to_owned()))?;
+            .ok_or_else(|| BodyProblem::Unreadable("it has no userName".to_owned()))?;
         let workspace_id = answer.headers().get("x-databricks-org-id");
         let workspace_id = workspace_id.and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
         Ok(Me { user_name, workspace_id })
@@ -68,10 +68,10 @@ pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
     let call = Call::get(operation, Path::new(path)).query("filter", format!("{field} eq \"{plain}\""));
     Read::new(call, |answer| {
-        let Rows { rows, odd: 0 } = parse_json::<Body>(answer)?.resources else { return Ok(None) };
-        let [Row { groups: Some(Rows { rows: groups, odd }) }] = rows.as_slice() else { return Ok(None) };
+        let Rows { rows, unreadable: 0 } = parse_json::<Body>(answer)?.resources else { return Ok(None) };
+        let [Row { groups: Some(Rows { rows: groups, unreadable }) }] = rows.as_slice() else { return Ok(None) };
         // An unreadable group still counts as a group.
-        let unread = (*odd > 0).then(|| Some("one that cannot be read".to_owned()));
+        let unread = (*unreadable > 0).then(|| Some("one that cannot be read".to_owned()));
         Ok(groups.iter().map(|Group { display }| display.clone()).chain(unread).collect())
     })
 }
@@ -85,7 +85,7 @@ pub(crate) fn users_named(name: &str) -> Read<Vec<String>> {
     }
     #[derive(Deserialize)]
     struct Body {
-        #[serde(rename = "Resources", default, deserialize_with = "known")]
+        #[serde(rename = "Resources", default, deserialize_with = "skip_invalid")]
         resources: Vec<Row>,
     }
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();

@@ -19,18 +19,18 @@ use http::Response;
 use serde_json::{Map, Value};
 
 pub(crate) use attempts::{Attempt, Iterations};
-pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
+pub(crate) use errors::{has_no_acls, is_missing, is_there_already, parse_error};
 pub(crate) use run_state::{RunState, WorkflowEnd};
 pub(crate) use runs::{
     OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
     get_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
 };
 
-use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};
+use crate::http::{BodyProblem, lenient_number, optional, optional_list, or_default, parse_json, skip_invalid};
 
 /// Parses the response of a write that returns nothing. Accepts any JSON object, but no web page. A compatible server
 /// may send no body; the read after the write shows whether it took effect.
-fn done(answer: &Response<Bytes>) -> Result<(), Shape> {
+fn done(answer: &Response<Bytes>) -> Result<(), BodyProblem> {
     if answer.body().is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
+use crate::http::{BodyProblem, Call, Idempotent, Path, Read, Rows, parse_json};
 
 /// The kind of identity. It is derived from the name: users have e-mail addresses, service principals application IDs
 /// (UUIDs), and groups display names.
@@ -155,12 +155,12 @@ pub(crate) fn job_permissions(id: u64) -> Read<Rows<Holding>> {
 
 fn permissions(path: Path) -> Read<Rows<Holding>> {
     Read::new(Call::get("permissions/get", path), |answer| {
-        let Body { access_control_list: Rows { rows, odd } } = parse_json(answer)?;
-        let mut all = Rows { rows: Vec::new(), odd };
+        let Body { access_control_list: Rows { rows, unreadable } } = parse_json(answer)?;
+        let mut all = Rows { rows: Vec::new(), unreadable };
         for entry in rows {
-            let (held, odd) = holdings(entry);
+            let (held, unreadable) = holdings(entry);
             all.rows.extend(held);
-            all.odd += odd;
+            all.unreadable += unreadable;
         }
         Ok(all)
     })
@@ -168,9 +168,10 @@ fn permissions(path: Path) -> Read<Rows<Holding>> {
 
 /// Returns the permissions of an entry, and how many levels are unreadable.
 fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
-    let Entry { user_name, group_name, service_principal_name, all_permissions: Rows { rows: levels, odd } } = entry;
+    let Entry { user_name, group_name, service_principal_name, all_permissions: Rows { rows: levels, unreadable } } =
+        entry;
     let named = [user_name, group_name, service_principal_name].into_iter().flatten().find(|name| !name.is_empty());
-    let Some(principal) = named else { return (Vec::new(), levels.len() + odd) };
+    let Some(principal) = named else { return (Vec::new(), levels.len() + unreadable) };
     let held = levels
         .into_iter()
         .filter_map(|EntryLevel { permission_level, inherited }| {
@@ -178,7 +179,7 @@ fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
             Some(Holding { principal: principal.clone(), level: permission_level?, inherited })
         })
         .collect();
-    (held, odd)
+    (held, unreadable)
 }
 
 /// `PATCH permissions/notebooks/{id}`: sets the direct permission of one principal; others are unchanged.
@@ -195,7 +196,7 @@ fn grant(path: Path, kind: Principal, principal: &str, level: impl Level) -> Ide
     let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
     let entry = json!({ kind.field(): principal, "permission_level": level.name() });
     // The resulting permissions are read with a separate request.
-    Idempotent::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
+    Idempotent::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), BodyProblem> {
         super::done(answer)
     })
 }

@@ -2,35 +2,35 @@
 
 use serde::Deserialize;
 
-use super::soft;
+use super::optional;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct State {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     life_cycle_state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     result_state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     state_message: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     queue_reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct NewStatus {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     termination_details: Option<Details>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     queue_details: Option<Details>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct Details {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     code: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     message: Option<String>,
 }
 
@@ -59,9 +59,9 @@ pub(crate) enum WorkflowEnd {
     /// Some tasks failed, but all leaf tasks succeeded. Counts as success, with a remark.
     SuccessWithFailures(String),
     /// Did not need to run: excluded by a condition, or not selected.
-    Left(String),
+    Excluded(String),
     /// Should have run but did not: a limit on runs, or a failed dependency.
-    NeverRan(String),
+    NotRun(String),
     Cancelled(String),
     /// FAILED, TIMEDOUT and any other failure.
     Failed(String),
@@ -74,7 +74,7 @@ impl WorkflowEnd {
         match word {
             "SUCCESS" => WorkflowEnd::Success(owned),
             "SUCCESS_WITH_FAILURES" => WorkflowEnd::SuccessWithFailures(owned),
-            "EXCLUDED" | "DISABLED" => WorkflowEnd::Left(owned),
+            "EXCLUDED" | "DISABLED" => WorkflowEnd::Excluded(owned),
             "CANCELED" | "USER_CANCELED" => WorkflowEnd::Cancelled(owned),
             "SKIPPED"
             | "UPSTREAM_FAILED"
@@ -82,7 +82,7 @@ impl WorkflowEnd {
             | "MAXIMUM_CONCURRENT_RUNS_REACHED"
             | "MAX_CONCURRENT_RUNS_EXCEEDED"
             | "MAX_JOB_QUEUE_SIZE_EXCEEDED"
-            | "WORKSPACE_RUN_LIMIT_EXCEEDED" => WorkflowEnd::NeverRan(owned),
+            | "WORKSPACE_RUN_LIMIT_EXCEEDED" => WorkflowEnd::NotRun(owned),
             _ => WorkflowEnd::Failed(owned),
         }
     }
@@ -92,8 +92,8 @@ impl WorkflowEnd {
         match self {
             WorkflowEnd::Success(word)
             | WorkflowEnd::SuccessWithFailures(word)
-            | WorkflowEnd::Left(word)
-            | WorkflowEnd::NeverRan(word)
+            | WorkflowEnd::Excluded(word)
+            | WorkflowEnd::NotRun(word)
             | WorkflowEnd::Cancelled(word)
             | WorkflowEnd::Failed(word) => word,
         }
@@ -102,7 +102,7 @@ impl WorkflowEnd {
     fn is_success(&self) -> bool {
         match self {
             WorkflowEnd::Success(_) | WorkflowEnd::SuccessWithFailures(_) => true,
-            WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_) | WorkflowEnd::Cancelled(_) | WorkflowEnd::Failed(_) => {
+            WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_) | WorkflowEnd::Cancelled(_) | WorkflowEnd::Failed(_) => {
                 false
             }
         }
@@ -126,7 +126,7 @@ impl RunState {
     }
 }
 
-pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<RunState> {
+pub(super) fn run_state(state: Option<&State>, status: Option<&NewStatus>) -> Option<RunState> {
     let life = state.and_then(|state| state.life_cycle_state.as_deref());
     let new = status.and_then(|status| status.state.as_deref());
     let result = state.and_then(|state| state.result_state.as_deref());
@@ -143,10 +143,10 @@ pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Opt
     let end = WorkflowEnd::of(result.or(code).or(life).or(new).unwrap_or_default());
     // A run is successful only if nothing in the response contradicts it.
     let end = match (life, code.map(WorkflowEnd::of)) {
-        (Some("INTERNAL_ERROR"), _) if end.is_success() || matches!(end, WorkflowEnd::Left(_)) => {
+        (Some("INTERNAL_ERROR"), _) if end.is_success() || matches!(end, WorkflowEnd::Excluded(_)) => {
             WorkflowEnd::Failed("INTERNAL_ERROR".to_owned())
         }
-        (Some("SKIPPED"), _) if end.is_success() => WorkflowEnd::NeverRan("SKIPPED".to_owned()),
+        (Some("SKIPPED"), _) if end.is_success() => WorkflowEnd::NotRun("SKIPPED".to_owned()),
         (_, Some(finer)) if end.is_success() && !matches!(finer, WorkflowEnd::Success(_)) => finer,
         (Some(_) | None, Some(_) | None) => end,
     };

@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 use super::attempts::{Condition, ForEach, Repair};
 use super::permissions::Principal;
 use super::raw::Raw;
-use super::run_state::{NewStatus, RunState, State, message, standing};
-use super::{readable, soft, whole};
+use super::run_state::{NewStatus, RunState, State, message, run_state};
+use super::{lenient_number, optional, optional_list};
 use crate::http::{Call, Idempotent, Path, Read, Rows};
 
 /// A job, with its ID and name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRow {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) job_id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     settings: Option<Named>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) creator_user_name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Named {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
 }
 
@@ -38,9 +38,9 @@ impl WorkflowRow {
 /// A page of jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowPage {
-    #[serde(default, deserialize_with = "super::known")]
+    #[serde(default, deserialize_with = "super::skip_invalid")]
     pub(crate) jobs: Vec<WorkflowRow>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) next_page_token: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn get_workflow(job: u64) -> Read<WorkflowRow> {
 /// The response of `run-now` and `submit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Started {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) run_id: u64,
 }
 
@@ -98,43 +98,43 @@ pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<
 /// A run of a job (§5.7). States may be unknown values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRun {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) run_id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) job_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) run_name: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     run_page_url: Option<String>,
     /// What started it; may be an unknown value.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) trigger: Option<String>,
     /// Milliseconds since 1970; 0 before the start.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) start_time: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) end_time: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     state: Option<State>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     status: Option<NewStatus>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     pub(super) tasks: Option<Vec<TaskRun>>,
     /// The original run and its repairs, latest last.
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     pub(super) repair_history: Option<Vec<Repair>>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     job_parameters: Option<Vec<Parameter>>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) next_page_token: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Parameter {
     name: String,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     value: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     default: Option<String>,
 }
 
@@ -150,26 +150,26 @@ pub(crate) struct OtherParameter {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskRun {
     /// 0 if the service does not return it.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub(crate) run_id: u64,
     #[serde(default, deserialize_with = "super::or_default")]
     pub(crate) task_key: String,
     /// Starts at 0.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) attempt_number: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) original_attempt_run_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) start_time: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     state: Option<State>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     status: Option<NewStatus>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     notebook_task: Option<Value>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) condition_task: Option<Condition>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) for_each_task: Option<ForEach>,
 }
 
@@ -178,14 +178,14 @@ pub(crate) struct TaskRun {
 pub(crate) struct RunPage {
     #[serde(default)]
     pub(crate) runs: Rows<WorkflowRun>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) next_page_token: Option<String>,
 }
 
 impl WorkflowRun {
     /// The state, or `None` if the response has none.
-    pub(crate) fn standing(&self) -> Option<RunState> {
-        standing(self.state.as_ref(), self.status.as_ref())
+    pub(crate) fn state(&self) -> Option<RunState> {
+        run_state(self.state.as_ref(), self.status.as_ref())
     }
 
     /// The service's message about the state.
@@ -193,7 +193,7 @@ impl WorkflowRun {
         message(self.state.as_ref(), self.status.as_ref())
     }
 
-    /// The termination code of the newer status format, more precise than `standing`.
+    /// The termination code of the newer status format, more precise than `state`.
     pub(crate) fn code(&self) -> Option<&str> {
         self.status.as_ref().and_then(NewStatus::termination_code)
     }
@@ -248,8 +248,8 @@ impl WorkflowRun {
 
 impl TaskRun {
     /// The state, or `None` if the response has none.
-    pub(crate) fn standing(&self) -> Option<RunState> {
-        standing(self.state.as_ref(), self.status.as_ref())
+    pub(crate) fn state(&self) -> Option<RunState> {
+        run_state(self.state.as_ref(), self.status.as_ref())
     }
 
     pub(crate) fn message(&self) -> Option<&str> {
@@ -320,17 +320,17 @@ pub(crate) fn cancel_workflow_run(run: u64) -> Idempotent<()> {
 /// The output of one attempt of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskOutput {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     notebook_output: Option<NotebookOutput>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) error: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) error_trace: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct NotebookOutput {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     result: Option<String>,
 }
 

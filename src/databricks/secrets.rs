@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::permissions::Level;
-use super::{done, known, or_default, soft};
-use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
+use super::{done, optional, or_default, skip_invalid};
+use crate::http::{BodyProblem, Call, Idempotent, Path, Read, Rows, parse_json};
 use crate::secret::Secret;
 
 /// A valid scope name (databricks-api §3.2).
@@ -143,7 +143,7 @@ pub(crate) struct SecretInfo {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) key: String,
     /// Milliseconds since 1970.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) last_updated_timestamp: Option<i64>,
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     }
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         scopes: Vec<Item>,
     }
     Read::new(Call::get("secrets/scopes/list", Path::new("/api/2.0/secrets/scopes/list")), |answer| {
@@ -223,7 +223,7 @@ pub(crate) fn create_open_scope(scope: &ScopeName) -> Idempotent<()> {
 pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "known")]
+        #[serde(default, deserialize_with = "skip_invalid")]
         secrets: Vec<SecretInfo>,
     }
     let call = Call::get("secrets/list", Path::new("/api/2.0/secrets/list")).query("scope", scope);
@@ -264,10 +264,10 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
     let call = Call::get("secrets/get", Path::new("/api/2.0/secrets/get")).query("scope", scope).query("key", key);
     Read::new(call, |answer| {
         // Drop the parser's message, which may quote the value.
-        let odd = |_| Shape::Unreadable("it has no value".to_owned());
+        let odd = |_| BodyProblem::Unreadable("it has no value".to_owned());
         let Body { value } = serde_json::from_slice(answer.body()).map_err(odd)?;
         let plain = STANDARD.decode(Zeroizing::new(value).as_bytes()).map(Zeroizing::new);
-        let plain = plain.map_err(|_| Shape::Unreadable("the value is not base64".to_owned()))?;
+        let plain = plain.map_err(|_| BodyProblem::Unreadable("the value is not base64".to_owned()))?;
         Ok(Fingerprint(Sha256::digest(plain.as_slice()).into()))
     })
 }
@@ -369,7 +369,7 @@ mod tests {
         let stored = |value: &str| answer(&format!(r#"{{"key":"api-key","value":"{}"}}"#, STANDARD.encode(value)));
         assert_eq!(parse(&stored("dbtc_1234567890")).unwrap(), Fingerprint::of(&key));
         assert_ne!(parse(&stored("dbtc_1234567890\n")).unwrap(), Fingerprint::of(&key));
-        let Err(Shape::Unreadable(reason)) = parse(&answer(r#"{"value":["dbtc_1234567890"]}"#)) else { panic!() };
+        let Err(BodyProblem::Unreadable(reason)) = parse(&answer(r#"{"value":["dbtc_1234567890"]}"#)) else { panic!() };
         assert!(!reason.contains("dbtc"), "{reason}");
     }
 }

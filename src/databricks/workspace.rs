@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::done;
-use crate::http::{Call, Idempotent, Path, Read, Shape, parse_json};
+use crate::http::{BodyProblem, Call, Idempotent, Path, Read, parse_json};
 
 /// Longest export response, in bytes: a notebook has at most 10 MB (databricks-api §4.1), and base64 adds a third.
 const LARGEST_EXPORT: usize = 16 << 20;
@@ -131,7 +131,8 @@ pub(crate) fn export(path: &NotebookPath) -> Read<String> {
     let call = Call::get("workspace/export", Path::new("/api/2.0/workspace/export"));
     Read::new(call.query("path", path).query("format", "SOURCE").cap(LARGEST_EXPORT), |answer| {
         let Body { content } = parse_json(answer)?;
-        let bytes = STANDARD.decode(content).map_err(|_| Shape::Unreadable("the content is not base64".to_owned()))?;
+        let bytes =
+            STANDARD.decode(content).map_err(|_| BodyProblem::Unreadable("the content is not base64".to_owned()))?;
         // Our notebooks are ASCII; others are only shown in a diff.
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     })

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::envelope::{page, soft, whole};
+use super::envelope::{lenient_number, optional, page};
 use crate::http::{Call, Path, Read};
 
 use super::envelope::Page;
@@ -10,15 +10,15 @@ use super::envelope::Page;
 /// An account, with the fields that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Account {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) name: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) plan: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) locked: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) lock_reason: Option<String>,
 }
 

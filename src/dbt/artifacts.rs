@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::Response;
 use serde::Deserialize;
 
-use super::envelope::{known, or_default, soft};
+use super::envelope::{optional, or_default, skip_invalid};
 use super::runs::run_path;
-use crate::http::{Call, Read, Shape, parse_json, title_of_page};
+use crate::http::{BodyProblem, Call, Read, parse_json, title_of_page};
 
 /// `run_results.json` (dbt-cloud-api §6), with the fields needed for failures.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RunResults {
-    #[serde(default, deserialize_with = "known")]
+    #[serde(default, deserialize_with = "skip_invalid")]
     pub(crate) results: Vec<Node>,
 }
 
@@ -23,15 +23,15 @@ pub(crate) struct Node {
     /// `kind.package.name[.hash]`.
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) unique_id: String,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) status: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) message: Option<String>,
     /// Number of failing rows of a test.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) failures: Option<u64>,
     /// In seconds.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) execution_time: Option<f64>,
 }
 
@@ -83,11 +83,11 @@ pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
 
 #[derive(Deserialize)]
 struct Paths {
-    #[serde(deserialize_with = "known")]
+    #[serde(deserialize_with = "skip_invalid")]
     data: Vec<String>,
 }
 
-fn paths(answer: &Response<Bytes>) -> Result<Vec<String>, Shape> {
+fn paths(answer: &Response<Bytes>) -> Result<Vec<String>, BodyProblem> {
     parse_json::<Paths>(answer).map(|Paths { data }| data)
 }
 
@@ -106,12 +106,12 @@ pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>
 
 /// Accepts any body, including an empty one.
 #[expect(clippy::unnecessary_wraps, reason = "it is one way of reading among others")]
-fn whole(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
+fn whole(answer: &Response<Bytes>) -> Result<Bytes, BodyProblem> {
     Ok(answer.body().clone())
 }
 
 /// Rejects a web page, such as a login page.
-fn no_page(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
+fn no_page(answer: &Response<Bytes>) -> Result<Bytes, BodyProblem> {
     let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let begin =
         String::from_utf8_lossy(&answer.body()[..answer.body().len().min(200)]).trim_start().to_ascii_lowercase();
@@ -119,7 +119,7 @@ fn no_page(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
         || begin.starts_with("<!doctype html")
         || begin.starts_with("<html")
     {
-        return Err(Shape::Page(title_of_page(answer.body()).unwrap_or_default()));
+        return Err(BodyProblem::Page(title_of_page(answer.body()).unwrap_or_default()));
     }
     whole(answer)
 }

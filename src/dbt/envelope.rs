@@ -7,27 +7,27 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::runs::PAGE;
-use crate::http::{HttpError, Read, Reader, Rows, Shape};
-pub(super) use crate::http::{known, or_default, readable, soft, whole};
+use crate::http::{BodyProblem, HttpError, Read, Reader, Rows};
+pub(super) use crate::http::{lenient_number, optional, optional_list, or_default, skip_invalid};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
     // A missing `data` and `null` are the same error, reported by `open`.
     #[serde(default = "Option::default", bound(deserialize = "T: Deserialize<'de>"))]
     data: Option<T>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     extra: Option<Extra>,
 }
 
 #[derive(Deserialize)]
 struct Extra {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pagination: Option<Pagination>,
 }
 
 #[derive(Deserialize)]
 struct Pagination {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     total_count: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ struct Pagination {
 pub(crate) struct Page<T> {
     pub(crate) rows: Vec<T>,
     /// Number of unreadable rows.
-    pub(crate) odd: u64,
+    pub(crate) unreadable: u64,
     /// Number of rows on all pages, if returned.
     pub(crate) total: Option<u64>,
     /// The service's clock.
@@ -46,7 +46,7 @@ pub(crate) struct Page<T> {
 impl<T> Page<T> {
     /// Number of rows on this page, including unreadable ones.
     pub(crate) fn count(&self) -> u64 {
-        self.rows.len() as u64 + self.odd
+        self.rows.len() as u64 + self.unreadable
     }
 
     /// Whether rows may follow after the first `seen` ones. If the total is unknown, a short page is the last one.
@@ -81,25 +81,25 @@ pub(crate) async fn all<T>(
 }
 
 /// Parses the envelope's `data`.
-pub(crate) fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
+pub(crate) fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, BodyProblem> {
     open(answer).map(|(data, _)| data)
 }
 
 /// Parses a page of a list.
-pub(crate) fn page<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Page<T>, Shape> {
-    let (Rows { rows, odd }, extra) = open::<Rows<T>>(answer)?;
+pub(crate) fn page<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Page<T>, BodyProblem> {
+    let (Rows { rows, unreadable }, extra) = open::<Rows<T>>(answer)?;
     let total = extra.and_then(|extra| extra.pagination).and_then(|pagination| pagination.total_count);
     let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
-    Ok(Page { rows, odd: odd as u64, total, date })
+    Ok(Page { rows, unreadable: unreadable as u64, total, date })
 }
 
-fn open<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<(T, Option<Extra>), Shape> {
+fn open<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<(T, Option<Extra>), BodyProblem> {
     if answer.body().is_empty() {
-        return Err(Shape::Empty);
+        return Err(BodyProblem::Empty);
     }
-    let Envelope { data, extra } = serde_json::from_slice(answer.body()).map_err(|error| Shape::of(&error))?;
-    let data = data.ok_or_else(|| Shape::Unreadable("it has no `data`".to_owned()))?;
+    let Envelope { data, extra } = serde_json::from_slice(answer.body()).map_err(|error| BodyProblem::of(&error))?;
+    let data = data.ok_or_else(|| BodyProblem::Unreadable("it has no `data`".to_owned()))?;
     Ok((data, extra))
 }
 
@@ -114,13 +114,13 @@ mod tests {
     #[test]
     fn an_answer_without_data_is_no_answer() {
         assert_eq!(data::<u64>(&answer(r#"{"status":{"code":200},"data":7}"#)), Ok(7));
-        assert_eq!(data::<u64>(&answer("")), Err(Shape::Empty));
+        assert_eq!(data::<u64>(&answer("")), Err(BodyProblem::Empty));
         for body in [r#"{"status":{}}"#, r#"{"data":null}"#, r#"{"data":"seven"}"#, "[]"] {
-            assert!(matches!(data::<u64>(&answer(body)), Err(Shape::Unreadable(_))), "{body}");
+            assert!(matches!(data::<u64>(&answer(body)), Err(BodyProblem::Unreadable(_))), "{body}");
         }
-        assert!(matches!(data::<u64>(&answer("{")), Err(Shape::Broken(_))));
+        assert!(matches!(data::<u64>(&answer("{")), Err(BodyProblem::Broken(_))));
         let deep = format!("{{\"data\":{}", "[".repeat(100_000));
-        assert!(matches!(data::<serde_json::Value>(&answer(&deep)), Err(Shape::Broken(_))));
+        assert!(matches!(data::<serde_json::Value>(&answer(&deep)), Err(BodyProblem::Broken(_))));
     }
 
     #[test]

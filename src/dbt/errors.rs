@@ -7,15 +7,15 @@ use serde_json::Value;
 use crate::http::{Meaning, Service, ServiceError, meaning, shorten, title_of_page};
 
 /// Parses an error response, with its meaning.
-pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
-    let said = words(answer);
+pub(crate) fn parse_error(answer: &Response<Bytes>) -> ServiceError {
+    let service_error = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
-    let means = if said.means == Meaning::AddressBlocked {
-        said.means
+    let means = if service_error.means == Meaning::AddressBlocked {
+        service_error.means
     } else {
-        meaning(Service::Dbt, status, headers, None, &said.message, said.page)
+        meaning(Service::Dbt, status, headers, None, &service_error.message, service_error.page)
     };
-    ServiceError { means, ..said }
+    ServiceError { means, ..service_error }
 }
 
 /// Parses the envelope, `{"detail": …}`, a web page or plain text.
@@ -77,7 +77,7 @@ mod tests {
         ] {
             let mut answer = Response::new(Bytes::from(body));
             *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
-            assert_eq!(said(&answer).message, message);
+            assert_eq!(parse_error(&answer).message, message);
         }
     }
 }

@@ -2,56 +2,56 @@
 
 use serde::Deserialize;
 
-use super::envelope::{Page, data, page, soft, whole};
+use super::envelope::{Page, data, lenient_number, optional, page};
 use super::runs::Run;
 use crate::http::{Call, Path, Read};
 
 /// A dbt job, with the fields that we use (dbt-cloud-api §5.3).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Job {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) name: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) account_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) project_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) environment_id: Option<u64>,
     /// 1: active, 2: deleted.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) state: Option<u64>,
     /// Set after 100 consecutive failures, or if the account was inactive. Triggered runs do not start then
     /// (dbt-cloud-api §7).
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     deactivated: Option<bool>,
     /// Free text.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     deactivation_reason: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     run_failure_count: Option<u64>,
     /// Such as `ci`, `scheduled`, `other`, `merge`.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) job_type: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     triggers: Option<Triggers>,
     /// Only if requested with `include_related`, like `most_recent_run`.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     environment: Option<Environment>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) most_recent_run: Option<Run>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Environment {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Triggers {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     schedule: Option<bool>,
 }
 
@@ -62,14 +62,14 @@ impl Job {
     }
 
     /// Why the job starts no runs, however they are triggered; `None` if no reason is known.
-    pub(crate) fn off(&self) -> Option<Off> {
+    pub(crate) fn disabled_reason(&self) -> Option<JobDisabled> {
         if self.state == Some(2) {
-            return Some(Off::Deleted);
+            return Some(JobDisabled::Deleted);
         }
         if self.job_type.as_deref() == Some("hybrid") {
-            return Some(Off::Hybrid);
+            return Some(JobDisabled::Hybrid);
         }
-        (self.deactivated == Some(true)).then(|| Off::Deactivated {
+        (self.deactivated == Some(true)).then(|| JobDisabled::Deactivated {
             reason: self.deactivation_reason.clone().filter(|reason| !reason.trim().is_empty()),
             failures: self.run_failure_count.filter(|count| *count > 0),
         })
@@ -88,7 +88,7 @@ impl Job {
 
 /// Why a job starts no runs (dbt-cloud-api §5.3, §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Off {
+pub(crate) enum JobDisabled {
     Deleted,
     /// Another orchestrator runs it and uploads the results.
     Hybrid,
@@ -99,29 +99,31 @@ pub(crate) enum Off {
     },
 }
 
-impl Off {
+impl JobDisabled {
     /// Such as `dbt deactivated it after 100 consecutive failures`.
     pub(crate) fn why(&self) -> String {
         match self {
-            Off::Deleted => "it was deleted".to_owned(),
-            Off::Hybrid => "it is a hybrid job: another orchestrator runs it and uploads the results to dbt".to_owned(),
-            Off::Deactivated { reason: Some(reason), failures: _ } => {
+            JobDisabled::Deleted => "it was deleted".to_owned(),
+            JobDisabled::Hybrid => {
+                "it is a hybrid job: another orchestrator runs it and uploads the results to dbt".to_owned()
+            }
+            JobDisabled::Deactivated { reason: Some(reason), failures: _ } => {
                 let reason: String = reason.chars().filter(|sign| !sign.is_control()).take(200).collect();
                 format!("dbt deactivated it: {}", reason.trim().trim_end_matches('.'))
             }
-            Off::Deactivated { reason: None, failures: Some(failures) } => {
+            JobDisabled::Deactivated { reason: None, failures: Some(failures) } => {
                 format!("dbt deactivated it after {failures} consecutive failures")
             }
-            Off::Deactivated { reason: None, failures: None } => "dbt deactivated it".to_owned(),
+            JobDisabled::Deactivated { reason: None, failures: None } => "dbt deactivated it".to_owned(),
         }
     }
 
     /// How to fix it, if known.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
-            Off::Deleted => "choose another job",
-            Off::Hybrid => "start it in that orchestrator, or choose a job that dbt runs",
-            Off::Deactivated { .. } => {
+            JobDisabled::Deleted => "choose another job",
+            JobDisabled::Hybrid => "start it in that orchestrator, or choose a job that dbt runs",
+            JobDisabled::Deactivated { .. } => {
                 "see the notice on the job's page in dbt; after failures, fix them and save the job's settings again to reactivate it"
             }
         }
@@ -174,7 +176,7 @@ mod tests {
             r#"{"id":1,"name":"Nightly","triggers":{"schedule":true},"state":1,"deactivated":true,"job_type":"ci"}"#,
         )
         .unwrap();
-        assert!(job.has_schedule() && job.off().is_some() && job.is_ci());
+        assert!(job.has_schedule() && job.disabled_reason().is_some() && job.is_ci());
         let bare: Job = serde_json::from_str(r#"{"id":1,"triggers":[],"state":"x"}"#).unwrap();
         let filter = JobFilter { project: Some(2), name_part: Some("a b".to_owned()), ..JobFilter::default() };
         assert_eq!(
@@ -192,10 +194,10 @@ mod tests {
             (r#"{"id":1,"deactivated":true}"#, Some("dbt deactivated it")),
             (r#"{"id":1,"deactivated":false,"deactivation_reason":"once","job_type":"other","state":1}"#, None),
         ] {
-            let off = serde_json::from_str::<Job>(text).unwrap().off().map(|off| off.why());
-            assert_eq!(off.is_some(), why.is_some(), "{text}");
-            assert!(off.unwrap_or_default().contains(why.unwrap_or_default()), "{text}");
+            let disabled = serde_json::from_str::<Job>(text).unwrap().disabled_reason().map(|disabled| disabled.why());
+            assert_eq!(disabled.is_some(), why.is_some(), "{text}");
+            assert!(disabled.unwrap_or_default().contains(why.unwrap_or_default()), "{text}");
         }
-        assert!(!bare.has_schedule() && bare.off().is_none() && !bare.is_ci());
+        assert!(!bare.has_schedule() && bare.disabled_reason().is_none() && !bare.is_ci());
     }
 }

@@ -2,15 +2,15 @@
 
 use serde::Deserialize;
 
-use super::envelope::{Page, page, soft, whole};
+use super::envelope::{Page, lenient_number, optional, page};
 use crate::http::{Call, Path, Read};
 
 /// A project, with the fields that we use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Project {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) name: Option<String>,
 }
 

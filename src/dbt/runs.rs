@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::envelope::{Page, data, page, readable, soft, whole};
+use super::envelope::{Page, data, lenient_number, optional, optional_list, page};
 use super::overrides::Overrides;
 use super::steps::Step;
 use crate::http::{Call, Idempotent, NonIdempotent, Path, Read};
@@ -99,71 +99,71 @@ pub(crate) enum End {
 /// A run (dbt-cloud-api §4.3). `id` and `status` decide; most other fields are only displayed.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Run {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) id: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) status: Option<Status>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) status_message: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     is_complete: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     is_success: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     is_error: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     is_cancelled: Option<bool>,
     /// The run that this one resumes from its point of failure.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "lenient_number")]
     pub(crate) retrying_run_id: Option<u64>,
     /// Whether it can be resumed from its point of failure; the next field says why not.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) can_retry: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) retry_not_supported_reason: Option<String>,
     /// Whether its artifacts are uploaded.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) artifacts_saved: Option<bool>,
     /// A version, or a release track.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     dbt_version: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) project_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) job_definition_id: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     created_at: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     started_at: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     finished_at: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     href: Option<String>,
     /// IDs of runs that it waits for.
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     pub(crate) blocked_by: Option<Vec<u64>>,
     /// Its job, if requested.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) job: Option<JobPart>,
     /// What started it. Null if not requested, or if the service omits it.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) trigger: Option<Trigger>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "optional_list")]
     pub(crate) run_steps: Option<Vec<Step>>,
 }
 
 /// A job, as included in a run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct JobPart {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
     /// The commands that it runs unless overridden.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) execute_steps: Option<Vec<String>>,
     /// Its checkboxes: docs, and source freshness.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) generate_docs: Option<bool>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(super) run_generate_sources: Option<bool>,
 }
 
@@ -172,7 +172,7 @@ pub(crate) struct JobPart {
 pub(crate) struct Trigger {
     /// Required, because runs are found by it: a trigger without it counts as absent.
     pub(crate) cause: String,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) cause_category: Option<String>,
     /// All other fields, including the overrides.
     #[serde(flatten)]

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::envelope::{soft, whole};
+use super::envelope::{lenient_number, optional};
 use super::runs::{JobPart, Run, Status, Trigger};
 
 /// Commands of the source freshness checkbox, under its current and old name.
@@ -18,25 +18,25 @@ const DOCS: &str = "dbt docs generate";
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Step {
     /// Starts at 1; the step number in artifact requests.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_number")]
     pub(crate) index: u64,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     pub(crate) status: Option<Status>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     status_humanized: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     run_step_command: Option<Command>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     logs: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     truncated_debug_logs: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Command {
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "optional")]
     dbt_command: Option<String>,
 }
 

@@ -256,7 +256,7 @@ async fn write<K: Kind>(
             Ok(Applied::Found) => return found(writer, step, unanswered).await,
             Err(error) => error,
         };
-        unanswered |= error.may_have_arrived();
+        unanswered |= error.may_have_taken_effect();
         let goes_on = if repeats { writer.pause(HttpError { attempts, ..error }, end).await } else { Err(error) };
         if let Err(error) = goes_on {
             step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };

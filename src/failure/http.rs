@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::remedy::Remedy;
 use super::{Code, Failure, Hint};
-use crate::http::{Fault, HttpError, Limit, Meaning, NetKind, Service, ServiceError, Shape};
+use crate::http::{BodyProblem, Fault, HttpError, Limit, Meaning, NetKind, Service, ServiceError};
 
 /// A failed request to dbt. `doing` is the failed action, such as "Cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
@@ -20,11 +20,11 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
 /// `or_else` is the other possible cause of a rejected token, besides being invalid or expired.
 fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
-    if error.late.is_some() {
+    if error.exceeded.is_some() {
         return failure;
     }
     let origin = &error.origin;
-    let is_page = matches!(error.last_fault(), Fault::InvalidResponse(Shape::Page(_)));
+    let is_page = matches!(error.last_fault(), Fault::InvalidResponse(BodyProblem::Page(_)));
     let means = if is_page { Meaning::WrongHost } else { error.means() };
     let failure = match means {
         Meaning::TokenInvalid => {
@@ -50,7 +50,7 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
 }
 
 fn base(doing: &str, error: &HttpError) -> Failure {
-    if let Some(limit) = error.late {
+    if let Some(limit) = error.exceeded {
         let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
         return failure.advise(match limit {
             Limit::Timeout => "increase --timeout",
@@ -61,10 +61,10 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::NotSent(net) | Fault::Lost(net) => of_net(net.kind),
         Fault::NoToken(none) => match none.net {
             Some(kind) => of_net(kind),
-            None if none.passing => Code::Unavailable,
+            None if none.is_retryable => Code::Unavailable,
             None => Code::NotAuthenticated,
         },
-        Fault::Status(status, said) => of_status(*status, said),
+        Fault::Status(status, service_error) => of_status(*status, service_error),
         Fault::InvalidResponse(_) => Code::InvalidResponse,
         // Unreachable: `last_fault` unwraps it.
         Fault::DeadlineExceeded(_) => Code::Unavailable,
@@ -79,11 +79,11 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             none.tried.iter().fold(failure, Failure::cause).advise(advice)
         }
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(on_the_way(net.kind)),
-        Fault::Status(status, said) if status.is_redirection() => {
-            let target = said.location.as_deref().unwrap_or("another place");
+        Fault::Status(status, service_error) if status.is_redirection() => {
+            let target = service_error.location.as_deref().unwrap_or("another place");
             failure.advise(format!("redirects are not followed with a token; if {target} is your host, use it"))
         }
-        Fault::Status(_, said) if said.means == Meaning::NotImplemented => failure
+        Fault::Status(_, service_error) if service_error.means == Meaning::NotImplemented => failure
             .cause("this server does not support this request")
             .advise("check the host: it may be a test server or an older version of the service"),
         Fault::Status(..) if matches!(code, Code::RateLimited | Code::Unavailable) => {
@@ -94,10 +94,12 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         }
         // Advice for the other statuses depends on the service.
         Fault::Status(..) => failure,
-        Fault::InvalidResponse(Shape::Page(_)) => {
+        Fault::InvalidResponse(BodyProblem::Page(_)) => {
             failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
         }
-        Fault::InvalidResponse(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
+        Fault::InvalidResponse(
+            BodyProblem::Empty | BodyProblem::TooLarge { .. } | BodyProblem::Broken(_) | BodyProblem::Unreadable(_),
+        )
         | Fault::DeadlineExceeded(_) => failure.advise("run the same command again with `-vv` to see the response"),
     }
 }
@@ -158,8 +160,8 @@ fn on_the_way(kind: NetKind) -> &'static str {
     }
 }
 
-fn of_status(status: StatusCode, said: &ServiceError) -> Code {
-    match said.means {
+fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
+    match service_error.means {
         Meaning::TokenInvalid | Meaning::TokenExpired => return Code::NotAuthenticated,
         Meaning::AddressBlocked
         | Meaning::RightMissing
@@ -194,7 +196,7 @@ mod tests {
                 fault: Fault::Lost(Net::new(NetKind::Timeout, "no time was left")),
                 attempts: 1,
                 request_id: None,
-                late: Some(limit),
+                exceeded: Some(limit),
             };
             for failure in [of_dbt("Cannot look", &error), of_databricks("Cannot look", &error)] {
                 let advice = failure.hints.iter().any(|hint| hint.to_string().contains("--timeout"));

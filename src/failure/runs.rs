@@ -21,9 +21,12 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         }
         NotStarted::Rejected(error) => of_dbt(&format!("dbt did not start job {job}"), error),
         NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
-        NotStarted::Off(off) => {
+        NotStarted::JobDisabled(disabled) => {
             let what = format!("dbt job {job} would not start; nothing was started.");
-            Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()).advise(format!("see {page}"))
+            Failure::new(Code::Refused, what)
+                .cause(disabled.why())
+                .advise(disabled.advice())
+                .advise(format!("see {page}"))
         }
         NotStarted::NoTime(spent) => Failure::new(
             Code::StillRunning,

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Parses a response into a `T`.
-pub(crate) type Parse<T> = fn(&Response<Bytes>) -> Result<T, Shape>;
+pub(crate) type Parse<T> = fn(&Response<Bytes>) -> Result<T, BodyProblem>;
 
 /// How a response differs from what the API promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum BodyProblem {
     /// A web page (a login page, a proxy, the wrong host), with its title.
     Page(String),
     /// The body is empty although data was expected.
@@ -27,22 +27,26 @@ pub(crate) enum Shape {
     Unreadable(String),
 }
 
-impl Shape {
+impl BodyProblem {
     /// Invalid JSON may be whole on the next attempt (`Broken`); valid JSON of another type will not change
     /// (`Unreadable`).
-    pub(crate) fn of(error: &serde_json::Error) -> Shape {
-        if error.is_data() { Shape::Unreadable(error.to_string()) } else { Shape::Broken(error.to_string()) }
+    pub(crate) fn of(error: &serde_json::Error) -> BodyProblem {
+        if error.is_data() {
+            BodyProblem::Unreadable(error.to_string())
+        } else {
+            BodyProblem::Broken(error.to_string())
+        }
     }
 }
 
-impl fmt::Display for Shape {
+impl fmt::Display for BodyProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Shape::Page(title) if title.is_empty() => formatter.write_str("received a web page instead of data"),
-            Shape::Page(title) => write!(formatter, "received a web page titled \"{title}\" instead of data"),
-            Shape::Empty => formatter.write_str("empty response"),
-            Shape::TooLarge { cap } => write!(formatter, "the response is larger than {cap} bytes"),
-            Shape::Broken(reason) | Shape::Unreadable(reason) => {
+            BodyProblem::Page(title) if title.is_empty() => formatter.write_str("received a web page instead of data"),
+            BodyProblem::Page(title) => write!(formatter, "received a web page titled \"{title}\" instead of data"),
+            BodyProblem::Empty => formatter.write_str("empty response"),
+            BodyProblem::TooLarge { cap } => write!(formatter, "the response is larger than {cap} bytes"),
+            BodyProblem::Broken(reason) | BodyProblem::Unreadable(reason) => {
                 write!(formatter, "unexpected response: {reason}")
             }
         }
@@ -213,11 +217,11 @@ macro_rules! whole_json {
 whole_json!(Read, Idempotent);
 
 /// Parses the whole body as JSON.
-pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
+pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, BodyProblem> {
     if answer.body().is_empty() {
-        return Err(Shape::Empty);
+        return Err(BodyProblem::Empty);
     }
-    serde_json::from_slice(answer.body()).map_err(|error| Shape::of(&error))
+    serde_json::from_slice(answer.body()).map_err(|error| BodyProblem::of(&error))
 }
 
 #[cfg(test)]

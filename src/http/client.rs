@@ -12,7 +12,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::call::{Call, Idempotent, NonIdempotent, Parse, Read, Shape};
+use super::call::{BodyProblem, Call, Idempotent, NonIdempotent, Parse, Read};
 use super::deadline::{Deadline, Limit};
 use super::error::{Fault, HttpError, ServiceError, title_of_page};
 use super::refusal::Meaning;
@@ -42,7 +42,7 @@ pub(crate) struct Profile {
     /// The workspace ID, on a host that serves several: letters, digits, `-` and `_`.
     pub(crate) workspace: Option<String>,
     /// Parses the service's own error format.
-    pub(crate) said: fn(&Response<Bytes>) -> ServiceError,
+    pub(crate) parse_error: fn(&Response<Bytes>) -> ServiceError,
 }
 
 struct Line {
@@ -156,7 +156,7 @@ impl Reader {
             match self.attempt(call, parse, Lane::Pooled, left).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => {
-                    open |= may_be_done(&failed.fault);
+                    open |= may_have_taken_effect(&failed.fault);
                     let error = self.error(call, failed, attempts);
                     if self.is_patient && error.is_status(429) {
                         limited += 1;
@@ -185,7 +185,7 @@ impl Reader {
             return Err(error);
         }
         let asked = match &error.fault {
-            Fault::Status(_, said) => said.retry_after,
+            Fault::Status(_, service_error) => service_error.retry_after,
             Fault::NoToken(none) => none.retry_after,
             Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => None,
         };
@@ -195,7 +195,7 @@ impl Reader {
 
     /// Waits out a rate limit. `times` counts the 429 responses so far.
     async fn cool_down(&self, error: HttpError, times: u32, end: Instant) -> Result<(), HttpError> {
-        let asked = error.said().and_then(|said| said.retry_after);
+        let asked = error.service_error().and_then(|service_error| service_error.retry_after);
         let wait = asked.map_or_else(|| cool_down(times), |RetryAfter(asked)| asked);
         let jitter = Duration::from_secs(1).mul_f64(self.line.entropy.fraction());
         self.wait(wait.saturating_add(jitter), error, end).await
@@ -203,8 +203,8 @@ impl Reader {
 
     async fn wait(&self, wait: Duration, error: HttpError, end: Instant) -> Result<(), HttpError> {
         if Instant::now() + wait >= end {
-            let late = self.limit().filter(|_| wait >= self.left());
-            return Err(HttpError { fault: Fault::DeadlineExceeded(Box::new(error.fault)), late, ..error });
+            let exceeded = self.limit().filter(|_| wait >= self.left());
+            return Err(HttpError { fault: Fault::DeadlineExceeded(Box::new(error.fault)), exceeded, ..error });
         }
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
@@ -256,7 +256,7 @@ impl Reader {
         if !refused || !self.line.profile.credential.is_renewable() {
             return None;
         }
-        match (self.line.profile.said)(answer).means {
+        match (self.line.profile.parse_error)(answer).means {
             Meaning::TokenInvalid | Meaning::TokenExpired => Some(true),
             Meaning::RightMissing | Meaning::WrongHost | Meaning::Other => Some(false),
             Meaning::AddressBlocked
@@ -288,7 +288,7 @@ impl Reader {
         sent.map_err(|error| match error {
             WireError::NotSent(net) => Fault::NotSent(net).into(),
             WireError::Lost(net) => Fault::Lost(net).into(),
-            WireError::TooLarge => Failed::from(Fault::InvalidResponse(Shape::TooLarge { cap: limits.cap })),
+            WireError::TooLarge => Failed::from(Fault::InvalidResponse(BodyProblem::TooLarge { cap: limits.cap })),
         })
     }
 
@@ -299,17 +299,17 @@ impl Reader {
 
     fn verdict<T>(&self, answer: &Response<Bytes>, parse: Parse<T>) -> Result<T, Fault> {
         if !answer.status().is_success() {
-            let mut said = (self.line.profile.said)(answer);
-            said.retry_after = RetryAfter::read(answer.headers(), self.line.wall.now());
+            let mut service_error = (self.line.profile.parse_error)(answer);
+            service_error.retry_after = RetryAfter::read(answer.headers(), self.line.wall.now());
             if answer.status().is_redirection() {
                 let location = answer.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-                said.location = location.map(super::error::shorten);
+                service_error.location = location.map(super::error::shorten);
             }
-            return Err(Fault::Status(answer.status(), said));
+            return Err(Fault::Status(answer.status(), service_error));
         }
-        parse(answer).map_err(|shape| {
+        parse(answer).map_err(|problem| {
             // Report a web page as one, whatever the parse error.
-            Fault::InvalidResponse(title_of_page(answer.body()).map_or(shape, Shape::Page))
+            Fault::InvalidResponse(title_of_page(answer.body()).map_or(problem, BodyProblem::Page))
         })
     }
 
@@ -359,15 +359,15 @@ impl Reader {
     }
 
     /// An error for a response that the caller found to be invalid.
-    pub(crate) fn nonsense(&self, operation: &'static str, shape: Shape) -> HttpError {
+    pub(crate) fn invalid_response(&self, operation: &'static str, problem: BodyProblem) -> HttpError {
         HttpError {
             service: self.line.profile.service,
             operation,
             origin: self.line.profile.origin.clone(),
-            fault: Fault::InvalidResponse(shape),
+            fault: Fault::InvalidResponse(problem),
             attempts: 1,
             request_id: None,
-            late: None,
+            exceeded: None,
         }
     }
 
@@ -380,10 +380,10 @@ impl Reader {
             fault: failed.fault,
             attempts,
             request_id: failed.request_id,
-            late: None,
+            exceeded: None,
         };
         // A final error is reported as such even past the deadline.
-        HttpError { late: self.limit().filter(|_| self.left().is_zero() && !error.is_final()), ..error }
+        HttpError { exceeded: self.limit().filter(|_| self.left().is_zero() && !error.is_final()), ..error }
     }
 }
 
@@ -406,10 +406,10 @@ impl Writer {
     }
 
     /// Starts opening connections: `at_once` pooled ones, and a fresh one if `sends_once`.
-    pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
+    pub(crate) fn preconnect(&self, at_once: usize, sends_once: bool) {
         let transport = &self.0.line.transport;
-        transport.open_ahead(Lane::Pooled, at_once);
-        transport.open_ahead(Lane::Fresh, usize::from(sends_once));
+        transport.preconnect(Lane::Pooled, at_once);
+        transport.preconnect(Lane::Fresh, usize::from(sends_once));
     }
 
     /// Returns a reader for the same service.
@@ -453,7 +453,7 @@ impl Writer {
                 let error = self.error(&once.call, failed, 1);
                 match &error.fault {
                     Fault::NotSent(_) => Sent::NotSent(error),
-                    Fault::NoToken(none) if none.passing => Sent::NotSent(error),
+                    Fault::NoToken(none) if none.is_retryable => Sent::NotSent(error),
                     Fault::NoToken(_) => Sent::Rejected(error),
                     Fault::Status(status, _) => match status.as_u16() {
                         429 => Sent::NotSent(error),
@@ -470,13 +470,13 @@ impl Writer {
 }
 
 /// Whether the request may have taken effect despite this fault.
-fn may_be_done(fault: &Fault) -> bool {
+fn may_have_taken_effect(fault: &Fault) -> bool {
     match fault {
         Fault::NotSent(_) | Fault::NoToken(_) => false,
         // Any 5xx may have taken effect (dbt-core#2836), and a redirect says nothing about it.
         Fault::Status(status, _) => !status.is_client_error() || status.as_u16() == 408,
         Fault::Lost(_) | Fault::InvalidResponse(_) => true,
-        Fault::DeadlineExceeded(last) => may_be_done(last),
+        Fault::DeadlineExceeded(last) => may_have_taken_effect(last),
     }
 }
 

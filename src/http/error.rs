@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::call::Shape;
+use super::call::BodyProblem;
 use super::deadline::Limit;
 use super::refusal::Meaning;
 use super::retry::RetryAfter;
@@ -26,7 +26,7 @@ pub(crate) struct HttpError {
     /// The service's request ID, for its support.
     pub(crate) request_id: Option<String>,
     /// The deadline that cut the request short, if any. The service is not at fault then.
-    pub(crate) late: Option<Limit>,
+    pub(crate) exceeded: Option<Limit>,
 }
 
 /// The kind of failure. Match it without a catch-all.
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
     /// A status other than 2xx.
     Status(StatusCode, ServiceError),
     /// A 2xx response with an unexpected body.
-    InvalidResponse(Shape),
+    InvalidResponse(BodyProblem),
     /// The total time for all attempts is over; holds the last failure.
     DeadlineExceeded(Box<Fault>),
 }
@@ -83,10 +83,10 @@ impl HttpError {
 
     /// Turns "not found" into "wrong host", for endpoints that every host of the service has.
     pub(crate) fn of_wrong_host(mut self) -> HttpError {
-        if let Fault::Status(_, said) = &mut self.fault
-            && said.means == Meaning::NotFound
+        if let Fault::Status(_, service_error) = &mut self.fault
+            && service_error.means == Meaning::NotFound
         {
-            said.means = Meaning::WrongHost;
+            service_error.means = Meaning::WrongHost;
         }
         self
     }
@@ -103,9 +103,9 @@ impl HttpError {
     }
 
     /// The service's error, if it responded with one.
-    pub(crate) fn said(&self) -> Option<&ServiceError> {
+    pub(crate) fn service_error(&self) -> Option<&ServiceError> {
         match self.last_fault() {
-            Fault::Status(_, said) => Some(said),
+            Fault::Status(_, service_error) => Some(service_error),
             Fault::NotSent(_)
             | Fault::NoToken(_)
             | Fault::Lost(_)
@@ -116,12 +116,12 @@ impl HttpError {
 
     /// What the error means; `Other` if the service responded with none.
     pub(crate) fn means(&self) -> Meaning {
-        self.said().map(|said| said.means).unwrap_or_default()
+        self.service_error().map(|service_error| service_error.means).unwrap_or_default()
     }
 
     /// The service's error code.
     pub(crate) fn code(&self) -> Option<&str> {
-        self.said()?.code.as_deref()
+        self.service_error()?.code.as_deref()
     }
 
     pub(crate) fn is_status(&self, status: u16) -> bool {
@@ -131,8 +131,10 @@ impl HttpError {
     /// Whether the response exceeds the size limit; a retry would too.
     pub(crate) fn is_too_large(&self) -> bool {
         match self.last_fault() {
-            Fault::InvalidResponse(Shape::TooLarge { .. }) => true,
-            Fault::InvalidResponse(Shape::Page(_) | Shape::Empty | Shape::Broken(_) | Shape::Unreadable(_))
+            Fault::InvalidResponse(BodyProblem::TooLarge { .. }) => true,
+            Fault::InvalidResponse(
+                BodyProblem::Page(_) | BodyProblem::Empty | BodyProblem::Broken(_) | BodyProblem::Unreadable(_),
+            )
             | Fault::NotSent(_)
             | Fault::NoToken(_)
             | Fault::Lost(_)
@@ -145,15 +147,15 @@ impl HttpError {
     pub(crate) fn is_final(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
-            Fault::NoToken(none) => !none.passing || self.is_certificate(),
+            Fault::NoToken(none) => !none.is_retryable || self.is_certificate(),
             Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => {
                 self.is_certificate()
             }
         }
     }
 
-    /// Whether the service may have acted on the request.
-    pub(crate) fn may_have_arrived(&self) -> bool {
+    /// Whether the service may have acted on the request. A redirect counts as no effect.
+    pub(crate) fn may_have_taken_effect(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
             Fault::Lost(_) | Fault::InvalidResponse(_) => true,
@@ -184,16 +186,16 @@ impl fmt::Display for Fault {
                 write!(formatter, "{kind} ({detail})")
             }
             Fault::NoToken(none) => write!(formatter, "{none}"),
-            Fault::Status(status, said) => {
+            Fault::Status(status, service_error) => {
                 write!(formatter, "{}", status.as_u16())?;
-                match &said.code {
+                match &service_error.code {
                     Some(code) => write!(formatter, " {code}")?,
                     None => write!(formatter, " {}", status.canonical_reason().unwrap_or("with no reason"))?,
                 }
-                if !said.message.is_empty() {
-                    write!(formatter, ": {}", said.message)?;
+                if !service_error.message.is_empty() {
+                    write!(formatter, ": {}", service_error.message)?;
                 }
-                if let Some(location) = &said.location {
+                if let Some(location) = &service_error.location {
                     write!(formatter, " (it points to {location})")?;
                 }
                 Ok(())

@@ -33,12 +33,12 @@ fn whole_number(value: &Value) -> Option<Number> {
 }
 
 /// For required numbers.
-pub(crate) fn whole<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     Value::deserialize(deserializer).and_then(|value| read(value).map_err(D::Error::custom))
 }
 
 /// For fields that are only displayed: another type counts as absent.
-pub(crate) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn optional<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     Value::deserialize(deserializer).map(|value| read(value).ok())
 }
 
@@ -48,12 +48,12 @@ pub(crate) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer:
 pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
     /// Number of elements that could not be parsed. Checks that something is absent must take them into account.
-    pub(crate) odd: usize,
+    pub(crate) unreadable: usize,
 }
 
 impl<T> Default for Rows<T> {
     fn default() -> Rows<T> {
-        Rows { rows: Vec::new(), odd: 0 }
+        Rows { rows: Vec::new(), unreadable: 0 }
     }
 }
 
@@ -62,7 +62,7 @@ impl<T> Rows<T> {
     pub(crate) fn take(&mut self, row: Option<T>) {
         match row {
             Some(row) => self.rows.push(row),
-            None => self.odd += 1,
+            None => self.unreadable += 1,
         }
     }
 }
@@ -94,16 +94,18 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
 }
 
 /// For lists where a missing element does no harm: invalid elements are left out.
-pub(crate) fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Rows::deserialize(deserializer).map(|Rows { rows, odd: _ }| rows)
+pub(crate) fn skip_invalid<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    Rows::deserialize(deserializer).map(|Rows { rows, unreadable: _ }| rows)
 }
 
-/// For lists that are only displayed: like [`known`], and another type counts as absent.
-pub(crate) fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+/// For lists that are only displayed: like [`skip_invalid`], and another type counts as absent.
+pub(crate) fn optional_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Value::deserialize(deserializer).map(|value| match value {
-        Value::Array(_) => Rows::deserialize(value).ok().map(|Rows { rows, odd: _ }| rows),
+        Value::Array(_) => Rows::deserialize(value).ok().map(|Rows { rows, unreadable: _ }| rows),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
     })
 }
@@ -123,11 +125,11 @@ mod tests {
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Row {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "lenient_number")]
         id: u64,
-        #[serde(default, deserialize_with = "soft")]
+        #[serde(default, deserialize_with = "optional")]
         count: Option<i64>,
-        #[serde(default, deserialize_with = "soft")]
+        #[serde(default, deserialize_with = "optional")]
         name: Option<String>,
     }
 
@@ -158,7 +160,7 @@ mod tests {
     fn an_odd_element_does_not_hide_the_others() {
         #[derive(Deserialize)]
         struct Body {
-            #[serde(default, deserialize_with = "readable")]
+            #[serde(default, deserialize_with = "optional_list")]
             rows: Option<Vec<Row>>,
         }
         let ids = |rows: Value| {

@@ -3,7 +3,6 @@
 //! A [`Read`] changes nothing and may be retried, an [`Idempotent`] write may be retried, and a [`NonIdempotent`] one
 //! is sent once, on a new connection; its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
-mod ahead;
 mod call;
 mod certificate;
 mod client;
@@ -12,27 +11,28 @@ mod error;
 mod intake;
 mod lenient;
 mod pages;
+mod preconnect;
+mod probe_host;
 mod refusal;
 mod retry;
 mod socket;
 mod token;
 mod trace;
 mod transport;
-mod walk;
 
-pub(crate) use call::{Call, Idempotent, NonIdempotent, Path, Read, Shape, json as parse_json};
+pub(crate) use call::{BodyProblem, Call, Idempotent, NonIdempotent, Path, Read, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use deadline::{Deadline, Limit};
 pub(crate) use error::{Fault, HttpError, ServiceError, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
-pub(crate) use lenient::{Rows, known, or_default, readable, soft, whole};
+pub(crate) use lenient::{Rows, lenient_number, optional, optional_list, or_default, skip_invalid};
 pub(crate) use pages::{Pages, side_by_side};
+pub(crate) use probe_host::{HostProbe, ProbeStep, Proxy, probe_host};
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
 pub(crate) use socket::{Roots, Sockets};
-pub(crate) use token::{Asking, Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenRequest, Unanswered};
+pub(crate) use token::{Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenFuture, TokenRequest, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};
 pub(crate) use transport::{Net, NetKind, Transport};
-pub(crate) use walk::{Link, Proxy, Walk, walk};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use super::call::Shape;
+use super::call::BodyProblem;
 use super::client::Reader;
 use super::error::HttpError;
 
@@ -23,13 +23,13 @@ impl<P> Default for Pages<P> {
 
 impl<P: Clone + PartialEq> Pages<P> {
     /// Returns the next page, or an error if it was requested before or there are too many.
-    pub(crate) fn step(&mut self, next: Option<P>) -> Result<Option<P>, Shape> {
+    pub(crate) fn step(&mut self, next: Option<P>) -> Result<Option<P>, BodyProblem> {
         let Some(next) = next else { return Ok(None) };
         if self.0.contains(&next) {
-            return Err(Shape::Unreadable("its pages form a loop".to_owned()));
+            return Err(BodyProblem::Unreadable("its pages form a loop".to_owned()));
         }
         if self.0.len() + 1 >= MOST {
-            return Err(Shape::Unreadable(format!("more than {MOST} pages")));
+            return Err(BodyProblem::Unreadable(format!("more than {MOST} pages")));
         }
         self.0.push(next.clone());
         Ok(Some(next))
@@ -57,9 +57,11 @@ impl Reader {
                 return Ok(rows);
             }
             if next.is_some() && rows.len() == before && !empty {
-                return Err(self.nonsense(operation, Shape::Unreadable("its pages repeat rows".to_owned())));
+                return Err(
+                    self.invalid_response(operation, BodyProblem::Unreadable("its pages repeat rows".to_owned()))
+                );
             }
-            place = pages.step(next).map_err(|shape| self.nonsense(operation, shape))?;
+            place = pages.step(next).map_err(|problem| self.invalid_response(operation, problem))?;
             if place.is_none() {
                 return Ok(rows);
             }

@@ -186,7 +186,7 @@ fn leads_to_login(headers: &HeaderMap) -> bool {
 
 impl Meaning {
     /// Whether the identity or its address is rejected, so that the next request will be too.
-    pub(crate) fn is_of_whoever_asks(self) -> bool {
+    pub(crate) fn rejects_identity(self) -> bool {
         match self {
             Meaning::AddressBlocked
             | Meaning::TokenInvalid

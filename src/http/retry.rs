@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use jiff::Timestamp;
 
-use super::call::Shape;
+use super::call::BodyProblem;
 use super::error::Fault;
 use super::refusal::Meaning;
 use super::transport::NetKind;
@@ -76,14 +76,14 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
     match fault {
         Fault::NotSent(net) | Fault::Lost(net) => worth_another_try(net.kind, attempts),
         // Requests to a token issuer are retried like any other.
-        Fault::NoToken(none) => none.passing && none.net.is_none_or(|kind| worth_another_try(kind, attempts)),
+        Fault::NoToken(none) => none.is_retryable && none.net.is_none_or(|kind| worth_another_try(kind, attempts)),
         // A plan does not change between retries, whatever the status.
-        Fault::Status(_, said) if said.means == Meaning::NotInPlan => false,
+        Fault::Status(_, service_error) if service_error.means == Meaning::NotInPlan => false,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
-        Fault::InvalidResponse(shape) => match shape {
+        Fault::InvalidResponse(problem) => match problem {
             // A page means the wrong host, a proxy or a login, which a retry does not change.
-            Shape::Page(_) | Shape::TooLarge { .. } | Shape::Unreadable(_) => false,
-            Shape::Empty | Shape::Broken(_) => true,
+            BodyProblem::Page(_) | BodyProblem::TooLarge { .. } | BodyProblem::Unreadable(_) => false,
+            BodyProblem::Empty | BodyProblem::Broken(_) => true,
         },
         Fault::DeadlineExceeded(_) => false,
     }

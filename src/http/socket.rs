@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
 
-use super::ahead::Ahead;
 use super::intake::Intake;
+use super::preconnect::Preconnected;
+use super::probe_host::Proxy;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
-use super::walk::Proxy;
 
 /// One client with a connection pool, and one that opens a connection per request.
 ///
@@ -22,8 +22,8 @@ pub(crate) struct Sockets {
     /// Whether requests go through a proxy.
     proxied: bool,
     origin: url::Url,
-    pooled_ahead: Ahead,
-    fresh_ahead: Ahead,
+    preconnected_pooled: Preconnected,
+    preconnected_fresh: Preconnected,
 }
 
 /// Certificates trusted in addition to the system's.
@@ -88,11 +88,11 @@ impl Sockets {
             }
         };
         let proxied = proxy.is_some() || Proxy::on_the_way_to(origin).is_some();
-        let (pooled_ahead, fresh_ahead) = (Ahead::default(), Ahead::default());
-        let pooled = builder().connector_layer(pooled_ahead.clone());
-        let fresh = builder().connector_layer(fresh_ahead.clone()).pool_max_idle_per_host(0).tls_info(true);
+        let (preconnected_pooled, preconnected_fresh) = (Preconnected::default(), Preconnected::default());
+        let pooled = builder().connector_layer(preconnected_pooled.clone());
+        let fresh = builder().connector_layer(preconnected_fresh.clone()).pool_max_idle_per_host(0).tls_info(true);
         let (pooled, fresh) = (pooled.build()?, fresh.build()?);
-        Ok(Sockets { pooled, fresh, proxied, origin: origin.clone(), pooled_ahead, fresh_ahead })
+        Ok(Sockets { pooled, fresh, proxied, origin: origin.clone(), preconnected_pooled, preconnected_fresh })
     }
 }
 
@@ -136,14 +136,14 @@ impl Transport for Sockets {
         })
     }
 
-    fn open_ahead(&self, lane: Lane, count: usize) {
-        let ahead = match lane {
-            Lane::Pooled => &self.pooled_ahead,
-            Lane::Fresh => &self.fresh_ahead,
+    fn preconnect(&self, lane: Lane, count: usize) {
+        let preconnected = match lane {
+            Lane::Pooled => &self.preconnected_pooled,
+            Lane::Fresh => &self.preconnected_fresh,
         };
         for _ in 0..count {
             // The client without a pool: a pooled one might send the placeholder request over an idle connection.
-            ahead.open(&self.fresh, &self.origin);
+            preconnected.open(&self.fresh, &self.origin);
         }
     }
 }
@@ -383,8 +383,8 @@ mod tests {
                     let answer = sockets.send(request, limits, lane).await.unwrap();
                     String::from_utf8(answer.body().to_vec()).unwrap().parse::<usize>().unwrap()
                 };
-                sockets.open_ahead(Lane::Fresh, 1);
-                sockets.open_ahead(Lane::Pooled, 2);
+                sockets.preconnect(Lane::Fresh, 1);
+                sockets.preconnect(Lane::Pooled, 2);
                 let (first, second) = tokio::join!(send(Lane::Pooled), send(Lane::Pooled));
                 assert_ne!(first, second);
                 assert_eq!(accepted.get(), 3, "no other connection was opened");
@@ -394,7 +394,7 @@ mod tests {
                 assert!([first, second].contains(&send(Lane::Pooled).await), "kept ones are used again");
                 assert_eq!(send(Lane::Fresh).await, 4, "a fresh one carries one request");
                 // Opened ahead and idle for too long to be used.
-                sockets.open_ahead(Lane::Fresh, 1);
+                sockets.preconnect(Lane::Fresh, 1);
                 while accepted.get() < 5 {
                     tokio::task::yield_now().await;
                 }
@@ -413,7 +413,7 @@ mod tests {
         drop(listener);
         let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
         for lane in [Lane::Pooled, Lane::Fresh] {
-            sockets.open_ahead(lane, 2);
+            sockets.preconnect(lane, 2);
             let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
             let refused = sockets
                 .send(request, Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None }, lane)

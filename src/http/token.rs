@@ -35,13 +35,13 @@ const LAST: Duration = Duration::from_secs(40);
 
 /// Wait after a failed renewal while the old token is still valid. Also the age from which a rejection that does not
 /// name the token leads to a renewal.
-const REST: Duration = Duration::from_mins(1);
+const RENEWAL_RETRY: Duration = Duration::from_mins(1);
 
 /// The secret for requests to one service.
 #[derive(Clone)]
 pub(crate) enum Credential {
     Fixed(Secret),
-    Issued(Rc<Issued>),
+    Issued(Rc<IssuedCredential>),
 }
 
 /// A token and its remaining lifetime, if known.
@@ -56,7 +56,7 @@ pub(crate) struct NoToken {
     /// The message, including the issuer.
     pub(crate) message: String,
     /// Whether a retry may help.
-    pub(crate) passing: bool,
+    pub(crate) is_retryable: bool,
     /// The network problem with the issuer, if any.
     pub(crate) net: Option<NetKind>,
     /// The issuer's `Retry-After`.
@@ -74,12 +74,12 @@ impl fmt::Display for NoToken {
 }
 
 /// The pending response of an issuer.
-pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<IssuedToken, NoToken>> + 'a>>;
+pub(crate) type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<IssuedToken, NoToken>> + 'a>>;
 
 /// A source of tokens.
 pub(crate) trait Issuer {
     /// Issues a token. `refused`: the service rejected the last one, so a cached copy must not be returned.
-    fn issue(&self, refused: bool) -> Asking<'_>;
+    fn issue(&self, refused: bool) -> TokenFuture<'_>;
 }
 
 /// A token that the service rejected.
@@ -91,33 +91,33 @@ pub(super) struct RefusedToken<'a> {
 }
 
 /// The cached token of an issuer, renewed before it expires.
-pub(crate) struct Issued {
+pub(crate) struct IssuedCredential {
     issuer: Box<dyn Issuer>,
     wall: Wall,
-    held: Mutex<Holding>,
+    cache: Mutex<TokenCache>,
 }
 
 /// The cached token, and a refusal of the issuer with a `Retry-After`.
 #[derive(Default)]
-struct Holding {
-    token: Option<Held>,
+struct TokenCache {
+    token: Option<CachedToken>,
     /// No request is sent to the issuer before this time.
     refusal: Option<(Instant, NoToken)>,
 }
 
-struct Held {
+struct CachedToken {
     secret: Secret,
     /// When it was issued, by both clocks.
     since: (Instant, Timestamp),
     life: Option<Duration>,
     /// No renewal is tried before this time, because the last one failed.
-    resting: Option<Instant>,
+    next_renewal: Option<Instant>,
 }
 
-impl Held {
-    fn new(fresh: IssuedToken, wall: &Wall) -> Held {
+impl CachedToken {
+    fn new(fresh: IssuedToken, wall: &Wall) -> CachedToken {
         let IssuedToken { secret, life } = fresh;
-        Held { secret, since: (Instant::now(), wall.now()), life, resting: None }
+        CachedToken { secret, since: (Instant::now(), wall.now()), life, next_renewal: None }
     }
 
     /// Its age by the clock that advanced further: the monotonic one may stop while the machine sleeps.
@@ -134,7 +134,7 @@ impl Held {
 
 impl Credential {
     pub(crate) fn issued(issuer: impl Issuer + 'static, wall: Wall) -> Credential {
-        Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), wall, held: Mutex::default() }))
+        Credential::Issued(Rc::new(IssuedCredential { issuer: Box::new(issuer), wall, cache: Mutex::default() }))
     }
 
     /// The secret for a request. `refused` is the one that the service just rejected.
@@ -150,8 +150,8 @@ impl Credential {
         match self {
             Credential::Fixed(_) => None,
             Credential::Issued(issued) => {
-                let held = issued.held.lock().await;
-                let token = held.token.as_ref()?;
+                let cache = issued.cache.lock().await;
+                let token = cache.token.as_ref()?;
                 Some(token.life?.saturating_sub(token.age(&issued.wall)))
             }
         }
@@ -166,19 +166,19 @@ impl Credential {
     }
 }
 
-impl Issued {
+impl IssuedCredential {
     async fn secret(&self, refused: Option<RefusedToken<'_>>) -> Result<Secret, NoToken> {
         // Held during the request, so that concurrent requests share one new token.
-        let mut held = self.held.lock().await;
-        let Holding { token, refusal } = &mut *held;
+        let mut cache = self.cache.lock().await;
+        let TokenCache { token, refusal } = &mut *cache;
         let now = Instant::now();
-        let usable = token.as_mut().filter(|held| {
+        let usable = token.as_mut().filter(|cached| {
             let is_refused = refused.is_some_and(|RefusedToken { secret, is_named }| {
-                secret.reveal() == held.secret.reveal() && (is_named || held.age(&self.wall) > REST)
+                secret.reveal() == cached.secret.reveal() && (is_named || cached.age(&self.wall) > RENEWAL_RETRY)
             });
-            held.has_left(LAST, 8, &self.wall) && !is_refused
+            cached.has_left(LAST, 8, &self.wall) && !is_refused
         });
-        let Some(held_still) = usable else {
+        let Some(cached) = usable else {
             if let Some((until, none)) = refusal.as_ref().filter(|(until, _)| now < *until) {
                 return Err(NoToken { retry_after: Some(RetryAfter(*until - now)), ..none.clone() });
             }
@@ -186,7 +186,7 @@ impl Issued {
                 Ok(fresh) => {
                     *refusal = None;
                     let secret = fresh.secret.clone();
-                    *token = Some(Held::new(fresh, &self.wall));
+                    *token = Some(CachedToken::new(fresh, &self.wall));
                     Ok(secret)
                 }
                 Err(none) => {
@@ -195,19 +195,19 @@ impl Issued {
                 }
             };
         };
-        let resting = held_still.resting.is_some_and(|until| now < until);
-        if resting || held_still.has_left(EARLY, 2, &self.wall) {
-            return Ok(held_still.secret.clone());
+        let is_waiting = cached.next_renewal.is_some_and(|until| now < until);
+        if is_waiting || cached.has_left(EARLY, 2, &self.wall) {
+            return Ok(cached.secret.clone());
         }
         match self.issuer.issue(false).await {
-            Ok(fresh) => *held_still = Held::new(fresh, &self.wall),
+            Ok(fresh) => *cached = CachedToken::new(fresh, &self.wall),
             // The old token is still valid; renew later.
             Err(none) => {
-                let rest = none.retry_after.map_or(REST, |RetryAfter(wait)| wait.max(REST));
-                held_still.resting = Some(Instant::now() + rest);
+                let wait = none.retry_after.map_or(RENEWAL_RETRY, |RetryAfter(wait)| wait.max(RENEWAL_RETRY));
+                cached.next_renewal = Some(Instant::now() + wait);
             }
         }
-        Ok(held_still.secret.clone())
+        Ok(cached.secret.clone())
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
     struct Counting(Rc<Cell<u32>>, Duration);
 
     impl Issuer for Counting {
-        fn issue(&self, _refused: bool) -> Asking<'_> {
+        fn issue(&self, _refused: bool) -> TokenFuture<'_> {
             Box::pin(async {
                 self.0.set(self.0.get() + 1);
                 let secret = Vault::default().admit(format!("token-number-{}-0123456789", self.0.get())).unwrap();

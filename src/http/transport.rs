@@ -102,5 +102,5 @@ pub(crate) trait Transport {
     fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_>;
 
     /// Starts opening connections for the first requests of this lane. Sends nothing over them.
-    fn open_ahead(&self, _lane: Lane, _count: usize) {}
+    fn preconnect(&self, _lane: Lane, _count: usize) {}
 }

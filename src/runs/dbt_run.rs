@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::follow::{Probe, Seen};
-use super::look_up::{LookUp, Looked, is_own, nonsense};
+use super::look_up::{LookUp, LookupResult, invalid_response, is_own};
 use super::poller::RunPoller;
 use super::trigger::DuplicateRisk;
 use crate::context::Wall;
-use crate::dbt::{self, End, Off, Run, Status, Steps};
+use crate::dbt::{self, End, JobDisabled, Run, Status, Steps};
 use crate::events::Events;
 use crate::http::{HttpError, Writer};
 
@@ -76,7 +76,7 @@ pub(crate) struct DbtRun<'a> {
     step: Option<(u64, usize, String)>,
     looks: u32,
     shows_steps: bool,
-    doubt: Option<DuplicateRisk>,
+    duplicate_risk: Option<DuplicateRisk>,
     /// `None`: look only at the end.
     next_audit: Option<Instant>,
     final_audits: u32,
@@ -85,7 +85,7 @@ pub(crate) struct DbtRun<'a> {
     duplicates: Vec<(u64, DuplicateOutcome)>,
     next_job_look: Instant,
     /// Why the job starts no runs, if it does not.
-    off: Option<Off>,
+    disabled_reason: Option<JobDisabled>,
 }
 
 impl<'a> DbtRun<'a> {
@@ -95,10 +95,11 @@ impl<'a> DbtRun<'a> {
         events: &'a Events,
         account: u64,
         run: Run,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
     ) -> DbtRun<'a> {
         let now = Instant::now();
-        let next_audit = doubt.as_ref().map(|doubt| if doubt.likely { now } else { now + AUDIT_EARLY });
+        let next_audit =
+            duplicate_risk.as_ref().map(|duplicate_risk| if duplicate_risk.likely { now } else { now + AUDIT_EARLY });
         let was_over = run.ended().is_some();
         DbtRun {
             writer,
@@ -112,13 +113,13 @@ impl<'a> DbtRun<'a> {
             step: None,
             looks: 0,
             shows_steps: true,
-            doubt,
+            duplicate_risk,
             next_audit,
             final_audits: 0,
             was_over,
             duplicates: Vec::new(),
             next_job_look: now + JOB_LOOKS,
-            off: None,
+            disabled_reason: None,
         }
     }
 
@@ -128,8 +129,8 @@ impl<'a> DbtRun<'a> {
     }
 
     /// Why the job starts no runs, if that was found while the run was queued.
-    pub(crate) fn off(&self) -> Option<&Off> {
-        self.off.as_ref()
+    pub(crate) fn disabled_reason(&self) -> Option<&JobDisabled> {
+        self.disabled_reason.as_ref()
     }
 
     /// Shares polls with other followed runs.
@@ -149,17 +150,17 @@ impl<'a> DbtRun<'a> {
 
     /// Looks for a second run once, for callers who do not wait for the end.
     pub(crate) async fn look_for_second(&mut self) {
-        if let Some(doubt) = self.doubt.clone() {
-            self.audit(&doubt).await;
+        if let Some(duplicate_risk) = self.duplicate_risk.clone() {
+            self.audit(&duplicate_risk).await;
         }
     }
 
     /// Looks for a second run until none can appear, for callers who do not wait for the end.
-    pub(crate) async fn outlast_doubt(&mut self) {
-        let Some(doubt) = self.doubt.clone() else { return };
-        while Instant::now() < doubt.until {
-            sleep_until(doubt.until.min(Instant::now() + AUDIT_EARLY)).await;
-            self.audit(&doubt).await;
+    pub(crate) async fn watch_until_settled(&mut self) {
+        let Some(duplicate_risk) = self.duplicate_risk.clone() else { return };
+        while Instant::now() < duplicate_risk.until {
+            sleep_until(duplicate_risk.until.min(Instant::now() + AUDIT_EARLY)).await;
+            self.audit(&duplicate_risk).await;
         }
     }
 
@@ -186,30 +187,30 @@ impl<'a> DbtRun<'a> {
         let Ok(Ok(found)) = timeout(SHOW_LIMIT, self.writer.read_once(dbt::get_job(self.account, job))).await else {
             return;
         };
-        let off = found.off();
-        if let Some(off) = &off
-            && self.off.is_none()
+        let disabled = found.disabled_reason();
+        if let Some(disabled) = &disabled
+            && self.disabled_reason.is_none()
         {
-            let (why, advice) = (off.why(), off.advice());
+            let (why, advice) = (disabled.why(), disabled.advice());
             self.events
                 .warning(format!("dbt run {} waits, and no run of dbt job {job} starts: {why}; {advice}", self.run.id));
         }
-        self.off = off;
+        self.disabled_reason = disabled;
     }
 
     /// Step 6 of the protocol: looks for a second run with our marker. The lower ID is kept. The other run is canceled
     /// only if it is ours, was started through the API, resumes nothing and is still queued; otherwise it is left and
     /// reported. Returns whether the lookup was complete.
-    async fn audit(&mut self, doubt: &DuplicateRisk) -> bool {
-        let DuplicateRisk { account, job, marker, since, until: _, likely: _, settle: _ } = doubt;
+    async fn audit(&mut self, duplicate_risk: &DuplicateRisk) -> bool {
+        let DuplicateRisk { account, job, marker, since, until: _, likely: _, settle: _ } = duplicate_risk;
         let look_up =
             LookUp { reader: self.writer, wall: self.wall, account: *account, job: Some(*job), patient: false };
         // An incomplete lookup may still show a second run; if it does not, the next one will.
-        let Looked { runs, cut, since: _ } = match self.poller {
+        let LookupResult { runs, incomplete, since: _ } = match self.poller {
             Some(poller) => poller.look_up(self.wall, *job, *since, self.run.created()).await,
             None => look_up.runs(Some(*since)).await,
         };
-        let complete = cut.is_none();
+        let complete = incomplete.is_none();
         let mut own: Vec<Run> = runs.into_iter().filter(|run| is_own(run, marker)).collect();
         let resumes = self.run.retrying_run_id.is_some();
         if !resumes && own.iter().all(|run| run.id != self.run.id) {
@@ -252,13 +253,13 @@ impl<'a> DbtRun<'a> {
 
     /// When a second run can no longer appear after this one ended. A run that was canceled in the queue may have lost
     /// against another one with the same key that is not listed yet.
-    fn settled(&mut self, doubt: &mut DuplicateRisk) -> Instant {
+    fn settled(&mut self, duplicate_risk: &mut DuplicateRisk) -> Instant {
         let lost = self.run.ended() == Some(End::Cancelled) && self.run.started().is_none();
-        if doubt.likely && lost && !self.was_over && self.final_audits == 0 {
-            doubt.until = doubt.until.max(Instant::now() + doubt.settle);
-            self.doubt = Some(doubt.clone());
+        if duplicate_risk.likely && lost && !self.was_over && self.final_audits == 0 {
+            duplicate_risk.until = duplicate_risk.until.max(Instant::now() + duplicate_risk.settle);
+            self.duplicate_risk = Some(duplicate_risk.clone());
         }
-        doubt.until
+        duplicate_risk.until
     }
 
     async fn stop(&self, other: &Run, marker: &str) -> DuplicateOutcome {
@@ -293,19 +294,22 @@ impl Probe for DbtRun<'_> {
     }
 
     async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
-        if let Some(doubt) = self.doubt.clone()
+        if let Some(duplicate_risk) = self.duplicate_risk.clone()
             && self.next_audit.is_some_and(|next| Instant::now() >= next)
         {
-            let complete = self.audit(&doubt).await;
-            let rhythm = match self.begun.elapsed().as_secs() {
+            let complete = self.audit(&duplicate_risk).await;
+            let interval = match self.begun.elapsed().as_secs() {
                 0..30 => AUDIT_AT_FIRST,
                 30..600 => AUDIT_EARLY,
                 _ => AUDIT_LATE,
             };
-            let (now, settled) = (Instant::now(), self.begun + doubt.settle);
+            let (now, settled) = (Instant::now(), self.begun + duplicate_risk.settle);
             // A second run of the same POST is listed by then.
-            self.next_audit =
-                if doubt.likely || !complete { Some(now + rhythm) } else { (now < settled).then_some(settled) };
+            self.next_audit = if duplicate_risk.likely || !complete {
+                Some(now + interval)
+            } else {
+                (now < settled).then_some(settled)
+            };
         }
         let mut run = match self.poller {
             Some(poller) => poller.look(self.run.id).await?,
@@ -313,7 +317,7 @@ impl Probe for DbtRun<'_> {
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
             let reason = format!("it does not return the status of run {}", self.run.id);
-            return Err(nonsense("runs/get", self.writer.origin(), &reason));
+            return Err(invalid_response("runs/get", self.writer.origin(), &reason));
         }
         // The response without includes has no trigger; keep the known one.
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());
@@ -330,16 +334,16 @@ impl Probe for DbtRun<'_> {
         if self.run.status == Some(Status::Queued) {
             self.look_at_job().await;
         } else {
-            self.off = None;
+            self.disabled_reason = None;
         }
         if self.run.ended().is_none() {
             return Ok(Seen::Going(self.seen()));
         }
-        if let Some(mut doubt) = self.doubt.clone() {
+        if let Some(mut duplicate_risk) = self.duplicate_risk.clone() {
             // A second run may appear only now, and is not harmless because the first one ended.
-            let settled = Instant::now() >= self.settled(&mut doubt);
+            let settled = Instant::now() >= self.settled(&mut duplicate_risk);
             let followed = self.run.id;
-            let complete = self.audit(&doubt).await;
+            let complete = self.audit(&duplicate_risk).await;
             self.final_audits += 1;
             if self.run.id != followed {
                 self.final_audits = 0;

@@ -83,7 +83,7 @@ pub(crate) struct History {
 pub(crate) enum Verdict {
     KeepGoing,
     /// Polling again will not help.
-    Proof,
+    StopPolling,
 }
 
 impl History {
@@ -91,7 +91,7 @@ impl History {
     fn note(&mut self, error: &HttpError, age: Duration, seen: bool) {
         self.failed += 1;
         let means = error.means();
-        self.denied = if means.is_of_whoever_asks() { self.denied + 1 } else { 0 };
+        self.denied = if means.rejects_identity() { self.denied + 1 } else { 0 };
         // An endpoint that worked before exists, so a later 501 comes from a gateway.
         let missing =
             matches!(means, Meaning::NotFound | Meaning::WrongHost) || (means == Meaning::NotImplemented && !seen);
@@ -105,7 +105,7 @@ pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
     let History { denied, gone, young, failed: _ } = history;
     let enough = if *young { GONE_YOUNG } else { 2 };
     // An untrusted certificate is proof at once; anything else may be temporary and has to repeat.
-    if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::Proof } else { Verdict::KeepGoing }
+    if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::StopPolling } else { Verdict::KeepGoing }
 }
 
 /// Polls until the run ends, the deadline passes, or there is proof that polling is useless. `on_look` receives every
@@ -141,7 +141,7 @@ where
             }
             Ok(Err(error)) => {
                 history.note(&error, begun.elapsed(), last.is_some());
-                if verdict(&error, &history) == Verdict::Proof {
+                if verdict(&error, &history) == Verdict::StopPolling {
                     let is_gone = error.means() == Meaning::NotFound;
                     return if is_gone { Followed::Gone(last, error) } else { Followed::Blind(last, error) };
                 }
@@ -174,7 +174,7 @@ pub(super) fn reserve(deadline: Instant) -> Duration {
 /// The wait that a failed poll asks for.
 fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
     match error.last_fault() {
-        Fault::Status(status, said) => match said.retry_after {
+        Fault::Status(status, service_error) => match service_error.retry_after {
             Some(after) => after.0.min(LONGEST_WISH),
             None if status.as_u16() == 429 => {
                 let doubled = 1 << history.failed.saturating_sub(1).min(16);
@@ -253,7 +253,7 @@ mod tests {
             fault,
             attempts: 1,
             request_id: None,
-            late: None,
+            exceeded: None,
         }
     }
 
@@ -264,15 +264,15 @@ mod tests {
     }
 
     fn retry_after(seconds: u64) -> HttpError {
-        let said =
+        let service_error =
             ServiceError { retry_after: Some(RetryAfter(Duration::from_secs(seconds))), ..ServiceError::default() };
-        error(Fault::Status(StatusCode::TOO_MANY_REQUESTS, said))
+        error(Fault::Status(StatusCode::TOO_MANY_REQUESTS, service_error))
     }
 
     fn no_token(seconds: u64) -> HttpError {
         let (message, advice, tried) = (String::new(), String::new(), Vec::new());
         let retry_after = Some(RetryAfter(Duration::from_secs(seconds)));
-        error(Fault::NoToken(NoToken { message, passing: true, net: None, retry_after, advice, tried }))
+        error(Fault::NoToken(NoToken { message, is_retryable: true, net: None, retry_after, advice, tried }))
     }
 
     fn lost(kind: NetKind) -> HttpError {
@@ -353,8 +353,8 @@ mod tests {
         all.extend([400, 401, 403, 404, 405, 408, 409, 422, 429, 500, 502, 503, 504, 307].map(status));
         all.extend([retry_after(7), retry_after(999_999_999), no_token(7), no_token(999_999_999)]);
         all.extend(
-            [crate::http::Shape::Empty, crate::http::Shape::Page(String::new())]
-                .map(|shape| error(Fault::InvalidResponse(shape))),
+            [crate::http::BodyProblem::Empty, crate::http::BodyProblem::Page(String::new())]
+                .map(|problem| error(Fault::InvalidResponse(problem))),
         );
         all
     }

@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) job: u64,
     /// SHA-256 of the parameters, in hex.
     pub(crate) parameters: String,
-    /// Lower bound of the run's ID (`Since::id`).
+    /// Lower bound of the run's ID (`RunLowerBound::id`).
     pub(crate) newer_than: u64,
     /// The command that finds or starts the run.
     pub(crate) resume: String,

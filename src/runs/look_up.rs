@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::journal::LOOK_BACK;
 use crate::context::Wall;
 use crate::dbt::{self, PAGE, Page, Run, RunFilter, Trigger};
-use crate::http::{Fault, HttpError, Read, Reader, Shape};
+use crate::http::{BodyProblem, Fault, HttpError, Read, Reader};
 
 /// Most rows read.
 const MOST_ROWS: u64 = 50_000;
@@ -30,22 +30,22 @@ const SKEW: SignedDuration = SignedDuration::from_mins(1);
 /// Lower bound for our run. A run is newer if its ID or its creation time is: IDs alone would hide runs if they did not
 /// grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Since {
+pub(crate) struct RunLowerBound {
     pub(crate) id: u64,
     /// `None`: unknown, so only the ID counts.
     pub(crate) at: Option<Timestamp>,
 }
 
-impl Since {
+impl RunLowerBound {
     /// Bound just below this run.
-    pub(super) fn before(run: &Run) -> Since {
+    pub(super) fn before(run: &Run) -> RunLowerBound {
         let moment = |at: Timestamp| at.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(at);
-        Since { id: run.id.saturating_sub(1), at: run.created().map(moment) }
+        RunLowerBound { id: run.id.saturating_sub(1), at: run.created().map(moment) }
     }
 
     /// Bound at this run, the newest one.
-    pub(super) fn newest(run: &Run) -> Since {
-        Since { id: run.id, at: run.created() }
+    pub(super) fn newest(run: &Run) -> RunLowerBound {
+        RunLowerBound { id: run.id, at: run.created() }
     }
 
     /// Whether the run is older, by ID and by creation time.
@@ -68,13 +68,13 @@ pub(super) struct LookUp<'a> {
 
 /// Result of a lookup. Only a complete one proves that a run does not exist.
 #[derive(Debug)]
-pub(super) struct Looked {
+pub(super) struct LookupResult {
     /// Newest first, each with its trigger.
     pub(super) runs: Vec<Run>,
     /// Why the lookup is incomplete.
-    pub(super) cut: Option<HttpError>,
+    pub(super) incomplete: Option<HttpError>,
     /// Lower bound for runs created later.
-    pub(super) since: Since,
+    pub(super) since: RunLowerBound,
 }
 
 /// The rows read so far, to judge the list by its content alone.
@@ -105,11 +105,11 @@ impl Rows {
 
     /// Lower bound for later runs. Leaves out the last minutes: a run that another attempt just started may be listed
     /// late, with a lower ID than others.
-    fn since(&self, horizon: Timestamp) -> Since {
+    fn since(&self, horizon: Timestamp) -> RunLowerBound {
         let late = |(_, created): &(u64, Timestamp)| created.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
         let settled = self.dated.iter().map(late).max().map_or(horizon, |settled| settled.max(horizon));
         let old = || self.dated.iter().filter(|(_, created)| *created < settled);
-        Since { id: old().map(|(id, _)| *id).max().unwrap_or(0), at: old().map(|(_, created)| *created).max() }
+        RunLowerBound { id: old().map(|(id, _)| *id).max().unwrap_or(0), at: old().map(|(_, created)| *created).max() }
     }
 }
 
@@ -117,17 +117,17 @@ impl LookUp<'_> {
     /// Returns all runs newer than `since`, or of the last 7 days. Whether the list is complete is judged by the rows
     /// received: ordered by ID and by time down to an old one, or read to the end with as many rows as the service
     /// counts.
-    pub(super) async fn runs(&self, since: Option<Since>) -> Looked {
-        let (mut runs, mut rows, mut seen, mut singles, mut odd) = (Vec::new(), Rows::default(), 0, 0, 0);
+    pub(super) async fn runs(&self, since: Option<RunLowerBound>) -> LookupResult {
+        let (mut runs, mut rows, mut seen, mut singles, mut unreadable) = (Vec::new(), Rows::default(), 0, 0, 0);
         let (mut horizon, mut total) = (Timestamp::MIN, None);
-        let cut = loop {
+        let incomplete = loop {
             let page = match self.ask(self.page(seen)).await {
                 Ok(page) => page,
                 Err(error) => break Some(error),
             };
             horizon = self.horizon(page.date);
             let (count, known) = (page.count(), rows.ids.len());
-            odd += page.odd;
+            unreadable += page.unreadable;
             let mut reached = false;
             let mut failed = None;
             for mut run in page.rows {
@@ -168,11 +168,12 @@ impl LookUp<'_> {
             total = page.total.max(total);
             let ends = count == 0 || (count < PAGE && total.is_some_and(|total| seen >= total));
             if ends {
-                let missing = total.filter(|total| rows.ids.len() as u64 + odd < *total);
-                break missing.map(|total| self.nonsense(&format!("its list has {} rows of {total}", rows.ids.len())));
+                let missing = total.filter(|total| rows.ids.len() as u64 + unreadable < *total);
+                break missing
+                    .map(|total| self.invalid_response(&format!("its list has {} rows of {total}", rows.ids.len())));
             }
             if rows.ids.len() == known {
-                break Some(self.nonsense("its list repeats itself"));
+                break Some(self.invalid_response("its list repeats itself"));
             }
             let most = match self.job {
                 None => MOST_ROWS_OF_ACCOUNT,
@@ -180,22 +181,25 @@ impl LookUp<'_> {
                 Some(_) => MOST_ROWS,
             };
             if seen >= most {
-                break Some(self.nonsense("too many runs to search"));
+                break Some(self.invalid_response("too many runs to search"));
             }
         };
         // An unreadable row may be the run that is looked for.
-        let cut = cut.or_else(|| (odd > 0).then(|| self.nonsense("a row of its list cannot be read")));
-        Looked { runs, cut, since: rows.since(horizon) }
+        let incomplete =
+            incomplete.or_else(|| (unreadable > 0).then(|| self.invalid_response("a row of its list cannot be read")));
+        LookupResult { runs, incomplete, since: rows.since(horizon) }
     }
 
     /// Returns no runs, only the lower bound for the run of a new key.
-    pub(super) async fn newest(&self, job: u64) -> Looked {
-        let (since, cut) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
-            Ok(page) if page.odd > 0 => (Since::default(), Some(self.nonsense("a row of its list cannot be read"))),
-            Ok(page) => (page.rows.first().map_or_else(Since::default, Since::newest), None),
-            Err(error) => (Since::default(), Some(error)),
+    pub(super) async fn newest(&self, job: u64) -> LookupResult {
+        let (since, incomplete) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
+            Ok(page) if page.unreadable > 0 => {
+                (RunLowerBound::default(), Some(self.invalid_response("a row of its list cannot be read")))
+            }
+            Ok(page) => (page.rows.first().map_or_else(RunLowerBound::default, RunLowerBound::newest), None),
+            Err(error) => (RunLowerBound::default(), Some(error)),
         };
-        Looked { runs: Vec::new(), cut, since }
+        LookupResult { runs: Vec::new(), incomplete, since }
     }
 
     fn page(&self, seen: u64) -> Read<Page<Run>> {
@@ -208,13 +212,13 @@ impl LookUp<'_> {
     /// Reads a run with its trigger.
     async fn single(&self, run: u64, singles: u32) -> Result<Run, HttpError> {
         if singles > MOST_SINGLES {
-            return Err(self.nonsense("the list of runs does not include what started them"));
+            return Err(self.invalid_response("the list of runs does not include what started them"));
         }
         let single = self.ask(dbt::get_run_with_trigger(self.account, run)).await?;
         if single.id == run && single.trigger.is_some() {
             Ok(single)
         } else {
-            Err(self.nonsense(&format!("the service does not return what started run {run}")))
+            Err(self.invalid_response(&format!("the service does not return what started run {run}")))
         }
     }
 
@@ -227,21 +231,21 @@ impl LookUp<'_> {
         date.unwrap_or_else(|| self.wall.now()).saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN)
     }
 
-    fn nonsense(&self, reason: &str) -> HttpError {
-        nonsense("runs/list", self.reader.origin(), reason)
+    fn invalid_response(&self, reason: &str) -> HttpError {
+        invalid_response("runs/list", self.reader.origin(), reason)
     }
 }
 
 /// An error for an unusable response.
-pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> HttpError {
+pub(super) fn invalid_response(operation: &'static str, origin: &str, reason: &str) -> HttpError {
     HttpError {
         service: "dbt Cloud",
         operation,
         origin: origin.to_owned(),
-        fault: Fault::InvalidResponse(Shape::Unreadable(reason.to_owned())),
+        fault: Fault::InvalidResponse(BodyProblem::Unreadable(reason.to_owned())),
         attempts: 1,
         request_id: None,
-        late: None,
+        exceeded: None,
     }
 }
 
@@ -317,7 +321,7 @@ mod tests {
         }
     }
 
-    async fn looked(since: Option<u64>, answer: fn(&str) -> Value) -> (Looked, Vec<String>) {
+    async fn looked(since: Option<u64>, answer: fn(&str) -> Value) -> (LookupResult, Vec<String>) {
         let asked = Rc::new(RefCell::new(Vec::new()));
         let profile = Profile {
             service: "dbt Cloud",
@@ -327,19 +331,19 @@ mod tests {
             known_as: "a token".to_owned(),
             user_agent: "test".to_owned(),
             workspace: None,
-            said: dbt::said,
+            parse_error: dbt::parse_error,
         };
         let wall = Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap());
         let transport = Rc::new(Canned { answer, asked: asked.clone() });
         let (entropy, events) = (Entropy::seeded(1), Events::new(|_| {}));
         let writer = Writer::new(profile, transport, Pace::default(), entropy, wall.clone(), events);
         let look_up = LookUp { reader: &writer, wall: &wall, account: 1, job: Some(2), patient: false };
-        let looked = look_up.runs(since.map(|id| Since { id, at: None })).await;
+        let looked = look_up.runs(since.map(|id| RunLowerBound { id, at: None })).await;
         let asked = asked.borrow().clone();
         (looked, asked)
     }
 
-    fn ids(looked: &Looked) -> Vec<u64> {
+    fn ids(looked: &LookupResult) -> Vec<u64> {
         looked.runs.iter().map(|run| run.id).collect()
     }
 
@@ -350,7 +354,7 @@ mod tests {
         })
         .await;
         assert_eq!(ids(&looked), [5]);
-        assert!(looked.cut.is_some(), "{looked:?}");
+        assert!(looked.incomplete.is_some(), "{looked:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -362,7 +366,7 @@ mod tests {
             _ => json!([{"id": 5, "trigger": null}, {"id": 4, "trigger": {"cause": "by hand"}}]),
         })
         .await;
-        assert!(looked.cut.is_none() && asked.len() == 2, "{asked:?}");
+        assert!(looked.incomplete.is_none() && asked.len() == 2, "{asked:?}");
         assert_eq!(first_own(&looked.runs, "[dbtrigger:k]").map(|run| run.id), Some(5));
     }
 
@@ -376,7 +380,7 @@ mod tests {
             }
         })
         .await;
-        assert!(looked.cut.is_some() && looked.runs.is_empty(), "{looked:?}");
+        assert!(looked.incomplete.is_some() && looked.runs.is_empty(), "{looked:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -397,7 +401,7 @@ mod tests {
             Value::Array(rows)
         })
         .await;
-        assert!(looked.cut.is_none());
+        assert!(looked.incomplete.is_none());
         assert_eq!((looked.runs.len(), asked.len()), (100, 2), "{:?}", ids(&looked));
         assert_eq!(looked.runs.last().map(|run| run.id), Some(300));
     }
@@ -440,7 +444,7 @@ mod tests {
         ];
         for (name, answer, requests, complete, found) in cases {
             let (looked, asked) = looked(Some(4), answer).await;
-            assert_eq!((asked.len(), looked.cut.is_none()), (requests, complete), "{name}: {looked:?}");
+            assert_eq!((asked.len(), looked.incomplete.is_none()), (requests, complete), "{name}: {looked:?}");
             assert_eq!(ids(&looked).contains(&5), found, "{name}: {looked:?}");
         }
     }

@@ -26,7 +26,7 @@ pub(crate) use poller::RunPoller;
 pub(crate) use resume::{NotResumed, Resumption, resume};
 pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, trigger};
 pub(crate) use upload::Upload;
-pub(crate) use workflow_run::{Ahead, EarlierAttempt, NotebookOutput, TaskState, WorkflowProbe, WorkflowState};
+pub(crate) use workflow_run::{EarlierAttempt, RunsAhead, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};
 use crate::events::{Events, Interruption};

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::follow::reserve;
-use super::look_up::{LATE, LookUp, Looked, Since};
+use super::look_up::{LATE, LookUp, LookupResult, RunLowerBound};
 use crate::context::Wall;
 use crate::dbt::{self, PAGE, Run};
 use crate::http::{Fault, HttpError, Reader};
@@ -28,13 +28,13 @@ pub(crate) struct RunPoller {
     reader: Reader,
     account: u64,
     /// Interval between rounds, for each hundred runs.
-    rhythm: Duration,
+    interval: Duration,
     /// From here on followers poll for the last time, so rounds no longer wait for the interval.
-    hurry: Instant,
+    final_polls_from: Instant,
     waiting: RefCell<Vec<Waiter>>,
     /// Followers that look for second runs.
     searching: RefCell<Vec<Searcher>>,
-    somebody: Notify,
+    wakeup: Notify,
     /// The service rejects the list request, so all runs are read one by one.
     refused: Cell<bool>,
 }
@@ -47,22 +47,22 @@ struct Waiter {
 struct Searcher {
     wall: Wall,
     job: u64,
-    since: Since,
+    since: RunLowerBound,
     /// When the run was created whose second run is looked for.
     created: Option<Timestamp>,
-    answer: oneshot::Sender<Looked>,
+    answer: oneshot::Sender<LookupResult>,
 }
 
 impl RunPoller {
-    pub(crate) fn new(reader: Reader, account: u64, rhythm: Duration, deadline: Instant) -> RunPoller {
+    pub(crate) fn new(reader: Reader, account: u64, interval: Duration, deadline: Instant) -> RunPoller {
         RunPoller {
             reader,
             account,
-            rhythm,
-            hurry: deadline - reserve(deadline),
+            interval,
+            final_polls_from: deadline - reserve(deadline),
             waiting: RefCell::default(),
             searching: RefCell::default(),
-            somebody: Notify::new(),
+            wakeup: Notify::new(),
             refused: Cell::new(false),
         }
     }
@@ -71,7 +71,7 @@ impl RunPoller {
     pub(super) async fn look(&self, run: u64) -> Result<Run, HttpError> {
         let (answer, heard) = oneshot::channel();
         self.waiting.borrow_mut().push(Waiter { run, answer });
-        self.somebody.notify_one();
+        self.wakeup.notify_one();
         match heard.await {
             Ok(answer) => answer,
             // The round was cut off; the follower's own timeout ends this wait.
@@ -80,10 +80,16 @@ impl RunPoller {
     }
 
     /// Returns the job's runs newer than `since`. `created` is when the followed run was created.
-    pub(super) async fn look_up(&self, wall: &Wall, job: u64, since: Since, created: Option<Timestamp>) -> Looked {
+    pub(super) async fn look_up(
+        &self,
+        wall: &Wall,
+        job: u64,
+        since: RunLowerBound,
+        created: Option<Timestamp>,
+    ) -> LookupResult {
         let (answer, heard) = oneshot::channel();
         self.searching.borrow_mut().push(Searcher { wall: wall.clone(), job, since, created, answer });
-        self.somebody.notify_one();
+        self.wakeup.notify_one();
         match heard.await {
             Ok(looked) => looked,
             Err(_) => std::future::pending().await,
@@ -94,7 +100,7 @@ impl RunPoller {
     async fn search(&self) {
         let mut searchers = std::mem::take(&mut *self.searching.borrow_mut());
         searchers.retain(|searcher| !searcher.answer.is_closed());
-        let look_up = async |wall: Wall, job: Option<u64>, since: Since| {
+        let look_up = async |wall: Wall, job: Option<u64>, since: RunLowerBound| {
             let (reader, account) = (&self.reader, self.account);
             LookUp { reader, wall: &wall, account, job, patient: false }.runs(Some(since)).await
         };
@@ -104,14 +110,14 @@ impl RunPoller {
             && let Some(wall) = searchers.first().map(|searcher| searcher.wall.clone())
         {
             // By time only, because the IDs differ between jobs.
-            let since = Since { id: u64::MAX, at: oldest.checked_sub(LATE).ok() };
+            let since = RunLowerBound { id: u64::MAX, at: oldest.checked_sub(LATE).ok() };
             let looked = look_up(wall, None, since).await;
-            if looked.cut.is_none() {
+            if looked.incomplete.is_none() {
                 for Searcher { wall: _, job, since, created: _, answer } in searchers {
                     let of_job = |run: &&Run| run.job_definition_id == Some(job) && !since.excludes(run);
                     let runs = looked.runs.iter().filter(of_job).cloned().collect();
                     // Fails if the follower is gone.
-                    let _ = answer.send(Looked { runs, cut: None, since: looked.since });
+                    let _ = answer.send(LookupResult { runs, incomplete: None, since: looked.since });
                 }
                 return;
             }
@@ -128,20 +134,20 @@ impl RunPoller {
     pub(crate) async fn serve(&self) {
         loop {
             while self.waiting.borrow().is_empty() && self.searching.borrow().is_empty() {
-                self.somebody.notified().await;
+                self.wakeup.notified().await;
             }
             let begun = Instant::now();
             sleep(GATHER).await;
             let mut round = std::mem::take(&mut *self.waiting.borrow_mut());
             round.retain(|waiter| !waiter.answer.is_closed());
-            let rhythm = self.rhythm * u32::try_from(round.len().div_ceil(chunk())).unwrap_or(u32::MAX);
-            if begun < self.hurry {
-                let _ = timeout_at(self.hurry, async {
+            let interval = self.interval * u32::try_from(round.len().div_ceil(chunk())).unwrap_or(u32::MAX);
+            if begun < self.final_polls_from {
+                let _ = timeout_at(self.final_polls_from, async {
                     self.round(round).await;
                     self.search().await;
                 })
                 .await;
-                sleep_until((begun + rhythm).min(self.hurry)).await;
+                sleep_until((begun + interval).min(self.final_polls_from)).await;
             } else {
                 self.round(round).await;
                 self.search().await;
@@ -160,7 +166,7 @@ impl RunPoller {
         let later = missing.split_off(missing.len().min(MOST_SINGLES));
         self.waiting.borrow_mut().splice(0..0, later);
         if !self.waiting.borrow().is_empty() {
-            self.somebody.notify_one();
+            self.wakeup.notify_one();
         }
         for Waiter { run, answer } in missing {
             // Fails if the follower is gone.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
-use super::look_up::{LookUp, Since, nonsense};
-use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
+use super::look_up::{LookUp, RunLowerBound, invalid_response};
+use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Reader, Sent, Writer};
 
@@ -58,7 +58,7 @@ pub(crate) async fn resume(
     let look_up = LookUp { reader: writer, wall: &means.wall, account, job: Some(job), patient: false };
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
-    let since = Since { id: run, at: created };
+    let since = RunLowerBound { id: run, at: created };
     let look = async || look_up.runs(Some(since)).await;
     let in_time = async |looking| {
         let looked = means.interruption.or(timeout_at(deadline, looking)).await;
@@ -70,16 +70,16 @@ pub(crate) async fn resume(
     if let Some(there) = found(&looked.runs) {
         return Ok(there);
     }
-    if let Some(error) = looked.cut {
+    if let Some(error) = looked.incomplete {
         return Err(NotResumed::Failed(error));
     }
     let against = means.interruption.or(may_not(order, &patient)).await.map_err(|_| NotResumed::Interrupted)??;
     if let Some(against) = against {
-        let settling = Settling { means, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { means, from: Instant::now(), settle, deadline };
         let cannot = || NotResumed::Cannot(against.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
         return match against {
-            NoRetry::NotLatest => settling.until_shown(look, found).await.ok().flatten().ok_or_else(cannot),
+            NoRetry::NotLatest => unclear_send.look_until_listed(look, found).await.ok().flatten().ok_or_else(cannot),
             NoRetry::Command(_)
             | NoRetry::Version(_)
             | NoRetry::NotFailed
@@ -100,11 +100,11 @@ pub(crate) async fn resume(
         }
         sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
-        let settling = Settling { means, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { means, from: Instant::now(), settle, deadline };
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // The response names the run itself, so it is unusable.
-            Sent::Done(_) => nonsense("runs/retry", writer.origin(), "it returned no new run"),
+            Sent::Done(_) => invalid_response("runs/retry", writer.origin(), "it returned no new run"),
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
                     return Err(
@@ -116,9 +116,9 @@ pub(crate) async fn resume(
                 wait_before_repeating(means, &error, refused, patience).await;
                 if limited {
                     // The service says that it did not resume the run; if a new run appears anyway, it is ours.
-                    let settled = Instant::now().checked_sub(settle).unwrap_or(settling.from);
-                    let settling = Settling { from: settling.from.max(settled), ..settling };
-                    match settling.until_shown(look, found).await {
+                    let settled = Instant::now().checked_sub(settle).unwrap_or(unclear_send.from);
+                    let unclear_send = UnclearSend { from: unclear_send.from.max(settled), ..unclear_send };
+                    match unclear_send.look_until_listed(look, found).await {
                         Ok(Some(there)) => return Ok(there),
                         Ok(None) => {}
                         Err(_) => {
@@ -132,7 +132,7 @@ pub(crate) async fn resume(
             Sent::Rejected(error) => {
                 let Some(first) = open else { return Err(NotResumed::Cannot(error.to_string())) };
                 // Possibly because an earlier send took effect.
-                return match settling.until_shown(look, found).await {
+                return match unclear_send.look_until_listed(look, found).await {
                     Ok(Some(there)) => Ok(there),
                     Ok(None) => Err(NotResumed::Cannot(error.to_string())),
                     Err(looking) => Err(NotResumed::Unknown { error: first, looking }),
@@ -143,7 +143,7 @@ pub(crate) async fn resume(
         means
             .events
             .remark(format!("unclear whether run {run} was retried ({error}); checking before sending anything again"));
-        match settling.until_shown(look, found).await {
+        match unclear_send.look_until_listed(look, found).await {
             Ok(Some(there)) => return Ok(there),
             Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),
             Ok(None) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
-use super::look_up::Looked;
+use super::look_up::LookupResult;
 use crate::dbt::Run;
 use crate::http::{HttpError, PATIENCE, cool_down};
 
@@ -20,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// A send with an unclear outcome.
-pub(super) struct Settling<'a> {
+pub(super) struct UnclearSend<'a> {
     pub(super) means: &'a RunContext,
     /// When the send ended; the settle time starts here.
     pub(super) from: Instant,
@@ -29,16 +29,16 @@ pub(super) struct Settling<'a> {
     pub(super) deadline: Instant,
 }
 
-impl Settling<'_> {
+impl UnclearSend<'_> {
     /// Looks at growing intervals until the run appears, or until a complete lookup after the settle time found
     /// nothing. A failed lookup proves nothing, so looking goes on, for 15 minutes or twice the settle time, whichever
     /// is longer. `Err`: still unknown, with the last lookup error.
-    pub(super) async fn until_shown(
+    pub(super) async fn look_until_listed(
         &self,
-        look: impl AsyncFn() -> Looked,
+        look: impl AsyncFn() -> LookupResult,
         found: impl Fn(&[Run]) -> Option<Run>,
     ) -> Result<Option<Run>, Option<HttpError>> {
-        let Settling { means, from, settle, deadline } = self;
+        let UnclearSend { means, from, settle, deadline } = self;
         let settled = *from + *settle;
         let give_up = (*from + PATIENCE.max(*settle * 2)).min(*deadline);
         let (mut wait, mut failed) = (FIRST_WAIT, None);
@@ -50,11 +50,14 @@ impl Settling<'_> {
                 if let Some(run) = found(&looked.runs) {
                     return Ok(Some(run));
                 }
-                match looked.cut {
+                match looked.incomplete {
                     None if looking >= settled => return Ok(None),
                     None => {}
                     Some(error) => {
-                        asked = error.said().and_then(|said| said.retry_after).map_or(Duration::ZERO, |after| after.0);
+                        asked = error
+                            .service_error()
+                            .and_then(|service_error| service_error.retry_after)
+                            .map_or(Duration::ZERO, |after| after.0);
                         failed = Some(error);
                     }
                 }
@@ -77,7 +80,7 @@ impl Settling<'_> {
 
 /// Waits after a send that had no effect.
 pub(super) async fn wait_before_repeating(means: &RunContext, error: &HttpError, attempt: u32, patience: Instant) {
-    let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
+    let asked = error.service_error().and_then(|service_error| service_error.retry_after).map(|after| after.0);
     let limited = error.is_status(429);
     let growing = means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(means.pace.backoff_cap);
     let wait = match asked {

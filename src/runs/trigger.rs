@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
-use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
+use super::look_up::{LookUp, LookupResult, RunLowerBound, first_own, found, invalid_response, is_own};
 use super::marker::{Key, cause, hex};
-use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
-use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
+use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
+use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
 
 /// What to start, and how.
@@ -43,7 +43,7 @@ pub(crate) struct Triggered {
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
     /// How to look for a second run.
-    pub(crate) doubt: DuplicateRisk,
+    pub(crate) duplicate_risk: DuplicateRisk,
     pub(crate) intent: Option<Intent>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct DuplicateRisk {
     pub(crate) job: u64,
     pub(crate) marker: String,
     /// Lower bound of our runs.
-    pub(crate) since: Since,
+    pub(crate) since: RunLowerBound,
     /// Until when a second run may appear.
     pub(crate) until: Instant,
     /// Sent twice, without a response, or the key may be used elsewhere. Then look at once and repeatedly.
@@ -87,7 +87,7 @@ pub(crate) enum NotStarted {
     /// The service was unreachable or responded 429 until the time was over.
     NeverSent(HttpError),
     /// The job starts no runs. Nothing was sent.
-    Off(Off),
+    JobDisabled(JobDisabled),
     /// Timed out before a send that may have taken effect, with the reason.
     NoTime(String),
     /// Interrupted by this signal before a send that may have taken effect.
@@ -107,27 +107,27 @@ impl NotStarted {
             | NotStarted::OtherParameters { run: _, difference: _ }
             | NotStarted::Rejected(_)
             | NotStarted::NeverSent(_)
-            | NotStarted::Off(_)
+            | NotStarted::JobDisabled(_)
             | NotStarted::NoTime(_)
             | NotStarted::Interrupted(_) => false,
         }
     }
 }
 
-/// Starts a run of the job, or finds the one started with the same key. `off` resolves to the reason why the job starts
-/// no runs, if any, while earlier runs are looked up.
+/// Starts a run of the job, or finds the one started with the same key. `disabled` resolves to the reason why the job
+/// starts no runs, if any, while earlier runs are looked up.
 pub(crate) async fn trigger(
     order: &TriggerRequest,
     writer: &Writer,
     means: &RunContext,
     journal: &Journal,
     milestone: &dyn Fn(Milestone<'_>),
-    off: impl Future<Output = Option<Off>>,
+    disabled: impl Future<Output = Option<JobDisabled>>,
 ) -> Result<Triggered, NotStarted> {
     // 1. Key and marker.
     let marker = order.key.marker();
     let cause = cause(&order.said, &order.key);
-    let since = Since::default();
+    let since = RunLowerBound::default();
     let mut started = Attempt { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
 
     // 2. One start at a time on this machine, then a lookup before the first POST. Its list also bounds later lookups.
@@ -146,11 +146,11 @@ pub(crate) async fn trigger(
     started.note(intent.as_mut());
 
     // A run of such a job would stay queued forever.
-    if let Some(off) = off.await {
+    if let Some(disabled) = disabled.await {
         if let Some(intent) = intent {
             intent.close();
         }
-        return Err(NotStarted::Off(off));
+        return Err(NotStarted::JobDisabled(disabled));
     }
 
     let mut progress = Progress::default();
@@ -165,8 +165,8 @@ pub(crate) async fn trigger(
             let unclear = progress.open > 0 || progress.sends > 1;
             let until = if unclear { started.settle_from + order.settle } else { Instant::now() };
             // If another process used the key before, it may have started a run too.
-            let doubt = started.doubt(until, unclear || order.look_first);
-            Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
+            let duplicate_risk = started.duplicate_risk(until, unclear || order.look_first);
+            Ok(Triggered { run, adopted: false, sends: progress.sends, duplicate_risk, intent })
         }
         Err(failed) => {
             // Nothing was started, so leave no intent, unless an earlier start left one.
@@ -208,7 +208,7 @@ struct Attempt<'a> {
     writer: &'a Writer,
     means: &'a RunContext,
     marker: &'a str,
-    since: Since,
+    since: RunLowerBound,
     /// When the last send ended; the settle time starts here.
     settle_from: Instant,
 }
@@ -246,11 +246,11 @@ impl<'a> Attempt<'a> {
         let reader = self.writer.patient();
         let patient = LookUp { reader: &reader, patient: true, ..self.look_up() };
         let look = async { if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await } };
-        let Looked { runs, cut, since } = in_time(order, means, LOOKING, look).await?;
+        let LookupResult { runs, incomplete, since } = in_time(order, means, LOOKING, look).await?;
         if let Some((first, now)) = found(&runs, marker) {
             return Ok(Some((first.clone(), now.clone())));
         }
-        if let Some(error) = cut {
+        if let Some(error) = incomplete {
             return Err(NotStarted::Blind(error));
         }
         self.since = since;
@@ -381,9 +381,10 @@ impl<'a> Attempt<'a> {
     /// Looks for our run until the settle time is over.
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
         let TriggerRequest { settle, deadline, .. } = self.order;
-        let settling = Settling { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
+        let unclear_send =
+            UnclearSend { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
-        let shown = settling.until_shown(look, |runs| first_own(runs, self.marker).cloned()).await;
+        let shown = unclear_send.look_until_listed(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
     }
 
@@ -391,7 +392,7 @@ impl<'a> Attempt<'a> {
     async fn check(&self, run: Run) -> Result<Run, NotOurs> {
         let Attempt { order, writer, marker, since, .. } = *self;
         let not_ours = |run: &Run, reason: &str, strange| {
-            let error = nonsense("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
+            let error = invalid_response("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
             Err(NotOurs { error, strange })
         };
         if run.job_definition_id.is_some_and(|job| job != order.job) || since.excludes(&run) {
@@ -426,7 +427,7 @@ impl<'a> Attempt<'a> {
             }
             return Err(NotStarted::OtherParameters { run: Box::new(now), difference });
         }
-        self.since = Since::before(first);
+        self.since = RunLowerBound::before(first);
         milestone(Milestone::Known(&now));
         self.note(intent.as_mut());
         if let Some(intent) = &mut intent {
@@ -437,8 +438,8 @@ impl<'a> Attempt<'a> {
         let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
         let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
         let until = if now.ended().is_none() { until } else { Instant::now() };
-        let doubt = self.doubt(until, now.ended().is_none());
-        Ok(Triggered { run: now, adopted: true, sends: 0, doubt, intent })
+        let duplicate_risk = self.duplicate_risk(until, now.ended().is_none());
+        Ok(Triggered { run: now, adopted: true, sends: 0, duplicate_risk, intent })
     }
 
     fn entry(&self) -> Entry {
@@ -465,7 +466,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn doubt(&self, until: Instant, likely: bool) -> DuplicateRisk {
+    fn duplicate_risk(&self, until: Instant, likely: bool) -> DuplicateRisk {
         let TriggerRequest { account, job, settle, .. } = *self.order;
         DuplicateRisk { account, job, marker: self.marker.to_owned(), since: self.since, until, likely, settle }
     }

@@ -12,7 +12,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
-use crate::http::{HttpError, Pages, Reader, Shape, side_by_side};
+use crate::http::{BodyProblem, HttpError, Pages, Reader, side_by_side};
 
 /// Timeout for reading output, which is only displayed and must not delay the poll.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,15 +31,15 @@ const LINE: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkflowState {
     pub(crate) run: WorkflowRun,
-    pub(crate) standing: RunState,
+    pub(crate) state: RunState,
     pub(crate) tasks: Vec<TaskState>,
     /// The runs ahead of it while it is QUEUED, if they could be read.
-    pub(crate) ahead: Option<Ahead>,
+    pub(crate) ahead: Option<RunsAhead>,
 }
 
 /// Other active runs of the same job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ahead {
+pub(crate) struct RunsAhead {
     /// Runs that have started.
     pub(crate) begun: Vec<u64>,
     /// Number of runs that are queued and were created before.
@@ -57,7 +57,7 @@ pub(crate) struct TaskState {
     pub(crate) attempt: u64,
     /// The repair that made this attempt; 0 is the original run.
     pub(crate) repair: usize,
-    pub(crate) standing: Option<RunState>,
+    pub(crate) state: Option<RunState>,
     pub(crate) message: Option<String>,
     /// The result of a condition task.
     pub(crate) outcome: Option<String>,
@@ -66,7 +66,7 @@ pub(crate) struct TaskState {
     /// Earlier attempts, oldest first.
     pub(crate) earlier: Vec<EarlierAttempt>,
     /// Its output, once it ended and could be read.
-    pub(crate) said: Option<NotebookOutput>,
+    pub(crate) output: Option<TaskOutputSummary>,
 }
 
 /// An attempt that was followed by another one, so its outcome no longer counts.
@@ -75,7 +75,7 @@ pub(crate) struct EarlierAttempt {
     pub(crate) run_id: u64,
     pub(crate) attempt: u64,
     pub(crate) repair: usize,
-    pub(crate) standing: Option<RunState>,
+    pub(crate) state: Option<RunState>,
     pub(crate) message: Option<String>,
     /// As read while it was the latest attempt.
     pub(crate) dbt_run_url: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct EarlierAttempt {
 
 /// The output of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NotebookOutput {
+pub(crate) struct TaskOutputSummary {
     /// Lines printed by the notebook.
     pub(crate) lines: Vec<String>,
     pub(crate) dbt_run_id: Option<u64>,
@@ -97,7 +97,7 @@ pub(crate) struct NotebookOutput {
     pub(crate) checked: bool,
 }
 
-impl NotebookOutput {
+impl TaskOutputSummary {
     /// The exception that ended the task.
     pub(crate) fn error_text(&self) -> Option<String> {
         (!self.error.is_empty()).then(|| self.error.join("\n"))
@@ -117,9 +117,9 @@ pub(crate) struct WorkflowProbe<'a> {
     reader: &'a Reader,
     run: u64,
     /// By task run: number of attempts, and the output.
-    outputs: BTreeMap<u64, (u32, Option<NotebookOutput>)>,
+    outputs: BTreeMap<u64, (u32, Option<TaskOutputSummary>)>,
     queued_looks: u32,
-    ahead: Option<Ahead>,
+    ahead: Option<RunsAhead>,
 }
 
 impl<'a> WorkflowProbe<'a> {
@@ -129,10 +129,13 @@ impl<'a> WorkflowProbe<'a> {
 
     /// Reads the output of these tasks concurrently, unless it was read or tried often enough. Returns `false` if
     /// nothing was left to read.
-    async fn listen(&mut self, tasks: &[&TaskRun]) -> bool {
+    async fn read_outputs(&mut self, tasks: &[&TaskRun]) -> bool {
         let is_due = |task: &&&TaskRun| {
-            has_spoken(task)
-                && self.outputs.get(&task.run_id).is_none_or(|(tries, said)| said.is_none() && *tries < OUTPUT_TRIES)
+            may_have_output(task)
+                && self
+                    .outputs
+                    .get(&task.run_id)
+                    .is_none_or(|(tries, output)| output.is_none() && *tries < OUTPUT_TRIES)
         };
         let due: Vec<&TaskRun> = tasks.iter().filter(is_due).copied().collect();
         let read = async |task: &&TaskRun| {
@@ -140,63 +143,63 @@ impl<'a> WorkflowProbe<'a> {
         };
         let heard = side_by_side(&due, read).await;
         for (task, heard) in due.iter().zip(heard) {
-            let (tries, said) = self.outputs.entry(task.run_id).or_default();
+            let (tries, output) = self.outputs.entry(task.run_id).or_default();
             *tries += 1;
-            *said = heard.map(|output| understood(&output, task.runs_notebook()));
+            *output = heard.map(|heard| parse_output(&heard, task.runs_notebook()));
         }
         !due.is_empty()
     }
 
-    fn said(&self, run_id: u64) -> Option<&NotebookOutput> {
+    fn output(&self, run_id: u64) -> Option<&TaskOutputSummary> {
         self.outputs.get(&run_id)?.1.as_ref()
     }
 }
 
 /// Whether the task has ended and may have output.
-fn has_spoken(task: &TaskRun) -> bool {
-    match task.standing() {
-        Some(RunState::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | RunState::Going(_)) | None => false,
+fn may_have_output(task: &TaskRun) -> bool {
+    match task.state() {
+        Some(RunState::Ended(WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_)) | RunState::Going(_)) | None => false,
         Some(RunState::Ended(
             WorkflowEnd::Success(_)
             | WorkflowEnd::SuccessWithFailures(_)
             | WorkflowEnd::Cancelled(_)
             | WorkflowEnd::Failed(_),
-        )) => task.run_id != 0 && task.speaks(),
+        )) => task.run_id != 0 && task.has_output(),
     }
 }
 
 /// Parses a task's output. A notebook's result is a JSON object with `output`; anything else is kept as text.
-fn understood(output: &TaskOutput, notebook: bool) -> NotebookOutput {
-    let mut said = NotebookOutput::default();
+fn parse_output(output: &TaskOutput, notebook: bool) -> TaskOutputSummary {
+    let mut summary = TaskOutputSummary::default();
     if let Some(text) = output.result().filter(|_| notebook) {
         match serde_json::from_str::<serde_json::Value>(text) {
             Ok(result) if result["output"].is_array() => {
                 let lines = result["output"].as_array().into_iter().flatten().filter_map(|line| line.as_str());
-                said.lines = lines.take(LINES).map(|line| plain(line, LINE)).collect();
+                summary.lines = lines.take(LINES).map(|line| plain(line, LINE)).collect();
                 let id = &result["dbt_run_id"];
-                said.dbt_run_id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
-                said.dbt_run_url = result["url"].as_str().map(|url| plain(url, LINE));
-                said.checked = result["mode"] == "check" && result["ok"] == true;
-                said.dbt_status = result["status"].as_str().map(|status| plain(status, LINE));
+                summary.dbt_run_id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
+                summary.dbt_run_url = result["url"].as_str().map(|url| plain(url, LINE));
+                summary.checked = result["mode"] == "check" && result["ok"] == true;
+                summary.dbt_status = result["status"].as_str().map(|status| plain(status, LINE));
             }
-            Ok(_) | Err(_) => said.lines = text.lines().take(LINES).map(|line| plain(line, LINE)).collect(),
+            Ok(_) | Err(_) => summary.lines = text.lines().take(LINES).map(|line| plain(line, LINE)).collect(),
         }
     }
     let error = output.error.as_deref().or(output.error_trace.as_deref()).unwrap_or_default();
     let lines = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES);
     for line in lines {
         match line.strip_prefix(REASON).filter(|_| notebook) {
-            Some(reason) => said.reason = Some(reason.to_owned()),
-            None => said.error.push(line),
+            Some(reason) => summary.reason = Some(reason.to_owned()),
+            None => summary.error.push(line),
         }
     }
     // A failed notebook returns no result, but its exception ends with the link to the dbt run.
-    if said.dbt_run_url.is_none()
-        && let Some((url, run)) = said.error.iter().rev().find_map(|line| run_in(line))
+    if summary.dbt_run_url.is_none()
+        && let Some((url, run)) = summary.error.iter().rev().find_map(|line| run_in(line))
     {
-        (said.dbt_run_url, said.dbt_run_id) = (Some(url), Some(run));
+        (summary.dbt_run_url, summary.dbt_run_id) = (Some(url), Some(run));
     }
-    said
+    summary
 }
 
 /// Parses a line that is the URL of a dbt run.
@@ -215,22 +218,22 @@ impl Probe for WorkflowProbe<'_> {
     async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {
         let mut run = self.reader.read_once(get_workflow_run(self.run, None)).await?;
         let mut pages = Pages::default();
-        let nonsense = |shape| self.reader.nonsense("jobs/runs/get", shape);
+        let invalid_response = |problem| self.reader.invalid_response("jobs/runs/get", problem);
         while let Some(page) =
-            pages.step(run.next_page_token.take().filter(|token| !token.is_empty())).map_err(nonsense)?
+            pages.step(run.next_page_token.take().filter(|token| !token.is_empty())).map_err(invalid_response)?
         {
             run.add_page(self.reader.read_once(get_workflow_run(self.run, Some(&page))).await?);
         }
-        let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
+        let Some(state) = run.state().filter(|_| run.run_id == self.run) else {
             let reason = format!("it does not return the status of run {}", self.run);
-            return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
+            return Err(self.reader.invalid_response("jobs/runs/get", BodyProblem::Unreadable(reason)));
         };
-        let over = standing.is_over();
-        self.queue(&run, &standing).await;
+        let over = state.is_over();
+        self.queue(&run, &state).await;
         let attempts = run.attempts();
         let newest: Vec<&TaskRun> = attempts.iter().filter_map(|all| Some(all.last()?.task)).collect();
         // There is no later poll, so retry failed reads now.
-        while self.listen(&newest).await && over {}
+        while self.read_outputs(&newest).await && over {}
         let mut tasks = Vec::new();
         for attempts in attempts {
             let Some((newest, before)) = attempts.split_last() else { continue };
@@ -240,15 +243,15 @@ impl Probe for WorkflowProbe<'_> {
                 run_id: task.run_id,
                 attempt: task.attempt(),
                 repair: newest.repair,
-                standing: task.standing(),
+                state: task.state(),
                 message: task.message().map(|message| plain(message, LINE)),
                 outcome: task.outcome().map(|outcome| plain(outcome, LINE)),
                 iterations: task.iterations(),
                 earlier: before.iter().map(|earlier| self.earlier(*earlier)).collect(),
-                said: self.said(task.run_id).filter(|_| has_spoken(task)).cloned(),
+                output: self.output(task.run_id).filter(|_| may_have_output(task)).cloned(),
             });
         }
-        let state = WorkflowState { run, standing, tasks, ahead: self.ahead.clone() };
+        let state = WorkflowState { run, state, tasks, ahead: self.ahead.clone() };
         Ok(if over { Seen::Ended(state) } else { Seen::Going(state) })
     }
 }
@@ -260,15 +263,15 @@ impl WorkflowProbe<'_> {
             run_id: task.run_id,
             attempt: task.attempt(),
             repair,
-            standing: task.standing(),
+            state: task.state(),
             message: task.message().map(|message| plain(message, LINE)),
-            dbt_run_url: self.said(task.run_id).and_then(|said| said.dbt_run_url.clone()),
+            dbt_run_url: self.output(task.run_id).and_then(|output| output.dbt_run_url.clone()),
         }
     }
 
     /// Reads what the run waits for, if it is queued.
-    async fn queue(&mut self, run: &WorkflowRun, standing: &RunState) {
-        let (Some(job), "QUEUED") = (run.job_id, standing.word()) else {
+    async fn queue(&mut self, run: &WorkflowRun, state: &RunState) {
+        let (Some(job), "QUEUED") = (run.job_id, state.word()) else {
             (self.queued_looks, self.ahead) = (0, None);
             return;
         };
@@ -279,10 +282,13 @@ impl WorkflowProbe<'_> {
         }
         let read = self.reader.read_once(list_workflow_runs(job, true, None));
         let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
-        let mut ahead =
-            Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() || page.runs.odd > 0 };
+        let mut ahead = RunsAhead {
+            begun: Vec::new(),
+            waiting: 0,
+            more: page.next_page_token.is_some() || page.runs.unreadable > 0,
+        };
         for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
-            match other.standing() {
+            match other.state() {
                 Some(RunState::Going(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);
                 }
@@ -300,35 +306,35 @@ mod tests {
 
     use super::*;
 
-    fn said(value: serde_json::Value, notebook: bool) -> NotebookOutput {
-        understood(&serde_json::from_value(value).unwrap(), notebook)
+    fn parse(value: serde_json::Value, notebook: bool) -> TaskOutputSummary {
+        parse_output(&serde_json::from_value(value).unwrap(), notebook)
     }
 
     #[test]
     fn the_notebooks_own_lines_and_its_dbt_run_are_read_from_its_result() {
         for id in [json!(1), json!("1")] {
             let result = json!({"output": ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"], "dbt_run_id": id, "url": "https://x", "status": "SUCCESS"});
-            let said = said(json!({"notebook_output": {"result": result.to_string()}}), true);
-            assert_eq!(said.lines, ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"]);
-            assert_eq!((said.dbt_run_id, said.dbt_run_url.as_deref()), (Some(1), Some("https://x")));
+            let output = parse(json!({"notebook_output": {"result": result.to_string()}}), true);
+            assert_eq!(output.lines, ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"]);
+            assert_eq!((output.dbt_run_id, output.dbt_run_url.as_deref()), (Some(1), Some("https://x")));
         }
     }
 
     #[test]
     fn whatever_else_a_task_says_does_no_harm() {
-        assert_eq!(said(json!({"notebook_output": {"result": "plain \u{1b}[31mtext"}}), true).lines, ["plain text"]);
-        assert_eq!(said(json!({"notebook_output": {"result": "{\"output\": 7}"}}), true).lines, ["{\"output\": 7}"]);
-        assert_eq!(said(json!({"notebook_output": {}}), true), NotebookOutput::default());
-        assert_eq!(said(json!({"notebook_output": []}), false), NotebookOutput::default());
-        let failed = said(json!({"error": "\u{1b}[0;31mDbtRunFailed\u{1b}[0m: dbt run 1\nFailed step 4\n\n"}), true);
+        assert_eq!(parse(json!({"notebook_output": {"result": "plain \u{1b}[31mtext"}}), true).lines, ["plain text"]);
+        assert_eq!(parse(json!({"notebook_output": {"result": "{\"output\": 7}"}}), true).lines, ["{\"output\": 7}"]);
+        assert_eq!(parse(json!({"notebook_output": {}}), true), TaskOutputSummary::default());
+        assert_eq!(parse(json!({"notebook_output": []}), false), TaskOutputSummary::default());
+        let failed = parse(json!({"error": "\u{1b}[0;31mDbtRunFailed\u{1b}[0m: dbt run 1\nFailed step 4\n\n"}), true);
         assert_eq!(
             (failed.error, failed.dbt_run_id),
             (vec!["DbtRunFailed: dbt run 1".to_owned(), "Failed step 4".to_owned()], None)
         );
-        let told = said(json!({"error": "NotTriggered: HTTP 401\ndbtrigger-reason: key-refused"}), true);
+        let told = parse(json!({"error": "NotTriggered: HTTP 401\ndbtrigger-reason: key-refused"}), true);
         assert_eq!((told.error.len(), told.reason.as_deref(), told.checked), (1, Some("key-refused"), false));
         let linked =
-            said(json!({"error": "E: dbt run 7 failed\nhttps://ab.us1.dbt.com/deploy/1/projects/2/runs/7/"}), true);
+            parse(json!({"error": "E: dbt run 7 failed\nhttps://ab.us1.dbt.com/deploy/1/projects/2/runs/7/"}), true);
         assert_eq!(linked.dbt_run_id, Some(7));
     }
 }

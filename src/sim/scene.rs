@@ -123,12 +123,12 @@ impl Stage {
     }
 
     fn with_seed(world: World, seed: u64) -> Stage {
-        Stage::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::said)
+        Stage::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::parse_error)
     }
 
     /// With a client for Databricks.
     pub(super) fn for_databricks(transport: MemoryTransport) -> Stage {
-        Stage::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::said)
+        Stage::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::parse_error)
     }
 
     fn with(
@@ -137,7 +137,7 @@ impl Stage {
         service: &'static str,
         scheme: &'static str,
         token: &str,
-        said: fn(&http::Response<bytes::Bytes>) -> crate::http::ServiceError,
+        parse_error: fn(&http::Response<bytes::Bytes>) -> crate::http::ServiceError,
     ) -> Stage {
         let clock = transport.clone();
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
@@ -162,7 +162,7 @@ impl Stage {
             known_as: "a token".to_owned(),
             user_agent: "dbtrigger/sim".to_owned(),
             workspace: None,
-            said,
+            parse_error,
         };
         let writer = Writer::new(
             profile,
@@ -203,8 +203,8 @@ impl Stage {
         };
         let adopted = triggered.adopted;
         let RunContext { wall, events, .. } = &self.means;
-        let mut probe =
-            DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.doubt)).without_steps();
+        let mut probe = DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.duplicate_risk))
+            .without_steps();
         let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;
         let run = probe.run().id;
         let duplicates = probe.duplicates().iter().map(|(id, _)| *id).collect();

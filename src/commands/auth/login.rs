@@ -6,8 +6,8 @@ use super::{owner_in_json, unusable, waited};
 use crate::commands::provision::who;
 use crate::commands::{CommandContext, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
-    Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token, given_token,
-    key_to_store, may_go_there, named_account, named_workspace,
+    Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token,
+    check_credential_for_host, given_token, key_to_store, named_account, named_workspace,
 };
 use crate::document::Data;
 use crate::failure::{Code, Failure, Report};
@@ -142,7 +142,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
-    may_go_there(&identity.way, &at.host)?;
+    check_credential_for_host(&identity.auth_method, &at.host)?;
     let me = who(&to_databricks(&identity, ctx)?.reader()).await?;
     let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })

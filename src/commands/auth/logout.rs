@@ -223,7 +223,7 @@ fn remains(ctx: &CommandContext) -> Vec<(&'static str, String)> {
     let token = api_token(&ctx.account, &[], environment, &ctx.vault, &mut errors).ok().flatten();
     let identity = databricks(environment, &ctx.vault, &mut errors);
     let of_dbt = token.map(|token| ("dbt", token.source().to_string()));
-    let of_databricks = identity.map(|identity| ("databricks", identity.way.known_as()));
+    let of_databricks = identity.map(|identity| ("databricks", identity.auth_method.known_as()));
     of_databricks.into_iter().chain(of_dbt).collect()
 }
 

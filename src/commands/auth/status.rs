@@ -78,7 +78,7 @@ async fn ask_workspace(
     let identity = databricks(environment, &ctx.vault, &mut errors);
     // The host may be known without a credential.
     let at = match &identity {
-        Some(Databricks { origin, host_from, workspace, way: _, tried: _, remark: _ }) => {
+        Some(Databricks { origin, host_from, workspace, auth_method: _, tried: _, remark: _ }) => {
             Some(Workspace { host: Sourced::new(origin.clone(), host_from.clone()), id: workspace.clone() })
         }
         None => named_workspace(None, environment).ok().flatten(),
@@ -95,11 +95,11 @@ async fn ask_workspace(
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
-    service_status.fact("auth_type", "way", identity.way.name());
-    service_status.fact("credential_from", "credential", identity.way.known_as());
+    service_status.fact("auth_type", "way", identity.auth_method.name());
+    service_status.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     service_status.fact("tried", "", tried.collect::<Vec<_>>());
-    let given = match &identity.way {
+    let given = match &identity.auth_method {
         AuthMethod::Token(token) => {
             service_status.expiry(None, "unknown for a personal access token");
             Some(&token.source)

@@ -78,7 +78,7 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
     };
     let writer = to_databricks(&input.databricks, ctx)?;
-    writer.open_ahead(3, false);
+    writer.preconnect(3, false);
     let (me, looked_up) = caller_and(&writer, Box::pin(look_up(input, ctx))).await?;
     let LookedUp { name: _, mut warnings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;

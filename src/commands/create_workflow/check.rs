@@ -72,7 +72,7 @@ impl Check {
             // If the runs cannot be listed, check again, which does no harm.
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
             if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
-                match run.standing() {
+                match run.state() {
                     Some(RunState::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;
                     }
@@ -80,8 +80,8 @@ impl Check {
                     Some(RunState::Ended(
                         WorkflowEnd::Success(_)
                         | WorkflowEnd::SuccessWithFailures(_)
-                        | WorkflowEnd::Left(_)
-                        | WorkflowEnd::NeverRan(_)
+                        | WorkflowEnd::Excluded(_)
+                        | WorkflowEnd::NotRun(_)
                         | WorkflowEnd::Cancelled(_)
                         | WorkflowEnd::Failed(_),
                     ))
@@ -143,8 +143,8 @@ impl Check {
                         .cause("the workspace does not allow serverless compute")
                         .advise("use other compute: --compute cluster:ID, or --compute new for a small job cluster"));
                 }
-                Err(match (run_as, error.said()) {
-                    (Some(who), Some(said)) => run_as_refused(who, said, failure),
+                Err(match (run_as, error.service_error()) {
+                    (Some(who), Some(service_error)) => run_as_refused(who, service_error, failure),
                     (None, _) | (_, None) => failure,
                 })
             }
@@ -152,18 +152,18 @@ impl Check {
     }
 
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
-        let is_bad = |task: &&TaskState| matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+        let is_bad = |task: &&TaskState| matches!(task.state, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         if let Some(task) = state.tasks.iter().find(is_bad) {
             return Some(self.used().meaning(task).advise(format!("see {}", report.url())));
         }
-        let (code, word) = match &state.standing {
+        let (code, word) = match &state.state {
             RunState::Going(_) => return None,
             RunState::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
             RunState::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
             RunState::Ended(
                 WorkflowEnd::SuccessWithFailures(word)
-                | WorkflowEnd::Left(word)
-                | WorkflowEnd::NeverRan(word)
+                | WorkflowEnd::Excluded(word)
+                | WorkflowEnd::NotRun(word)
                 | WorkflowEnd::Failed(word),
             ) => (Code::Failed, word),
         };
@@ -190,7 +190,7 @@ impl Check {
 
 /// The first task whose notebook does not report a successful check.
 fn unconfirmed(state: &WorkflowState) -> Option<&TaskState> {
-    state.tasks.iter().find(|task| !task.said.as_ref().is_some_and(|said| said.checked))
+    state.tasks.iter().find(|task| !task.output.as_ref().is_some_and(|output| output.checked))
 }
 
 /// Whether an earlier successful run was confirmed by the notebook. If it cannot be read, the check runs again.
@@ -214,9 +214,9 @@ impl Used<'_> {
     /// Turns a failed task into a failure about the workflow.
     pub(in crate::commands) fn meaning(&self, task: &TaskState) -> Failure {
         let Used { who, path, scope, key } = self;
-        let said = task.said.as_ref();
-        let lines = said.map(|said| said.error.as_slice()).unwrap_or_default();
-        let verdict = said.and_then(|said| said.reason.as_deref()).unwrap_or_default();
+        let output = task.output.as_ref();
+        let lines = output.map(|output| output.error.as_slice()).unwrap_or_default();
+        let verdict = output.and_then(|output| output.reason.as_deref()).unwrap_or_default();
         let first = lines.first().or(task.message.as_ref());
         let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
         let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));

@@ -230,7 +230,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, ctx).await;
     }
     let writer = super::to_databricks(&input.databricks, ctx)?;
-    writer.open_ahead(3, !dry_run);
+    writer.preconnect(3, !dry_run);
     let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
     let (me, (looked_up, listed)) = caller_and(&writer, Box::pin(early)).await?;
     let (prerequisites, WorkflowPlan { steps, warnings }) =

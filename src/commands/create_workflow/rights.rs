@@ -38,7 +38,7 @@ pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisit
     let (on_notebook, on_scope) =
         tokio::join!(readers_of_notebook(reader, &prerequisites.path), readers_of_scope(reader, &scope));
     let by_name = |readers: &Readers| match readers {
-        Ok(Some(Named { names, odd: _ })) => {
+        Ok(Some(Named { names, unreadable: _ })) => {
             names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY)
         }
         Ok(None) | Err(_) => true,
@@ -47,8 +47,8 @@ pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisit
     let groups = if by_name(&on_notebook) && by_name(&on_scope) { Ok(None) } else { reader.read(groups_of(who)).await };
     let access = |readers: Readers| match readers {
         Ok(None) => Access::Has,
-        Ok(Some(Named { names, odd })) => match judge(who, &names, groups.as_ref().map(Option::as_deref)) {
-            Access::Lacks if odd > 0 => Access::Unknown("an entry of its access list cannot be read".to_owned()),
+        Ok(Some(Named { names, unreadable })) => match judge(who, &names, groups.as_ref().map(Option::as_deref)) {
+            Access::Lacks if unreadable > 0 => Access::Unknown("an entry of its access list cannot be read".to_owned()),
             judged @ (Access::Has | Access::Lacks | Access::Unknown(_)) => judged,
         },
         Err(why) => Access::Unknown(why.to_string()),
@@ -70,18 +70,18 @@ type Readers = Result<Option<Named>, HttpError>;
 /// Principals with read access, and the number of entries that could not be parsed.
 struct Named {
     names: Vec<String>,
-    odd: usize,
+    unreadable: usize,
 }
 
 async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
     let Some(id) = reader.read(get_status(path)).await?.object_id else {
-        return Ok(Some(Named { names: vec![ADMINISTRATORS.to_owned()], odd: 0 }));
+        return Ok(Some(Named { names: vec![ADMINISTRATORS.to_owned()], unreadable: 0 }));
     };
     match reader.read(notebook_permissions(id)).await {
         // Every permission level includes reading.
-        Ok(Rows { rows, odd }) => {
+        Ok(Rows { rows, unreadable }) => {
             let known = rows.into_iter().filter(|held| NotebookLevel::named(&held.level).is_some());
-            Ok(Some(Named { names: known.map(|held| held.principal).collect(), odd }))
+            Ok(Some(Named { names: known.map(|held| held.principal).collect(), unreadable }))
         }
         Err(error) if has_no_acls(&error) => Ok(None),
         Err(error) => Err(error),
@@ -90,11 +90,11 @@ async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
 
 async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
     match reader.read(acls(scope)).await {
-        Ok(Rows { rows, odd }) => {
+        Ok(Rows { rows, unreadable }) => {
             let known = rows.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
             // Admins can manage every scope and are not listed (databricks-api §3.4).
             let names = known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect();
-            Ok(Some(Named { names, odd }))
+            Ok(Some(Named { names, unreadable }))
         }
         Err(error) if has_no_acls(&error) => Ok(None),
         Err(error) => Err(error),

@@ -457,7 +457,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         ),
         attempts: 1,
         request_id: None,
-        late: None,
+        exceeded: None,
     };
     assert!(!super::workflow_plan::is_about_the_job(&error(403, "Forbidden: Access denied", false)));
     assert!(!super::workflow_plan::is_about_the_job(&error(404, "nginx", true)));

@@ -8,7 +8,7 @@ use crate::credentials::Account;
 use crate::databricks::jobs::{self, Summary};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::dbt::{self, Off};
+use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
     Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, find_workflow, override_names, own_job,
     standing, timetable, will_start_by_itself,
@@ -155,17 +155,17 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
         if found.has_schedule() {
             scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both."));
         }
-        match found.off() {
+        match found.disabled_reason() {
             // These jobs can never start.
-            Some(off @ (Off::Deleted | Off::Hybrid)) => {
+            Some(disabled @ (JobDisabled::Deleted | JobDisabled::Hybrid)) => {
                 let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed.");
                 return Err(Failure::new(Code::Refused, what)
-                    .cause(off.why())
-                    .advise(off.advice())
+                    .cause(disabled.why())
+                    .advise(disabled.advice())
                     .run("list the dbt jobs", "dbtrigger jobs"));
             }
-            Some(off @ Off::Deactivated { .. }) => {
-                let (why, advice) = (off.why(), off.advice());
+            Some(disabled @ JobDisabled::Deactivated { .. }) => {
+                let (why, advice) = (disabled.why(), disabled.advice());
                 warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}."));
             }
             None => {}

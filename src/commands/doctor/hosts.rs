@@ -11,7 +11,7 @@ use crate::context::Environment;
 use crate::credentials::{Account, Databricks};
 use crate::databricks::me::Me;
 use crate::failure::{Code, Failure, of_databricks, of_dbt};
-use crate::http::{Fault, HttpError, Link, Meaning, Net, Reader, Walk};
+use crate::http::{Fault, HostProbe, HttpError, Meaning, Net, ProbeStep, Reader};
 use crate::origin::{Origin, is_loopback};
 
 /// Proxy variables in order of precedence.
@@ -31,15 +31,16 @@ pub(super) struct Host<'a> {
 }
 
 /// The checks of a host, in order.
-const LINKS: [Link; 5] = [Link::Name, Link::Connection, Link::Proxy, Link::Tls, Link::Answer];
+const STEPS: [ProbeStep; 5] =
+    [ProbeStep::Name, ProbeStep::Connection, ProbeStep::Proxy, ProbeStep::Tls, ProbeStep::Answer];
 
-fn word(link: Link) -> &'static str {
-    match link {
-        Link::Name => "name",
-        Link::Connection => "connection",
-        Link::Proxy => "proxy",
-        Link::Tls => "tls",
-        Link::Answer => "answer",
+fn word(step: ProbeStep) -> &'static str {
+    match step {
+        ProbeStep::Name => "name",
+        ProbeStep::Connection => "connection",
+        ProbeStep::Proxy => "proxy",
+        ProbeStep::Tls => "tls",
+        ProbeStep::Answer => "answer",
     }
 }
 
@@ -51,60 +52,60 @@ impl Host<'_> {
     }
 
     /// Checks from the result of the probe; `now` is the local time when it ended.
-    pub(super) fn links(self, probe: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
-        let Walk { proxy, addresses: _, broken, date, valid_until: _ } = probe;
+    pub(super) fn links(self, probe: &HostProbe, environment: &Environment, now: Timestamp) -> Vec<Check> {
+        let HostProbe { proxy, addresses: _, broken, date, valid_until: _ } = probe;
         let source = proxy.as_ref().map(|_| {
             let set = PROXIES.into_iter().find(|name| environment.names().any(|known| known == *name));
             set.unwrap_or("the system's settings")
         });
         let mut checks = Vec::new();
-        for link in LINKS.into_iter().filter(|link| proxy.is_some() || *link != Link::Proxy) {
+        for step in STEPS.into_iter().filter(|step| proxy.is_some() || *step != ProbeStep::Proxy) {
             checks.push(match broken {
-                Some((at, net)) if *at == link => {
-                    Check::failed(self.part, word(link), self.broken(link, net, probe, source))
+                Some((at, net)) if *at == step => {
+                    Check::failed(self.part, word(step), self.broken(step, net, probe, source))
                 }
-                Some((at, _)) if *at < link => {
+                Some((at, _)) if *at < step => {
                     let of = format!("an earlier check failed: {}.{}", self.part.word(), word(*at));
-                    Check::skipped(self.part, word(link), word(link), &of)
+                    Check::skipped(self.part, word(step), word(step), &of)
                 }
-                Some(_) | None => self.holds(link, probe, source, now),
+                Some(_) | None => self.holds(step, probe, source, now),
             });
         }
         // A wrong clock does not block later checks.
-        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now).optional());
+        checks.push(self.clock(broken.as_ref().map(|(step, _)| *step), *date, now).optional());
         checks
     }
 
-    fn holds(self, link: Link, probe: &Walk, source: Option<&str>, now: Timestamp) -> Check {
+    fn holds(self, step: ProbeStep, probe: &HostProbe, source: Option<&str>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
-        let Walk { proxy, addresses, broken: _, date: _, valid_until } = probe;
+        let HostProbe { proxy, addresses, broken: _, date: _, valid_until } = probe;
         let (host, place) = (origin.host(), self.place());
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
-        let what = match link {
-            Link::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} is an IP address"),
-            Link::Name => format!("{first} resolves to {addresses}"),
-            Link::Connection if proxy.is_none() => format!("{place} accepts connections"),
-            Link::Connection => format!("{first} accepts connections"),
-            Link::Proxy => {
+        let what = match step {
+            ProbeStep::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} is an IP address"),
+            ProbeStep::Name => format!("{first} resolves to {addresses}"),
+            ProbeStep::Connection if proxy.is_none() => format!("{place} accepts connections"),
+            ProbeStep::Connection => format!("{first} accepts connections"),
+            ProbeStep::Proxy => {
                 format!("{first} ({}) connects to {place}", source.unwrap_or_default())
             }
-            Link::Tls if origin.url().scheme() != "https" => {
-                return Check::skipped(part, word(link), "TLS", "plain HTTP to a loopback address");
+            ProbeStep::Tls if origin.url().scheme() != "https" => {
+                return Check::skipped(part, word(step), "TLS", "plain HTTP to a loopback address");
             }
-            Link::Tls => match valid_until {
+            ProbeStep::Tls => match valid_until {
                 Some(until) => return self.certificate(*until, now),
                 None => format!("the certificate of {host} is trusted"),
             },
-            Link::Answer => format!("{place} answers"),
+            ProbeStep::Answer => format!("{place} answers"),
         };
-        Check::ok(part, word(link), what)
+        Check::ok(part, word(step), what)
     }
 
     /// The check of a trusted certificate, which is therefore still valid.
     fn certificate(self, until: Timestamp, now: Timestamp) -> Check {
         let Host { part, origin } = self;
-        let (id, host) = (word(Link::Tls), origin.host());
+        let (id, host) = (word(ProbeStep::Tls), origin.host());
         let left = until.duration_since(now);
         let (day, days) = (until.to_zoned(TimeZone::UTC).date(), left.as_hours() / 24);
         let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
@@ -118,20 +119,20 @@ impl Host<'_> {
         check.valid_until(until)
     }
 
-    fn broken(self, link: Link, net: &Net, probe: &Walk, source: Option<&str>) -> Failure {
+    fn broken(self, step: ProbeStep, net: &Net, probe: &HostProbe, source: Option<&str>) -> Failure {
         let Host { part, origin } = self;
         let (host, place) = (origin.host(), self.place());
         let first = |at: &str| probe.proxy.as_ref().map_or_else(|| at.to_owned(), |proxy| format!("the proxy {proxy}"));
-        let what = match link {
-            Link::Name => format!("Cannot resolve {}", first(host)),
-            Link::Connection => format!("Cannot connect to {}", first(&place)),
-            Link::Proxy => format!("Cannot connect through {} to {place}", first(&place)),
-            Link::Tls => format!("TLS connection to {place} failed"),
-            Link::Answer => format!("No HTTP response from {place}"),
+        let what = match step {
+            ProbeStep::Name => format!("Cannot resolve {}", first(host)),
+            ProbeStep::Connection => format!("Cannot connect to {}", first(&place)),
+            ProbeStep::Proxy => format!("Cannot connect through {} to {place}", first(&place)),
+            ProbeStep::Tls => format!("TLS connection to {place} failed"),
+            ProbeStep::Answer => format!("No HTTP response from {place}"),
         };
         let failure = self.failure(part, &what, net);
         match source {
-            Some(source) if link <= Link::Proxy => Failure { hints: Vec::new(), ..failure }.advise(format!(
+            Some(source) if step <= ProbeStep::Proxy => Failure { hints: Vec::new(), ..failure }.advise(format!(
                 "fix the proxy set in {source}, or add {host} to NO_PROXY if it is reachable directly"
             )),
             Some(_) | None => failure,
@@ -146,7 +147,7 @@ impl Host<'_> {
             fault: Fault::NotSent(net.clone()),
             attempts: 1,
             request_id: None,
-            late: None,
+            exceeded: None,
         };
         match part {
             Section::Dbt => of_dbt(what, &error("dbt Cloud")),
@@ -154,15 +155,15 @@ impl Host<'_> {
         }
     }
 
-    fn clock(self, broken: Option<Link>, date: Option<Timestamp>, now: Timestamp) -> Check {
+    fn clock(self, broken: Option<ProbeStep>, date: Option<Timestamp>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
         let id = "clock";
         if is_loopback(origin.url()) {
             // A sandbox has its own clock.
             return Check::skipped(part, id, id, "the host is this machine");
         }
-        if let Some(link) = broken {
-            let of = format!("an earlier check failed: {}.{}", part.word(), word(link));
+        if let Some(step) = broken {
+            let of = format!("an earlier check failed: {}.{}", part.word(), word(step));
             return Check::skipped(part, id, id, &of);
         }
         let host = origin.host();
@@ -226,7 +227,8 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
     let (part, id) = (Section::Databricks, "identity");
     match who(reader).await {
         Ok(me) => {
-            let what = format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.way.name());
+            let what =
+                format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.auth_method.name());
             (Check::ok(part, id, what), Some(me))
         }
         Err(mut failure) => {
@@ -255,7 +257,7 @@ mod tests {
         let host = Host { part: Section::Dbt, origin: &origin };
         let until: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let shown = |now: &str| {
-            let probe = Walk { valid_until: Some(until), ..Walk::default() };
+            let probe = HostProbe { valid_until: Some(until), ..HostProbe::default() };
             let links = host.links(&probe, &Environment::default(), now.parse().unwrap());
             let [_, _, tls, _, _] = &links[..] else { panic!("{links:?}") };
             format!("{tls:?}")
@@ -275,7 +277,7 @@ mod tests {
     fn a_clock_that_is_off_is_a_warning_and_one_that_is_wrong_a_failure() {
         let shown = |origin: &str, date: Option<&str>| {
             let origin = Origin::parse(origin).unwrap();
-            let probe = Walk { date: date.map(|date| date.parse().unwrap()), ..Walk::default() };
+            let probe = HostProbe { date: date.map(|date| date.parse().unwrap()), ..HostProbe::default() };
             let host = Host { part: Section::Dbt, origin: &origin };
             let links = host.links(&probe, &Environment::default(), "2026-11-10T12:00:00Z".parse().unwrap());
             format!("{:?}", links.last().unwrap())
@@ -301,7 +303,7 @@ mod tests {
         let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
         let host = Host { part: Section::Dbt, origin: &origin };
         let net = Net::new(NetKind::Connect, "refused");
-        let probe = Walk { broken: Some((Link::Connection, net.clone())), ..Walk::default() };
+        let probe = HostProbe { broken: Some((ProbeStep::Connection, net.clone())), ..HostProbe::default() };
         let links = host.links(&probe, &Environment::default(), Timestamp::UNIX_EPOCH);
         let links: Vec<String> = links.iter().map(|link| format!("{link:?}")).collect();
         let words = ["Ok", "Failed", "Skipped", "Skipped", "Skipped"];
@@ -310,7 +312,7 @@ mod tests {
         // The variable that set it, and the next step.
         let environment = Environment::of([("ALL_PROXY", "http://proxy.example:3128")]);
         let proxy = Proxy::of("http", "proxy.example", 3128);
-        let probe = Walk { proxy: Some(proxy), broken: Some((Link::Proxy, net)), ..Walk::default() };
+        let probe = HostProbe { proxy: Some(proxy), broken: Some((ProbeStep::Proxy, net)), ..HostProbe::default() };
         let links = host.links(&probe, &environment, Timestamp::UNIX_EPOCH);
         let shown = format!("{:?}", links[2]);
         for words in

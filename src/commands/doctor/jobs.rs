@@ -39,9 +39,9 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, start
         }
     };
     let title = shown_name(found.name.as_deref());
-    if let Some(off) = found.off() {
+    if let Some(disabled) = found.disabled_reason() {
         let failure = Failure::new(Code::Refused, format!("dbt job {job} \"{title}\" would not start."));
-        return Check::failed(PART, &id, failure.cause(off.why()).advise(off.advice()));
+        return Check::failed(PART, &id, failure.cause(disabled.why()).advise(disabled.advice()));
     }
     let last = runs.as_ref().ok().and_then(|page| page.rows.first());
     let ended = match (&runs, last) {

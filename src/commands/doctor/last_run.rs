@@ -31,7 +31,7 @@ pub(super) async fn look(
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.state()? {
         databricks::RunState::Ended(end) => Some((run, end)),
         databricks::RunState::Going(_) => None,
     });
@@ -45,12 +45,12 @@ pub(super) async fn look(
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
     let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
     match end {
-        WorkflowEnd::Success(word) | WorkflowEnd::Left(word) => well(&word),
+        WorkflowEnd::Success(word) | WorkflowEnd::Excluded(word) => well(&word),
         WorkflowEnd::SuccessWithFailures(word) => {
             well(&word).warn("some of its tasks failed").run("see what happened", watch)
         }
         WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run("see what happened", watch),
-        WorkflowEnd::NeverRan(word) | WorkflowEnd::Failed(word) => {
+        WorkflowEnd::NotRun(word) | WorkflowEnd::Failed(word) => {
             let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
                 Ok(Seen::Ended(state) | Seen::Going(state)) => state,
                 Err(error) => return unknown(error),
@@ -69,10 +69,8 @@ fn why(
     what: String,
 ) -> Failure {
     let failure = Failure::new(Code::RunFailed, what);
-    let failed = state
-        .tasks
-        .iter()
-        .find(|task| matches!(task.standing, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
+    let failed =
+        state.tasks.iter().find(|task| matches!(task.state, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
     let Some(task) = failed else {
         let message = state.run.message().map(|message| plain(message, 400));
         return message.into_iter().fold(failure, Failure::cause);
@@ -81,7 +79,7 @@ fn why(
     let prerequisites = notebook.and_then(|notebook| notebook_checks.get(notebook)?.prerequisites.as_ref().ok());
     let Some(prerequisites) = prerequisites else {
         // A task of others, or a notebook that failed its own check.
-        let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
+        let lines = task.output.iter().flat_map(|output| &output.error).chain(&task.message).take(5);
         return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
     };
     let who = workflow.have.job.run_as.as_deref().unwrap_or("its run-as identity");

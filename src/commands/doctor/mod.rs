@@ -141,7 +141,7 @@ async fn look_at_databricks(
     let part = Section::Databricks;
     let (check, given) = match line {
         Ok((identity, reader)) => {
-            let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.way.name());
+            let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.auth_method.name());
             (Check::ok(part, "credentials", what), Some((identity, reader)))
         }
         Err(failure) => (Check::failed(part, "credentials", failure), None),

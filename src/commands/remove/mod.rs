@@ -93,7 +93,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
     let (identity, selection) = settle(args, ctx).await?;
     let writer = to_databricks(&identity, ctx)?;
-    writer.open_ahead(4, false);
+    writer.preconnect(4, false);
     let me = who(&writer).await?;
     let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
     let mut found = look(&selection, &writer, &me, &consents).await?;

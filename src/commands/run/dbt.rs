@@ -282,7 +282,7 @@ impl PreparedRun {
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
         let triggered = self.trigger(means, journal, &milestone).await;
         drop(turn);
-        let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
+        let Triggered { run, adopted, sends, duplicate_risk, mut intent } = match triggered {
             Ok(triggered) => triggered,
             Err(error) => {
                 let ended = progress.not_started(&error, means);
@@ -299,14 +299,14 @@ impl PreparedRun {
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, Some(doubt.clone()), &progress, around).await
+            self.wait_for_no_second(run, Some(duplicate_risk.clone()), &progress, around).await
         } else {
-            self.follow(run, Some(doubt.clone()), &progress, intent.as_mut(), &mut retries, around).await
+            self.follow(run, Some(duplicate_risk.clone()), &progress, intent.as_mut(), &mut retries, around).await
         };
         // A retry of the reported run may be active.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
-            progress.stop(signal, Some(doubt.clone()), &mut ended, means).await;
+            progress.stop(signal, Some(duplicate_risk.clone()), &mut ended, means).await;
         }
         // Nothing is left to resume after the end or with `--no-wait`, unless an interrupt was to cancel the run.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -326,7 +326,7 @@ impl PreparedRun {
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
         {
-            progress.stop(signal, Some(doubt), &mut ended, means).await;
+            progress.stop(signal, Some(duplicate_risk), &mut ended, means).await;
         }
         ended
     }
@@ -345,26 +345,31 @@ impl PreparedRun {
             let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
             // A job that cannot be read does not block the start.
             let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
-            if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
+            if found.as_ref().is_some_and(|found| found.is_ci() && found.disabled_reason().is_none())
                 && !overrides.has_pull_request()
             {
                 means.events.remark(format!(
                     "dbt job {job} is a CI job: use --github-pull-request-id (or GitLab, Azure) to run it for a pull request"
                 ));
             }
-            let _ = tell.send(found.and_then(|found| found.off()));
+            let _ = tell.send(found.and_then(|found| found.disabled_reason()));
             std::future::pending::<Infallible>().await
         };
-        let off = async { if self.looks { told.await.ok().flatten() } else { None } };
+        let disabled = async { if self.looks { told.await.ok().flatten() } else { None } };
         tokio::select! {
-            triggered = trigger(&self.order, &self.writer, means, journal, milestone, off) => triggered,
+            triggered = trigger(&self.order, &self.writer, means, journal, milestone, disabled) => triggered,
             never = preflight, if self.looks => match never {},
         }
     }
 
-    fn probe<'a>(&'a self, run: Run, doubt: Option<DuplicateRisk>, around: &'a StartContext<'_>) -> DbtRun<'a> {
+    fn probe<'a>(
+        &'a self,
+        run: Run,
+        duplicate_risk: Option<DuplicateRisk>,
+        around: &'a StartContext<'_>,
+    ) -> DbtRun<'a> {
         let StartContext { means, last_known: _, journal: _, shared } = around;
-        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
+        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, duplicate_risk);
         match shared {
             Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.polled_by(poller),
             Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: false }) => {
@@ -378,7 +383,7 @@ impl PreparedRun {
     async fn wait_for_no_second(
         &self,
         run: Run,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
         progress: &RunProgress<'_>,
         around: &StartContext<'_>,
     ) -> Ended<DbtReport> {
@@ -386,11 +391,11 @@ impl PreparedRun {
         let mut lines = Lines::new(&means.events, &self.account);
         lines.header(&run);
         let mut report = progress.report();
-        let mut probe = self.probe(run, doubt, around);
+        let mut probe = self.probe(run, duplicate_risk, around);
         // After an interrupt, the run is canceled later, together with any second one.
         if report.sends > 1 {
             means.events.remark("the request was sent more than once; checking for a second run");
-            let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
+            let outlasting = self.writer.within(self.order.settle * 2, probe.watch_until_settled());
             let _ = means.interruption.or(outlasting).await;
         } else {
             let looking = self.writer.within(self.order.settle, probe.look_for_second());
@@ -406,7 +411,7 @@ impl PreparedRun {
     async fn follow(
         &self,
         run: Run,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
         progress: &RunProgress<'_>,
         mut intent: Option<&mut Intent>,
         retries: &mut Retries,
@@ -433,7 +438,7 @@ impl PreparedRun {
         let pick_up = |run: u64| self.pick_up(run);
         let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
         let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
-        let probe = self.probe(run, doubt, around);
+        let probe = self.probe(run, duplicate_risk, around);
         let followed = following.follow(probe, &mut lines, progress.report(), means, &on_news);
         let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         loop {

@@ -90,8 +90,8 @@ impl Following<'_> {
                 let failure =
                     Failure::new(Code::StillRunning, format!("Timed out; dbt run {number} is still running."))
                         .cause(format!("status: {word}"));
-                let failure = match probe.off() {
-                    Some(off) => failure.cause(off.why()).advise(off.advice()),
+                let failure = match probe.disabled_reason() {
+                    Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,
                 };
                 Some(failure.run("follow it again", pick_up(number)).advise(format!("see the run: {}", report.url())))

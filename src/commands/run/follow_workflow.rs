@@ -11,7 +11,9 @@ use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
-use crate::runs::{Ahead, EarlierAttempt, Followed, NotebookOutput, TaskState, WorkflowProbe, WorkflowState, follow};
+use crate::runs::{
+    EarlierAttempt, Followed, RunsAhead, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow,
+};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -55,7 +57,7 @@ pub(crate) async fn follow_judged(
             failure
         }
         Followed::OutOfTime(state) => {
-            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.standing.word().to_owned());
+            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.state.word().to_owned());
             report.state = state;
             Some(
                 Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
@@ -87,12 +89,12 @@ pub(crate) async fn follow_judged(
 fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, events: &Events) -> Option<Failure> {
     let name = report.shown_name();
     let run = state.run.run_id;
-    let end = match &state.standing {
+    let end = match &state.state {
         RunState::Ended(end) => end,
         RunState::Going(_) => return None,
     };
     let failure = match end {
-        WorkflowEnd::Success(_) | WorkflowEnd::Left(_) => return None,
+        WorkflowEnd::Success(_) | WorkflowEnd::Excluded(_) => return None,
         WorkflowEnd::SuccessWithFailures(_) => {
             let failed: Vec<String> = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
             for cause in failed {
@@ -109,7 +111,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
             };
             Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was canceled{by} ({word})."))
         }
-        WorkflowEnd::NeverRan(word) => {
+        WorkflowEnd::NotRun(word) => {
             let failure = Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} never ran: {word}."));
             if is_limit(word) || state.run.code().is_some_and(is_limit) {
                 failure.advise("enable the workflow's queue, so that runs over the limit wait instead of being skipped")
@@ -125,7 +127,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     // Failed tasks are the cause; skipped ones only if no task failed.
     failure.causes = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
     if failure.causes.is_empty() {
-        failure.causes = causes(state, |end| matches!(end, WorkflowEnd::NeverRan(_)));
+        failure.causes = causes(state, |end| matches!(end, WorkflowEnd::NotRun(_)));
     }
     if failure.causes.is_empty() {
         failure.causes.extend(state.run.message().map(ToOwned::to_owned));
@@ -150,11 +152,11 @@ fn is_limit(word: &str) -> bool {
 fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
     let mut causes = Vec::new();
     for task in &state.tasks {
-        let Some(RunState::Ended(end)) = task.standing.as_ref() else { continue };
+        let Some(RunState::Ended(end)) = task.state.as_ref() else { continue };
         if counts(end) {
             // The full message was printed with the task and is in the data.
-            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
-            let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| end.word().to_owned());
+            let output = task.output.as_ref().and_then(|output| output.error.first().cloned());
+            let why = output.or_else(|| task.message.clone()).unwrap_or_else(|| end.word().to_owned());
             let times = match task.earlier.len() {
                 0 => String::new(),
                 earlier => format!(" (the last of {} attempts)", earlier + 1),
@@ -185,17 +187,17 @@ impl<'a> Lines<'a> {
 
 impl Lines<'_> {
     fn state(&mut self, state: &WorkflowState) {
-        let WorkflowState { run, standing, tasks, ahead } = state;
+        let WorkflowState { run, state, tasks, ahead } = state;
         if run.repairs() > self.repairs {
             self.repairs = run.repairs();
             let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
             self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
         }
         // Tasks end before their run does, so they are printed first.
-        let over = standing.is_over();
+        let over = state.is_over();
         if !over {
-            self.run_line(standing.word().to_owned());
-            if standing.word() == "QUEUED" {
+            self.run_line(state.word().to_owned());
+            if state.word() == "QUEUED" {
                 self.queue_line(&waits(run.queue_code(), run.message(), ahead.as_ref()));
             }
         }
@@ -206,7 +208,7 @@ impl Lines<'_> {
             let (start, end) = run.span();
             let milliseconds = end.zip(start).and_then(|(end, start)| end.checked_sub(start));
             let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
-            self.run_line(format!("{}{}", standing.word(), took.unwrap_or_default()));
+            self.run_line(format!("{}{}", state.word(), took.unwrap_or_default()));
         }
     }
 
@@ -235,44 +237,44 @@ impl Lines<'_> {
     }
 
     fn task(&mut self, task: &TaskState) {
-        let TaskState { key, run_id, attempt, repair, standing, message: _, outcome, iterations, earlier, said } = task;
+        let TaskState { key, run_id, attempt, repair, state, message: _, outcome, iterations, earlier, output } = task;
         for before in earlier {
-            let EarlierAttempt { run_id, attempt, repair: in_repair, standing, message: _, dbt_run_url: _ } = before;
-            let Some(standing) = standing else { continue };
+            let EarlierAttempt { run_id, attempt, repair: in_repair, state, message: _, dbt_run_url: _ } = before;
+            let Some(state) = state else { continue };
             let (_, last, _) = self.known(*run_id);
             // Already printed when this was the newest attempt.
-            if last != standing.word() {
-                standing.word().clone_into(last);
+            if last != state.word() {
+                state.word().clone_into(last);
                 let which =
                     if in_repair < repair { format!("before repair {repair}") } else { format!("attempt {attempt}") };
-                self.events.progress(format!("task {key}   {}   ({which}; tried again)", standing.word()));
+                self.events.progress(format!("task {key}   {}   ({which}; tried again)", state.word()));
             }
         }
-        let Some(standing) = standing else { return };
+        let Some(state) = state else { return };
         let (_, last, told) = self.known(*run_id);
-        if last != standing.word() {
-            standing.word().clone_into(last);
+        if last != state.word() {
+            state.word().clone_into(last);
             *told = false;
             let mut notes = Vec::new();
             notes.extend((*repair > 0).then(|| format!("repair {repair}")));
             notes.extend((*attempt > 1).then(|| format!("attempt {attempt}")));
-            if standing.is_over() {
+            if state.is_over() {
                 notes.extend(outcome.as_ref().map(|outcome| format!("it is {outcome}")));
                 notes.extend(iterations.as_ref().map(loop_line));
             }
             let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
-            let line = format!("task {key}   {}{notes}", standing.word());
+            let line = format!("task {key}   {}{notes}", state.word());
             self.going.state(line.clone());
             self.events.progress(line);
         }
         let (_, _, told) = self.known(*run_id);
-        let Some(said) = said.as_ref().filter(|_| !*told) else { return };
+        let Some(output) = output.as_ref().filter(|_| !*told) else { return };
         *told = true;
-        for line in said.lines.iter().chain(&said.error) {
+        for line in output.lines.iter().chain(&output.error) {
             self.events.progress(format!("  {line}"));
         }
-        let shown = |url: &&String| said.lines.contains(url) || said.error.contains(url);
-        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !shown(url)) {
+        let shown = |url: &&String| output.lines.contains(url) || output.error.contains(url);
+        if let Some(url) = output.dbt_run_url.as_ref().filter(|url| !shown(url)) {
             self.events.progress(format!("  {url}"));
         }
     }
@@ -285,7 +287,7 @@ fn loop_line(iterations: &Iterations) -> String {
 }
 
 /// Why a queued run waits, and for which runs.
-fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> String {
+fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&RunsAhead>) -> String {
     let why = match code {
         Some("MAX_CONCURRENT_RUNS_REACHED") => "the workflow is at its concurrency limit".to_owned(),
         Some("ACTIVE_RUNS_LIMIT_REACHED") => "the workspace is at its run limit".to_owned(),
@@ -294,7 +296,7 @@ fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> St
         None => message.unwrap_or("it is queued").to_owned(),
     };
     let why = format!("queued: {}", crate::runs::plain(&why, 300));
-    let Some(Ahead { begun, waiting, more }) = ahead else { return why };
+    let Some(RunsAhead { begun, waiting, more }) = ahead else { return why };
     let ids: Vec<String> = begun.iter().take(3).map(u64::to_string).collect();
     let runs = match (begun.len(), ids.join(", ")) {
         (0, _) => None,
@@ -349,7 +351,7 @@ impl WorkflowReport {
     /// The status after `--on-interrupt cancel`, otherwise as last seen.
     fn status(&self) -> Option<&str> {
         let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
-        stopped.or_else(|| self.state.as_ref().map(|state| state.standing.word()))
+        stopped.or_else(|| self.state.as_ref().map(|state| state.state.word()))
     }
 }
 
@@ -362,23 +364,23 @@ impl Report for WorkflowReport {
     fn runs(&self) -> Vec<RunOutcome> {
         let tasks = || self.state.iter().flat_map(|state| &state.tasks);
         // While the run is active, a failed task may be retried.
-        let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
+        let is_over = self.state.as_ref().is_some_and(|state| state.state.is_over());
         let has_failed =
-            |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+            |task: &&TaskState| is_over && matches!(task.state, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         let failed = tasks().filter(has_failed).map(|task| FailedPart {
             name: task.key.clone(),
-            message: task.said.as_ref().and_then(NotebookOutput::error_text).or_else(|| task.message.clone()),
+            message: task.output.as_ref().and_then(TaskOutputSummary::error_text).or_else(|| task.message.clone()),
         });
         let dbt_runs = tasks().filter_map(|task| {
-            let said = task.said.as_ref()?;
+            let output = task.output.as_ref()?;
             Some(TaskRun {
                 task_key: task.key.clone(),
-                run_id: said.dbt_run_id?,
-                run_url: said.dbt_run_url.clone(),
-                status: said.dbt_status.clone(),
+                run_id: output.dbt_run_id?,
+                run_url: output.dbt_run_url.clone(),
+                status: output.dbt_status.clone(),
             })
         });
-        let end = self.state.as_ref().map(|state| &state.standing);
+        let end = self.state.as_ref().map(|state| &state.state);
         vec![RunOutcome {
             name: self.name.clone(),
             run_id: self.run,
@@ -406,7 +408,7 @@ impl Report for WorkflowReport {
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
             "repairs": state.as_ref().map(|state| state.run.repairs()),
             "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {
-                let Ahead { begun, waiting, more } = ahead;
+                let RunsAhead { begun, waiting, more } = ahead;
                 document!({ "run_ids": begun.iter().copied().map(Id).collect::<Vec<_>>(), "queued_before": waiting, "more": more })
             }),
             "tasks": tasks,
@@ -415,13 +417,13 @@ impl Report for WorkflowReport {
 }
 
 fn task_json(task: &TaskState) -> Data {
-    let TaskState { key, run_id, attempt, repair, standing, message, outcome, iterations, earlier, said } = task;
-    let said = said.as_ref();
+    let TaskState { key, run_id, attempt, repair, state, message, outcome, iterations, earlier, output } = task;
+    let output = output.as_ref();
     let earlier: Vec<Data> = earlier
         .iter()
         .map(|earlier| {
-            let EarlierAttempt { run_id, attempt, repair, standing, message, dbt_run_url } = earlier;
-            let status = standing.as_ref().map(RunState::word);
+            let EarlierAttempt { run_id, attempt, repair, state, message, dbt_run_url } = earlier;
+            let status = state.as_ref().map(RunState::word);
             document!({
                 "run_id": Id(*run_id), "attempt": Count(*attempt), "repair": repair, "status": status, "message": message,
                 "dbt_run_url": dbt_run_url,
@@ -433,7 +435,7 @@ fn task_json(task: &TaskState) -> Data {
         "run_id": Id(*run_id),
         "attempt": Count(*attempt),
         "repair": repair,
-        "status": standing.as_ref().map(RunState::word),
+        "status": state.as_ref().map(RunState::word),
         "message": message,
         "outcome": outcome,
         "iterations": iterations.as_ref().map(|iterations| {
@@ -441,11 +443,11 @@ fn task_json(task: &TaskState) -> Data {
             document!({ "total": Count(*total), "succeeded": Count(*succeeded), "failed": Count(*failed) })
         }),
         "earlier_attempts": earlier,
-        "output": said.map(|said| &said.lines),
-        "error": said.and_then(NotebookOutput::error_text),
-        "dbt_run_id": said.and_then(|said| said.dbt_run_id).map(Id),
-        "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
-        "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),
+        "output": output.map(|output| &output.lines),
+        "error": output.and_then(TaskOutputSummary::error_text),
+        "dbt_run_id": output.and_then(|output| output.dbt_run_id).map(Id),
+        "dbt_run_url": output.and_then(|output| output.dbt_run_url.as_ref()),
+        "dbt_run_status": output.and_then(|output| output.dbt_status.as_ref()),
     })
 }
 

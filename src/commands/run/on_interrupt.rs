@@ -79,7 +79,7 @@ pub(super) struct LeftRun<'a> {
     /// As last seen.
     pub(super) run: Run,
     /// Set if there may be a second run.
-    pub(super) doubt: Option<DuplicateRisk>,
+    pub(super) duplicate_risk: Option<DuplicateRisk>,
 }
 
 impl LeftRun<'_> {
@@ -104,7 +104,7 @@ impl LeftRun<'_> {
     }
 
     async fn cancel(self, signal: u8, report: &mut DbtReport, means: &RunContext, last_known: &LastKnown) -> Failure {
-        let LeftRun { start, run, doubt } = self;
+        let LeftRun { start, run, duplicate_risk } = self;
         let interrupted = Failure::interrupted(signal);
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
         if report.end.is_some() {
@@ -134,7 +134,8 @@ impl LeftRun<'_> {
                 return interrupted.cause(cause).run("cancel it", again);
             }
         };
-        let mut probe = DbtRun::new(&writer, &means.wall, &means.events, account, request, doubt).without_steps();
+        let mut probe =
+            DbtRun::new(&writer, &means.wall, &means.events, account, request, duplicate_risk).without_steps();
         let followed = follow(&mut probe, deadline, means, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());

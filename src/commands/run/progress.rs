@@ -94,13 +94,13 @@ impl<'a> RunProgress<'a> {
     pub(super) async fn stop(
         &self,
         signal: u8,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
         ended: &mut Ended<DbtReport>,
         means: &RunContext,
     ) {
         let latest = self.latest.borrow().clone();
         if let Some(run) = latest {
-            LeftRun { start: self.start, run, doubt }.stop(signal, ended, means, self.last_known).await;
+            LeftRun { start: self.start, run, duplicate_risk }.stop(signal, ended, means, self.last_known).await;
         }
     }
 }

@@ -39,11 +39,11 @@ pub(super) async fn find(
         let looked = reader.read(get_job(account.id, job)).await;
         let found =
             looked.map_err(|error| of_dbt(&format!("Cannot read dbt job {job}; nothing was started"), &error))?;
-        match found.off() {
+        match found.disabled_reason() {
             // A run that the key started earlier is followed.
-            Some(off) if !given => {
+            Some(disabled) if !given => {
                 let what = format!("dbt job {job} would not start; nothing was started.");
-                Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()))
+                Err(Failure::new(Code::Refused, what).cause(disabled.why()).advise(disabled.advice()))
             }
             Some(_) | None => Ok(()),
         }

@@ -95,7 +95,7 @@ impl Report for WorkflowRunsReport {
                 let span = Span::of(run);
                 vec![
                     run.run_id.to_string(),
-                    run.standing().map(|standing| plain(standing.word(), 100)).unwrap_or_default(),
+                    run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
                     span.started.map(moment).unwrap_or_default(),
                     span.took().map(shown).unwrap_or_default(),
                     run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
@@ -114,7 +114,7 @@ impl Report for WorkflowRunsReport {
                 document!({
                     "workflow_run_id": Id(run.run_id),
                     "workflow_run_url": run.url(origin, *workflow),
-                    "status": run.standing().as_ref().map(RunState::word),
+                    "status": run.state().as_ref().map(RunState::word),
                     "message": run.message().map(|text| plain(text, 500)),
                     "trigger": run.trigger,
                     "started_at": span.started.map(|at| at.to_string()),
@@ -166,7 +166,7 @@ mod tests {
             known_as: "a token".to_owned(),
             user_agent: "test".to_owned(),
             workspace: None,
-            said: crate::databricks::said,
+            parse_error: crate::databricks::parse_error,
         };
         let transport = Rc::new(Pages { left: RefCell::new(pages.to_vec()), asked: RefCell::default() });
         let (wall, events) = (Wall::of(|| Timestamp::UNIX_EPOCH), Events::new(|_| {}));

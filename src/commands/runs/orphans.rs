@@ -83,7 +83,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
 /// Returns the final status of the run, or of the newest attempt of the task. `None` if still active or unknown. The
 /// task key in the marker is lowercase.
 fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
-    if let Some(RunState::Ended(end)) = seen.standing() {
+    if let Some(RunState::Ended(end)) = seen.state() {
         return Some(end.word().to_owned());
     }
     let attempts = seen.attempts();
@@ -91,7 +91,7 @@ fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
         .iter()
         .filter_map(|attempts| attempts.last())
         .find(|last| last.task.task_key.eq_ignore_ascii_case(task))?;
-    match newest.task.standing() {
+    match newest.task.state() {
         Some(RunState::Ended(end)) => Some(format!("task {}", end.word())),
         Some(RunState::Going(_)) | None => None,
     }

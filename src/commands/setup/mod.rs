@@ -233,7 +233,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     account.check_bare_token("The dbt API key")?;
     let writer = to_databricks(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
-    writer.open_ahead(4, !dry_run);
+    writer.preconnect(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), ctx)));

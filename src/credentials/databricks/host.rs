@@ -46,7 +46,7 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
 
 /// Refuses to send a credential that is not stored with its host, such as one from a variable, unless a flag or
 /// variable names the host or it is one of Databricks' own.
-pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(), Failure> {
+pub(crate) fn check_credential_for_host(auth_method: &AuthMethod, host: &Sourced<Origin>) -> Result<(), Failure> {
     let named = match &host.source {
         Source::Flag(_) | Source::Variable(_) | Source::Typed => true,
         Source::Pasted(_)
@@ -56,17 +56,17 @@ pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(
         | Source::Profile { .. }
         | Source::DbtFile { .. } => false,
     };
-    if named || is_of_databricks(&host.value) || is_stored_with(way, &host.source) {
+    if named || is_of_databricks(&host.value) || is_stored_with(auth_method, &host.source) {
         return Ok(());
     }
     let origin = &host.value;
-    let what = match way {
+    let what = match auth_method {
         AuthMethod::Token(Sourced { value: _, source })
         | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
         | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
             format!("{source} is")
         }
-        AuthMethod::Cli { .. } => format!("{} is", way.known_as()),
+        AuthMethod::Cli { .. } => format!("{} is", auth_method.known_as()),
     };
     Err(Failure::new(
         Code::Contradiction,
@@ -76,8 +76,8 @@ pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(
 }
 
 /// Whether the secret is stored together with the host.
-fn is_stored_with(way: &AuthMethod, host: &Source) -> bool {
-    match way {
+fn is_stored_with(auth_method: &AuthMethod, host: &Source) -> bool {
+    match auth_method {
         AuthMethod::Token(Sourced { value: _, source })
         | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
         | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {

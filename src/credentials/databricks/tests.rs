@@ -80,9 +80,9 @@ impl Home {
 
     /// Host, auth method, and the owner of the credential, without the path of the temporary directory.
     fn found(&self) -> (String, &'static str, String) {
-        let Databricks { origin, host_from: _, workspace: _, way, tried: _, remark: _ } = self.find().unwrap();
+        let Databricks { origin, host_from: _, workspace: _, auth_method, tried: _, remark: _ } = self.find().unwrap();
         let folder = self.folder.path().display().to_string();
-        (origin.host().to_owned(), way.name(), way.known_as().replace(&folder, "~"))
+        (origin.host().to_owned(), auth_method.name(), auth_method.known_as().replace(&folder, "~"))
     }
 
     fn refused(&self) -> (Code, String) {
@@ -92,7 +92,7 @@ impl Home {
 }
 
 fn token(identity: &Databricks) -> &str {
-    match &identity.way {
+    match &identity.auth_method {
         AuthMethod::Token(token) => token.value.reveal(),
         other @ (AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. }) => {
             panic!("{other:?}")
@@ -304,7 +304,7 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     assert_eq!(home.refused().0, Code::InvalidInput, "it cannot be executed yet");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(home.found().2, "the `databricks` CLI login for profile login");
-    match home.find().unwrap().way {
+    match home.find().unwrap().auth_method {
         AuthMethod::Cli { program: found, profile } => {
             assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
         }
@@ -499,7 +499,7 @@ fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, pro
     let sent = !lacking && !foreign_program && (named || together);
     let found = home.find();
     match (&found, sent) {
-        (Ok(found), true) if found.origin.to_string() == address && found.way.name() == way => Ok(()),
+        (Ok(found), true) if found.origin.to_string() == address && found.auth_method.name() == way => Ok(()),
         (Err(failure), false) if failure.code.exit() == 2 => {
             let said = failure.json().to_string();
             let door = match way {

@@ -8,7 +8,7 @@ use crate::databricks::secrets::ADMINISTRATORS;
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Idempotent, Meaning, Read, Reader, Rows, Shape, Writer};
+use crate::http::{BodyProblem, HttpError, Idempotent, Meaning, Read, Reader, Rows, Writer};
 
 /// The highest of the levels that this version knows.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
@@ -17,7 +17,7 @@ pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
 
 /// The error for an access list with an unreadable entry, which may be the one that a grant would overwrite.
 pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
-    reader.nonsense(operation, Shape::Unreadable("an entry of the access list cannot be read".to_owned()))
+    reader.invalid_response(operation, BodyProblem::Unreadable("an entry of the access list cannot be read".to_owned()))
 }
 
 /// Why a principal keeps its access: this version does not know its level, so the level must not be overwritten.
@@ -46,9 +46,9 @@ pub(super) async fn manages(
     listed: Result<Rows<Holding>, HttpError>,
 ) -> Result<bool, HttpError> {
     let all = match listed {
-        Ok(Rows { rows, odd: 0 }) => rows,
+        Ok(Rows { rows, unreadable: 0 }) => rows,
         // The unreadable entry may be this principal's, so the service decides.
-        Ok(Rows { rows: _, odd: _ }) => return Ok(true),
+        Ok(Rows { rows: _, unreadable: _ }) => return Ok(true),
         // Reading the list requires CAN_MANAGE (databricks-api §7).
         Err(error) if error.means() == Meaning::RightMissing => return Ok(false),
         Err(error) if has_no_acls(&error) || is_missing(&error) => return Ok(true),

@@ -100,7 +100,7 @@ pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<
 /// Whether the workspace refuses serverless compute. A missing permission is never taken for that, whatever the
 /// message says.
 pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
-    let Some(said) = error.said() else { return false };
+    let Some(said) = error.service_error() else { return false };
     match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
         // Where serverless is off, the error says that a task needs compute (databricks-api §6.3), or names
@@ -162,7 +162,7 @@ mod tests {
                 fault: Fault::Status(StatusCode::from_u16(status).unwrap(), said),
                 attempts: 1,
                 request_id: None,
-                late: None,
+                exceeded: None,
             };
             assert_eq!(is_serverless_refused(&error), expected, "{code:?} {message}");
             let plain = Failure::new(Code::NotAllowed, "Cannot create it.");

@@ -56,9 +56,9 @@ impl Kind for Grant {
 
     async fn observe(reader: &Reader, want: &GrantWant) -> Result<Option<GrantHave>, HttpError> {
         match reader.read(acls(&want.scope)).await {
-            Ok(Rows { rows: acls, odd }) => {
+            Ok(Rows { rows: acls, unreadable }) => {
                 let access = listed(&acls, &want.principal);
-                if odd > 0 && !matches!(access, Access::Level(_)) {
+                if unreadable > 0 && !matches!(access, Access::Level(_)) {
                     return Err(access::unread(reader, "secrets/acls/list"));
                 }
                 Ok(Some(GrantHave { access, principals: acls.into_iter().map(|acl| acl.principal).collect() }))
@@ -104,7 +104,7 @@ impl Kind for Grant {
         match writer.put_once(put_acl(scope, principal, *permission)).await {
             // The scope may be open to all users without any way to restrict it; only reading its ACLs shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
-                Ok(Rows { rows, odd: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
+                Ok(Rows { rows, unreadable: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
                 Err(again) if has_no_acls(&again) => Ok(Applied::Written),
                 Ok(_) | Err(_) => Err(error),
             },

@@ -54,10 +54,10 @@ impl Kind for JobGrant {
         };
         let Some(job) = job else { return Ok(None) };
         match reader.read(job_permissions(job)).await {
-            Ok(Rows { rows: mut own, odd }) => {
+            Ok(Rows { rows: mut own, unreadable }) => {
                 let holders = holders(&own);
                 own.retain(|held| held.principal.eq_ignore_ascii_case(&want.principal));
-                if odd > 0 && direct(&own).is_empty() {
+                if unreadable > 0 && direct(&own).is_empty() {
                     return Err(access::unread(reader, "permissions/get"));
                 }
                 Ok(Some(JobGrantHave::Held { job, own, holders }))

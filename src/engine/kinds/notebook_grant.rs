@@ -54,12 +54,12 @@ impl Kind for NotebookGrant {
         };
         let Some(object_id) = object_id else { return Ok(None) };
         match reader.read(notebook_permissions(object_id)).await {
-            Ok(Rows { rows: holdings, odd }) => {
+            Ok(Rows { rows: holdings, unreadable }) => {
                 let of = |name: &str| {
                     holdings.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
                 };
                 let (own, everybody): (Vec<Holding>, Vec<Holding>) = (of(&want.principal), of(EVERYBODY));
-                if odd > 0 && direct(&own).is_empty() {
+                if unreadable > 0 && direct(&own).is_empty() {
                     return Err(access::unread(reader, "permissions/get"));
                 }
                 Ok(Some(NotebookGrantHave::Held { object_id, own, everybody, holders: holders(&holdings) }))

@@ -82,7 +82,7 @@ impl Kind for Scope {
     }
 
     fn explain(want: &ScopeWant, error: &HttpError, failure: Failure) -> Failure {
-        let Some(said) = error.said() else { return failure };
+        let Some(said) = error.service_error() else { return failure };
         let scope = &want.scope;
         if is_for_premium_only(error) {
             return Failure::new(
@@ -111,6 +111,6 @@ impl Kind for Scope {
 
 /// Whether the scope could only be created open to all users, for lack of the Premium plan (databricks-api §3.4).
 fn is_for_premium_only(error: &HttpError) -> bool {
-    let Some(said) = error.said() else { return false };
+    let Some(said) = error.service_error() else { return false };
     says(Service::Databricks, &said.message, Phrase::PremiumOnly)
 }

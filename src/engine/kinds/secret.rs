@@ -378,9 +378,9 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 /// Who can read the scope; `None` if it does not exist.
 pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
-        Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
+        Ok(Rows { rows, unreadable: 0 }) => Ok(Some(Readers::Listed(rows))),
         // The unreadable entry may be that of all users.
-        Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
+        Ok(Rows { rows: _, unreadable: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) if is_withheld(&error) => Ok(Some(Readers::Hidden)),
@@ -391,7 +391,7 @@ pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option
 /// Whether the caller may not see this. Errors that may pass, and those that refuse every request, do not count.
 fn is_withheld(error: &HttpError) -> bool {
     let means = error.means();
-    error.is_final() && error.status().is_some() && (means == Meaning::RightMissing || !means.is_of_whoever_asks())
+    error.is_final() && error.status().is_some() && (means == Meaning::RightMissing || !means.rejects_identity())
 }
 
 /// `ana@example.com (MANAGE), analysts (READ)`.

@@ -43,15 +43,15 @@ fn shown_state(state: &WorkflowState) -> Shown {
     };
     let failure = verdict(&report, state, None, &events);
     let exit = failure.as_ref().map_or(0, |failure| failure.code.exit());
-    let exit = state.standing.is_over().then_some(exit);
+    let exit = state.state.is_over().then_some(exit);
     Shown { lines: lines.take(), failure, exit }
 }
 
 fn shown_run(state: &Value, status: &Value) -> Shown {
     let run: WorkflowRun =
         serde_json::from_value(json!({ "run_id": 1, "job_id": 2, "state": state, "status": status })).unwrap();
-    let standing = run.standing().unwrap();
-    shown_state(&WorkflowState { run, standing, tasks: Vec::new(), ahead: None })
+    let state = run.state().unwrap();
+    shown_state(&WorkflowState { run, state, tasks: Vec::new(), ahead: None })
 }
 
 fn what(shown: &Shown) -> String {
@@ -185,18 +185,18 @@ fn a_run_skipped_over_the_limit_is_told_how_to_wait_instead() {
     assert!(!format!("{:?}", shown_run(&other, &Value::Null).failure).contains("queue"));
 }
 
-fn task(key: &str, run_id: u64, standing: RunState) -> TaskState {
+fn task(key: &str, run_id: u64, state: RunState) -> TaskState {
     TaskState {
         key: key.to_owned(),
         run_id,
         attempt: 1,
         repair: 0,
-        standing: Some(standing),
+        state: Some(state),
         message: None,
         outcome: None,
         iterations: None,
         earlier: Vec::new(),
-        said: None,
+        output: None,
     }
 }
 
@@ -209,16 +209,16 @@ fn state(result: &str, tasks: Vec<TaskState>) -> WorkflowState {
         json!({ "run_id": 1, "state": { "life_cycle_state": "TERMINATED", "result_state": result } }),
     )
     .unwrap();
-    let standing = run.standing().unwrap();
-    WorkflowState { run, standing, tasks, ahead: None }
+    let state = run.state().unwrap();
+    WorkflowState { run, state, tasks, ahead: None }
 }
 
 #[test]
 fn tasks_that_failed_say_why_and_those_skipped_over_them_do_not() {
     let mut broken = task("broken", 1, ended(WorkflowEnd::Failed, "FAILED"));
     broken.message = Some("Workload failed".to_owned());
-    let skipped = task("skipped", 2, ended(WorkflowEnd::NeverRan, "UPSTREAM_FAILED"));
-    let left = task("left", 3, ended(WorkflowEnd::Left, "EXCLUDED"));
+    let skipped = task("skipped", 2, ended(WorkflowEnd::NotRun, "UPSTREAM_FAILED"));
+    let left = task("left", 3, ended(WorkflowEnd::Excluded, "EXCLUDED"));
     let shown = shown_state(&state("FAILED", vec![broken.clone(), skipped.clone(), left]));
     assert_eq!(shown.failure.unwrap().causes, ["task broken: Workload failed"]);
     let words = ["task broken   FAILED", "task skipped   UPSTREAM_FAILED", "task left   EXCLUDED", "FAILED"];
@@ -239,7 +239,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
         run_id,
         attempt,
         repair,
-        standing: Some(ended(WorkflowEnd::Failed, "FAILED")),
+        state: Some(ended(WorkflowEnd::Failed, "FAILED")),
         message: None,
         dbt_run_url: None,
     };
@@ -287,7 +287,7 @@ fn conditions_and_loops_say_what_they_came_to() {
 
 #[test]
 fn a_queued_run_says_at_which_limit_and_behind_what() {
-    let ahead = |begun: &[u64], waiting, more| Ahead { begun: begun.to_vec(), waiting, more };
+    let ahead = |begun: &[u64], waiting, more| RunsAhead { begun: begun.to_vec(), waiting, more };
     for (code, message, ahead, says) in [
         (
             Some("MAX_CONCURRENT_RUNS_REACHED"),

@@ -388,7 +388,8 @@ impl Kind for AddedTask {
         }
         // With status 400 the service also says "does not exist" about things that a task refers to.
         let id = want.workflow.to_string();
-        let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.names(&id));
+        let of_a_task =
+            error.is_status(400) && error.service_error().is_some_and(|service_error| !service_error.names(&id));
         if is_missing(error) && !of_a_task {
             return Failure { code: Code::NotFound, ..failure }.advise("the workflow was deleted meanwhile");
         }

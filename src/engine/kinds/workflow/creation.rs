@@ -35,7 +35,10 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
             }
             Sent::Rejected(error) => return Err(error),
             Sent::NotSent(error) => {
-                let asked = error.said().and_then(|said| said.retry_after).map(|RetryAfter(asked)| asked);
+                let asked = error
+                    .service_error()
+                    .and_then(|service_error| service_error.retry_after)
+                    .map(|RetryAfter(asked)| asked);
                 let longer = pause.max(asked.unwrap_or_default());
                 if error.is_certificate() || Instant::now() + longer > not_sent_until {
                     return Err(error);
@@ -105,7 +108,7 @@ async fn settled(reader: &Reader, want: &WorkflowWant) -> Outcome {
             Ok((ours, _)) if !ours.is_empty() => return Outcome::Made,
             Ok(_) if begun >= end => return Outcome::NotMade,
             // A missing permission does not go away by waiting.
-            Err(error) if error.means().is_of_whoever_asks() || error.is_certificate() => {
+            Err(error) if error.means().rejects_identity() || error.is_certificate() => {
                 return Outcome::Unknown;
             }
             Err(_) if Instant::now() >= end + BLIND_FOR => return Outcome::Unknown,

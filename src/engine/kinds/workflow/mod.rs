@@ -32,7 +32,7 @@ use crate::databricks::raw::Raw;
 use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
+use crate::http::{BodyProblem, Fault, HttpError, Reader, Rows, Writer};
 
 /// How long the job list and the job itself may disagree.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
@@ -215,7 +215,7 @@ async fn look_in(
     let lower = name.to_lowercase();
     let named = match &listed {
         Some(all) => {
-            Rows { rows: all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(), odd: 0 }
+            Rows { rows: all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(), unreadable: 0 }
         }
         None => jobs::all(reader, Some(name)).await?,
     };
@@ -224,13 +224,14 @@ async fn look_in(
         return Ok((oldest_first(ours), Vec::new()));
     }
     let all = match listed {
-        Some(all) => Rows { rows: all, odd: 0 },
+        Some(all) => Rows { rows: all, unreadable: 0 },
         None => jobs::all(reader, None).await?,
     };
     let ours = oldest_first(all.rows.into_iter().filter(|job| identity.is_of(job)).collect());
     // One of the unreadable jobs may be ours, and another one would be created.
-    if ours.is_empty() && named.odd + all.odd > 0 {
-        return Err(reader.nonsense("jobs/list", Shape::Unreadable("a job of the list cannot be read".to_owned())));
+    if ours.is_empty() && named.unreadable + all.unreadable > 0 {
+        return Err(reader
+            .invalid_response("jobs/list", BodyProblem::Unreadable("a job of the list cannot be read".to_owned())));
     }
     // The service compares names case-insensitively; we do not.
     let namesakes = others.into_iter().filter(|job| job.name == name);
@@ -240,7 +241,7 @@ async fn look_in(
 /// Lists all jobs if they fit on one page; runs in parallel with requests that must precede the workflow look-up.
 pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
     match reader.read_once(jobs::list(None, None)).await {
-        Ok(jobs::Page { jobs: Rows { rows, odd: 0 }, next: None }) => Some(rows),
+        Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
         // The look-up that needs the list reports the error.
         Ok(_) | Err(_) => None,
     }
@@ -514,10 +515,10 @@ impl Kind for Workflow {
                 .cause("the response was lost and the jobs cannot be listed, so it is unknown whether the job was created; nothing was sent again")
                 .advise("run the same command again: it looks for the job by its tag before creating one");
         }
-        if error.said().is_none() {
+        if error.service_error().is_none() {
             return failure.advise("run the same command again: it looks for the job by its tag before creating one");
         }
-        let failure = match (&want.run_as, error.said()) {
+        let failure = match (&want.run_as, error.service_error()) {
             (Some(run_as), Some(said)) => run_as::refused(run_as, said, failure),
             (None, _) | (_, None) => failure,
         };

@@ -13,7 +13,7 @@ use crate::engine::kinds::task::key_of;
 use crate::engine::kinds::{access, gone_is_done, others};
 use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, Shape, Writer};
+use crate::http::{BodyProblem, HttpError, Reader, Writer};
 
 pub(crate) enum WorkflowRemoval {}
 
@@ -43,10 +43,11 @@ async fn active(reader: &Reader, job: u64) -> Result<Vec<u64>, HttpError> {
     let page = async |token: Option<String>| {
         let listed = reader.read(list_workflow_runs(job, true, token.as_deref())).await?;
         // The unreadable run may be active.
-        if listed.runs.odd > 0 {
-            return Err(
-                reader.nonsense("jobs/runs/list", Shape::Unreadable("a run of the list cannot be read".to_owned()))
-            );
+        if listed.runs.unreadable > 0 {
+            return Err(reader.invalid_response(
+                "jobs/runs/list",
+                BodyProblem::Unreadable("a run of the list cannot be read".to_owned()),
+            ));
         }
         Ok((listed.runs.rows, listed.next_page_token.filter(|token| !token.is_empty())))
     };

@@ -35,7 +35,7 @@ fn find_dbt(environment: &Environment) -> Result<(Account, Token), Failure> {
 fn find_databricks(environment: &Environment) -> Result<(String, String), Failure> {
     let mut errors = InputErrors::default();
     let found = databricks(environment, &Vault::default(), &mut errors);
-    errors.settle().map(|()| found.map(|found| (found.origin.to_string(), found.way.known_as())).unwrap())
+    errors.settle().map(|()| found.map(|found| (found.origin.to_string(), found.auth_method.known_as())).unwrap())
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn the_login_of_databricks_comes_behind_it_and_is_warned_about_where_it_is_locke
     ] {
         let mut errors = InputErrors::default();
         let found = databricks(&environment.with_keyring(double.keyring()), &Vault::default(), &mut errors).unwrap();
-        assert!(matches!(found.way, AuthMethod::Cli { .. }));
+        assert!(matches!(found.auth_method, AuthMethod::Cli { .. }));
         assert_eq!(found.remark.is_some(), remarked, "{:?}", found.remark);
     }
 }
@@ -181,7 +181,7 @@ fn asked(environment: &Environment) -> Result<(Option<String>, String), Failure>
     let found = databricks(environment, &Vault::default(), &mut errors);
     errors.settle()?;
     let found = found.unwrap();
-    let AuthMethod::Token(token) = found.way else { panic!("{:?}", found.way) };
+    let AuthMethod::Token(token) = found.auth_method else { panic!("{:?}", found.auth_method) };
     Ok((found.workspace.map(|id| id.value), token.value.reveal().to_owned()))
 }
 

@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The steps, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Link {
+pub(crate) enum ProbeStep {
     /// The name of the host, or of the proxy, resolves.
     Name,
     /// A TCP connection is accepted.
@@ -74,12 +74,12 @@ impl std::fmt::Display for Proxy {
 
 /// How far the probe got, and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Walk {
+pub(crate) struct HostProbe {
     pub(crate) proxy: Option<Proxy>,
     /// Addresses of the host, or of the proxy if there is one.
     pub(crate) addresses: Vec<IpAddr>,
     /// The step that failed. Earlier steps succeeded; later ones are unknown.
-    pub(crate) broken: Option<(Link, Net)>,
+    pub(crate) broken: Option<(ProbeStep, Net)>,
     /// The host's clock, from its `Date` header.
     pub(crate) date: Option<Timestamp>,
     /// Expiry of the host's certificate.
@@ -88,46 +88,47 @@ pub(crate) struct Walk {
 
 /// Probes the host: resolves the name, connects, and sends a HEAD request without a credential through `transport`.
 /// `connect` is the timeout of each of the first two steps.
-pub(crate) async fn walk(
+pub(crate) async fn probe_host(
     origin: &Url,
     proxy: Option<Proxy>,
     transport: &dyn Transport,
     user_agent: &str,
     connect: Duration,
-) -> Walk {
-    let mut walk = Walk { proxy, ..Walk::default() };
-    match walk_on(origin, &mut walk, transport, user_agent, connect).await {
+) -> HostProbe {
+    let mut probe = HostProbe { proxy, ..HostProbe::default() };
+    match run_steps(origin, &mut probe, transport, user_agent, connect).await {
         Ok(()) => {}
-        Err(broken) => walk.broken = Some(broken),
+        Err(broken) => probe.broken = Some(broken),
     }
-    walk
+    probe
 }
 
-async fn walk_on(
+async fn run_steps(
     origin: &Url,
-    walk: &mut Walk,
+    probe: &mut HostProbe,
     transport: &dyn Transport,
     user_agent: &str,
     connect: Duration,
-) -> Result<(), (Link, Net)> {
+) -> Result<(), (ProbeStep, Net)> {
     let late = |kind| Net::new(kind, format!("{} s", connect.as_secs()));
-    let (host, port) = match &walk.proxy {
+    let (host, port) = match &probe.proxy {
         Some(proxy) => (proxy.host.clone(), proxy.port),
-        None => first_stop(origin),
+        None => first_address(origin),
     };
     let found = timeout(connect, lookup_host((host.as_str(), port))).await;
-    let found = found.map_err(|_| (Link::Name, Net::new(NetKind::Name, "timed out")))?;
-    let places: Vec<_> = found.map_err(|error| (Link::Name, Net::new(NetKind::Name, error.to_string())))?.collect();
+    let found = found.map_err(|_| (ProbeStep::Name, Net::new(NetKind::Name, "timed out")))?;
+    let places: Vec<_> =
+        found.map_err(|error| (ProbeStep::Name, Net::new(NetKind::Name, error.to_string())))?.collect();
     if places.is_empty() {
-        return Err((Link::Name, Net::new(NetKind::Name, "it has no address")));
+        return Err((ProbeStep::Name, Net::new(NetKind::Name, "it has no address")));
     }
-    walk.addresses = places.iter().map(std::net::SocketAddr::ip).collect();
+    probe.addresses = places.iter().map(std::net::SocketAddr::ip).collect();
     // Try all addresses at once, so that an unreachable address family does not delay the other.
     let tries = select_ok(places.into_iter().map(|place| Box::pin(TcpStream::connect(place))));
     match timeout(connect, tries).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err((Link::Connection, Net::new(NetKind::Connect, error.to_string()))),
-        Err(_) => return Err((Link::Connection, late(NetKind::ConnectTimeout))),
+        Ok(Err(error)) => return Err((ProbeStep::Connection, Net::new(NetKind::Connect, error.to_string()))),
+        Err(_) => return Err((ProbeStep::Connection, late(NetKind::ConnectTimeout))),
     }
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = Method::HEAD;
@@ -139,35 +140,35 @@ async fn walk_on(
     match timeout(limits.attempt, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {
             let certificate = answer.extensions().get::<PeerCertificate>();
-            walk.valid_until = certificate.and_then(|PeerCertificate(der)| valid_until(der));
-            walk.date = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
+            probe.valid_until = certificate.and_then(|PeerCertificate(der)| valid_until(der));
+            probe.date = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
             Ok(())
         }
         // The host responded, just with too much.
         Ok(Err(WireError::TooLarge)) => Ok(()),
-        Ok(Err(WireError::Lost(net))) => Err((Link::Answer, net)),
-        Ok(Err(WireError::NotSent(net))) => Err((breaks_at(&net, walk.proxy.is_some(), secure), net)),
-        Err(_) => Err((Link::Answer, Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs())))),
+        Ok(Err(WireError::Lost(net))) => Err((ProbeStep::Answer, net)),
+        Ok(Err(WireError::NotSent(net))) => Err((failed_step(&net, probe.proxy.is_some(), secure), net)),
+        Err(_) => Err((ProbeStep::Answer, Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs())))),
     }
 }
 
 /// The step that failed, for an error after the first TCP connection succeeded.
-fn breaks_at(net: &Net, proxied: bool, secure: bool) -> Link {
+fn failed_step(net: &Net, proxied: bool, secure: bool) -> ProbeStep {
     match net.kind {
-        NetKind::Certificate | NetKind::Tls => Link::Tls,
-        NetKind::Proxy => Link::Proxy,
+        NetKind::Certificate | NetKind::Tls => ProbeStep::Tls,
+        NetKind::Proxy => ProbeStep::Proxy,
         NetKind::Name | NetKind::Connect | NetKind::ConnectTimeout | NetKind::Broken | NetKind::Timeout => {
             match (proxied, secure) {
-                (true, _) => Link::Proxy,
-                (false, true) => Link::Tls,
-                (false, false) => Link::Connection,
+                (true, _) => ProbeStep::Proxy,
+                (false, true) => ProbeStep::Tls,
+                (false, false) => ProbeStep::Connection,
             }
         }
     }
 }
 
 /// Host and port, as the system resolver takes them.
-fn first_stop(origin: &Url) -> (String, u16) {
+fn first_address(origin: &Url) -> (String, u16) {
     let host = match origin.host() {
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(address)) => address.to_string(),
@@ -189,15 +190,15 @@ mod tests {
 
     const CONNECT: Duration = Duration::from_secs(10);
 
-    async fn walked(origin: &str, proxy: Option<Proxy>) -> Walk {
+    async fn probed(origin: &str, proxy: Option<Proxy>) -> HostProbe {
         let origin = Url::parse(origin).unwrap();
         let transport = Sockets::new(&origin, CONNECT, &Roots::default()).unwrap();
-        walk(&origin, proxy, &transport, "dbtrigger/test", CONNECT).await
+        probe_host(&origin, proxy, &transport, "dbtrigger/test", CONNECT).await
     }
 
-    fn broken(walk: &Walk) -> (Link, NetKind) {
-        let (link, net) = walk.broken.as_ref().unwrap_or_else(|| panic!("{walk:?}"));
-        (*link, net.kind)
+    fn broken(probe: &HostProbe) -> (ProbeStep, NetKind) {
+        let (step, net) = probe.broken.as_ref().unwrap_or_else(|| panic!("{probe:?}"));
+        (*step, net.kind)
     }
 
     async fn listener() -> (TcpListener, u16) {
@@ -226,33 +227,33 @@ mod tests {
         for status in ["200 OK", "301 Moved\r\nLocation: https://elsewhere.invalid/", "401 Unauthorized"] {
             let text = format!("HTTP/1.1 {status}\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nContent-Length: 0\r\n\r\n");
             let port = answering(text.leak().as_bytes()).await;
-            let walk = walked(&format!("http://127.0.0.1:{port}"), None).await;
-            assert_eq!(walk.broken, None);
-            assert_eq!(walk.addresses, [IpAddr::from(Ipv4Addr::LOCALHOST)]);
-            assert_eq!(walk.date.unwrap().to_string(), "2026-10-21T07:28:00Z");
+            let probe = probed(&format!("http://127.0.0.1:{port}"), None).await;
+            assert_eq!(probe.broken, None);
+            assert_eq!(probe.addresses, [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+            assert_eq!(probe.date.unwrap().to_string(), "2026-10-21T07:28:00Z");
         }
     }
 
     #[tokio::test]
-    async fn a_name_that_cannot_be_found_breaks_the_first_link() {
+    async fn a_name_that_cannot_be_found_breaks_the_first_step() {
         // Longer than a DNS label may be, so no resolver is queried.
-        let walk = walked(&format!("https://{}.invalid", "a".repeat(70)), None).await;
-        assert_eq!(broken(&walk), (Link::Name, NetKind::Name));
-        assert_eq!(walk.addresses, Vec::<IpAddr>::new());
+        let probe = probed(&format!("https://{}.invalid", "a".repeat(70)), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Name, NetKind::Name));
+        assert_eq!(probe.addresses, Vec::<IpAddr>::new());
     }
 
     #[tokio::test]
-    async fn a_refused_connection_breaks_the_second_link() {
+    async fn a_refused_connection_breaks_the_second_step() {
         let (listener, port) = listener().await;
         drop(listener);
-        let walk = walked(&format!("https://127.0.0.1:{port}"), None).await;
-        assert_eq!(broken(&walk), (Link::Connection, NetKind::Connect));
-        assert_eq!(walk.addresses.len(), 1);
+        let probe = probed(&format!("https://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Connection, NetKind::Connect));
+        assert_eq!(probe.addresses.len(), 1);
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test(start_paused = true)]
-    async fn a_host_that_lets_packets_vanish_breaks_the_second_link_when_the_time_is_over() {
+    async fn a_host_that_lets_packets_vanish_breaks_the_second_step_when_the_time_is_over() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -263,8 +264,8 @@ mod tests {
             queue.push(stream);
         }
         let begun = tokio::time::Instant::now();
-        let walk = walked(&format!("https://{place}"), None).await;
-        assert_eq!(broken(&walk), (Link::Connection, NetKind::ConnectTimeout));
+        let probe = probed(&format!("https://{place}"), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Connection, NetKind::ConnectTimeout));
         assert!((CONNECT..CONNECT + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 
@@ -272,50 +273,50 @@ mod tests {
     async fn a_handshake_that_nobody_answers_breaks_tls_and_not_the_connection() {
         // The kernel accepts.
         let (_listener, port) = listener().await;
-        let walk = walked(&format!("https://127.0.0.1:{port}"), None).await;
-        assert_eq!(broken(&walk), (Link::Tls, NetKind::ConnectTimeout));
+        let probe = probed(&format!("https://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Tls, NetKind::ConnectTimeout));
     }
 
     #[tokio::test]
-    async fn who_speaks_no_tls_breaks_the_link_of_tls() {
+    async fn who_speaks_no_tls_breaks_the_step_of_tls() {
         for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
-            let walk = walked(&format!("https://127.0.0.1:{}", answering(answer).await), None).await;
-            assert_eq!(broken(&walk).0, Link::Tls, "{walk:?}");
+            let probe = probed(&format!("https://127.0.0.1:{}", answering(answer).await), None).await;
+            assert_eq!(broken(&probe).0, ProbeStep::Tls, "{probe:?}");
         }
     }
 
     #[tokio::test]
-    async fn who_hangs_up_on_the_question_breaks_the_last_link() {
-        let walk = walked(&format!("http://127.0.0.1:{}", answering(b"").await), None).await;
-        assert_eq!(broken(&walk), (Link::Answer, NetKind::Broken));
+    async fn who_hangs_up_on_the_question_breaks_the_last_step() {
+        let probe = probed(&format!("http://127.0.0.1:{}", answering(b"").await), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Answer, NetKind::Broken));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_never_answers_breaks_the_last_link_when_the_time_is_over() {
+    async fn who_never_answers_breaks_the_last_step_when_the_time_is_over() {
         let (_listener, port) = listener().await;
-        let walk = walked(&format!("http://127.0.0.1:{port}"), None).await;
-        assert_eq!(broken(&walk), (Link::Answer, NetKind::Timeout));
+        let probe = probed(&format!("http://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&probe), (ProbeStep::Answer, NetKind::Timeout));
     }
 
     #[tokio::test]
-    async fn behind_a_proxy_the_first_links_are_those_to_the_proxy() {
+    async fn behind_a_proxy_the_first_steps_are_those_to_the_proxy() {
         let proxy = |host: &str, port| Some(Proxy::of("http", host, port));
         let (listener, port) = listener().await;
         drop(listener);
-        let walk = walked("https://ab123.us1.dbt.com", proxy("127.0.0.1", port)).await;
-        assert_eq!(broken(&walk), (Link::Connection, NetKind::Connect));
-        let walk = walked("https://ab123.us1.dbt.com", proxy(&"a".repeat(70), 3128)).await;
-        assert_eq!(broken(&walk), (Link::Name, NetKind::Name));
+        let probe = probed("https://ab123.us1.dbt.com", proxy("127.0.0.1", port)).await;
+        assert_eq!(broken(&probe), (ProbeStep::Connection, NetKind::Connect));
+        let probe = probed("https://ab123.us1.dbt.com", proxy(&"a".repeat(70), 3128)).await;
+        assert_eq!(broken(&probe), (ProbeStep::Name, NetKind::Name));
     }
 
     #[test]
     fn what_breaks_behind_the_first_connection_is_told_apart() {
-        let at = |kind, proxied, secure| breaks_at(&Net::new(kind, ""), proxied, secure);
-        assert_eq!(at(NetKind::Certificate, true, true), Link::Tls);
-        assert_eq!(at(NetKind::Proxy, true, true), Link::Proxy);
-        assert_eq!(at(NetKind::ConnectTimeout, true, true), Link::Proxy);
-        assert_eq!(at(NetKind::Connect, false, true), Link::Tls);
-        assert_eq!(at(NetKind::Connect, false, false), Link::Connection);
+        let at = |kind, proxied, secure| failed_step(&Net::new(kind, ""), proxied, secure);
+        assert_eq!(at(NetKind::Certificate, true, true), ProbeStep::Tls);
+        assert_eq!(at(NetKind::Proxy, true, true), ProbeStep::Proxy);
+        assert_eq!(at(NetKind::ConnectTimeout, true, true), ProbeStep::Proxy);
+        assert_eq!(at(NetKind::Connect, false, true), ProbeStep::Tls);
+        assert_eq!(at(NetKind::Connect, false, false), ProbeStep::Connection);
     }
 
     #[test]

@@ -31,9 +31,9 @@ struct Opened {
 
 /// The connections of one client that are open or being opened.
 #[derive(Clone, Default)]
-pub(super) struct Ahead(Arc<Mutex<VecDeque<oneshot::Receiver<Opened>>>>);
+pub(super) struct Preconnected(Arc<Mutex<VecDeque<oneshot::Receiver<Opened>>>>);
 
-impl Ahead {
+impl Preconnected {
     /// Opens a connection. `client` must keep no idle connections, and its connector must be a [`Connector`].
     pub(super) fn open(&self, client: &reqwest::Client, origin: &url::Url) {
         let (opened, promise) = oneshot::channel();
@@ -48,11 +48,11 @@ impl Ahead {
     }
 }
 
-impl<S> Layer<S> for Ahead {
+impl<S> Layer<S> for Preconnected {
     type Service = Connector<S>;
 
     fn layer(&self, inner: S) -> Connector<S> {
-        Connector { inner, ahead: self.clone() }
+        Connector { inner, preconnected: self.clone() }
     }
 }
 
@@ -60,7 +60,7 @@ impl<S> Layer<S> for Ahead {
 #[derive(Clone)]
 pub(super) struct Connector<S> {
     inner: S,
-    ahead: Ahead,
+    preconnected: Preconnected,
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -92,9 +92,9 @@ where
                 Err(BoxError::from(NoRequest))
             });
         }
-        let ahead = self.ahead.clone();
+        let preconnected = self.preconnected.clone();
         Box::pin(async move {
-            while let Some(promise) = ahead.queue(VecDeque::pop_front) {
+            while let Some(promise) = preconnected.queue(VecDeque::pop_front) {
                 if let Ok(Opened { at, connection }) = promise.await
                     && at.elapsed() < FRESH_FOR
                     && let Ok(connection) = connection.downcast()

@@ -12,23 +12,23 @@ pub(super) const NAME: &str = "keyring";
 
 /// Why the keyring has no usable login.
 #[derive(Debug)]
-pub(super) enum Nothing {
+pub(super) enum NoLogin {
     /// The reason.
-    Why(String),
+    None(String),
     /// It may have a login, but cannot be read.
-    Hidden(KeyringError),
+    Unreadable(KeyringError),
     /// It has several logins, and none is selected.
-    Several(Failure),
+    Ambiguous(Failure),
 }
 
-impl From<KeyringError> for Nothing {
-    fn from(trouble: KeyringError) -> Nothing {
-        if trouble.hides() { Nothing::Hidden(trouble) } else { Nothing::Why(trouble.to_string()) }
+impl From<KeyringError> for NoLogin {
+    fn from(trouble: KeyringError) -> NoLogin {
+        if trouble.hides() { NoLogin::Unreadable(trouble) } else { NoLogin::None(trouble.to_string()) }
     }
 }
 
 /// Finds the only dbt login for this host and account, each if given.
-pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> Result<Active, Nothing> {
+pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> Result<Active, NoLogin> {
     // With both given, the list of logins is not needed.
     let owners = if let (Some(host), Some(account)) = (host, id) {
         vec![Owner::Dbt { host: host.to_string(), account }]
@@ -49,12 +49,12 @@ pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> 
         (None, Some(id)) => format!("no login for dbt account {id}"),
         (None, None) => "no login for dbt".to_owned(),
     })
-    .map_err(|nothing| {
+    .map_err(|no_login| {
         let name = "name one with --dbt-host and --dbt-account, or with DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID";
-        advised(nothing, name)
+        advised(no_login, name)
     })?;
     let Owner::Dbt { host, account } = &owner else {
-        return Err(Nothing::Why("no login for dbt".to_owned()));
+        return Err(NoLogin::None("no login for dbt".to_owned()));
     };
     let source = Source::Keyring(owner.clone());
     let host = origin(host, &source)?;
@@ -72,7 +72,7 @@ pub(super) fn databricks(
     host: Option<&Origin>,
     workspace: Option<&str>,
     keyring: &Keyring,
-) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
+) -> Result<(Sourced<Origin>, Sourced<Sealed>), NoLogin> {
     let listed = match (keyring.logins(), host) {
         // With the host given, an unreadable list does not matter.
         (Err(trouble), Some(_)) if trouble.is_of_an_entry() => Vec::new(),
@@ -104,13 +104,13 @@ pub(super) fn databricks(
     };
     let what = "Databricks workspaces";
     let found = match the_one(of_the_id, keyring, what, none) {
-        Err(Nothing::Why(_)) => the_one(of_the_host, keyring, what, none),
+        Err(NoLogin::None(_)) => the_one(of_the_host, keyring, what, none),
         found => found,
     };
-    let (owner, token) = found.map_err(|nothing| match host {
-        None => advised(nothing, "name one with DATABRICKS_HOST, and DATABRICKS_WORKSPACE_ID if a host has several"),
+    let (owner, token) = found.map_err(|no_login| match host {
+        None => advised(no_login, "name one with DATABRICKS_HOST, and DATABRICKS_WORKSPACE_ID if a host has several"),
         Some(host) => advised(
-            advised(nothing, "name one with DATABRICKS_WORKSPACE_ID"),
+            advised(no_login, "name one with DATABRICKS_WORKSPACE_ID"),
             &format!("or, if one of them has no ID, remove it: `dbtrigger auth logout --databricks {host}`"),
         ),
     })?;
@@ -119,14 +119,14 @@ pub(super) fn databricks(
     Ok((Sourced::new(origin(host, &source)?, source.clone()), Sourced::new(token, source)))
 }
 
-fn origin(host: &str, source: &Source) -> Result<Origin, Nothing> {
-    Origin::parse(host).map_err(|bad| Nothing::Why(format!("{source} has no host: {bad}")))
+fn origin(host: &str, source: &Source) -> Result<Origin, NoLogin> {
+    Origin::parse(host).map_err(|bad| NoLogin::None(format!("{source} has no host: {bad}")))
 }
 
-fn advised(nothing: Nothing, how: &str) -> Nothing {
-    match nothing {
-        Nothing::Several(failure) => Nothing::Several(failure.advise(how)),
-        Nothing::Why(_) | Nothing::Hidden(_) => nothing,
+fn advised(no_login: NoLogin, how: &str) -> NoLogin {
+    match no_login {
+        NoLogin::Ambiguous(failure) => NoLogin::Ambiguous(failure.advise(how)),
+        NoLogin::None(_) | NoLogin::Unreadable(_) => no_login,
     }
 }
 
@@ -136,7 +136,7 @@ fn the_one(
     keyring: &Keyring,
     what: &str,
     none: impl Fn() -> String,
-) -> Result<(Owner, Sealed), Nothing> {
+) -> Result<(Owner, Sealed), NoLogin> {
     let mut there = Vec::new();
     for owner in owners {
         if let Some(token) = keyring.token(&owner)? {
@@ -149,9 +149,9 @@ fn the_one(
             format!("The keyring has logins for several {what}, and none is selected."),
         );
         let failure = there.iter().fold(failure, |failure, (owner, _)| failure.cause(owner.to_string()));
-        return Err(Nothing::Several(failure));
+        return Err(NoLogin::Ambiguous(failure));
     }
-    there.pop().ok_or_else(|| Nothing::Why(none()))
+    there.pop().ok_or_else(|| NoLogin::None(none()))
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{AuthMethod, CliProfile, Place, Tried};
-use crate::credentials::kept::{self, Nothing};
+use crate::credentials::stored_login::{self, NoLogin};
 use crate::credentials::{Source, Sourced, config_file};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::{Sealed, Secret, Vault};
 
 /// Settings of unsupported auth methods. Mentioned if no supported one applies.
-const OTHER_WAYS: [(&str, &str, &str); 6] = [
+const UNSUPPORTED_METHODS: [(&str, &str, &str); 6] = [
     ("basic", "password", "DATABRICKS_PASSWORD"),
     ("azure-client-secret", "azure_client_secret", "ARM_CLIENT_SECRET"),
     ("azure-msi", "azure_use_msi", "ARM_USE_MSI"),
@@ -25,7 +25,7 @@ const OTHER_WAYS: [(&str, &str, &str); 6] = [
 type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<AuthMethod, String>, Failure>;
 
 /// Returns the first auth method that applies, and adds the others to `tried`.
-pub(super) fn find_way(
+pub(super) fn find_auth_method(
     place: &Place<'_>,
     host: Option<&Origin>,
     vault: &Vault,
@@ -37,11 +37,11 @@ pub(super) fn find_way(
     if let Some(why) = &place.no_profile {
         tried.push(Tried::new("profile", why));
     }
-    let ways: [(&'static str, Find); 4] =
+    let methods: [(&'static str, Find); 4] =
         [("pat", token), ("oauth-m2m", service_principal), ("github-oidc", github), ("databricks-cli", cli)];
     let login: Find = login;
     if let Some(named) = place.get("auth_type") {
-        let Some((name, find)) = ways.into_iter().find(|(name, _)| *name == named.value) else {
+        let Some((name, find)) = methods.into_iter().find(|(name, _)| *name == named.value) else {
             return Err(Failure::new(
                 Code::InvalidInput,
                 format!("{} \"{}\" is not supported.", named.source, named.value),
@@ -66,16 +66,16 @@ pub(super) fn find_way(
         )
         .advise("remove one of them, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
     }
-    let [first @ .., (name, last)] = ways;
+    let [first @ .., (name, last)] = methods;
     // The keyring comes before the CLI: the login was stored for dbtrigger, while `databricks` may be installed for any
     // purpose.
-    for (name, find) in first.into_iter().chain([(kept::NAME, login), (name, last)]) {
+    for (name, find) in first.into_iter().chain([(stored_login::NAME, login), (name, last)]) {
         match find(place, host, vault)? {
-            Ok(way) => return Ok(Some(way)),
+            Ok(method) => return Ok(Some(method)),
             Err(why) => tried.push(Tried::new(name, why)),
         }
     }
-    for (name, key, variable) in OTHER_WAYS {
+    for (name, key, variable) in UNSUPPORTED_METHODS {
         let set = if place.environment.get(variable).is_some() {
             variable
         } else if place.profile.as_ref().is_some_and(|profile| profile.get(key).is_some()) {
@@ -108,11 +108,11 @@ fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Resu
     if !place.environment_counts {
         return Ok(Err("not opened: -p selects the whole identity".to_owned()));
     }
-    match place.kept(host) {
+    match place.stored_login(host) {
         Ok((_, token)) => Ok(Ok(AuthMethod::Token(admit(vault, token)?))),
-        Err(Nothing::Why(why)) => Ok(Err(why)),
-        Err(Nothing::Hidden(trouble)) => Ok(Err(trouble.to_string())),
-        Err(Nothing::Several(failure)) => Err(failure),
+        Err(NoLogin::None(why)) => Ok(Err(why)),
+        Err(NoLogin::Unreadable(trouble)) => Ok(Err(trouble.to_string())),
+        Err(NoLogin::Ambiguous(failure)) => Err(failure),
     }
 }
 
