@@ -132,7 +132,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     if failure.causes.is_empty() {
         failure.causes.extend(state.run.message().map(ToOwned::to_owned));
     }
-    let needs_new_key = state.tasks.iter().filter_map(|task| task.said.as_ref()).any(NotebookOutput::needs_new_key);
+    let needs_new_key =
+        state.tasks.iter().filter_map(|task| task.output.as_ref()).any(TaskOutputSummary::needs_new_key);
     let failure = match again {
         _ if needs_new_key => failure
             .run("replace the key", "dbtrigger init-secrets --rotate")
