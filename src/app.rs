@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::help::{command_line, parse};
-use self::on_interrupt::{Leaves, interrupted, left_alone, on_interrupt};
+use self::on_interrupt::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire, quoted};
@@ -24,7 +24,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
 use crate::questions::{Question, Setting};
 use crate::secret::Vault;
-use crate::ui::{Color, Format, Printer, Voice};
+use crate::ui::{Color, Format, OutputSettings, Printer};
 
 /// Run dbt platform (dbt Cloud) jobs from Databricks Workflows
 #[derive(Debug, Parser)]
@@ -128,7 +128,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
     let draws = context.stderr_is_terminal && context.environment.get("TERM") != Some("dumb");
-    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color, draws }, vault.filter());
+    let printer = Printer::on_streams(OutputSettings { format: output, quiet, verbose, color, draws }, vault.filter());
     let roots = match commands::roots(ca_bundle.as_deref(), &context.environment) {
         Ok(roots) => roots,
         Err(failure) => return printer.end(&failure.into()).into(),
@@ -150,7 +150,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         wire: Wire::Sockets(roots),
         prompts,
     };
-    let leaves = command.leaves();
+    let interrupt_effect = command.interrupt_effect();
     let outputs = command.ci_outputs();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -162,14 +162,14 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     // After `setup`, the same is printed as commands for CI.
-    let again = Again { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
+    let rerun_hint = RerunHint { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
-            signal = interrupted(&interruption) => on_interrupt(signal, leaves, &last_known, &printer),
+            signal = interrupted(&interruption) => on_interrupt(signal, interrupt_effect, &last_known, &printer),
             // Without a message: the reader has closed the pipe.
-            () = left_alone(&printer, &interruption) => (on_interrupt(SIGPIPE, leaves, &last_known, &printer).0, false),
-            ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, again, &mut ctx) => (ended, true),
+            () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &last_known, &printer).0, false),
+            ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, rerun_hint, &mut ctx) => (ended, true),
         };
         let ended = ctx.given().complete(ended, &arguments);
         let code = ended.failure.as_ref().map(|failure| failure.code);
@@ -198,8 +198,8 @@ fn report_panics(with_backtrace: bool) {
         // Only a literal: a formatted message may quote data.
         failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
         let failure = failure.run("see what to report", "dbtrigger explain bug");
-        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
-        let exit = Printer::on_streams(voice, Vault::default().filter()).end(&failure.into());
+        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let exit = Printer::on_streams(settings, Vault::default().filter()).end(&failure.into());
         #[expect(clippy::exit, clippy::disallowed_methods, reason = "a panic has no way back to `main`")]
         std::process::exit(exit.into());
     }));
@@ -207,7 +207,7 @@ fn report_panics(with_backtrace: bool) {
 
 /// How to print the command line once more, with all answers in it.
 #[derive(Clone, Copy)]
-struct Again<'a> {
+struct RerunHint<'a> {
     arguments: &'a [OsString],
     /// Print it only if the command failed.
     only_failed: bool,
@@ -216,7 +216,7 @@ struct Again<'a> {
 /// Runs the command. At a terminal, asks for missing values and runs it again.
 async fn converse(
     carry_out: impl AsyncFn(&CommandContext) -> Ended<Box<dyn Report>>,
-    again: Again<'_>,
+    rerun_hint: RerunHint<'_>,
     ctx: &mut CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Some(prompter) = ctx.prompts.prompter.clone() else { return carry_out(ctx).await };
@@ -226,11 +226,11 @@ async fn converse(
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
         if open.questions.is_empty() && !instead.is_empty() {
-            let next_time = next_time(again.arguments, &instead, &ctx.prompts.settings);
+            let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
             if let Some(failure) = ended.failure {
                 return Ended { report: ended.report, failure: Some(failure.run(CONTINUE, next_time)) };
             }
-            if !again.only_failed {
+            if !rerun_hint.only_failed {
                 ctx.events.remark(format!("Without questions: {next_time}"));
             }
         }
@@ -242,7 +242,7 @@ async fn converse(
         instead.extend(answers);
         match result {
             Err(failure) if !instead.is_empty() => {
-                let next_time = next_time(again.arguments, &instead, &ctx.prompts.settings);
+                let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
                 return failure.run(CONTINUE, next_time).into();
             }
             Err(failure) => return failure.into(),
@@ -350,22 +350,24 @@ impl Command {
         if let Command::Run(args) = self { Some(CiOutputs::of(args)) } else { None }
     }
 
-    fn leaves(&self) -> Leaves {
+    fn interrupt_effect(&self) -> InterruptEffect {
         match self {
             Command::Setup(_)
             | Command::InitSecrets(_)
             | Command::DeployNotebook(_)
             | Command::CreateWorkflow(_)
-            | Command::Remove(_) => Leaves::Half,
-            Command::Run(_) => Leaves::Run,
-            Command::Cancel(_) => Leaves::Unconfirmed,
-            Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,
+            | Command::Remove(_) => InterruptEffect::Half,
+            Command::Run(_) => InterruptEffect::Run,
+            Command::Cancel(_) => InterruptEffect::Unconfirmed,
+            Command::Auth(args) if args.changes_keyring() => InterruptEffect::Keyring,
             Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
-                Leaves::AsItWas
+                InterruptEffect::AsItWas
             }
             #[cfg(feature = "sandbox")]
-            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
-            Command::Explain(_) | Command::Completions(_) | Command::Version(_) | Command::Man(_) => Leaves::Nothing,
+            Command::Sandbox(_) | Command::Demo(_) => InterruptEffect::Nothing,
+            Command::Explain(_) | Command::Completions(_) | Command::Version(_) | Command::Man(_) => {
+                InterruptEffect::Nothing
+            }
         }
     }
 }
@@ -381,7 +383,7 @@ mod tests {
     use crate::commands::harness::Harness;
     use crate::events::Events;
     use crate::failure::Hint;
-    use crate::questions::{Asking, Prompter};
+    use crate::questions::{PendingAnswer, Prompter};
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -456,20 +458,20 @@ mod tests {
     struct Typist;
 
     impl Prompter for Typist {
-        fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
+        fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> PendingAnswer<'a, String> {
             let text = if prompt.contains("host") { "ab123.us1.dbt.com" } else { "51234" };
             Box::pin(async move { Ok(text.to_owned()) })
         }
 
-        fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
+        fn secret<'a>(&'a self, prompt: &'a str) -> PendingAnswer<'a, Zeroizing<String>> {
             panic!("nobody expects the question: {prompt}")
         }
 
-        fn choose<'a>(&'a self, prompt: &'a str, _: &'a [String]) -> Asking<'a, usize> {
+        fn choose<'a>(&'a self, prompt: &'a str, _: &'a [String]) -> PendingAnswer<'a, usize> {
             panic!("nobody expects the question: {prompt}")
         }
 
-        fn key<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, char> {
+        fn key<'a>(&'a self, prompt: &'a str, _: &'a str) -> PendingAnswer<'a, char> {
             panic!("nobody expects the question: {prompt}")
         }
     }
@@ -498,7 +500,7 @@ mod tests {
                 failure.into()
             };
             let ended =
-                converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut ctx)
+                converse(carry_out, RerunHint { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut ctx)
                     .await;
             let failure = ended.failure.unwrap();
             assert_eq!(failure.what, "It ends so.");

@@ -1,5 +1,5 @@
 //! Typed JSON documents. An ID is a string there, since JavaScript and jq numbers do not hold 64 bits. A plain
-//! `u64` does not implement [`Shown`], so a forgotten ID does not compile.
+//! `u64` does not implement [`ToDocument`], so a forgotten ID does not compile.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -17,11 +17,11 @@ impl Data {
     }
 
     /// Sets a field; anything but an object becomes one first.
-    pub(crate) fn set(&mut self, name: &str, value: impl Shown) {
+    pub(crate) fn set(&mut self, name: &str, value: impl ToDocument) {
         if !self.is_object() {
             *self = Data::object();
         }
-        self.0[name] = value.shown().0;
+        self.0[name] = value.to_document().0;
     }
 
     pub(crate) fn extend(&mut self, more: &Data) {
@@ -50,8 +50,8 @@ impl Deref for Data {
     message = "`{Self}` has no form in a JSON document",
     note = "an id is an `Id`, a number of things a `Count`, a span of time a `Duration`"
 )]
-pub(crate) trait Shown {
-    fn shown(&self) -> Data;
+pub(crate) trait ToDocument {
+    fn to_document(&self) -> Data;
 }
 
 /// The ID of an object in either service: a string.
@@ -62,35 +62,35 @@ pub(crate) struct Id(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) u64);
 
-impl Shown for Id {
-    fn shown(&self) -> Data {
+impl ToDocument for Id {
+    fn to_document(&self) -> Data {
         Data(self.0.to_string().into())
     }
 }
 
-impl Shown for Count {
-    fn shown(&self) -> Data {
+impl ToDocument for Count {
+    fn to_document(&self) -> Data {
         Data(self.0.into())
     }
 }
 
 /// As whole seconds.
-impl Shown for Duration {
-    fn shown(&self) -> Data {
+impl ToDocument for Duration {
+    fn to_document(&self) -> Data {
         Data(self.as_secs().into())
     }
 }
 
-impl Shown for Data {
-    fn shown(&self) -> Data {
+impl ToDocument for Data {
+    fn to_document(&self) -> Data {
         self.clone()
     }
 }
 
 macro_rules! plain {
     ($($plain:ty),*) => {$(
-        impl Shown for $plain {
-            fn shown(&self) -> Data {
+        impl ToDocument for $plain {
+            fn to_document(&self) -> Data {
                 Data((*self).into())
             }
         }
@@ -99,55 +99,55 @@ macro_rules! plain {
 
 plain!(bool, u8, u32, usize, i32);
 
-impl Shown for str {
-    fn shown(&self) -> Data {
+impl ToDocument for str {
+    fn to_document(&self) -> Data {
         Data(self.into())
     }
 }
 
-impl Shown for String {
-    fn shown(&self) -> Data {
-        self.as_str().shown()
+impl ToDocument for String {
+    fn to_document(&self) -> Data {
+        self.as_str().to_document()
     }
 }
 
-impl<T: Shown + ?Sized> Shown for &T {
-    fn shown(&self) -> Data {
-        (**self).shown()
+impl<T: ToDocument + ?Sized> ToDocument for &T {
+    fn to_document(&self) -> Data {
+        (**self).to_document()
     }
 }
 
-impl<T: Shown> Shown for Option<T> {
-    fn shown(&self) -> Data {
-        self.as_ref().map(Shown::shown).unwrap_or_default()
+impl<T: ToDocument> ToDocument for Option<T> {
+    fn to_document(&self) -> Data {
+        self.as_ref().map(ToDocument::to_document).unwrap_or_default()
     }
 }
 
-impl<T: Shown> Shown for [T] {
-    fn shown(&self) -> Data {
-        Data(self.iter().map(|value| value.shown().0).collect())
+impl<T: ToDocument> ToDocument for [T] {
+    fn to_document(&self) -> Data {
+        Data(self.iter().map(|value| value.to_document().0).collect())
     }
 }
 
-impl<T: Shown> Shown for Vec<T> {
-    fn shown(&self) -> Data {
-        self.as_slice().shown()
+impl<T: ToDocument> ToDocument for Vec<T> {
+    fn to_document(&self) -> Data {
+        self.as_slice().to_document()
     }
 }
 
-impl<T: Shown, const N: usize> Shown for [T; N] {
-    fn shown(&self) -> Data {
-        self.as_slice().shown()
+impl<T: ToDocument, const N: usize> ToDocument for [T; N] {
+    fn to_document(&self) -> Data {
+        self.as_slice().to_document()
     }
 }
 
-impl<T: Shown> Shown for BTreeMap<&str, T> {
-    fn shown(&self) -> Data {
-        Data(self.iter().map(|(name, value)| ((*name).to_owned(), value.shown().0)).collect())
+impl<T: ToDocument> ToDocument for BTreeMap<&str, T> {
+    fn to_document(&self) -> Data {
+        Data(self.iter().map(|(name, value)| ((*name).to_owned(), value.to_document().0)).collect())
     }
 }
 
-/// An object of a document: `document!({ "run_id": Id(7), "status": status })`. The values implement `Shown`.
+/// An object of a document: `document!({ "run_id": Id(7), "status": status })`. The values implement `ToDocument`.
 macro_rules! document {
     ({ $($name:tt : $value:expr),* $(,)? }) => {{
         let mut document = $crate::document::Data::object();

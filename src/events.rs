@@ -18,9 +18,9 @@ pub(crate) enum Event {
     /// A line of the result so far (`job_run_id = 123456`, one per change of state).
     Progress(String),
     /// The name and state of an activity, shown only as a progress line on a terminal.
-    Going { what: String, state: String },
+    ActivityState { what: String, state: String },
     /// The activity has ended.
-    Over { what: String },
+    ActivityEnded { what: String },
     /// Something awaited is still running, and nothing was printed for minutes; printed only where no progress
     /// lines are shown.
     Waiting(String),
@@ -76,8 +76,8 @@ impl Events {
             | Event::Progress(_)
             | Event::Waiting(_)
             | Event::Document(_) => self.said.set(Instant::now()),
-            Event::Going { what: _, state: _ }
-            | Event::Over { what: _ }
+            Event::ActivityState { what: _, state: _ }
+            | Event::ActivityEnded { what: _ }
             | Event::Annotation { level: _, title: _, message: _ }
             | Event::Trace { line: _, bodies: _ } => {}
         }
@@ -92,8 +92,8 @@ impl Events {
     }
 
     /// Starts an activity, such as `dbt run 123456`.
-    pub(crate) fn going(&self, what: impl Into<String>) -> Going {
-        Going { events: self.clone(), what: what.into() }
+    pub(crate) fn activity(&self, what: impl Into<String>) -> Activity {
+        Activity { events: self.clone(), what: what.into() }
     }
 
     pub(crate) fn remark(&self, text: impl Into<String>) {
@@ -114,21 +114,21 @@ impl Events {
 }
 
 /// An activity that ends when this is dropped.
-pub(crate) struct Going {
+pub(crate) struct Activity {
     events: Events,
     what: String,
 }
 
-impl Going {
+impl Activity {
     /// Shows its current state.
     pub(crate) fn state(&self, state: impl Into<String>) {
-        self.events.emit(Event::Going { what: self.what.clone(), state: state.into() });
+        self.events.emit(Event::ActivityState { what: self.what.clone(), state: state.into() });
     }
 }
 
-impl Drop for Going {
+impl Drop for Activity {
     fn drop(&mut self) {
-        self.events.emit(Event::Over { what: self.what.clone() });
+        self.events.emit(Event::ActivityEnded { what: self.what.clone() });
     }
 }
 

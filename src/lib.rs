@@ -19,13 +19,13 @@ mod events;
 mod failure;
 mod http;
 mod keyring;
+#[cfg(test)]
+mod module_dependencies;
 mod nearest;
 mod notebook;
 mod origin;
 mod placeholder;
 mod questions;
-#[cfg(test)]
-mod rooms;
 mod runs;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
@@ -33,6 +33,7 @@ mod schedule;
 mod secret;
 #[cfg(test)]
 mod sim;
+mod text;
 mod ui;
 mod yaml;
 

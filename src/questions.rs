@@ -85,7 +85,7 @@ impl Setting {
 
 /// The questions that must be answered before a command can start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Open {
+pub(crate) struct OpenQuestions {
     pub(crate) questions: Vec<Question>,
     /// URLs from the command line; host and account may come from them.
     pub(crate) pasted: Vec<String>,
@@ -105,16 +105,16 @@ pub(crate) enum Unanswered {
 }
 
 /// A pending answer.
-pub(crate) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
+pub(crate) type PendingAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
 
 /// Asks one question and waits for the answer, which is returned as typed; the caller checks it.
 pub(crate) trait Prompter {
     /// A line of text, with `initial` prefilled.
-    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String>;
+    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> PendingAnswer<'a, String>;
     /// A line that is never shown.
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>>;
+    fn secret<'a>(&'a self, prompt: &'a str) -> PendingAnswer<'a, Zeroizing<String>>;
     /// One of these items, chosen by arrow keys or by typing parts of it. Returns its index.
-    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize>;
+    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> PendingAnswer<'a, usize>;
     /// One of these keys, in lower case; Enter is the one in upper case.
-    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char>;
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> PendingAnswer<'a, char>;
 }

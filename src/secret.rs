@@ -77,34 +77,34 @@ impl fmt::Debug for Secret {
 
 /// A text that is or may contain a token, before [`Vault::admit`] has checked it. Wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Sealed(Zeroizing<String>);
+pub(crate) struct UncheckedSecret(Zeroizing<String>);
 
-impl Sealed {
+impl UncheckedSecret {
     /// The text, for parsing it or passing it to the keyring.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-impl<'de> Deserialize<'de> for Sealed {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Sealed, D::Error> {
-        String::deserialize(from).map(Sealed::from)
+impl<'de> Deserialize<'de> for UncheckedSecret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<UncheckedSecret, D::Error> {
+        String::deserialize(from).map(UncheckedSecret::from)
     }
 }
 
-impl From<String> for Sealed {
-    fn from(text: String) -> Sealed {
-        Sealed(Zeroizing::new(text))
+impl From<String> for UncheckedSecret {
+    fn from(text: String) -> UncheckedSecret {
+        UncheckedSecret(Zeroizing::new(text))
     }
 }
 
-impl From<Zeroizing<String>> for Sealed {
-    fn from(text: Zeroizing<String>) -> Sealed {
-        Sealed(text)
+impl From<Zeroizing<String>> for UncheckedSecret {
+    fn from(text: Zeroizing<String>) -> UncheckedSecret {
+        UncheckedSecret(text)
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for UncheckedSecret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")
     }
@@ -112,7 +112,7 @@ impl fmt::Debug for Sealed {
 
 /// Why a text is not accepted as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Odd {
+pub(crate) enum InvalidSecret {
     Empty,
     SeveralLines,
     Blank,
@@ -126,18 +126,20 @@ pub(crate) enum Odd {
     CarriageReturn,
 }
 
-impl fmt::Display for Odd {
+impl fmt::Display for InvalidSecret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Odd::Unexpanded(placeholder) => return write!(formatter, "it is {placeholder}"),
-            Odd::Utf16 => "it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)",
-            Odd::CarriageReturn => "it contains a carriage return outside a line ending",
-            Odd::Empty => "it is empty",
-            Odd::SeveralLines => "it has more than one line",
-            Odd::Blank => "it contains a space or tab",
-            Odd::Quoted => "it is wrapped in quotation marks",
-            Odd::Control => "it contains a control character",
-            Odd::NotAscii => "it contains a character that no token has (perhaps invisible, from pasting)",
+            InvalidSecret::Unexpanded(placeholder) => return write!(formatter, "it is {placeholder}"),
+            InvalidSecret::Utf16 => {
+                "it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)"
+            }
+            InvalidSecret::CarriageReturn => "it contains a carriage return outside a line ending",
+            InvalidSecret::Empty => "it is empty",
+            InvalidSecret::SeveralLines => "it has more than one line",
+            InvalidSecret::Blank => "it contains a space or tab",
+            InvalidSecret::Quoted => "it is wrapped in quotation marks",
+            InvalidSecret::Control => "it contains a control character",
+            InvalidSecret::NotAscii => "it contains a character that no token has (perhaps invisible, from pasting)",
         })
     }
 }
@@ -152,41 +154,41 @@ pub(crate) struct Vault {
 
 impl Vault {
     /// Accepts `text` as a token: removes one trailing line ending, and rejects anything that no token contains.
-    pub(crate) fn admit(&self, text: String) -> Result<Secret, Odd> {
-        self.unseal(&Sealed::from(text))
+    pub(crate) fn admit(&self, text: String) -> Result<Secret, InvalidSecret> {
+        self.admit_unchecked(&UncheckedSecret::from(text))
     }
 
     /// The same for a text that is already wiped on drop.
-    pub(crate) fn unseal(&self, text: &Sealed) -> Result<Secret, Odd> {
+    pub(crate) fn admit_unchecked(&self, text: &UncheckedSecret) -> Result<Secret, InvalidSecret> {
         let text = text.reveal();
         let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
         if value.is_empty() {
-            return Err(Odd::Empty);
+            return Err(InvalidSecret::Empty);
         }
         if let Some(placeholder) = Placeholder::find(value) {
-            return Err(Odd::Unexpanded(placeholder));
+            return Err(InvalidSecret::Unexpanded(placeholder));
         }
         // ASCII in UTF-16, read as UTF-8.
         if value.contains('\0') {
-            return Err(Odd::Utf16);
+            return Err(InvalidSecret::Utf16);
         }
         if value.replace("\r\n", "").contains('\r') {
-            return Err(Odd::CarriageReturn);
+            return Err(InvalidSecret::CarriageReturn);
         }
         if value.contains(['\n', '\r']) {
-            return Err(Odd::SeveralLines);
+            return Err(InvalidSecret::SeveralLines);
         }
         if value.contains([' ', '\t']) {
-            return Err(Odd::Blank);
+            return Err(InvalidSecret::Blank);
         }
         if value.starts_with(['"', '\'', '`']) || value.ends_with(['"', '\'', '`']) {
-            return Err(Odd::Quoted);
+            return Err(InvalidSecret::Quoted);
         }
         if value.chars().any(char::is_control) {
-            return Err(Odd::Control);
+            return Err(InvalidSecret::Control);
         }
         if !value.is_ascii() {
-            return Err(Odd::NotAscii);
+            return Err(InvalidSecret::NotAscii);
         }
         self.filter.learn(value);
         Ok(Secret(Zeroizing::new(value.to_owned())))
@@ -477,21 +479,21 @@ pub(crate) mod tests {
         let vault = Vault::default();
         assert_eq!(vault.admit("token-1234\r\n".into()).unwrap().reveal(), "token-1234");
         for (text, odd) in [
-            ("", Odd::Empty),
-            ("\n", Odd::Empty),
-            ("a\n\n", Odd::SeveralLines),
-            ("a b", Odd::Blank),
-            ("\"abc\"", Odd::Quoted),
-            ("a\u{7}b", Odd::Control),
-            ("a\u{200b}b", Odd::NotAscii),
-            ("a\r", Odd::CarriageReturn),
-            ("a\rb\r", Odd::CarriageReturn),
-            ("a\r\r\n", Odd::CarriageReturn),
-            ("a\r\nb\r\n", Odd::SeveralLines),
-            ("a\0b\0", Odd::Utf16),
-            ("\u{feff}abc", Odd::NotAscii),
-            ("$(DBT_CLOUD_TOKEN)", Odd::Unexpanded(Placeholder::Azure)),
-            ("${{ secrets.DBT_CLOUD_TOKEN }}", Odd::Unexpanded(Placeholder::Template)),
+            ("", InvalidSecret::Empty),
+            ("\n", InvalidSecret::Empty),
+            ("a\n\n", InvalidSecret::SeveralLines),
+            ("a b", InvalidSecret::Blank),
+            ("\"abc\"", InvalidSecret::Quoted),
+            ("a\u{7}b", InvalidSecret::Control),
+            ("a\u{200b}b", InvalidSecret::NotAscii),
+            ("a\r", InvalidSecret::CarriageReturn),
+            ("a\rb\r", InvalidSecret::CarriageReturn),
+            ("a\r\r\n", InvalidSecret::CarriageReturn),
+            ("a\r\nb\r\n", InvalidSecret::SeveralLines),
+            ("a\0b\0", InvalidSecret::Utf16),
+            ("\u{feff}abc", InvalidSecret::NotAscii),
+            ("$(DBT_CLOUD_TOKEN)", InvalidSecret::Unexpanded(Placeholder::Azure)),
+            ("${{ secrets.DBT_CLOUD_TOKEN }}", InvalidSecret::Unexpanded(Placeholder::Template)),
         ] {
             assert_eq!(vault.admit(text.into()).unwrap_err(), odd, "{text:?}");
         }

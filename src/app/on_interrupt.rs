@@ -7,7 +7,7 @@ use crate::ui::Printer;
 
 /// What an interruption leaves behind.
 #[derive(Clone, Copy)]
-pub(super) enum Leaves {
+pub(super) enum InterruptEffect {
     /// Possibly half of the changes: the same command does the rest.
     Half,
     /// A run that continues, if one was started.
@@ -25,12 +25,12 @@ pub(super) enum Leaves {
 /// The outcome of an interrupted command: what continues, and how to resume it. Also returns whether to print it.
 pub(super) fn on_interrupt(
     signal: u8,
-    leaves: Leaves,
+    interrupt_effect: InterruptEffect,
     last_known: &LastKnown,
     printer: &Printer,
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
-    let failure = match (last_known.get(), leaves) {
+    let failure = match (last_known.get(), interrupt_effect) {
         (Some(Interrupted { known, going, said }), _) => {
             let failure = match said {
                 Some(StateNote { cause, state, advice }) => {
@@ -55,19 +55,21 @@ pub(super) fn on_interrupt(
         (None, _) if printer.is_asking() => {
             commands::left_at_a_question(signal, "Canceled.", commands::NOTHING_WRITTEN)
         }
-        (None, Leaves::Half) => failure.advise("run the same command again to finish: it writes only what is missing"),
-        (None, Leaves::Run) => failure.state("Nothing was started."),
-        (None, Leaves::Unconfirmed) => failure.advise("run the same command again to see the run's status"),
-        (None, Leaves::Keyring) => failure.run("see what is stored", "dbtrigger auth status"),
-        (None, Leaves::AsItWas) => failure.state("Nothing was changed."),
-        (None, Leaves::Nothing) => return (failure.into(), false),
+        (None, InterruptEffect::Half) => {
+            failure.advise("run the same command again to finish: it writes only what is missing")
+        }
+        (None, InterruptEffect::Run) => failure.state("Nothing was started."),
+        (None, InterruptEffect::Unconfirmed) => failure.advise("run the same command again to see the run's status"),
+        (None, InterruptEffect::Keyring) => failure.run("see what is stored", "dbtrigger auth status"),
+        (None, InterruptEffect::AsItWas) => failure.state("Nothing was changed."),
+        (None, InterruptEffect::Nothing) => return (failure.into(), false),
     };
     (failure.into(), true)
 }
 
 /// Waits until the reader of our output is gone. After an interruption it never returns, since the same Ctrl-C may
 /// have ended the reader while the command shuts down in order.
-pub(super) async fn left_alone(printer: &Printer, interruption: &Interruption) {
+pub(super) async fn reader_gone(printer: &Printer, interruption: &Interruption) {
     printer.closed().await;
     if interruption.heard().is_some() {
         std::future::pending::<()>().await;

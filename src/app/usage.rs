@@ -12,7 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::nearest::nearest_names;
 use crate::placeholder::Placeholder;
 use crate::secret::{Filter, Vault, holds_a_token};
-use crate::ui::{Color, Format, Printer, Voice, clean};
+use crate::ui::{Color, Format, OutputSettings, Printer, clean};
 
 /// Refuses arguments that contain a token, a secret from the environment or an unexpanded variable, before an error
 /// message repeats them.
@@ -62,7 +62,7 @@ pub(super) fn refuse_arguments(failure: Failure, arguments: &[OsString], context
 fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Printer {
     let format = if wants_json(arguments) { Format::Json } else { Format::Text };
     let color = use_color(wanted_color(arguments), &context.environment, context.stderr_is_terminal);
-    Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
+    Printer::on_streams(OutputSettings { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
 }
 
 /// Prints help, version and usage errors before the rest of the program is set up.

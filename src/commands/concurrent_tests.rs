@@ -120,12 +120,7 @@ fn put_acl(ctx: &Harness, principal: &str, level: &str) {
 
 fn hash(value: &str) -> String {
     use sha2::Digest as _;
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for byte in sha2::Sha256::digest(value.as_bytes()) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    crate::text::hex(sha2::Sha256::digest(value))
 }
 
 fn daily_load() -> Value {

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::{CommandContext, Wire};
@@ -14,7 +15,7 @@ use crate::credentials::{
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, io_reason};
-use crate::http::{Credential, HostProbe, Profile, Proxy, Roots, Service, Sockets, TokenClient, Transport, Writer};
+use crate::http::{Credential, Net, Profile, Roots, Service, Sockets, TokenClient, Transport, Writer, probe};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -147,17 +148,19 @@ fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<To
     })
 }
 
-/// Probes the connection to this origin, without a credential.
-pub(crate) async fn probe_host(origin: &Origin, ctx: &CommandContext) -> Result<HostProbe, Failure> {
+/// Whether this origin can be reached, without a credential; returns its clock.
+pub(crate) async fn probe_host(
+    origin: &Origin,
+    ctx: &CommandContext,
+) -> Result<Result<Option<Timestamp>, Net>, Failure> {
     match &ctx.wire {
         Wire::Sockets(_) => {
             let transport = transport(origin, ctx)?;
-            let (agent, proxy) = (user_agent(ctx, "auth/none"), Proxy::on_the_way_to(origin.url()));
-            Ok(crate::http::probe_host(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
+            Ok(probe(origin.url(), &*transport, &user_agent(ctx, "auth/none")).await)
         }
         // There is no connection to the in-memory sandbox.
         #[cfg(test)]
-        Wire::Given(_) => Ok(HostProbe::default()),
+        Wire::Given(_) => Ok(Ok(None)),
     }
 }
 

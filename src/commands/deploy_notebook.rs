@@ -310,7 +310,7 @@ mod tests {
 
     use super::*;
     use crate::secret::Vault;
-    use crate::ui::{Format, Printer, Voice};
+    use crate::ui::{Format, OutputSettings, Printer};
 
     #[derive(Clone, Default)]
     struct Page(Rc<RefCell<Vec<u8>>>);
@@ -337,8 +337,8 @@ mod tests {
             allow_job: None,
         };
         let page = Page::default();
-        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
-        let printer = Printer::new(voice, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
+        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let printer = Printer::new(settings, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
         let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
         assert_eq!(printer.end(&ended), 0);
         assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));

@@ -437,8 +437,8 @@ impl Outcome {
             | Event::Warning(text)
             | Event::Waiting(text)
             | Event::Progress(text) => Some(text.as_str()),
-            Event::Going { what: _, state: _ }
-            | Event::Over { what: _ }
+            Event::ActivityState { what: _, state: _ }
+            | Event::ActivityEnded { what: _ }
             | Event::Document(_)
             | Event::Annotation { level: _, title: _, message: _ }
             | Event::Trace { line: _, bodies: _ } => None,
@@ -451,8 +451,8 @@ impl Outcome {
 fn is_line(event: &Event) -> bool {
     match event {
         Event::Remark(_) | Event::Asked(_) | Event::Warning(_) | Event::Waiting(_) | Event::Progress(_) => true,
-        Event::Going { what: _, state: _ }
-        | Event::Over { what: _ }
+        Event::ActivityState { what: _, state: _ }
+        | Event::ActivityEnded { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => false,

@@ -17,9 +17,9 @@ use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
-use crate::document::{Data, Shown as _, document};
+use crate::document::{Data, ToDocument as _, document};
 use crate::engine::kinds::{
-    DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, told,
+    DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, format_acls,
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -115,7 +115,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
         key: key.clone(),
         compare,
         accept_open: accept_shared_scope,
-        meant: Vec::new(),
+        intended_readers: Vec::new(),
     };
     let looks = async {
         let near = async { Ok(near_scopes(&reader, &scope).await) };
@@ -156,7 +156,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     if let Some(readers) = readers {
         applied.field("readers", readers_in_json(&readers));
         if let Readers::Listed(acls) = &readers {
-            applied.line(format!("Readers of scope {scope}: {}, and administrators.", told(acls)));
+            applied.line(format!("Readers of scope {scope}: {}, and administrators.", format_acls(acls)));
         }
     }
     if applied.is_well() {
@@ -200,8 +200,8 @@ impl SecretPlan {
     /// Settles what depends on all parts: who is meant to read the key, and what the creator of the scope has anyway.
     pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
         let SecretPlan { scope, secret, grants } = self;
-        let meant: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
-        secret.settle_readers(&me.user_name, &meant, consents);
+        let intended_readers: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
+        secret.settle_readers(&me.user_name, &intended_readers, consents);
         for step in grants {
             step.settle(scope.action == Action::Create, &me.user_name);
         }
@@ -243,9 +243,11 @@ fn readers_in_json(readers: &Readers) -> Data {
     match readers {
         Readers::Listed(acls) => {
             let of = |acl: &crate::databricks::secrets::Acl| document!({ "principal": acl.principal, "permission": acl.permission });
-            acls.iter().map(of).collect::<Vec<_>>().shown()
+            acls.iter().map(of).collect::<Vec<_>>().to_document()
         }
-        Readers::NoAcls => [document!({ "principal": EVERYBODY, "permission": Permission::Manage.name() })].shown(),
+        Readers::NoAcls => {
+            [document!({ "principal": EVERYBODY, "permission": Permission::Manage.name() })].to_document()
+        }
         Readers::Hidden => Data::default(),
     }
 }

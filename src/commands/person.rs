@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
-use crate::questions::{Asking, Prompter, Unanswered};
+use crate::questions::{PendingAnswer, Prompter, Unanswered};
 
 /// Typed text, part of a chosen item, or a key.
 pub(crate) type Answer = Result<&'static str, Unanswered>;
@@ -35,22 +35,22 @@ impl Person {
 }
 
 impl Prompter for Person {
-    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
+    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> PendingAnswer<'a, String> {
         Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
     }
 
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
+    fn secret<'a>(&'a self, prompt: &'a str) -> PendingAnswer<'a, Zeroizing<String>> {
         Box::pin(async move { self.next(prompt).map(|text| Zeroizing::new(text.to_owned())) })
     }
 
-    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
+    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> PendingAnswer<'a, usize> {
         Box::pin(async move {
             let part = self.next(prompt)?;
             Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
         })
     }
 
-    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> PendingAnswer<'a, char> {
         Box::pin(async move {
             if prompt == "Apply?" {
                 (self.meanwhile)();

@@ -19,7 +19,7 @@ use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
-use crate::questions::{Open, Prompter, Question, Setting, Unanswered};
+use crate::questions::{OpenQuestions, Prompter, Question, Setting, Unanswered};
 
 /// Maximum number of attempts at entering a token.
 const MOST_TRIES: usize = 3;
@@ -57,11 +57,11 @@ pub(crate) enum Instead {
 
 /// Asks all open questions, in an order that lets each answer be checked with the previous ones.
 pub(crate) async fn answer(
-    open: &Open,
+    open: &OpenQuestions,
     ctx: &mut CommandContext,
     prompter: &dyn Prompter,
 ) -> (Vec<Instead>, Result<(), Failure>) {
-    let Open { questions, pasted, tried: _ } = open;
+    let OpenQuestions { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
     let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };

@@ -7,7 +7,7 @@ use super::{CommandContext, line_to_dbt};
 use crate::credentials::{AccountFlags, InputErrors};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
-use crate::questions::{Open, Question, Unanswered};
+use crate::questions::{OpenQuestions, Question, Unanswered};
 
 async fn asked(
     world: &Harness,
@@ -15,7 +15,7 @@ async fn asked(
     answers: &[Answer],
 ) -> (Result<Vec<Instead>, Failure>, CommandContext) {
     let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
-    let open = Open { questions: questions.to_vec(), pasted: Vec::new(), tried: 0 };
+    let open = OpenQuestions { questions: questions.to_vec(), pasted: Vec::new(), tried: 0 };
     let person = Person::of(answers);
     let answered = answer(&open, &mut ctx, &*person).await;
     assert!(person.answers.borrow().is_empty(), "questions were left out");

@@ -9,7 +9,7 @@ use futures_util::future::MaybeDone;
 use super::prompts::unanswered;
 use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
-use crate::document::{Data, Shown, document};
+use crate::document::{Data, ToDocument, document};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
@@ -140,8 +140,8 @@ impl Provision<'_> {
             (Finish::Blocked, refusal)
         } else if plan.writes() {
             ctx.events.remark(format!("Writing to {workspace} as {identity}"));
-            let going = ctx.events.going("writing");
-            going.state(format!("to {workspace} as {identity}"));
+            let activity = ctx.events.activity("writing");
+            activity.state(format!("to {workspace} as {identity}"));
             let so_far = RefCell::new(plan.entries());
             let record_entry = |entry: Entry| {
                 let mut entries = so_far.borrow_mut();
@@ -263,7 +263,7 @@ impl Applied {
     }
 
     /// Adds a field to the JSON data.
-    pub(crate) fn field(&mut self, name: &str, value: impl Shown) {
+    pub(crate) fn field(&mut self, name: &str, value: impl ToDocument) {
         self.fields.set(name, value);
     }
 

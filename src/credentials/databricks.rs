@@ -21,7 +21,7 @@ use crate::http::Service;
 use crate::keyring::KeyringError;
 use crate::origin::Origin;
 use crate::questions::Question;
-use crate::secret::{Sealed, Secret, Vault};
+use crate::secret::{Secret, UncheckedSecret, Vault};
 
 /// A workspace and the credential for it.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Place<'_> {
     }
 
     /// The stored login for this host, and for the workspace ID if one is given.
-    fn stored_login(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), NoLogin> {
+    fn stored_login(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<UncheckedSecret>), NoLogin> {
         match workspace::find(self) {
             Ok(id) => {
                 stored_login::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring())

@@ -8,7 +8,7 @@ use super::{Source, Sourced};
 use crate::context::Environment;
 use crate::dbt::parse_host;
 use crate::origin::{Origin, shown};
-use crate::secret::Sealed;
+use crate::secret::UncheckedSecret;
 use crate::yaml;
 
 /// The file's name in the list of sources that were tried.
@@ -21,7 +21,7 @@ pub(super) struct Active {
     /// Missing in older files.
     pub(super) account: Option<Sourced<u64>>,
     /// Unsealed by the caller that uses it. `Err`: why there is none.
-    pub(super) token: Result<Sourced<Sealed>, String>,
+    pub(super) token: Result<Sourced<UncheckedSecret>, String>,
     /// Remarks for the user.
     pub(super) remarks: Vec<String>,
 }
@@ -46,9 +46,9 @@ struct Project {
     project_id: Option<String>,
     account_id: Option<String>,
     account_host: Option<String>,
-    token_value: Option<Sealed>,
+    token_value: Option<UncheckedSecret>,
     /// The token's key in older files.
-    api_key: Option<Sealed>,
+    api_key: Option<UncheckedSecret>,
 }
 
 /// Returns the active project, or why there is none. An unusable file is not an error, because the user did not name
@@ -89,8 +89,8 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
         }
     }
     let account = filled(account_id).map(|text| account(&text, at("account-id"))).transpose()?;
-    let newer = sealed(token_value).map(|text| Sourced::new(text, at("token-value")));
-    let token = newer.or_else(|| sealed(api_key).map(|text| Sourced::new(text, at("api-key"))));
+    let newer = trimmed(token_value).map(|text| Sourced::new(text, at("token-value")));
+    let token = newer.or_else(|| trimmed(api_key).map(|text| Sourced::new(text, at("api-key"))));
     let token = token.ok_or_else(|| format!("project {wanted} in {name} has no token-value"));
     Ok(Active { host, account, token, remarks: exposed.into_iter().collect() })
 }
@@ -99,8 +99,8 @@ fn filled(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-fn sealed(text: Option<Sealed>) -> Option<Sealed> {
-    text.map(|text| Sealed::from(text.reveal().trim().to_owned())).filter(|text| !text.reveal().is_empty())
+fn trimmed(text: Option<UncheckedSecret>) -> Option<UncheckedSecret> {
+    text.map(|text| UncheckedSecret::from(text.reveal().trim().to_owned())).filter(|text| !text.reveal().is_empty())
 }
 
 fn origin(text: &str, source: &str) -> Result<Origin, String> {

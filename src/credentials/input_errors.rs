@@ -3,7 +3,7 @@
 use crate::context::Environment;
 use crate::failure::{Code, Failure, Hint};
 use crate::http::Service;
-use crate::questions::{Open, Question};
+use crate::questions::{OpenQuestions, Question};
 
 /// A missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl MissingInput {
         environment: &Environment,
         ask: Option<Question>,
     ) -> MissingInput {
-        let login = !environment.keyring().is_of_no_use();
+        let login = !environment.keyring().is_known_unusable();
         MissingInput { what: Missing::SignIn { service, variable, login, or: None }, ask }
     }
 
@@ -270,7 +270,7 @@ impl InputErrors {
         failure.open.tried = count;
         // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
-            failure.open = Open { questions, pasted, tried: count };
+            failure.open = OpenQuestions { questions, pasted, tried: count };
         }
         Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::failure::{Code, Failure};
 use crate::keyring::Owner;
 use crate::placeholder::Placeholder;
-use crate::secret::Odd;
+use crate::secret::InvalidSecret;
 
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
@@ -106,7 +106,7 @@ fn read_file(path: &Path) -> io::Result<String> {
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
     if utf16 {
-        return Err(io::Error::other(Odd::Utf16.to_string()));
+        return Err(io::Error::other(InvalidSecret::Utf16.to_string()));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }

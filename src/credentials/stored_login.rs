@@ -5,7 +5,7 @@ use super::{Source, Sourced};
 use crate::failure::{Code, Failure};
 use crate::keyring::{Keyring, KeyringError, Owner};
 use crate::origin::Origin;
-use crate::secret::Sealed;
+use crate::secret::UncheckedSecret;
 
 /// The name in the list of sources that were tried.
 pub(super) const NAME: &str = "keyring";
@@ -72,7 +72,7 @@ pub(super) fn databricks(
     host: Option<&Origin>,
     workspace: Option<&str>,
     keyring: &Keyring,
-) -> Result<(Sourced<Origin>, Sourced<Sealed>), NoLogin> {
+) -> Result<(Sourced<Origin>, Sourced<UncheckedSecret>), NoLogin> {
     let listed = match (keyring.logins(), host) {
         // With the host given, an unreadable list does not matter.
         (Err(trouble), Some(_)) if trouble.is_of_an_entry() => Vec::new(),
@@ -136,7 +136,7 @@ fn the_one(
     keyring: &Keyring,
     what: &str,
     none: impl Fn() -> String,
-) -> Result<(Owner, Sealed), NoLogin> {
+) -> Result<(Owner, UncheckedSecret), NoLogin> {
     let mut there = Vec::new();
     for owner in owners {
         if let Some(token) = keyring.token(&owner)? {

@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{
-    Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step, each, failed,
+    Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, RaceOutcome, Refusal, Step, each, failed,
 };
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
 
 /// How long a write may take to become visible in reads before it is reported as failed.
-const SHOWS_WITHIN: Duration = Duration::from_secs(30);
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Inputs of `apply` that a plan must not hold.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Inputs {
 /// Applies the plan in waves. Within a wave, the steps of a lane are written one after another (parallel ACL writes
 /// on one scope end inconsistently, databricks-api §3.4), and the lanes in parallel. A wave is then read back all
 /// at once, in parallel with the reads before the first writes of the next wave; those writes wait for both. A plan
-/// with a blocked step is not applied at all. `told` is called whenever a step has progressed.
+/// with a blocked step is not applied at all. `on_progress` is called whenever a step has progressed.
 ///
 /// # Errors
 /// The first change that fails or does not become visible. Earlier changes stay; running the same command again
@@ -36,7 +36,7 @@ pub(crate) async fn apply(
     writer: &Writer,
     plan: &mut Plan,
     inputs: &Inputs,
-    told: &dyn Fn(Entry),
+    on_progress: &dyn Fn(Entry),
 ) -> Result<(), Failure> {
     if let Some(failure) = blocked(plan) {
         return Err(failure);
@@ -47,7 +47,7 @@ pub(crate) async fn apply(
     for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
         let needs_job = wave.iter().any(|planned| matches!(planned, Planned::JobGrant(_)));
         if needs_job {
-            confirm_all(writer, before, told).await?;
+            confirm_all(writer, before, on_progress).await?;
             let made = before.iter().find_map(Planned::workflow).and_then(Step::present);
             job = job.or_else(|| made.map(|have| have.job.id));
             before = &mut [];
@@ -58,24 +58,24 @@ pub(crate) async fn apply(
             }
         }
         let count = wave.chunk_by(|left, right| left.lane() == right.lane()).count();
-        let gate = Gate::for_arrivals(count + 1);
+        let gate = WaveGate::for_arrivals(count + 1);
         let confirming = async {
-            let confirmed = confirm_all(writer, before, told).await;
+            let confirmed = confirm_all(writer, before, on_progress).await;
             gate.confirmed.send_replace(Some(confirmed.is_ok()));
             gate.arrive(confirmed.is_ok());
             confirmed
         };
         let lanes = wave.chunk_by_mut(|left, right| left.lane() == right.lane()).map(async |lane| {
-            let mut arrival = Arrival { gate: &gate, is_due: true };
+            let mut ticket = LaneTicket { gate: &gate, is_due: true };
             for planned in lane {
-                let written = each!(planned, step => Box::pin(write(writer, step, inputs, &mut arrival)).await);
-                told(planned.entry());
+                let written = each!(planned, step => Box::pin(write(writer, step, inputs, &mut ticket)).await);
+                on_progress(planned.entry());
                 if let Err(failure) = written {
-                    arrival.fails();
+                    ticket.fails();
                     return Err(failure);
                 }
             }
-            arrival.arrives();
+            ticket.arrives();
             Ok(())
         });
         let (confirmed, written) = tokio::join!(confirming, join_all(lanes));
@@ -83,22 +83,22 @@ pub(crate) async fn apply(
         written.into_iter().collect::<Result<(), Failure>>()?;
         before = wave;
     }
-    confirm_all(writer, before, told).await
+    confirm_all(writer, before, on_progress).await
 }
 
 /// Reads back what a wave has written.
-async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)) -> Result<(), Failure> {
-    let looks = wave.iter_mut().map(async |planned| {
+async fn confirm_all(writer: &Writer, wave: &mut [Planned], on_progress: &dyn Fn(Entry)) -> Result<(), Failure> {
+    let reads = wave.iter_mut().map(async |planned| {
         let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
-        told(planned.entry());
+        on_progress(planned.entry());
         seen
     });
-    join_all(looks).await.into_iter().collect()
+    join_all(reads).await.into_iter().collect()
 }
 
 /// Opens for the writes of a wave once the previous wave is read back and each lane has read the object of its
 /// first write.
-struct Gate {
+struct WaveGate {
     awaited: Cell<usize>,
     /// Whether the previous wave is visible; `None` until that is known.
     confirmed: watch::Sender<Option<bool>>,
@@ -106,14 +106,14 @@ struct Gate {
     state: watch::Sender<Option<bool>>,
 }
 
-impl Gate {
-    fn for_arrivals(awaited: usize) -> Gate {
-        Gate { awaited: Cell::new(awaited), confirmed: watch::Sender::new(None), state: watch::Sender::new(None) }
+impl WaveGate {
+    fn for_arrivals(awaited: usize) -> WaveGate {
+        WaveGate { awaited: Cell::new(awaited), confirmed: watch::Sender::new(None), state: watch::Sender::new(None) }
     }
 
-    fn arrive(&self, is_well: bool) {
+    fn arrive(&self, is_ok: bool) {
         self.awaited.set(self.awaited.get().saturating_sub(1));
-        if !is_well {
+        if !is_ok {
             self.state.send_replace(Some(false));
         } else if self.awaited.get() == 0 {
             self.state.send_if_modified(|state| state.is_none() && state.replace(true).is_none());
@@ -123,12 +123,12 @@ impl Gate {
 
 /// When the read directly before a write began and ended.
 #[derive(Clone, Copy)]
-struct Look {
+struct PreWriteRead {
     began: Instant,
     ended: Instant,
 }
 
-impl Look {
+impl PreWriteRead {
     /// Whether waiting for other lanes took longer than the read itself, so that more than a round trip separates
     /// it from the write.
     fn is_old(self) -> bool {
@@ -137,19 +137,19 @@ impl Look {
 }
 
 /// Waits for a value; `false` means that something failed.
-async fn is_well(state: &watch::Sender<Option<bool>>) -> bool {
+async fn wait_for_ok(state: &watch::Sender<Option<bool>>) -> bool {
     let mut state = state.subscribe();
     // The sender outlives every waiter.
     state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
 }
 
 /// The arrival at the gate that a lane still owes.
-struct Arrival<'a> {
-    gate: &'a Gate,
+struct LaneTicket<'a> {
+    gate: &'a WaveGate,
     is_due: bool,
 }
 
-impl Arrival<'_> {
+impl LaneTicket<'_> {
     fn arrives(&mut self) {
         if std::mem::take(&mut self.is_due) {
             self.gate.arrive(true);
@@ -164,7 +164,7 @@ impl Arrival<'_> {
     /// Waits until this lane may write; `false` means that it must not.
     async fn may_write(&mut self) -> bool {
         self.arrives();
-        is_well(&self.gate.state).await
+        wait_for_ok(&self.gate.state).await
     }
 }
 
@@ -200,7 +200,7 @@ async fn write<K: Kind>(
     writer: &Writer,
     step: &mut Step<K>,
     inputs: &Inputs,
-    arrival: &mut Arrival<'_>,
+    ticket: &mut LaneTicket<'_>,
 ) -> Result<(), Failure> {
     let (verb, overwrites, repeats) = match (&step.action, K::CREATION) {
         (Action::Keep(_) | Action::Blocked { .. }, _) => return Ok(()),
@@ -215,19 +215,19 @@ async fn write<K: Kind>(
     let mut unanswered = false;
     let mut attempts = 1;
     loop {
-        let mut looked = None;
+        let mut last_read = None;
         if overwrites {
             let began = Instant::now();
-            let now = K::look_again(writer, step).await;
-            let look = Look { began, ended: Instant::now() };
+            let now = K::reobserve(writer, step).await;
+            let read = PreWriteRead { began, ended: Instant::now() };
             // While the previous wave is not visible, this read proves nothing.
-            if !is_well(&arrival.gate.confirmed).await {
+            if !wait_for_ok(&ticket.gate.confirmed).await {
                 return Ok(());
             }
-            if look.is_old() {
+            if read.is_old() {
                 continue;
             }
-            looked = Some(look);
+            last_read = Some(read);
             let now = now.map_err(|error| {
                 step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
                 failed::<K>("read", &step.want, &error)
@@ -239,13 +239,13 @@ async fn write<K: Kind>(
                 return Ok(());
             } else {
                 step.now = now;
-                return taken(step);
+                return changed_meanwhile(step);
             }
         }
-        if !arrival.may_write().await {
+        if !ticket.may_write().await {
             return Ok(());
         }
-        if looked.is_some_and(Look::is_old) {
+        if last_read.is_some_and(PreWriteRead::is_old) {
             continue;
         }
         let error = match K::apply(writer, step, inputs).await {
@@ -253,7 +253,7 @@ async fn write<K: Kind>(
                 step.progress = Progress::Written;
                 return Ok(());
             }
-            Ok(Applied::Found) => return found(writer, step, unanswered).await,
+            Ok(Applied::Found) => return name_already_exists(writer, step, unanswered).await,
             Err(error) => error,
         };
         unanswered |= error.may_have_taken_effect();
@@ -268,11 +268,11 @@ async fn write<K: Kind>(
 
 /// An object of this name has appeared since the plan: created by our own earlier attempt, whose answer was lost, or
 /// by someone else.
-async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
-    let end = Instant::now() + SHOWS_WITHIN;
+async fn name_already_exists<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
+    let end = Instant::now() + VISIBILITY_TIMEOUT;
     let mut pause = Duration::from_millis(100);
     while step.now.is_none() && Instant::now() + pause < end {
-        step.now = K::look_again(reader, step).await.map_err(|error| {
+        step.now = K::reobserve(reader, step).await.map_err(|error| {
             step.progress = Progress::Unknown;
             failed::<K>("read", &step.want, &error)
         })?;
@@ -285,11 +285,11 @@ async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -
         step.progress = Progress::Done;
         return Ok(());
     }
-    taken(step)
+    changed_meanwhile(step)
 }
 
 /// Reports a change made by others since the plan, which stays. If nothing is left to do, the step is done.
-fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
+fn changed_meanwhile<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
     let (kind, name) = (K::KIND, K::quoted(&step.want));
     let removes = step.action == Action::Remove;
@@ -334,44 +334,44 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
     };
     let (kind, name) = (K::KIND, K::quoted(&step.want));
     let done = |step: &Step<K>| {
-        let id = K::made_as(step).map(|id| format!(" as {id}")).unwrap_or_default();
+        let id = K::created_id(step).map(|id| format!(" as {id}")).unwrap_or_default();
         format!("The {kind} {name} was {verb}{id}")
     };
     let unread = |step: &Step<K>, error: &HttpError| {
         let cause = format!("{}, but could not be read back", done(step));
         failed::<K>("read back", &step.want, error).cause(cause)
     };
-    let end = Instant::now() + SHOWS_WITHIN;
+    let end = Instant::now() + VISIBILITY_TIMEOUT;
     let mut pause = Duration::from_millis(100);
     loop {
-        let now = K::look_again(writer, step).await.map_err(|error| unread(step, &error))?;
+        let now = K::reobserve(writer, step).await.map_err(|error| unread(step, &error))?;
         let is_there = now.is_some();
         if is_there {
             step.now = now;
         }
-        let settled = K::settle(writer, step).await.map_err(|error| unread(step, &error))?;
+        let race = K::resolve_race(writer, step).await.map_err(|error| unread(step, &error))?;
         let differences = K::differences(step, step.now.as_ref().filter(|_| is_there));
         let late = Instant::now() + pause > end;
-        match settled {
-            Settled::Theirs => return taken(step),
-            Settled::Ours if differences.is_empty() => break,
+        match race {
+            RaceOutcome::Theirs => return changed_meanwhile(step),
+            RaceOutcome::Ours if differences.is_empty() => break,
             // The command's report names the other objects.
-            Settled::NotYet if differences.is_empty() && late => break,
-            Settled::Ours | Settled::NotYet if late => {
+            RaceOutcome::NotYet if differences.is_empty() && late => break,
+            RaceOutcome::Ours | RaceOutcome::NotYet if late => {
                 return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))
-                    .cause(format!("{} s after the write: {}", SHOWS_WITHIN.as_secs(), differences.join("; ")))
+                    .cause(format!("{} s after the write: {}", VISIBILITY_TIMEOUT.as_secs(), differences.join("; ")))
                     .advise(
                         "compare it in the workspace, or run the same command again: it writes only what differs",
                     ));
             }
-            Settled::Ours | Settled::NotYet => {}
+            RaceOutcome::Ours | RaceOutcome::NotYet => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
-    let gone = K::gone(step);
-    if !gone.is_empty() {
-        return Err(Failure::new(Code::Failed, format!("{}, but lost: {}.", done(step), gone.join(", ")))
+    let losses = K::collateral_losses(step);
+    if !losses.is_empty() {
+        return Err(Failure::new(Code::Failed, format!("{}, but lost: {}.", done(step), losses.join(", ")))
             .cause("the service replaced more than was sent, or it was removed at the same time")
             .advise("restore it in the workspace"));
     }

@@ -12,7 +12,7 @@ mod report;
 pub(crate) use apply::{Inputs, apply, blocked};
 pub(crate) use note::{Note, Skipped};
 pub(crate) use plan::{
-    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Removal,
-    Settled, Step,
+    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, RaceOutcome, Refusal,
+    Removal, Step,
 };
 pub(crate) use report::Provisioned;

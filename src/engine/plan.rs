@@ -10,7 +10,7 @@ use super::kinds::{
     SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
 };
 use super::note::Note;
-use crate::document::{Data, Shown, document};
+use crate::document::{Data, ToDocument, document};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -81,8 +81,8 @@ impl Change {
     }
 }
 
-impl Shown for Change {
-    fn shown(&self) -> Data {
+impl ToDocument for Change {
+    fn to_document(&self) -> Data {
         let Change { field, from, to, reason } = self;
         let mut change = document!({ "field": field });
         for (name, value) in [("from", from), ("to", to)] {
@@ -178,7 +178,7 @@ pub(crate) enum Applied {
 
 /// The state of a step that may race with other processes creating the same object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum RaceOutcome {
     /// There is no other object.
     Ours,
     /// There still are others.
@@ -215,7 +215,7 @@ pub(crate) trait Kind: Sized {
     fn diff(want: &Self::Want, have: Option<&Self::Have>, consents: &Consents) -> Action;
 
     /// Reads the object again, directly before the write and after it; by its ID if that is known.
-    async fn look_again(reader: &Reader, step: &Step<Self>) -> Result<Option<Self::Have>, HttpError> {
+    async fn reobserve(reader: &Reader, step: &Step<Self>) -> Result<Option<Self::Have>, HttpError> {
         Self::observe(reader, &step.want).await
     }
 
@@ -230,22 +230,22 @@ pub(crate) trait Kind: Sized {
     fn differences(step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String>;
 
     /// Names of other people's things that the change has lost.
-    fn gone(_step: &Step<Self>) -> Vec<String> {
+    fn collateral_losses(_step: &Step<Self>) -> Vec<String> {
         Vec::new()
     }
 
     /// Resolves a race with other processes that created the same object.
-    async fn settle(_writer: &Writer, _step: &mut Step<Self>) -> Result<Settled, HttpError> {
-        Ok(Settled::Ours)
+    async fn resolve_race(_writer: &Writer, _step: &mut Step<Self>) -> Result<RaceOutcome, HttpError> {
+        Ok(RaceOutcome::Ours)
     }
 
     /// What the service calls a created object, such as `job 123`, if the name does not say it.
-    fn made_as(_step: &Step<Self>) -> Option<String> {
+    fn created_id(_step: &Step<Self>) -> Option<String> {
         None
     }
 
     /// Lines by others that an update would overwrite, as a unified diff.
-    fn lost(_want: &Self::Want, _have: Option<&Self::Have>) -> Option<String> {
+    fn overwritten_diff(_want: &Self::Want, _have: Option<&Self::Have>) -> Option<String> {
         None
     }
 
@@ -330,7 +330,7 @@ impl<K: Kind> Step<K> {
             Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => self.progress,
         };
         let diff = match &self.action {
-            Action::Update(_) => K::lost(&self.want, self.have.as_ref()),
+            Action::Update(_) => K::overwritten_diff(&self.want, self.have.as_ref()),
             Action::Blocked { why: Refusal { what: _, diff, advice: _ }, unless: _ } => diff.clone(),
             Action::Keep(_) | Action::Create | Action::Remove => None,
         };

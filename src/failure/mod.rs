@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::document::{Data, document};
-use crate::questions::Open;
+use crate::questions::OpenQuestions;
 
 pub(crate) use self::hint::{Hint, hints_in_json, next_lines};
 pub(crate) use self::http::{of_databricks, of_dbt};
@@ -130,12 +130,12 @@ pub(crate) struct Failure {
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
     /// The questions that could resolve it at a prompt. Not printed.
-    pub(crate) open: Open,
+    pub(crate) open: OpenQuestions,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, what: impl Into<String>) -> Failure {
-        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: Open::default() }
+        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: OpenQuestions::default() }
     }
 
     /// The program was ended by this signal.

@@ -4,7 +4,6 @@
 //! is sent once, on a new connection; its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
 mod call;
-mod certificate;
 mod client;
 mod deadline;
 mod error;
@@ -12,7 +11,7 @@ mod intake;
 mod lenient;
 mod pages;
 mod preconnect;
-mod probe_host;
+mod probe;
 mod refusal;
 mod retry;
 mod socket;
@@ -28,10 +27,10 @@ pub(crate) use error::{Fault, HttpError, ServiceError, shorten, title_of_page};
 pub(crate) use intake::Intake;
 pub(crate) use lenient::{Rows, lenient_number, optional, optional_list, or_default, skip_invalid};
 pub(crate) use pages::{Pages, side_by_side};
-pub(crate) use probe_host::{HostProbe, ProbeStep, Proxy, probe_host};
+pub(crate) use probe::probe;
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
-pub(crate) use socket::{Roots, Sockets};
+pub(crate) use socket::{Roots, Sockets, is_proxied};
 pub(crate) use token::{Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenFuture, TokenRequest, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use reqwest::tls::TlsInfo;
+use hyper_util::client::proxy::matcher::Matcher;
 
 use super::intake::Intake;
 use super::preconnect::Preconnected;
-use super::probe_host::Proxy;
-use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
+use super::transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 
 /// One client with a connection pool, and one that opens a connection per request.
 ///
@@ -87,10 +86,10 @@ impl Sockets {
                 None => builder,
             }
         };
-        let proxied = proxy.is_some() || Proxy::on_the_way_to(origin).is_some();
+        let proxied = proxy.is_some() || is_proxied(origin);
         let (preconnected_pooled, preconnected_fresh) = (Preconnected::default(), Preconnected::default());
         let pooled = builder().connector_layer(preconnected_pooled.clone());
-        let fresh = builder().connector_layer(preconnected_fresh.clone()).pool_max_idle_per_host(0).tls_info(true);
+        let fresh = builder().connector_layer(preconnected_fresh.clone()).pool_max_idle_per_host(0);
         let (pooled, fresh) = (pooled.build()?, fresh.build()?);
         Ok(Sockets { pooled, fresh, proxied, origin: origin.clone(), preconnected_pooled, preconnected_fresh })
     }
@@ -106,6 +105,12 @@ fn use_ring() {
 /// accepted with https only.
 pub(super) fn is_here(origin: &url::Url) -> bool {
     crate::origin::is_loopback(origin) || origin.host_str() == Some("localhost")
+}
+
+/// Whether a proxy applies to requests to this origin, as found by the code that reqwest uses.
+pub(crate) fn is_proxied(origin: &url::Url) -> bool {
+    let found = origin.as_str().parse().ok().and_then(|uri| Matcher::from_system().intercept(&uri));
+    !is_here(origin) && found.is_some()
 }
 
 impl Transport for Sockets {
@@ -129,9 +134,6 @@ impl Transport for Sockets {
             let mut whole = Response::new(body.done());
             *whole.status_mut() = answer.status();
             *whole.headers_mut() = answer.headers().clone();
-            if let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
-                whole.extensions_mut().insert(PeerCertificate(Bytes::copy_from_slice(der)));
-            }
             Ok(whole)
         })
     }

@@ -90,10 +90,6 @@ pub(crate) enum WireError {
     TooLarge,
 }
 
-/// The server's TLS certificate in DER: a response extension, on lanes that request it.
-#[derive(Clone)]
-pub(super) struct PeerCertificate(pub(super) Bytes);
-
 /// The pending response to one request.
 pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, WireError>> + 'a>>;
 

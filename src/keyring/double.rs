@@ -7,7 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{Keyring, KeyringError, Owner, Store, wrapped};
-use crate::secret::Sealed;
+use crate::secret::UncheckedSecret;
 
 /// How the keyring behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +96,9 @@ impl Double {
 }
 
 impl Store for Double {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError> {
+    fn read(&self, entry: &str) -> Result<Option<UncheckedSecret>, KeyringError> {
         self.call("read", entry)?;
-        Ok(self.entries.lock().unwrap().get(entry).cloned().map(Sealed::from))
+        Ok(self.entries.lock().unwrap().get(entry).cloned().map(UncheckedSecret::from))
     }
 
     fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError> {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::secret::Sealed;
+use crate::secret::UncheckedSecret;
 
 /// Time limit of all reads of a command.
 const SHORT: Duration = Duration::from_secs(3);
@@ -79,9 +79,9 @@ pub(crate) enum KeyringError {
     /// It requires its password, and the user did not enter it.
     Locked(String),
     /// No response within this time.
-    Silent(Duration),
+    TimedOut(Duration),
     /// The entry's content is not what dbtrigger wrote.
-    Odd { entry: String, why: String },
+    Corrupt { entry: String, why: String },
     /// A newer version of dbtrigger wrote this entry in this format version.
     Newer { entry: String, form: u32 },
     /// Any other error, as the system words it.
@@ -99,7 +99,7 @@ impl fmt::Display for KeyringError {
                 "the keyring did not respond within {} s: it may be asking for its password in a separate window",
                 limit.as_secs_f64()
             ),
-            KeyringError::Odd { entry, why } => {
+            KeyringError::Corrupt { entry, why } => {
                 write!(formatter, "keyring entry \"{entry}\" is unusable: {why}")
             }
             KeyringError::Newer { entry, form } => write!(
@@ -116,8 +116,8 @@ impl KeyringError {
     pub(crate) fn hides(&self) -> bool {
         match self {
             KeyringError::Locked(_)
-            | KeyringError::Silent(_)
-            | KeyringError::Odd { entry: _, why: _ }
+            | KeyringError::TimedOut(_)
+            | KeyringError::Corrupt { entry: _, why: _ }
             | KeyringError::Newer { entry: _, form: _ }
             | KeyringError::Failed(_) => true,
             KeyringError::Closed(_) | KeyringError::Absent(_) => false,
@@ -127,11 +127,11 @@ impl KeyringError {
     /// Whether the error is about the content of one entry, not the keyring.
     pub(crate) fn is_of_an_entry(&self) -> bool {
         match self {
-            KeyringError::Odd { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ } => true,
+            KeyringError::Corrupt { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ } => true,
             KeyringError::Closed(_)
             | KeyringError::Absent(_)
             | KeyringError::Locked(_)
-            | KeyringError::Silent(_)
+            | KeyringError::TimedOut(_)
             | KeyringError::Failed(_) => false,
         }
     }
@@ -142,23 +142,23 @@ impl KeyringError {
             KeyringError::Closed(variable) => {
                 Some(format!("{variable} closes the keyring: unset it to use the keyring"))
             }
-            KeyringError::Locked(_) | KeyringError::Silent(_) => Some(
+            KeyringError::Locked(_) | KeyringError::TimedOut(_) => Some(
                 "unlock the keyring (for example, sign in to the desktop), then run the same command again".to_owned(),
             ),
-            KeyringError::Odd { entry, why: _ } => Some(system::deletion(entry)),
+            KeyringError::Corrupt { entry, why: _ } => Some(system::deletion(entry)),
             KeyringError::Newer { entry, form: _ } => Some(format!("update dbtrigger, or {}", system::deletion(entry))),
             KeyringError::Absent(_) | KeyringError::Failed(_) => None,
         }
     }
 
-    fn odd(entry: &str, why: &str) -> KeyringError {
-        KeyringError::Odd { entry: entry.to_owned(), why: why.to_owned() }
+    fn corrupt(entry: &str, why: &str) -> KeyringError {
+        KeyringError::Corrupt { entry: entry.to_owned(), why: why.to_owned() }
     }
 }
 
 /// A store of named values. Its calls may block.
 pub(crate) trait Store: Send + Sync {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError>;
+    fn read(&self, entry: &str) -> Result<Option<UncheckedSecret>, KeyringError>;
     fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError>;
     /// Succeeds if the entry does not exist.
     fn remove(&self, entry: &str) -> Result<(), KeyringError>;
@@ -182,7 +182,7 @@ struct Index {
     logins: Vec<Owner>,
 }
 
-type Answer = Result<Option<Sealed>, KeyringError>;
+type Answer = Result<Option<UncheckedSecret>, KeyringError>;
 
 /// Returns the time since a fixed moment.
 type Clock = Box<dyn Fn() -> Duration>;
@@ -200,7 +200,7 @@ struct Inner {
     patience: Duration,
     answers: RefCell<BTreeMap<String, Answer>>,
     /// Set after a timeout: later reads do not wait again.
-    silent: RefCell<Option<KeyringError>>,
+    timed_out: RefCell<Option<KeyringError>>,
 }
 
 #[cfg(test)]
@@ -232,13 +232,13 @@ impl Keyring {
         patience: Duration,
         clock: Clock,
     ) -> Keyring {
-        let (answers, silent, waited) = (RefCell::default(), RefCell::default(), Cell::default());
-        Keyring(Rc::new(Inner { store, limit, waited, clock, patience, answers, silent }))
+        let (answers, timed_out, waited) = (RefCell::default(), RefCell::default(), Cell::default());
+        Keyring(Rc::new(Inner { store, limit, waited, clock, patience, answers, timed_out }))
     }
 
     /// Whether nothing can be stored here, as far as that is known without opening it.
-    pub(crate) fn is_of_no_use(&self) -> bool {
-        let Inner { store, limit: _, waited: _, clock: _, patience: _, answers, silent: _ } = &*self.0;
+    pub(crate) fn is_known_unusable(&self) -> bool {
+        let Inner { store, limit: _, waited: _, clock: _, patience: _, answers, timed_out: _ } = &*self.0;
         let hides = |answer: &Answer| answer.as_ref().err().is_none_or(KeyringError::hides);
         store.is_err() || !answers.borrow().values().all(hides)
     }
@@ -252,12 +252,12 @@ impl Keyring {
     pub(crate) fn token(&self, owner: &Owner) -> Answer {
         let entry = owner.entry();
         let held = self.read(&entry)?.map(|text| unwrapped::<Held>(&entry, &text)).transpose()?;
-        Ok(held.map(|Held { token }| Sealed::from(token)))
+        Ok(held.map(|Held { token }| UncheckedSecret::from(token)))
     }
 
     /// Opens it, with time for the user to unlock it.
     pub(crate) async fn open(&self) -> Result<Vec<Owner>, KeyringError> {
-        let answer = self.patiently(|store| store.read(INDEX)).await;
+        let answer = self.run_with_timeout(|store| store.read(INDEX)).await;
         self.0.answers.borrow_mut().insert(INDEX.to_owned(), answer.clone());
         index(answer)
     }
@@ -269,10 +269,10 @@ impl Keyring {
         let (entry, owner) = (owner.entry(), owner.clone());
         let held = wrapped(Held { token: Zeroizing::new(token.to_owned()) })?;
         self.0.answers.borrow_mut().clear();
-        self.patiently(move |store| {
+        self.run_with_timeout(move |store| {
             let before = is_there(store, &entry)?;
             let listed = match index(store.read(INDEX)) {
-                Err(KeyringError::Odd { entry: _, why: _ }) => Vec::new(),
+                Err(KeyringError::Corrupt { entry: _, why: _ }) => Vec::new(),
                 listed => listed?,
             };
             if !listed.contains(&owner) {
@@ -280,7 +280,7 @@ impl Keyring {
             }
             let stored = store.write(&entry, &held).and_then(|()| match store.read(&entry)? {
                 Some(back) if *back.reveal() == **held => Ok(()),
-                Some(_) | None => Err(KeyringError::odd(&entry, "it returned a different token than was stored")),
+                Some(_) | None => Err(KeyringError::corrupt(&entry, "it returned a different token than was stored")),
             });
             if stored.is_err() && !before && store.remove(&entry).is_ok() {
                 // If this fails too, the list names a token that does not exist, which is harmless.
@@ -295,13 +295,13 @@ impl Keyring {
     pub(crate) async fn remove(&self, owner: &Owner) -> Result<bool, KeyringError> {
         let entry = owner.entry();
         self.0.answers.borrow_mut().clear();
-        self.patiently(move |store| {
+        self.run_with_timeout(move |store| {
             if !is_there(store, &entry)? {
                 return Ok(false);
             }
             store.remove(&entry)?;
             if is_there(store, &entry)? {
-                return Err(KeyringError::odd(&entry, "it still exists after removal"));
+                return Err(KeyringError::corrupt(&entry, "it still exists after removal"));
             }
             Ok(true)
         })
@@ -312,7 +312,7 @@ impl Keyring {
     pub(crate) async fn unlist(&self, owners: &[Owner]) -> Result<(), KeyringError> {
         let owners = owners.to_vec();
         self.0.answers.borrow_mut().clear();
-        self.patiently(move |store| {
+        self.run_with_timeout(move |store| {
             let before = index(store.read(INDEX))?;
             let after: Vec<Owner> = before.iter().filter(|known| !owners.contains(known)).cloned().collect();
             if after == before { Ok(()) } else { write_list(store, after) }
@@ -321,18 +321,18 @@ impl Keyring {
     }
 
     fn read(&self, entry: &str) -> Answer {
-        let Inner { store, limit, waited, clock, patience: _, answers, silent } = &*self.0;
+        let Inner { store, limit, waited, clock, patience: _, answers, timed_out } = &*self.0;
         if let Some(known) = answers.borrow().get(entry) {
             return known.clone();
         }
-        if let Some(trouble) = &*silent.borrow() {
+        if let Some(trouble) = &*timed_out.borrow() {
             return Err(trouble.clone());
         }
         let store = store.clone().map_err(KeyringError::Closed)?;
         // Signals are not handled while this blocks.
         let left = limit.saturating_sub(waited.get());
         if left.is_zero() {
-            return Err(KeyringError::Silent(*limit));
+            return Err(KeyringError::TimedOut(*limit));
         }
         let since = clock();
         let name = entry.to_owned();
@@ -344,31 +344,31 @@ impl Keyring {
             Err(error) => Err(KeyringError::Failed(error.to_string())),
             Ok(_) => hear.recv_timeout(left).unwrap_or_else(|error| {
                 Err(match error {
-                    mpsc::RecvTimeoutError::Timeout => KeyringError::Silent(*limit),
+                    mpsc::RecvTimeoutError::Timeout => KeyringError::TimedOut(*limit),
                     mpsc::RecvTimeoutError::Disconnected => KeyringError::Failed("it broke off".to_owned()),
                 })
             }),
         };
         waited.set(waited.get() + clock().saturating_sub(since));
-        if let Err(trouble @ KeyringError::Silent(_)) = &answer {
-            *silent.borrow_mut() = Some(trouble.clone());
+        if let Err(trouble @ KeyringError::TimedOut(_)) = &answer {
+            *timed_out.borrow_mut() = Some(trouble.clone());
         }
         answers.borrow_mut().insert(entry.to_owned(), answer.clone());
         answer
     }
 
     /// Runs a blocking operation on another thread, so that signals are still handled.
-    async fn patiently<T: Send + 'static>(
+    async fn run_with_timeout<T: Send + 'static>(
         &self,
         act: impl FnOnce(&dyn Store) -> Result<T, KeyringError> + Send + 'static,
     ) -> Result<T, KeyringError> {
-        let Inner { store, limit: _, waited: _, clock: _, patience, answers: _, silent: _ } = &*self.0;
+        let Inner { store, limit: _, waited: _, clock: _, patience, answers: _, timed_out: _ } = &*self.0;
         let store = store.clone().map_err(KeyringError::Closed)?;
         let acting = tokio::task::spawn_blocking(move || act(&*store));
         match tokio::time::timeout(*patience, acting).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(KeyringError::Failed(error.to_string())),
-            Err(_) => Err(KeyringError::Silent(*patience)),
+            Err(_) => Err(KeyringError::TimedOut(*patience)),
         }
     }
 }
@@ -399,20 +399,20 @@ fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, KeyringError> {
 }
 
 /// Never quotes the text in errors: it may be a token.
-fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result<T, KeyringError> {
+fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &UncheckedSecret) -> Result<T, KeyringError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let odd = || KeyringError::odd(entry, "dbtrigger did not write it");
-    let Version { version } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
+    let corrupt = || KeyringError::corrupt(entry, "dbtrigger did not write it");
+    let Version { version } = serde_json::from_str(text.reveal()).map_err(|_| corrupt())?;
     if version > VERSION {
         return Err(KeyringError::Newer { entry: entry.to_owned(), form: version });
     }
     if version < VERSION {
-        return Err(odd());
+        return Err(corrupt());
     }
-    let Envelope { version: _, content } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
+    let Envelope { version: _, content } = serde_json::from_str(text.reveal()).map_err(|_| corrupt())?;
     Ok(content)
 }
 

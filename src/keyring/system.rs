@@ -4,7 +4,7 @@ use ::keyring::{Entry, Error};
 use zeroize::Zeroizing;
 
 use super::{KeyringError, Store};
-use crate::secret::Sealed;
+use crate::secret::UncheckedSecret;
 
 /// The service name of all our entries.
 const SERVICE: &str = "dbtrigger";
@@ -12,11 +12,11 @@ const SERVICE: &str = "dbtrigger";
 pub(super) struct System;
 
 impl Store for System {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError> {
+    fn read(&self, entry: &str) -> Result<Option<UncheckedSecret>, KeyringError> {
         match open(entry)?.get_secret() {
-            Ok(bytes) => String::from_utf8(bytes).map(|text| Some(Sealed::from(text))).map_err(|error| {
+            Ok(bytes) => String::from_utf8(bytes).map(|text| Some(UncheckedSecret::from(text))).map_err(|error| {
                 drop(Zeroizing::new(error.into_bytes()));
-                KeyringError::odd(entry, "it is not text")
+                KeyringError::corrupt(entry, "it is not text")
             }),
             Err(Error::NoEntry) => Ok(None),
             Err(error) => Err(trouble(&error)),

@@ -21,7 +21,7 @@ async fn tokens_are_kept_side_by_side_replaced_and_removed() {
     }
     let fresh = double.keyring();
     assert_eq!(fresh.logins(), Ok(vec![dbt(1), dbt(2), workspace()]));
-    assert_eq!(fresh.token(&dbt(2)), Ok(Some(Sealed::from("new".to_owned()))));
+    assert_eq!(fresh.token(&dbt(2)), Ok(Some(UncheckedSecret::from("new".to_owned()))));
     assert_eq!(fresh.token(&dbt(3)), Ok(None));
     for owner in [dbt(1), dbt(2), dbt(2), workspace()] {
         assert!(fresh.remove(&owner).await.is_ok());
@@ -48,22 +48,22 @@ fn nothing_is_read_before_it_is_wanted_nor_twice() {
 async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
     let double = Double::new(Mood::Hangs);
     let keyring = double.keyring();
-    let silent = KeyringError::Silent(Duration::from_millis(20));
-    assert_eq!(keyring.logins(), Err(silent.clone()));
-    assert_eq!(keyring.token(&dbt(1)), Err(silent.clone()));
+    let timed_out = KeyringError::TimedOut(Duration::from_millis(20));
+    assert_eq!(keyring.logins(), Err(timed_out.clone()));
+    assert_eq!(keyring.token(&dbt(1)), Err(timed_out.clone()));
     assert_eq!(double.calls.lock().unwrap().len(), 1);
-    assert!(silent.to_string().contains("did not respond within 0.02 s"), "{silent}");
+    assert!(timed_out.to_string().contains("did not respond within 0.02 s"), "{timed_out}");
 }
 
 #[test]
 fn one_that_hangs_ends_a_login_and_the_runtime_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let keyring = Double::new(Mood::Hangs).keyring();
-    let silent = KeyringError::Silent(Duration::from_millis(20));
+    let timed_out = KeyringError::TimedOut(Duration::from_millis(20));
     runtime.block_on(async {
-        assert_eq!(keyring.open().await, Err(silent.clone()));
-        assert_eq!(keyring.keep(&dbt(1), "dbtc_one").await, Err(silent.clone()));
-        assert_eq!(keyring.remove(&dbt(1)).await, Err(silent.clone()));
+        assert_eq!(keyring.open().await, Err(timed_out.clone()));
+        assert_eq!(keyring.keep(&dbt(1), "dbtc_one").await, Err(timed_out.clone()));
+        assert_eq!(keyring.remove(&dbt(1)).await, Err(timed_out.clone()));
     });
     runtime.shutdown_background();
 }
@@ -72,13 +72,13 @@ fn one_that_hangs_ends_a_login_and_the_runtime_too() {
 async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
     assert!(
-        matches!(&garbled, KeyringError::Odd { entry: _, why } if why.contains("it returned a different token than was stored")),
+        matches!(&garbled, KeyringError::Corrupt { entry: _, why } if why.contains("it returned a different token than was stored")),
         "{garbled}"
     );
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
-    assert!(matches!(&clings, KeyringError::Odd { entry: _, why } if why.contains("still exists")), "{clings}");
+    assert!(matches!(&clings, KeyringError::Corrupt { entry: _, why } if why.contains("still exists")), "{clings}");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_login_that_fails_half_way_leaves_no_token_that_no_list_names() {
     assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Err(failed()));
     double.becomes(Mood::Good);
     assert_eq!(double.keyring().logins(), Ok(vec![dbt(1)]));
-    assert_eq!(double.keyring().token(&dbt(1)), Ok(Some(Sealed::from("dbtc_old".to_owned()))));
+    assert_eq!(double.keyring().token(&dbt(1)), Ok(Some(UncheckedSecret::from("dbtc_old".to_owned()))));
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_damaged_list_is_begun_anew_by_a_login_and_a_newer_one_is_left_alone()
     for text in ["junk", r#"{"version":0,"logins":[]}"#, r#"{"version":1,"logins":7}"#] {
         let double = Double::new(Mood::Good);
         double.put(INDEX, text);
-        assert!(matches!(double.keyring().logins(), Err(KeyringError::Odd { entry, why: _ }) if entry == INDEX));
+        assert!(matches!(double.keyring().logins(), Err(KeyringError::Corrupt { entry, why: _ }) if entry == INDEX));
         assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Ok(false), "{text}");
         assert_eq!(double.keyring().logins(), Ok(vec![dbt(1)]));
     }
@@ -164,7 +164,7 @@ fn all_reading_of_a_command_has_one_limit() {
     let keyring = double.keyring();
     assert_eq!(keyring.logins(), Ok(vec![dbt(1), dbt(2)]));
     assert!(keyring.token(&dbt(1)).is_ok());
-    assert_eq!(keyring.token(&dbt(2)), Err(KeyringError::Silent(Duration::from_mins(1))));
+    assert_eq!(keyring.token(&dbt(2)), Err(KeyringError::TimedOut(Duration::from_mins(1))));
     assert_eq!(double.calls.lock().unwrap().len(), 2);
     assert!(keyring.token(&dbt(1)).is_ok(), "what was read is known");
 }
@@ -188,7 +188,7 @@ fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
 #[tokio::test]
 async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left_as_it_is() {
     let double = Double::holding(&[(dbt(1), "one")]);
-    double.becomes(Mood::RefusesTo("read dbt", KeyringError::odd("x", "it is not text")));
+    double.becomes(Mood::RefusesTo("read dbt", KeyringError::corrupt("x", "it is not text")));
     assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
     let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
     // It existed before, so it is not removed when it cannot be read back.

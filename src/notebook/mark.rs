@@ -1,9 +1,10 @@
 //! The marker line, which tells a later deploy whether a notebook is unchanged, outdated or edited by hand.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
+
+use crate::text::hex;
 
 /// Start of the marker line.
 pub(super) const PREFIX: &str = "# dbtrigger-notebook:";
@@ -61,11 +62,7 @@ pub(crate) fn digest(text: &str) -> Option<String> {
 fn digest_without(lines: &[&str], place: usize) -> String {
     let mut body = lines.to_vec();
     body.remove(place);
-    let digest = Sha256::digest(normalise(&body.join("\n")).as_bytes());
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
+    hex(Sha256::digest(normalise(&body.join("\n"))))
 }
 
 /// Orders versions of the form `MAJOR.MINOR.PATCH[-PRE]`; `None` if one of them has another form.

@@ -10,7 +10,7 @@ mod hostile_tests;
 mod tests;
 
 pub(crate) use mark::{compare_versions, digest, normalise};
-pub(crate) use settings::{Found, Moved, OverrideKey, Settings};
+pub(crate) use settings::{CredentialChange, Found, OverrideKey, Settings};
 
 use std::cmp::Ordering;
 
@@ -97,7 +97,7 @@ pub(crate) struct Difference {
     pub(crate) downgrade: bool,
     /// Changes of where the key is read from or sent to. Empty also if the settings in the workspace are
     /// unreadable.
-    pub(crate) moved: Vec<Moved>,
+    pub(crate) credential_changes: Vec<CredentialChange>,
 }
 
 /// Compares a notebook's source, as exported, with what these settings and this version would render.
@@ -112,7 +112,7 @@ pub(crate) fn drift(text: &str, want: &Settings, version: &str) -> Drift {
     let difference = Difference {
         downgrade: compare_versions(&found_version, version) == Some(Ordering::Greater),
         version: found_version,
-        moved: settings.map(|found| found.moved(want)).unwrap_or_default(),
+        credential_changes: settings.map(|found| found.credential_changes(want)).unwrap_or_default(),
     };
     match state {
         State::Intact => Drift::Outdated(difference),

@@ -131,7 +131,7 @@ impl Found {
     }
 
     /// Settings that would make the wanted notebook read the key from, or send it to, another place.
-    pub(crate) fn moved(&self, want: &Settings) -> Vec<Moved> {
+    pub(crate) fn credential_changes(&self, want: &Settings) -> Vec<CredentialChange> {
         let Self {
             host,
             account_id,
@@ -148,14 +148,14 @@ impl Found {
         ]
         .into_iter()
         .filter(|(_, there, here)| *there != here)
-        .map(|(what, there, here)| Moved { what, from: there.clone(), to: here })
+        .map(|(what, there, here)| CredentialChange { what, from: there.clone(), to: here })
         .collect()
     }
 }
 
 /// A setting that differs between the notebook in the workspace and the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct CredentialChange {
     /// `dbt host`, `dbt account`, `secret scope` or `secret key`.
     pub(crate) what: &'static str,
     pub(crate) from: String,

@@ -83,7 +83,7 @@ fn a_rendered_notebook_is_read_back_as_ours_and_intact() {
     assert_eq!(found.key, "api-key");
     assert_eq!(found.allow_override, ["git_branch", "steps_override"]);
     assert_eq!(found.allow_job, [222_222, 222_223]);
-    assert_eq!(found.moved(&settings), []);
+    assert_eq!(found.credential_changes(&settings), []);
 }
 
 #[test]
@@ -104,7 +104,11 @@ fn a_round_trip_through_a_workspace_changes_nothing() {
 #[test]
 fn the_three_states_are_told_apart() {
     let text = render(&settings(), "0.1.0");
-    let unmoved = |version: &str, downgrade| Difference { version: version.to_owned(), downgrade, moved: Vec::new() };
+    let unmoved = |version: &str, downgrade| Difference {
+        version: version.to_owned(),
+        downgrade,
+        credential_changes: Vec::new(),
+    };
     assert_eq!(drift(&text, &settings(), "0.2.0"), Drift::Outdated(unmoved("0.1.0", false)));
     assert_eq!(drift(&text, &settings(), "0.0.9"), Drift::Outdated(unmoved("0.1.0", true)));
     let edited = text.replace("SETTLE = 60", "SETTLE = 61");
@@ -134,10 +138,10 @@ fn another_account_host_scope_or_key_is_named() {
     let Drift::Outdated(difference) = drift(&text, &want, "0.1.0") else {
         panic!("not outdated");
     };
-    let what: Vec<&str> = difference.moved.iter().map(|moved| moved.what).collect();
+    let what: Vec<&str> = difference.credential_changes.iter().map(|change| change.what).collect();
     assert_eq!(what, ["dbt host", "dbt account", "secret scope", "secret key"]);
-    assert_eq!(difference.moved[1].from, "51234");
-    assert_eq!(difference.moved[1].to, "99");
+    assert_eq!(difference.credential_changes[1].from, "51234");
+    assert_eq!(difference.credential_changes[1].to, "99");
 }
 
 #[test]

@@ -113,13 +113,13 @@ pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
 pub(crate) async fn follow<P: Probe>(
     probe: &mut P,
     until: impl Into<Deadline>,
-    means: &RunContext,
+    context: &RunContext,
     mut on_look: impl FnMut(&P::State),
 ) -> Followed<P::State>
 where
     P::State: Clone,
 {
-    let RunContext { pace, wall, entropy, events, interruption: _ } = means;
+    let RunContext { pace, wall, entropy, events, interruption: _ } = context;
     let until = until.into();
     let (begun, mut deadline) = (Instant::now(), until.at());
     let reserve = reserve(deadline);
@@ -321,7 +321,7 @@ mod tests {
         Script { begun: Instant::now(), ends_at, faults, forever: false, hang: false, looks: 0 }
     }
 
-    fn means() -> RunContext {
+    fn context() -> RunContext {
         let begun = Instant::now();
         RunContext {
             pace: Pace::default(),
@@ -334,7 +334,7 @@ mod tests {
 
     async fn run(probe: &mut Script, seconds: u64) -> (Followed<u64>, Duration) {
         let begun = Instant::now();
-        let followed = follow(probe, begun + Duration::from_secs(seconds), &means(), |_| {}).await;
+        let followed = follow(probe, begun + Duration::from_secs(seconds), &context(), |_| {}).await;
         (followed, begun.elapsed())
     }
 
@@ -458,7 +458,7 @@ mod tests {
         let remarks = Rc::new(RefCell::new(Vec::new()));
         let begun = Instant::now();
         let (flag, sink) = (jumped.clone(), remarks.clone());
-        let means = RunContext {
+        let context = RunContext {
             wall: Wall::of(move || {
                 let late = begun.elapsed() > Duration::from_secs(400);
                 flag.set(late);
@@ -470,7 +470,7 @@ mod tests {
             interruption: Interruption::default(),
         };
         let mut probe = script(402, Vec::new());
-        let followed = follow(&mut probe, begun + Duration::from_hours(1), &means, |_| {}).await;
+        let followed = follow(&mut probe, begun + Duration::from_hours(1), &context, |_| {}).await;
         assert!(matches!(followed, Followed::Ended(402..=410)), "{followed:?}");
         assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("slept")), "{remarks:?}");
     }
@@ -478,9 +478,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_monotonic_clock_that_runs_on_during_sleep_moves_the_deadline() {
         let begun = Instant::now();
-        let means = means();
+        let context = context();
         let moved = tokio::join!(
-            sleep_until_or_slept(begun + Duration::from_mins(1), &means.wall, &means.events, &String::new),
+            sleep_until_or_slept(begun + Duration::from_mins(1), &context.wall, &context.events, &String::new),
             async {
                 tokio::time::advance(Duration::from_hours(8)).await;
             }

@@ -225,7 +225,7 @@ fn file_name(entry: &Entry) -> String {
     use sha2::{Digest as _, Sha256};
     let Entry { key, origin, account, job, parameters: _, newer_than: _, resume: _, at: _ } = entry;
     let digest = Sha256::digest(format!("{origin} {account} {job} {key}"));
-    format!("{}.jsonl", &super::marker::hex(&digest)[..32])
+    format!("{}.jsonl", &crate::text::hex(digest)[..32])
 }
 
 /// The intent in this file, with the lock on it, if no process holds it.

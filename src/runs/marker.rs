@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use crate::context::Entropy;
+use crate::text::hex;
 
 /// Longest `cause`, in bytes (dbt-cloud-api §3.1 does not say whether characters or bytes).
 const CAUSE_LIMIT: usize = 255;
@@ -85,23 +86,14 @@ impl Key {
         if !key.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return format!("[dbtrigger:{key}]");
         }
-        let digest = hex(&Sha256::digest(key));
+        let digest = hex(Sha256::digest(key));
         format!("[dbtrigger:{}-{}]", key.to_ascii_lowercase(), &digest[..DIGEST])
     }
 
     /// The Databricks idempotency token for this key and job: 64 characters, the longest allowed.
     pub(crate) fn token(&self, workflow: u64) -> String {
-        hex(&Sha256::digest(format!("dbtrigger/{workflow}/{}", self.0)))
+        hex(Sha256::digest(format!("dbtrigger/{workflow}/{}", self.0)))
     }
-}
-
-/// Lowercase hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Builds the `cause`: the marker, then text for people, in at most 255 bytes. The marker comes first, so that it

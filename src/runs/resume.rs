@@ -50,22 +50,22 @@ pub(crate) enum NotResumed {
 pub(crate) async fn resume(
     order: &Resumption,
     writer: &Writer,
-    means: &RunContext,
+    context: &RunContext,
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
     let Resumption { account, job, run, created, settle, at_most_once, deadline } = *order;
     let patient = writer.patient();
-    let look_up = LookUp { reader: writer, wall: &means.wall, account, job: Some(job), patient: false };
+    let look_up = LookUp { reader: writer, wall: &context.wall, account, job: Some(job), patient: false };
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
     let since = RunLowerBound { id: run, at: created };
     let look = async || look_up.runs(Some(since)).await;
     let in_time = async |looking| {
-        let looked = means.interruption.or(timeout_at(deadline, looking)).await;
+        let looked = context.interruption.or(timeout_at(deadline, looking)).await;
         looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
     };
     // It may already be resumed: by the same start on another machine, or by a user in dbt.
-    let first_look = LookUp { reader: &patient, wall: &means.wall, account, job: Some(job), patient: true };
+    let first_look = LookUp { reader: &patient, wall: &context.wall, account, job: Some(job), patient: true };
     let looked = in_time(first_look.runs(Some(since))).await?;
     if let Some(there) = found(&looked.runs) {
         return Ok(there);
@@ -73,9 +73,9 @@ pub(crate) async fn resume(
     if let Some(error) = looked.incomplete {
         return Err(NotResumed::Failed(error));
     }
-    let against = means.interruption.or(may_not(order, &patient)).await.map_err(|_| NotResumed::Interrupted)??;
+    let against = context.interruption.or(may_not(order, &patient)).await.map_err(|_| NotResumed::Interrupted)??;
     if let Some(against) = against {
-        let unclear_send = UnclearSend { means, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
         let cannot = || NotResumed::Cannot(against.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
         return match against {
@@ -93,14 +93,14 @@ pub(crate) async fn resume(
     let mut unclear = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let interrupted = means.interruption.heard().is_some();
+        let interrupted = context.interruption.heard().is_some();
         if left.is_zero() || interrupted {
             let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
             return Err(open.map_or(not_sent, |error| NotResumed::Unknown { error, looking: None }));
         }
         sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
-        let unclear_send = UnclearSend { means, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // The response names the run itself, so it is unusable.
@@ -113,7 +113,7 @@ pub(crate) async fn resume(
                 }
                 refused += 1;
                 let limited = error.is_status(429);
-                wait_before_repeating(means, &error, refused, patience).await;
+                wait_before_repeating(context, &error, refused, patience).await;
                 if limited {
                     // The service says that it did not resume the run; if a new run appears anyway, it is ours.
                     let settled = Instant::now().checked_sub(settle).unwrap_or(unclear_send.from);
@@ -140,7 +140,7 @@ pub(crate) async fn resume(
             }
             Sent::Open(error) => error,
         };
-        means
+        context
             .events
             .remark(format!("unclear whether run {run} was retried ({error}); checking before sending anything again"));
         match unclear_send.look_until_listed(look, found).await {

@@ -21,7 +21,7 @@ const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// A send with an unclear outcome.
 pub(super) struct UnclearSend<'a> {
-    pub(super) means: &'a RunContext,
+    pub(super) context: &'a RunContext,
     /// When the send ended; the settle time starts here.
     pub(super) from: Instant,
     /// How long a new run may take to appear in lists.
@@ -38,7 +38,7 @@ impl UnclearSend<'_> {
         look: impl AsyncFn() -> LookupResult,
         found: impl Fn(&[Run]) -> Option<Run>,
     ) -> Result<Option<Run>, Option<HttpError>> {
-        let UnclearSend { means, from, settle, deadline } = self;
+        let UnclearSend { context, from, settle, deadline } = self;
         let settled = *from + *settle;
         let give_up = (*from + PATIENCE.max(*settle * 2)).min(*deadline);
         let (mut wait, mut failed) = (FIRST_WAIT, None);
@@ -66,7 +66,7 @@ impl UnclearSend<'_> {
             if now >= give_up {
                 return Err(failed);
             }
-            let jitter = wait.mul_f64(0.9 + 0.2 * means.entropy.fraction());
+            let jitter = wait.mul_f64(0.9 + 0.2 * context.entropy.fraction());
             let mut wake = now + jitter.max(asked.min(COOL_DOWN));
             // The final lookup is not delayed.
             if asked.is_zero() && now < settled {
@@ -79,20 +79,20 @@ impl UnclearSend<'_> {
 }
 
 /// Waits after a send that had no effect.
-pub(super) async fn wait_before_repeating(means: &RunContext, error: &HttpError, attempt: u32, patience: Instant) {
+pub(super) async fn wait_before_repeating(context: &RunContext, error: &HttpError, attempt: u32, patience: Instant) {
     let asked = error.service_error().and_then(|service_error| service_error.retry_after).map(|after| after.0);
     let limited = error.is_status(429);
-    let growing = means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(means.pace.backoff_cap);
+    let growing = context.pace.backoff.saturating_mul(1 << attempt.min(16)).min(context.pace.backoff_cap);
     let wait = match asked {
         Some(asked) => asked,
         None if limited => cool_down(attempt),
         None => growing,
     };
-    let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(means.entropy.fraction()));
+    let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(context.entropy.fraction()));
     let wait = wait.min(patience.saturating_duration_since(Instant::now()));
     if wait >= Duration::from_secs(2) {
-        means.events.remark(format!("{error}; nothing was started, retrying in {} s", wait.as_secs()));
+        context.events.remark(format!("{error}; nothing was started, retrying in {} s", wait.as_secs()));
     }
     // The caller checks for an interruption before it sends again.
-    let _ = means.interruption.or(sleep(wait)).await;
+    let _ = context.interruption.or(sleep(wait)).await;
 }

@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, LookupResult, RunLowerBound, first_own, found, invalid_response, is_own};
-use super::marker::{Key, cause, hex};
+use super::marker::{Key, cause};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
+use crate::text::hex;
 
 /// What to start, and how.
 #[derive(Clone, Debug)]
@@ -119,7 +120,7 @@ impl NotStarted {
 pub(crate) async fn trigger(
     order: &TriggerRequest,
     writer: &Writer,
-    means: &RunContext,
+    context: &RunContext,
     journal: &Journal,
     milestone: &dyn Fn(Milestone<'_>),
     disabled: impl Future<Output = Option<JobDisabled>>,
@@ -128,7 +129,7 @@ pub(crate) async fn trigger(
     let marker = order.key.marker();
     let cause = cause(&order.said, &order.key);
     let since = RunLowerBound::default();
-    let mut started = Attempt { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
+    let mut started = Attempt { order, writer, context, marker: &marker, since, settle_from: Instant::now() };
 
     // 2. One start at a time on this machine, then a lookup before the first POST. Its list also bounds later lookups.
     let (mut intent, left) = started.turn(journal).await?;
@@ -184,11 +185,11 @@ pub(crate) async fn trigger(
 /// Runs a lookup before anything is sent, when the deadline or a signal means that nothing will be.
 async fn in_time<T>(
     order: &TriggerRequest,
-    means: &RunContext,
+    context: &RunContext,
     spent: &str,
     looking: impl Future<Output = T>,
 ) -> Result<T, NotStarted> {
-    let looked = means.interruption.or(timeout_at(order.deadline, looking)).await;
+    let looked = context.interruption.or(timeout_at(order.deadline, looking)).await;
     looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime(spent.to_owned()))
 }
 
@@ -206,7 +207,7 @@ struct Progress {
 struct Attempt<'a> {
     order: &'a TriggerRequest,
     writer: &'a Writer,
-    means: &'a RunContext,
+    context: &'a RunContext,
     marker: &'a str,
     since: RunLowerBound,
     /// When the last send ended; the settle time starts here.
@@ -216,7 +217,7 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     /// Waits until no other process on this machine is starting a run with this key. Returns what it recorded.
     async fn turn(&self, journal: &Journal) -> Result<(Option<Intent>, Option<OpenIntent>), NotStarted> {
-        let Attempt { order, means, .. } = self;
+        let Attempt { order, context, .. } = self;
         let mut said = false;
         loop {
             match journal.turn(&self.entry()) {
@@ -226,27 +227,29 @@ impl<'a> Attempt<'a> {
                 Ok(Turn::Busy) => {}
                 Err(error) => {
                     // The marker in `cause` is enough.
-                    means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
+                    context.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
                     return Ok((None, None));
                 }
             }
             if !said {
-                means.events.remark("another start with this key is in progress on this machine; waiting for its run");
+                context
+                    .events
+                    .remark("another start with this key is in progress on this machine; waiting for its run");
                 said = true;
             }
             let spent = "another start with this key was in progress on this machine";
-            in_time(order, means, spent, sleep(BETWEEN_TURNS)).await?;
+            in_time(order, context, spent, sleep(BETWEEN_TURNS)).await?;
         }
     }
 
     /// Looks for a run of an earlier start with this key; returns the first one, and the last one that resumed it. Sets
     /// the lower bound for our run.
     async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
-        let Attempt { order, means, marker, .. } = *self;
+        let Attempt { order, context, marker, .. } = *self;
         let reader = self.writer.patient();
         let patient = LookUp { reader: &reader, patient: true, ..self.look_up() };
         let look = async { if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await } };
-        let LookupResult { runs, incomplete, since } = in_time(order, means, LOOKING, look).await?;
+        let LookupResult { runs, incomplete, since } = in_time(order, context, LOOKING, look).await?;
         if let Some((first, now)) = found(&runs, marker) {
             return Ok(Some((first.clone(), now.clone())));
         }
@@ -258,23 +261,23 @@ impl<'a> Attempt<'a> {
         let Some(OpenIntent { entry, run }) = left else { return Ok(None) };
         if let Some(id) = run
             && let Ok(run) =
-                in_time(order, means, LOOKING, reader.read(dbt::get_run_with_trigger(order.account, *id))).await?
+                in_time(order, context, LOOKING, reader.read(dbt::get_run_with_trigger(order.account, *id))).await?
             && is_own(&run, marker)
         {
             return Ok(Some((run.clone(), run)));
         }
-        let age = Duration::try_from(means.wall.now().duration_since(entry.at)).unwrap_or_default();
+        let age = Duration::try_from(context.wall.now().duration_since(entry.at)).unwrap_or_default();
         if age > TRIGGER_LIMIT + order.settle {
             return Ok(None);
         }
-        means.events.remark("another start with this key was just in progress; looking for its run first");
+        context.events.remark("another start with this key was just in progress; looking for its run first");
         self.settle_from = Instant::now();
         Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
     }
 
     fn look_up(&self) -> LookUp<'a> {
         let TriggerRequest { account, job, .. } = self.order;
-        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: Some(*job), patient: false }
+        LookUp { reader: self.writer, wall: &self.context.wall, account: *account, job: Some(*job), patient: false }
     }
 
     /// Steps 4 and 5.
@@ -289,7 +292,7 @@ impl<'a> Attempt<'a> {
         let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, order.at_most_once);
         loop {
             // A pending send is waited for; no new one begins.
-            if let Some(signal) = self.means.interruption.heard() {
+            if let Some(signal) = self.context.interruption.heard() {
                 return Err(match unclear {
                     None => NotStarted::Interrupted(signal),
                     error @ Some(_) => NotStarted::Unknown { error, looking: None },
@@ -331,7 +334,7 @@ impl<'a> Attempt<'a> {
                     }
                     refused += 1;
                     last = Some(error.to_string());
-                    wait_before_repeating(self.means, &error, refused, patience).await;
+                    wait_before_repeating(self.context, &error, refused, patience).await;
                     if !limited {
                         // Nothing was sent, so do not count it.
                         progress.sends -= 1;
@@ -341,7 +344,7 @@ impl<'a> Attempt<'a> {
                     // lookup starts after the wait.
                     let settled = Instant::now().checked_sub(order.settle).unwrap_or(self.settle_from);
                     self.settle_from = self.settle_from.max(settled);
-                    let Ok(settled) = self.means.interruption.or(self.settle(None)).await else { continue };
+                    let Ok(settled) = self.context.interruption.or(self.settle(None)).await else { continue };
                     match settled {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => {}
@@ -355,7 +358,7 @@ impl<'a> Attempt<'a> {
                 }
                 Sent::Open(error) => {
                     progress.open += 1;
-                    self.means.events.remark(format!(
+                    self.context.events.remark(format!(
                         "unclear whether the run was started ({error}); looking for it before sending anything again"
                     ));
                     if let Some(run) = self.settle(Some(&error)).await? {
@@ -368,11 +371,11 @@ impl<'a> Attempt<'a> {
                         return Err(NotStarted::NoRunShows { error, sends: progress.sends });
                     }
                     unclear = Some(error);
-                    if self.means.interruption.heard().is_some() {
+                    if self.context.interruption.heard().is_some() {
                         continue;
                     }
                     let seconds = self.settle_from.elapsed().as_secs();
-                    self.means.events.remark(format!("no run found after {seconds} s; starting it again"));
+                    self.context.events.remark(format!("no run found after {seconds} s; starting it again"));
                 }
             }
         }
@@ -382,7 +385,7 @@ impl<'a> Attempt<'a> {
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
         let TriggerRequest { settle, deadline, .. } = self.order;
         let unclear_send =
-            UnclearSend { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
+            UnclearSend { context: self.context, from: self.settle_from, settle: *settle, deadline: *deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = unclear_send.look_until_listed(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
@@ -435,7 +438,7 @@ impl<'a> Attempt<'a> {
             intent.share();
         }
         // The other start may have sent it twice; a second run appears within the settle time of the first.
-        let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
+        let age = first.created().and_then(|at| Duration::try_from(self.context.wall.now().duration_since(at)).ok());
         let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
         let until = if now.ended().is_none() { until } else { Instant::now() };
         let duplicate_risk = self.duplicate_risk(until, now.ended().is_none());
@@ -450,10 +453,10 @@ impl<'a> Attempt<'a> {
             origin: self.writer.origin().to_owned(),
             account: order.account,
             job: order.job,
-            parameters: hex(&Sha256::digest(parameters)),
+            parameters: hex(Sha256::digest(parameters)),
             newer_than: self.since.id,
             resume: order.resume.clone(),
-            at: self.means.wall.now(),
+            at: self.context.wall.now(),
         }
     }
 
@@ -462,7 +465,7 @@ impl<'a> Attempt<'a> {
             && let Err(error) = intent.note(&self.entry())
         {
             // The marker in `cause` is enough.
-            self.means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
+            self.context.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
         }
     }
 

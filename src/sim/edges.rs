@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scene::{JOB, START, Scene, Stage, Told, key_of, on_paused_time, world, world_of};
+use super::scene::{JOB, ReportedOutcome, START, Scene, SimHost, key_of, on_paused_time, world, world_of};
 use super::service::Service;
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
@@ -33,10 +33,10 @@ fn the_deadline_holds_while_the_run_is_started() {
         let faults = if fault.starts_with("dbt:runs") { vec![lost, fault] } else { vec![fault] };
         let scene = Scene { timeout: Duration::from_secs(seconds), lag: 50_000, ..given(&faults) };
         on_paused_time(async {
-            let stage = Stage::new(&world(), &scene);
+            let host = SimHost::new(&world(), &scene);
             let begun = Instant::now();
-            let told = stage.start(&scene, &Journal::default(), &key_of(&scene)).await;
-            assert!(matches!(told, Told::NotStarted(_)), "{fault}: {told:?}");
+            let reported = host.start(&scene, &Journal::default(), &key_of(&scene)).await;
+            assert!(matches!(reported, ReportedOutcome::NotStarted(_)), "{fault}: {reported:?}");
             let took = begun.elapsed();
             assert!(took <= Duration::from_millis(seconds * 1000 + 1000), "{fault}: {took:?} of {seconds} s");
         });
@@ -61,32 +61,37 @@ fn a_run_of_another_caller_between_any_two_requests_is_found() {
             let faults: &[&str] = if fault.is_empty() { &[] } else { &[fault] };
             for nth in 1.. {
                 let scene = Scene { job, ..given(faults) };
-                let (told, truth, came, remarks) = on_paused_time(async {
-                    let stage = Stage::new(&world, &scene);
+                let (reported, actual, came, remarks) = on_paused_time(async {
+                    let host = SimHost::new(&world, &scene);
                     let key = key_of(&scene);
                     let cause = crate::runs::cause("another caller", &key);
-                    *stage.transport.service.borrow_mut() = Service::with_other_caller(nth, job, cause);
-                    let told = stage.start(&scene, &Journal::default(), &key).await;
-                    let came = stage.transport.service.borrow().other_caller_came();
-                    let remarks = stage.remarks.borrow().clone();
-                    (told, stage.truth(&key), came, remarks)
+                    *host.transport.service.borrow_mut() = Service::with_other_caller(nth, job, cause);
+                    let reported = host.start(&scene, &Journal::default(), &key).await;
+                    let came = host.transport.service.borrow().other_caller_came();
+                    let remarks = host.remarks.borrow().clone();
+                    (reported, host.actual_runs(&key), came, remarks)
                 });
                 if !came {
                     break;
                 }
                 total += 1;
-                let good = match &told {
-                    Told::Ended { run, end: Some(End::Success), adopted: _, duplicates } => {
+                let good = match &reported {
+                    ReportedOutcome::Ended { run, end: Some(End::Success), adopted: _, duplicates } => {
                         // A run created when ours is about to end may do work before it is seen, and is reported.
-                        truth.all.first() == Some(run)
-                            && truth.worked.first() == Some(run)
-                            && duplicates.len() + 1 == truth.all.len()
-                            && (truth.worked.len() == 1 || *run < duplicates[0])
+                        actual.all.first() == Some(run)
+                            && actual.worked.first() == Some(run)
+                            && duplicates.len() + 1 == actual.all.len()
+                            && (actual.worked.len() == 1 || *run < duplicates[0])
                     }
-                    Told::Ended { .. } | Told::NotStarted(_) | Told::Left { .. } | Told::Killed => false,
+                    ReportedOutcome::Ended { .. }
+                    | ReportedOutcome::NotStarted(_)
+                    | ReportedOutcome::Left { .. }
+                    | ReportedOutcome::Killed => false,
                 };
                 if !good {
-                    wrong.push(format!("{history}, {fault}, before request {nth}: {told:?}, {truth:?}, {remarks:?}"));
+                    wrong.push(format!(
+                        "{history}, {fault}, before request {nth}: {reported:?}, {actual:?}, {remarks:?}"
+                    ));
                 }
             }
         }
@@ -104,32 +109,33 @@ fn of_many_that_race_with_one_key_one_run_does_work_and_everybody_follows_it() {
             for (homes, stagger) in [("one home", 0), ("one home", 300), ("a home each", 0), ("a home each", 300)] {
                 for (job, outcome) in [(JOB, End::Success), (222_223, End::Error)] {
                     let scene = Scene { lag, job, ..given(&[]) };
-                    let (all, truth) = on_paused_time(async {
-                        let stage = Stage::new(&world(), &scene);
+                    let (all, actual) = on_paused_time(async {
+                        let host = SimHost::new(&world(), &scene);
                         let folder = tempfile::tempdir().unwrap();
                         let key = key_of(&scene);
                         let race = (0..racers).map(|number: u64| {
                             let home = if homes == "one home" { "home".to_owned() } else { number.to_string() };
                             let journal = Journal::new(Some(folder.path().join(home)));
-                            let (stage, scene, key) = (&stage, &scene, &key);
+                            let (host, scene, key) = (&host, &scene, &key);
                             async move {
                                 tokio::time::sleep(Duration::from_millis(number * stagger)).await;
-                                stage.start(scene, &journal, key).await
+                                host.start(scene, &journal, key).await
                             }
                         });
                         let all = futures_util::future::join_all(race).await;
-                        (all, stage.truth(&key))
+                        (all, host.actual_runs(&key))
                     });
                     total += all.len();
-                    let made = if homes == "one home" { 1 } else { truth.all.len() };
-                    let lowest = truth.all.first().copied();
-                    let world_good =
-                        truth.worked.len() == 1 && truth.all.len() == made && truth.worked.first().copied() == lowest;
-                    for told in &all {
+                    let made = if homes == "one home" { 1 } else { actual.all.len() };
+                    let lowest = actual.all.first().copied();
+                    let world_good = actual.worked.len() == 1
+                        && actual.all.len() == made
+                        && actual.worked.first().copied() == lowest;
+                    for reported in &all {
                         let good = world_good
-                            && matches!(told, Told::Ended { run, end: Some(end), .. } if Some(*run) == lowest && *end == outcome);
+                            && matches!(reported, ReportedOutcome::Ended { run, end: Some(end), .. } if Some(*run) == lowest && *end == outcome);
                         if !good {
-                            wrong.push(format!("{racers} racers, lag {lag}, {homes}, {stagger} ms apart, job {job}: {told:?}, {truth:?}"));
+                            wrong.push(format!("{racers} racers, lag {lag}, {homes}, {stagger} ms apart, job {job}: {reported:?}, {actual:?}"));
                         }
                     }
                 }
@@ -146,22 +152,27 @@ fn of_two_that_race_with_one_key_one_run_does_work() {
         for same_machine in [true, false] {
             let scene = Scene { lag, ..given(&[]) };
             on_paused_time(async {
-                let stage = Stage::new(&world(), &scene);
+                let host = SimHost::new(&world(), &scene);
                 let folder = tempfile::tempdir().unwrap();
                 let journal = Journal::new(same_machine.then(|| folder.path().to_owned()));
                 let key = key_of(&scene);
-                let (one, two) = tokio::join!(stage.start(&scene, &journal, &key), stage.start(&scene, &journal, &key));
-                let truth = stage.truth(&key);
-                assert_eq!(truth.worked.len(), 1, "lag {lag}, same machine: {same_machine}: {truth:?}");
-                for told in [&one, &two] {
-                    let followed = match told {
-                        Told::Ended { run, end: Some(End::Success), adopted: _, duplicates: _ } => Some(*run),
-                        Told::Ended { .. } | Told::NotStarted(_) | Told::Left { .. } | Told::Killed => None,
+                let (one, two) = tokio::join!(host.start(&scene, &journal, &key), host.start(&scene, &journal, &key));
+                let actual = host.actual_runs(&key);
+                assert_eq!(actual.worked.len(), 1, "lag {lag}, same machine: {same_machine}: {actual:?}");
+                for reported in [&one, &two] {
+                    let followed = match reported {
+                        ReportedOutcome::Ended { run, end: Some(End::Success), adopted: _, duplicates: _ } => {
+                            Some(*run)
+                        }
+                        ReportedOutcome::Ended { .. }
+                        | ReportedOutcome::NotStarted(_)
+                        | ReportedOutcome::Left { .. }
+                        | ReportedOutcome::Killed => None,
                     };
-                    assert_eq!(followed, Some(truth.worked[0]), "{one:?} {two:?}");
+                    assert_eq!(followed, Some(actual.worked[0]), "{one:?} {two:?}");
                 }
                 if same_machine {
-                    assert_eq!(truth.all.len(), 1, "{truth:?}");
+                    assert_eq!(actual.all.len(), 1, "{actual:?}");
                 }
             });
         }
@@ -172,18 +183,21 @@ fn of_two_that_race_with_one_key_one_run_does_work() {
 fn a_second_run_that_works_already_is_left_alone_and_said_aloud() {
     let scene = Scene { job: CI_JOB, lag: 30_000, ..given(&["dbt:jobs/run=kill,phase=after"]) };
     on_paused_time(async {
-        let stage = Stage::new(&world(), &scene);
+        let host = SimHost::new(&world(), &scene);
         let key = key_of(&scene);
         let journal = Journal::default();
-        assert!(matches!(stage.start(&scene, &journal, &key).await, Told::Killed));
+        assert!(matches!(host.start(&scene, &journal, &key).await, ReportedOutcome::Killed));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let told = stage.start(&scene, &journal, &key).await;
-        let truth = stage.truth(&key);
-        assert_eq!(truth.all.len(), 2);
-        assert!(matches!(told, Told::Ended { run, .. } if run == truth.all[0]), "{told:?} {truth:?}");
+        let reported = host.start(&scene, &journal, &key).await;
+        let actual = host.actual_runs(&key);
+        assert_eq!(actual.all.len(), 2);
+        assert!(
+            matches!(reported, ReportedOutcome::Ended { run, .. } if run == actual.all[0]),
+            "{reported:?} {actual:?}"
+        );
         let warned =
-            stage.remarks.borrow().iter().any(|text| text.contains("second run") && text.contains("left alone"));
-        assert!(warned, "{:?}", stage.remarks.borrow());
+            host.remarks.borrow().iter().any(|text| text.contains("second run") && text.contains("left alone"));
+        assert!(warned, "{:?}", host.remarks.borrow());
     });
 }
 
@@ -193,10 +207,10 @@ fn no_disk_never_stops_a_start() {
     on_paused_time(async {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("starts"), "a file where a folder should be").unwrap();
-        let stage = Stage::new(&world(), &scene);
-        let told = stage.start(&scene, &Journal::new(Some(folder.path().to_owned())), &key_of(&scene)).await;
-        assert!(matches!(told, Told::Ended { end: Some(End::Success), .. }), "{told:?}");
-        assert!(stage.remarks.borrow().iter().any(|text| text.contains("on disk")));
+        let host = SimHost::new(&world(), &scene);
+        let reported = host.start(&scene, &Journal::new(Some(folder.path().to_owned())), &key_of(&scene)).await;
+        assert!(matches!(reported, ReportedOutcome::Ended { end: Some(End::Success), .. }), "{reported:?}");
+        assert!(host.remarks.borrow().iter().any(|text| text.contains("on disk")));
     });
 }
 
@@ -204,12 +218,12 @@ fn no_disk_never_stops_a_start() {
 fn looking_that_never_works_ends_after_fifteen_minutes_and_nothing_is_sent_again() {
     let scene = given(&["dbt:jobs/run=status=504,phase=after", "dbt:runs/list=status=500,nth=2,times=forever"]);
     on_paused_time(async {
-        let stage = Stage::new(&world(), &scene);
+        let host = SimHost::new(&world(), &scene);
         let begun = Instant::now();
-        let told = stage.start(&scene, &Journal::default(), &key_of(&scene)).await;
-        assert!(matches!(told, Told::NotStarted(NotStarted::Unknown { .. })), "{told:?}");
+        let reported = host.start(&scene, &Journal::default(), &key_of(&scene)).await;
+        assert!(matches!(reported, ReportedOutcome::NotStarted(NotStarted::Unknown { .. })), "{reported:?}");
         assert!((900..=931).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-        assert_eq!(stage.truth(&key_of(&scene)).posts, 1);
+        assert_eq!(host.actual_runs(&key_of(&scene)).posts, 1);
     });
 }
 
@@ -242,11 +256,11 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
             let job = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap()["job_id"].as_u64().unwrap();
             world.add_fault(FaultRule::parse(&format!("databricks:jobs/run-now={class},phase={word}")).unwrap());
             on_paused_time(async {
-                let stage = Stage::for_databricks(MemoryTransport::new(world, START));
+                let host = SimHost::for_databricks(MemoryTransport::new(world, START));
                 // A second start with the same key, as after exit code 9.
                 let mut runs = Vec::new();
                 for _ in 0..2 {
-                    if let Ok(started) = stage
+                    if let Ok(started) = host
                         .writer
                         .put(crate::databricks::run_now(job, &key.token(job), &std::collections::BTreeMap::new()))
                         .await
@@ -254,7 +268,7 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
                         runs.push(started.run_id);
                     }
                 }
-                let state = stage.transport.world.borrow().inspect();
+                let state = host.transport.world.borrow().inspect();
                 let made = state["job_runs"].as_array().unwrap().len();
                 assert!(!runs.is_empty() && made == 1, "{class} {word}: {runs:?}, {made} made");
                 assert!(runs.iter().all(|run| *run == runs[0]), "{class} {word}: {runs:?}");

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use super::scene::{Scene, Stage, Told, key_of, on_paused_time, world};
+use super::scene::{ReportedOutcome, Scene, SimHost, key_of, on_paused_time, world};
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
 use crate::sandbox::{FaultKind, Phase};
@@ -174,33 +174,37 @@ fn cases() -> Vec<Case> {
 /// Runs one case; returns what is wrong, if anything.
 async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
     let Case { name: _, scene, starts, same_machine, expect } = case;
-    let stage = Stage::new(world, scene);
+    let host = SimHost::new(world, scene);
     let key = key_of(scene);
     let folder = (*starts > 1).then(|| tempfile::tempdir().unwrap());
     let journal = Journal::new(folder.as_ref().filter(|_| *same_machine).map(|folder| folder.path().to_owned()));
-    let mut told = stage.start(scene, &journal, &key).await;
+    let mut reported = host.start(scene, &journal, &key).await;
     for _ in 1..*starts {
-        if !matches!(told, Told::Killed) {
-            return Some(format!("was not killed: {told:?}"));
+        if !matches!(reported, ReportedOutcome::Killed) {
+            return Some(format!("was not killed: {reported:?}"));
         }
-        told = stage.start(scene, &journal, &key).await;
+        reported = host.start(scene, &journal, &key).await;
     }
-    let truth = stage.truth(&key);
-    let good = match (expect, &told) {
-        (Expect::Run, Told::Ended { run, end, adopted: _, duplicates: _ }) => {
+    let actual = host.actual_runs(&key);
+    let good = match (expect, &reported) {
+        (Expect::Run, ReportedOutcome::Ended { run, end, adopted: _, duplicates: _ }) => {
             // Only two machines without a shared journal can create a second run, which is canceled while queued.
-            *end == Some(End::Success) && truth.worked == [*run] && (!same_machine || truth.all == [*run])
+            *end == Some(End::Success) && actual.worked == [*run] && (!same_machine || actual.all == [*run])
         }
-        (Expect::Nothing, Told::NotStarted(NotStarted::Rejected(_))) => truth.all.is_empty() && truth.posts == 1,
-        (Expect::Nothing, Told::NotStarted(NotStarted::NeverSent(_))) => {
-            scene.at_most_once && truth.all.is_empty() && truth.posts == 1
+        (Expect::Nothing, ReportedOutcome::NotStarted(NotStarted::Rejected(_))) => {
+            actual.all.is_empty() && actual.posts == 1
         }
-        (Expect::Unknown, Told::NotStarted(NotStarted::Unknown { .. })) => truth.posts == 1 && truth.all.len() <= 1,
-        (Expect::LeftAlone, Told::Left { run, error: Some(_) }) => truth.worked == [*run],
+        (Expect::Nothing, ReportedOutcome::NotStarted(NotStarted::NeverSent(_))) => {
+            scene.at_most_once && actual.all.is_empty() && actual.posts == 1
+        }
+        (Expect::Unknown, ReportedOutcome::NotStarted(NotStarted::Unknown { .. })) => {
+            actual.posts == 1 && actual.all.len() <= 1
+        }
+        (Expect::LeftAlone, ReportedOutcome::Left { run, error: Some(_) }) => actual.worked == [*run],
         (Expect::Run | Expect::Nothing | Expect::Unknown | Expect::LeftAlone, _) => false,
     };
-    let duplicates = truth.worked.len() > 1;
-    (!good || duplicates).then(|| format!("told {told:?}\n  truth {truth:?}\n  said {:#?}", stage.remarks.borrow()))
+    let duplicates = actual.worked.len() > 1;
+    (!good || duplicates).then(|| format!("told {reported:?}\n  truth {actual:?}\n  said {:#?}", host.remarks.borrow()))
 }
 
 #[test]

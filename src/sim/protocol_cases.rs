@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::scene::{JOB, Scene, Stage, TOKEN, Told, key_of, on_paused_time};
+use super::scene::{JOB, ReportedOutcome, Scene, SimHost, TOKEN, key_of, on_paused_time};
 use super::service::Service;
 use crate::dbt::{End, Overrides};
 use crate::runs::{Journal, Key};
@@ -84,18 +84,18 @@ fn codes(verdict: &str) -> &'static [u8] {
     }
 }
 
-fn code_of(told: &Told) -> u8 {
-    match told {
-        Told::Ended { end, .. } => match end {
+fn code_of(reported: &ReportedOutcome) -> u8 {
+    match reported {
+        ReportedOutcome::Ended { end, .. } => match end {
             Some(End::Success) => 0,
             Some(End::Error) => 3,
             Some(End::Cancelled) => 20,
             None => 70,
         },
-        Told::NotStarted(error) => crate::failure::of_start("222222", "start", "page", error).code.exit(),
-        Told::Left { error: Some(error), .. } => crate::failure::of_dbt("cannot follow", error).code.exit(),
-        Told::Left { error: None, .. } => 8,
-        Told::Killed => 137,
+        ReportedOutcome::NotStarted(error) => crate::failure::of_start("222222", "start", "page", error).code.exit(),
+        ReportedOutcome::Left { error: Some(error), .. } => crate::failure::of_dbt("cannot follow", error).code.exit(),
+        ReportedOutcome::Left { error: None, .. } => 8,
+        ReportedOutcome::Killed => 137,
     }
 }
 
@@ -116,40 +116,40 @@ async fn wrong(case: &Value) -> Option<String> {
     let world = earlier(case, start);
     let ids = |world: &World| -> Vec<Value> { world.inspect()["dbt_runs"].as_array().unwrap().clone() };
     let before: BTreeSet<String> = ids(&world).iter().map(|run| run["id"].to_string()).collect();
-    let stage = Stage::on(world);
-    *stage.transport.service.borrow_mut() = Service::of(case);
+    let host = SimHost::on(world);
+    *host.transport.service.borrow_mut() = Service::of(case);
     let key: Key = key_of(&scene);
-    let told = stage.start(&scene, &Journal::default(), &key).await;
-    stage.transport.world.borrow_mut().advance(stage.transport.now().plus(DAY));
-    let made: Vec<Value> = ids(&stage.transport.world.borrow())
+    let reported = host.start(&scene, &Journal::default(), &key).await;
+    host.transport.world.borrow_mut().advance(host.transport.now().plus(DAY));
+    let made: Vec<Value> = ids(&host.transport.world.borrow())
         .into_iter()
         .filter(|run| !before.contains(&run["id"].to_string()))
         .collect();
-    let posts = u64::from(stage.transport.posts.get());
+    let posts = u64::from(host.transport.posts.get());
     let expect = &case["expect"];
     let posts_fit = match expect["posts"].as_array() {
         Some(range) => (range[0].as_u64()..=range[1].as_u64()).contains(&Some(posts)),
         None => expect["posts"].as_u64() == Some(posts),
     };
     let worked = made.iter().filter(|run| run["worked"] == true).count() as u64;
-    let told_fits = match &told {
-        Told::Ended { run: _, end: _, adopted, duplicates } => {
+    let reported_fits = match &reported {
+        ReportedOutcome::Ended { run: _, end: _, adopted, duplicates } => {
             expect.get("adopted").is_none_or(|expected| expected.as_bool() == Some(*adopted))
                 && expect["duplicates"].as_u64().unwrap_or(0) == duplicates.len() as u64
         }
-        Told::NotStarted(_) | Told::Left { run: _, error: _ } | Told::Killed => true,
+        ReportedOutcome::NotStarted(_) | ReportedOutcome::Left { run: _, error: _ } | ReportedOutcome::Killed => true,
     };
     let good = posts_fit
-        && told_fits
+        && reported_fits
         && expect["runs_made"].as_u64() == Some(made.len() as u64)
         && expect["runs_worked"].as_u64() == Some(worked)
-        && codes(expect["verdict"].as_str().unwrap()).contains(&code_of(&told));
+        && codes(expect["verdict"].as_str().unwrap()).contains(&code_of(&reported));
     (!good).then(|| {
         format!(
-            "expected {expect}\n  got posts {posts}, made {}, worked {worked}, code {}, {told:?}\n  said {:#?}",
+            "expected {expect}\n  got posts {posts}, made {}, worked {worked}, code {}, {reported:?}\n  said {:#?}",
             made.len(),
-            code_of(&told),
-            stage.remarks.borrow()
+            code_of(&reported),
+            host.remarks.borrow()
         )
     })
 }

@@ -59,7 +59,7 @@ impl Scene {
 
 /// The outcome of a start, as reported to the caller.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum ReportedOutcome {
     Ended {
         run: u64,
         end: Option<End>,
@@ -80,7 +80,7 @@ pub(super) enum Told {
 
 /// The runs with the marker that the world has.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Truth {
+pub(super) struct ActualRuns {
     /// IDs of the runs that did work.
     pub(super) worked: Vec<u64>,
     /// IDs of all runs but resumed ones.
@@ -99,36 +99,36 @@ pub(super) fn world_of(start: SimTime) -> World {
 }
 
 /// Where processes start one after another.
-pub(super) struct Stage {
+pub(super) struct SimHost {
     pub(super) transport: MemoryTransport,
-    pub(super) means: RunContext,
+    pub(super) context: RunContext,
     pub(super) remarks: Rc<std::cell::RefCell<Vec<String>>>,
     pub(super) writer: Writer,
 }
 
-impl Stage {
-    pub(super) fn new(world: &World, scene: &Scene) -> Stage {
+impl SimHost {
+    pub(super) fn new(world: &World, scene: &Scene) -> SimHost {
         let mut world = world.clone();
         world.set_listing_lag(scene.lag);
         world.set_fresh_404(scene.fresh_404);
         for fault in &scene.faults {
             world.add_fault(FaultRule::parse(fault).unwrap());
         }
-        Stage::with_seed(world, scene.seed)
+        SimHost::with_seed(world, scene.seed)
     }
 
     /// On a prepared world.
-    pub(super) fn on(world: World) -> Stage {
-        Stage::with_seed(world, 1)
+    pub(super) fn on(world: World) -> SimHost {
+        SimHost::with_seed(world, 1)
     }
 
-    fn with_seed(world: World, seed: u64) -> Stage {
-        Stage::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::parse_error)
+    fn with_seed(world: World, seed: u64) -> SimHost {
+        SimHost::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::parse_error)
     }
 
     /// With a client for Databricks.
-    pub(super) fn for_databricks(transport: MemoryTransport) -> Stage {
-        Stage::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::parse_error)
+    pub(super) fn for_databricks(transport: MemoryTransport) -> SimHost {
+        SimHost::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::parse_error)
     }
 
     fn with(
@@ -138,11 +138,11 @@ impl Stage {
         scheme: &'static str,
         token: &str,
         parse_error: fn(&http::Response<bytes::Bytes>) -> crate::http::ServiceError,
-    ) -> Stage {
+    ) -> SimHost {
         let clock = transport.clone();
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = remarks.clone();
-        let means = RunContext {
+        let context = RunContext {
             // A long poll interval keeps ten thousand runs affordable; the outcome does not depend on it.
             pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_mins(1), ..Pace::default() },
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
@@ -167,24 +167,24 @@ impl Stage {
         let writer = Writer::new(
             profile,
             Rc::new(transport.clone()),
-            means.pace.clone(),
-            means.entropy.clone(),
-            means.wall.clone(),
-            means.events.clone(),
+            context.pace.clone(),
+            context.entropy.clone(),
+            context.wall.clone(),
+            context.events.clone(),
         );
-        Stage { transport, means, remarks, writer }
+        SimHost { transport, context, remarks, writer }
     }
 
     /// Runs one process: triggers and follows to the end, unless a fault kills it.
-    pub(super) async fn start(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
+    pub(super) async fn start(&self, scene: &Scene, journal: &Journal, key: &Key) -> ReportedOutcome {
         tokio::select! {
             biased;
-            () = self.transport.killed() => Told::Killed,
-            told = self.start_undisturbed(scene, journal, key) => told,
+            () = self.transport.killed() => ReportedOutcome::Killed,
+            reported = self.start_undisturbed(scene, journal, key) => reported,
         }
     }
 
-    async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
+    async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> ReportedOutcome {
         let order = TriggerRequest {
             account: ACCOUNT,
             job: scene.job,
@@ -197,15 +197,15 @@ impl Stage {
             deadline: Instant::now() + scene.timeout,
             resume: String::new(),
         };
-        let triggered = match trigger(&order, &self.writer, &self.means, journal, &|_| {}, ready(None)).await {
+        let triggered = match trigger(&order, &self.writer, &self.context, journal, &|_| {}, ready(None)).await {
             Ok(triggered) => triggered,
-            Err(error) => return Told::NotStarted(error),
+            Err(error) => return ReportedOutcome::NotStarted(error),
         };
         let adopted = triggered.adopted;
-        let RunContext { wall, events, .. } = &self.means;
+        let RunContext { wall, events, .. } = &self.context;
         let mut probe = DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.duplicate_risk))
             .without_steps();
-        let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;
+        let followed = follow(&mut probe, order.deadline, &self.context, |_| {}).await;
         let run = probe.run().id;
         let duplicates = probe.duplicates().iter().map(|(id, _)| *id).collect();
         match followed {
@@ -213,15 +213,15 @@ impl Stage {
                 if let Some(intent) = triggered.intent {
                     intent.close();
                 }
-                Told::Ended { run, end: state.run.ended(), adopted, duplicates }
+                ReportedOutcome::Ended { run, end: state.run.ended(), adopted, duplicates }
             }
-            Followed::OutOfTime(_) => Told::Left { run, error: None },
-            Followed::Gone(_, error) | Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
+            Followed::OutOfTime(_) => ReportedOutcome::Left { run, error: None },
+            Followed::Gone(_, error) | Followed::Blind(_, error) => ReportedOutcome::Left { run, error: Some(error) },
         }
     }
 
     /// What really happened, read long afterwards.
-    pub(super) fn truth(&self, key: &Key) -> Truth {
+    pub(super) fn actual_runs(&self, key: &Key) -> ActualRuns {
         let mut world = self.transport.world.borrow_mut();
         world.advance(self.transport.now().plus(6 * 3600 * 1000));
         let marker = key.marker();
@@ -234,7 +234,7 @@ impl Stage {
             .filter(|run| run["cause"].as_str().is_some_and(|cause| cause.to_lowercase().contains(&marker)))
             .collect();
         let id = |run: &&Value| run["id"].as_u64().unwrap();
-        Truth {
+        ActualRuns {
             worked: own.iter().filter(|run| run["worked"] == true).map(id).collect(),
             all: own.iter().map(id).collect(),
             posts: self.transport.posts.get(),

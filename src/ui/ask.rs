@@ -16,7 +16,7 @@ use rustyline::{Behavior, Config, Editor};
 use zeroize::Zeroizing;
 
 use super::sanitise::{clean, sanitise};
-use crate::questions::{Asking, Prompter, Unanswered};
+use crate::questions::{PendingAnswer, Prompter, Unanswered};
 use crate::secret::{Filter, looks_like_a_token};
 
 /// Maximum number of list items shown at once.
@@ -48,32 +48,32 @@ impl Terminal {
     /// dropped.
     async fn beside<T: Send + 'static>(
         &self,
-        reads: Reads,
+        mode: InputMode,
         read: impl FnOnce(&Screen) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, Unanswered> {
         self.open.set(true);
-        let mut kept = Kept::keep(reads);
+        let mut guard = TerminalGuard::new(mode);
         let reading = tokio::task::spawn_blocking(move || read(&Screen { term: Term::buffered_stderr() }));
         let answer = match reading.await {
             Ok(read) => read,
             Err(error) => Err(Unanswered::Broken(error.to_string())),
         };
-        kept.open = answer.is_err();
+        guard.open = answer.is_err();
         self.open.set(answer.is_err());
         answer
     }
 }
 
 impl Prompter for Terminal {
-    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String> {
+    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> PendingAnswer<'a, String> {
         let (prompt, initial) = (self.plain(prompt), self.plain(initial));
-        Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt, &initial)))
+        Box::pin(self.beside(InputMode::Keys, move |screen| read_text(screen, &prompt, &initial)))
     }
 
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
+    fn secret<'a>(&'a self, prompt: &'a str) -> PendingAnswer<'a, Zeroizing<String>> {
         let prompt = self.plain(prompt);
         Box::pin(async move {
-            let secret = self.beside(Reads::HiddenLine, move |screen| read_secret(screen, &prompt)).await?;
+            let secret = self.beside(InputMode::HiddenLine, move |screen| read_secret(screen, &prompt)).await?;
             // A truncated input is not accepted as the token.
             if secret.len() >= LONGEST_LINE {
                 return Err(Unanswered::Broken("the input is longer than any token".to_owned()));
@@ -82,15 +82,15 @@ impl Prompter for Terminal {
         })
     }
 
-    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
+    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> PendingAnswer<'a, usize> {
         let prompt = self.plain(prompt);
         let items: Vec<String> = items.iter().map(|item| self.plain(item)).collect();
-        Box::pin(self.beside(Reads::Keys, move |screen| read_choice(screen, &prompt, &items)))
+        Box::pin(self.beside(InputMode::Keys, move |screen| read_choice(screen, &prompt, &items)))
     }
 
-    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> PendingAnswer<'a, char> {
         let (prompt, keys) = (self.plain(prompt), keys.to_owned());
-        Box::pin(self.beside(Reads::KeysFromNow, move |screen| read_key(screen, &prompt, &keys)))
+        Box::pin(self.beside(InputMode::KeysFromNow, move |screen| read_key(screen, &prompt, &keys)))
     }
 }
 
@@ -107,7 +107,7 @@ fn why(error: &io::Error) -> Unanswered {
 
 /// How a prompt reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
+enum InputMode {
     /// Key by key: between keys, Ctrl-C is read like any other. Unread input is left for the next reader.
     Keys,
     /// One key, such as a confirmation: input typed before the question appeared is discarded.
@@ -119,43 +119,43 @@ enum Reads {
 
 /// The terminal's state before a question. Until it is restored, the terminal echoes nothing; the prompt draws the
 /// input.
-struct Kept {
+struct TerminalGuard {
     #[cfg(unix)]
     before: Option<rustix::termios::Termios>,
     /// Whether the question is on the screen without an answer.
     open: bool,
-    reads: Reads,
+    mode: InputMode,
 }
 
-impl Kept {
-    fn keep(reads: Reads) -> Kept {
-        Kept {
+impl TerminalGuard {
+    fn new(mode: InputMode) -> TerminalGuard {
+        TerminalGuard {
             #[cfg(unix)]
-            before: quiet(reads).ok(),
+            before: quiet(mode).ok(),
             open: true,
-            reads,
+            mode,
         }
     }
 }
 
 #[cfg(unix)]
-fn quiet(reads: Reads) -> rustix::io::Result<rustix::termios::Termios> {
+fn quiet(mode: InputMode) -> rustix::io::Result<rustix::termios::Termios> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
     let before = tcgetattr(io::stdin())?;
     let mut quiet = before.clone();
-    quiet.local_modes.remove(match reads {
-        Reads::Keys | Reads::KeysFromNow => LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG,
-        Reads::HiddenLine => LocalModes::ECHO,
+    quiet.local_modes.remove(match mode {
+        InputMode::Keys | InputMode::KeysFromNow => LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG,
+        InputMode::HiddenLine => LocalModes::ECHO,
     });
-    let actions = match reads {
-        Reads::Keys | Reads::HiddenLine => OptionalActions::Drain,
-        Reads::KeysFromNow => OptionalActions::Flush,
+    let actions = match mode {
+        InputMode::Keys | InputMode::HiddenLine => OptionalActions::Drain,
+        InputMode::KeysFromNow => OptionalActions::Flush,
     };
     tcsetattr(io::stdin(), actions, &quiet)?;
     Ok(before)
 }
 
-impl Drop for Kept {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         let term = Term::stderr();
         // If the terminal is gone, errors cannot be reported.
@@ -166,9 +166,9 @@ impl Drop for Kept {
         #[cfg(unix)]
         if let Some(before) = &self.before {
             use rustix::termios::{OptionalActions, tcsetattr};
-            let actions = match self.reads {
-                Reads::Keys | Reads::KeysFromNow => OptionalActions::Drain,
-                Reads::HiddenLine => OptionalActions::Flush,
+            let actions = match self.mode {
+                InputMode::Keys | InputMode::KeysFromNow => OptionalActions::Drain,
+                InputMode::HiddenLine => OptionalActions::Flush,
             };
             let _ = tcsetattr(io::stdin(), actions, before);
         }
@@ -190,8 +190,8 @@ impl Screen {
         usize::from(self.term.size().0)
     }
 
-    fn look(&self, labels: &[String], shown: usize) -> Look {
-        Look { width: self.width(), labels: labels.to_vec(), shown }
+    fn theme(&self, labels: &[String], shown: usize) -> PromptTheme {
+        PromptTheme { width: self.width(), labels: labels.to_vec(), shown }
     }
 
     /// Writes one line, wrapped between words, and flushes it.
@@ -234,14 +234,14 @@ const INDENT: usize = 4;
 
 /// The prompts' appearance. An open question consists of whole lines with the input below, since dialoguer assumes
 /// that lines do not wrap.
-struct Look {
+struct PromptTheme {
     width: usize,
     /// The list items, and how many are shown at once.
     labels: Vec<String>,
     shown: usize,
 }
 
-impl Look {
+impl PromptTheme {
     fn cut(&self, line: &str) -> String {
         truncate_str(line, self.width, "…").into_owned()
     }
@@ -268,7 +268,7 @@ fn is_found(text: &str, part: &str) -> bool {
     part.chars().all(|wanted| signs.any(|sign| if exact { sign == wanted } else { sign.eq_ignore_ascii_case(&wanted) }))
 }
 
-impl Theme for Look {
+impl Theme for PromptTheme {
     fn format_password_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
         write!(to, "{}\n> ", self.lines(&format!("{prompt} (hidden):")))
     }
@@ -319,8 +319,8 @@ fn read_text(screen: &Screen, prompt: &str, initial: &str) -> Result<String, Una
 
 /// Reads a secret without showing anything, not even its length.
 fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, Unanswered> {
-    let look = screen.look(&[], 0);
-    Password::with_theme(&look)
+    let theme = screen.theme(&[], 0);
+    Password::with_theme(&theme)
         .with_prompt(prompt)
         .allow_empty_password(true)
         .interact_on(&screen.term)
@@ -363,16 +363,16 @@ fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize,
     let labels = labels(items, screen.width().saturating_sub(2));
     let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width(), 0).len();
     let shown = ROWS.min(screen.height().saturating_sub(header + 3)).max(1);
-    let look = screen.look(&labels, shown);
+    let theme = screen.theme(&labels, shown);
     let chosen = if is_of_two(items) {
-        Select::with_theme(&look)
+        Select::with_theme(&theme)
             .with_prompt(prompt)
             .items(&labels)
             .default(0)
             .report(false)
             .interact_on_opt(&screen.term)
     } else {
-        FuzzySelect::with_theme(&look)
+        FuzzySelect::with_theme(&theme)
             .with_prompt(prompt)
             .items(&labels)
             .default(0)
@@ -441,11 +441,11 @@ mod tests {
     #[test]
     fn what_is_not_to_be_seen_of_a_list_is_said() {
         let labels: Vec<String> = (0..12).map(|job| format!("{}  Nightly {job}", 300_000 + job)).collect();
-        let look = Look { width: 80, labels, shown: 10 };
-        assert_eq!(look.hidden(""), "   10 of 12 shown");
-        assert_eq!(look.hidden("ngl"), "   10 of 12 shown");
-        assert_eq!(look.hidden("NGL"), "   no matches");
-        assert_eq!((look.hidden("300011"), look.hidden("Nightly 3")), (String::new(), String::new()));
+        let theme = PromptTheme { width: 80, labels, shown: 10 };
+        assert_eq!(theme.hidden(""), "   10 of 12 shown");
+        assert_eq!(theme.hidden("ngl"), "   10 of 12 shown");
+        assert_eq!(theme.hidden("NGL"), "   no matches");
+        assert_eq!((theme.hidden("300011"), theme.hidden("Nightly 3")), (String::new(), String::new()));
     }
 
     #[test]

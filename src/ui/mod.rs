@@ -5,5 +5,5 @@ mod bars;
 mod printer;
 mod sanitise;
 
-pub(crate) use printer::{Color, Format, Printer, Voice};
+pub(crate) use printer::{Color, Format, OutputSettings, Printer};
 pub(crate) use sanitise::clean;

@@ -33,7 +33,7 @@ pub(crate) enum Color {
 
 /// Output settings.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Voice {
+pub(crate) struct OutputSettings {
     pub(crate) format: Format,
     pub(crate) quiet: bool,
     pub(crate) verbose: u8,
@@ -48,7 +48,7 @@ pub(crate) struct Voice {
 pub(crate) struct Printer(Rc<Inner>);
 
 struct Inner {
-    voice: Voice,
+    settings: OutputSettings,
     filter: Filter,
     /// `None` with `-v`, with `-q`, or without a terminal.
     bars: Option<Bars>,
@@ -107,28 +107,39 @@ fn painted(text: &str) -> String {
 impl Inner {
     /// The width of stderr's terminal, in columns.
     fn columns(&self) -> Option<usize> {
-        self.voice.draws.then(|| usize::from(Term::stderr().size().1))
+        self.settings.draws.then(|| usize::from(Term::stderr().size().1))
     }
 }
 
 impl Printer {
     /// A printer on the process's own streams.
-    pub(crate) fn on_streams(voice: Voice, filter: Filter) -> Printer {
-        Printer::over(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()), one_terminal())
+    pub(crate) fn on_streams(settings: OutputSettings, filter: Filter) -> Printer {
+        Printer::over(settings, filter, Box::new(io::stdout()), Box::new(io::stderr()), one_terminal())
     }
 
     /// A printer on two unrelated streams.
     #[cfg(test)]
-    pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>) -> Printer {
-        Printer::over(voice, filter, out, err, false)
+    pub(crate) fn new(
+        settings: OutputSettings,
+        filter: Filter,
+        out: Box<dyn Write>,
+        err: Box<dyn Write + Send>,
+    ) -> Printer {
+        Printer::over(settings, filter, out, err, false)
     }
 
-    fn over(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>, together: bool) -> Printer {
+    fn over(
+        settings: OutputSettings,
+        filter: Filter,
+        out: Box<dyn Write>,
+        err: Box<dyn Write + Send>,
+        together: bool,
+    ) -> Printer {
         let on_close = tokio::sync::Notify::new();
         let (out, err) = (RefCell::new(out), Screen::new(err));
-        let bars = (voice.draws && !voice.quiet && voice.verbose == 0).then(|| Bars::on(err.clone()));
+        let bars = (settings.draws && !settings.quiet && settings.verbose == 0).then(|| Bars::on(err.clone()));
         Printer(Rc::new(Inner {
-            voice,
+            settings,
             filter,
             bars,
             out,
@@ -144,7 +155,7 @@ impl Printer {
     /// The sink that prints events here.
     pub(crate) fn events(&self) -> Events {
         let printer = self.clone();
-        let bodies = self.0.voice.verbose >= 2;
+        let bodies = self.0.settings.verbose >= 2;
         Events::new(move |event| printer.draw(event)).with_bodies(bodies)
     }
 
@@ -166,19 +177,19 @@ impl Printer {
     }
 
     fn draw(&self, event: Event) {
-        let Voice { format, quiet, verbose, color: _, draws: _ } = self.0.voice;
+        let OutputSettings { format, quiet, verbose, color: _, draws: _ } = self.0.settings;
         match event {
             Event::Progress(line) => match format {
                 Format::Text => self.out(&line),
                 Format::Json if quiet => {}
                 Format::Json => self.err(&line),
             },
-            Event::Going { what, state } => {
+            Event::ActivityState { what, state } => {
                 if let Some(bars) = &self.0.bars {
                     bars.show(&self.on_a_bar(&what), self.on_a_bar(&state));
                 }
             }
-            Event::Over { what } => {
+            Event::ActivityEnded { what } => {
                 if let Some(bars) = &self.0.bars {
                     bars.clear(&self.on_a_bar(&what));
                 }
@@ -228,7 +239,7 @@ impl Printer {
     /// Prints a command's result and returns its exit code, which is 0 only if all output was written.
     pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
         let Ended { report, failure } = ended;
-        match self.0.voice.format {
+        match self.0.settings.format {
             Format::Json => {
                 let mut document = document!({ "version": 1_u32, "ok": failure.is_none() });
                 if let Some(failure) = failure {
@@ -263,7 +274,7 @@ impl Printer {
 
     fn failure(&self, failure: &Failure) {
         let Failure { code, what, causes, hints, open } = failure;
-        let shown = causes.len() - if self.0.voice.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
+        let shown = causes.len() - if self.0.settings.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
         for (place, cause) in causes[..shown].iter().enumerate() {
             let label = if place < LABELLED { "  cause: " } else { "    " };
@@ -298,7 +309,7 @@ impl Printer {
 
     fn out(&self, text: &str) {
         let clean = self.clean(text);
-        let painted = if self.0.voice.color && self.0.together { painted(&clean) } else { clean };
+        let painted = if self.0.settings.color && self.0.together { painted(&clean) } else { clean };
         self.out_line(&format!("{painted}\n"));
     }
 
@@ -323,7 +334,7 @@ impl Printer {
 
     fn err(&self, text: &str) {
         let clean = self.clean(text);
-        let painted = if self.0.voice.color { painted(&clean) } else { clean };
+        let painted = if self.0.settings.color { painted(&clean) } else { clean };
         // A closed stderr cannot be reported.
         let _ = self.write_err(&format!("{painted}\n"));
     }
@@ -331,7 +342,7 @@ impl Printer {
     /// Prints a line that begins with a colored word. A command to paste is not wrapped.
     fn labelled(&self, color: &str, label: &str, text: &str) {
         let colored =
-            if self.0.voice.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
+            if self.0.settings.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
         if label == "next" {
             let _ = self.write_err(&format!("{colored}{}\n", self.clean(text)));
         } else {
@@ -429,14 +440,14 @@ mod tests {
     fn a_line_at_the_bottom_goes_away_whatever_had_to_be_cleaned_out_of_its_name() {
         let vault = Vault::default();
         vault.admit("dbtc_a-secret-value".to_owned()).unwrap();
-        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: true };
-        let printer = Printer::new(voice, vault.filter(), Box::new(io::sink()), Box::new(io::sink()));
+        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: true };
+        let printer = Printer::new(settings, vault.filter(), Box::new(io::sink()), Box::new(io::sink()));
         let lines = || printer.0.bars.as_ref().unwrap().count();
         for what in ["dbt run 1", "a\nb\tc", "of dbtc_a-secret-value", "x\u{1b}[31my"] {
-            let going = printer.events().going(what);
-            going.state("running");
+            let activity = printer.events().activity(what);
+            activity.state("running");
             assert_eq!(lines(), 1, "{what:?}");
-            drop(going);
+            drop(activity);
             assert_eq!(lines(), 0, "{what:?}");
         }
     }
@@ -466,9 +477,9 @@ mod tests {
     }
 
     fn printer(format: Format, color: bool) -> (Printer, Shown) {
-        let voice = Voice { format, quiet: false, verbose: 2, color, draws: false };
+        let settings = OutputSettings { format, quiet: false, verbose: 2, color, draws: false };
         let shown = Shown::default();
-        (Printer::new(voice, Vault::default().filter(), Box::new(shown.clone()), Box::new(shown.clone())), shown)
+        (Printer::new(settings, Vault::default().filter(), Box::new(shown.clone()), Box::new(shown.clone())), shown)
     }
 
     /// Whether GitHub's runner or Azure's agent treats the line as a command.
@@ -581,9 +592,9 @@ mod tests {
                 count += 1;
                 let vault = Vault::default();
                 vault.learn(MIXED);
-                let voice = Voice { format, quiet: false, verbose: 2, color: true, draws: false };
+                let settings = OutputSettings { format, quiet: false, verbose: 2, color: true, draws: false };
                 let shown = Shown::default();
-                let printer = Printer::new(voice, vault.filter(), Box::new(shown.clone()), Box::new(shown.clone()));
+                let printer = Printer::new(settings, vault.filter(), Box::new(shown.clone()), Box::new(shown.clone()));
                 write(&printer, &format!("it says <{text}> and no more"));
                 let said = shown.lines().join("\n");
                 // The reader undoes the escapes of JSON and annotations.

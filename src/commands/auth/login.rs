@@ -69,7 +69,7 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport,
     let cannot = "Nothing was stored: the keyring is unavailable";
     match waited(ctx, keyring.open()).await {
         Ok(_) => {}
-        Err(trouble @ KeyringError::Odd { entry: _, why: _ }) => ctx.events.warning(format!(
+        Err(trouble @ KeyringError::Corrupt { entry: _, why: _ }) => ctx.events.warning(format!(
             "{trouble}; it is the list of logins, and was started over: other logins still work, and are listed again after the next login"
         )),
         Err(trouble) => return Err(unusable(cannot, &trouble)),

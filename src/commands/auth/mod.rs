@@ -14,7 +14,7 @@ use clap::Subcommand;
 use tokio::time::sleep;
 
 use super::CommandContext;
-use crate::document::{Data, Id, Shown as _, document};
+use crate::document::{Data, Id, ToDocument as _, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
 
@@ -97,8 +97,8 @@ fn unusable(doing: &str, trouble: &KeyringError) -> Failure {
         KeyringError::Closed(_) => Code::InvalidInput,
         KeyringError::Absent(_)
         | KeyringError::Locked(_)
-        | KeyringError::Silent(_)
-        | KeyringError::Odd { entry: _, why: _ }
+        | KeyringError::TimedOut(_)
+        | KeyringError::Corrupt { entry: _, why: _ }
         | KeyringError::Newer { entry: _, form: _ }
         | KeyringError::Failed(_) => Code::Failed,
     };
@@ -119,5 +119,5 @@ fn owner_in_json(owner: &Owner) -> Data {
 }
 
 fn owners_in_json(owners: &[Owner]) -> Data {
-    owners.iter().map(owner_in_json).collect::<Vec<_>>().shown()
+    owners.iter().map(owner_in_json).collect::<Vec<_>>().to_document()
 }

@@ -18,7 +18,7 @@ impl Next<'_> {
     pub(super) fn cannot_log_in(&self) -> Option<&KeyringError> {
         match self.logins {
             // `auth login` replaces a damaged list.
-            Ok(_) | Err(KeyringError::Odd { entry: _, why: _ }) => None,
+            Ok(_) | Err(KeyringError::Corrupt { entry: _, why: _ }) => None,
             Err(trouble) => Some(trouble),
         }
     }

@@ -12,7 +12,7 @@ use crate::credentials::{
     databricks, named_workspace,
 };
 use crate::databricks::permissions::Principal;
-use crate::document::{Data, Id, Shown, document};
+use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::Service;
 
@@ -51,8 +51,8 @@ impl ServiceStatus {
         ServiceStatus { service, facts: Vec::new(), failure: None }
     }
 
-    fn fact(&mut self, name: &'static str, words: &'static str, value: impl Shown) {
-        self.facts.push((name, words, value.shown()));
+    fn fact(&mut self, name: &'static str, words: &'static str, value: impl ToDocument) {
+        self.facts.push((name, words, value.to_document()));
     }
 
     /// Expiry of the token, or why it is unknown.

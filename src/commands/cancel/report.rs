@@ -1,6 +1,6 @@
 //! The report of `cancel`.
 
-use crate::document::{Data, Id, Shown as _, document};
+use crate::document::{Data, Id, ToDocument as _, document};
 use crate::failure::Report;
 
 /// A run whose cancellation was requested.
@@ -68,7 +68,7 @@ impl CancelReport {
     }
 
     pub(in crate::commands) fn dbt_json(&self) -> Data {
-        self.dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()).shown()
+        self.dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()).to_document()
     }
 }
 

@@ -14,8 +14,8 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::document::Id;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
-    starts_by_itself, unknown_needs,
+    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, has_active_trigger,
+    keys_there, unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
@@ -111,7 +111,7 @@ pub(super) async fn add(
             return Err(Failure::new(Code::Bug, "The workflow was read without a result."));
         };
         check_needs(&planned.want, job)?;
-        if starts_by_itself(&job.settings) {
+        if has_active_trigger(&job.settings) {
             warnings.splice(0..0, scheduled);
         }
         prerequisites.check_overrides(&requirements, &carried_overrides(&planned.want, job))?;

@@ -141,7 +141,7 @@ async fn look_up(
             policy?;
             node?;
             version?;
-            Ok(Compute::New { cluster: cluster.clone(), open: Vec::new() })
+            Ok(Compute::New { cluster: cluster.clone(), defaulted_fields: Vec::new() })
         }
     }
 }
@@ -250,16 +250,16 @@ async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> 
     let policy = policy?;
     let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
     let mut cluster = Map::new();
-    let mut open = Vec::new();
+    let mut defaulted_fields = Vec::new();
     if !is_fixed("spark_version") {
         cluster.insert("spark_version".to_owned(), version?.into());
         // A newer version later must not count as a change to the workflow.
-        open.push("spark_version");
+        defaulted_fields.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {
         cluster.insert("node_type_id".to_owned(), node?.into());
         if node_type.is_none() {
-            open.push("node_type_id");
+            defaulted_fields.push("node_type_id");
         }
     }
     for (name, value) in [
@@ -276,7 +276,7 @@ async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> 
         cluster.insert("policy_id".to_owned(), policy.policy_id.into());
         cluster.insert("apply_policy_default_values".to_owned(), true.into());
     }
-    Ok(Compute::New { cluster, open })
+    Ok(Compute::New { cluster, defaulted_fields })
 }
 
 #[cfg(test)]

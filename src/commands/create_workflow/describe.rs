@@ -5,7 +5,7 @@ use crate::commands::provision::{Applied, Finish};
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::document::{Data, Id, document};
-use crate::engine::kinds::{ID_TAG, Timetable, name_all, timetable, timetable_after};
+use crate::engine::kinds::{ID_TAG, JobSchedule, job_schedule, name_all, planned_schedule};
 use crate::engine::{Action, Planned};
 use crate::failure::{Code, Failure};
 use crate::http::Writer;
@@ -35,9 +35,9 @@ pub(in crate::commands) fn describe(
     };
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
-    let current_schedule = present.as_ref().and_then(|have| timetable(&have.job.settings));
+    let current_schedule = present.as_ref().and_then(|have| job_schedule(&have.job.settings));
     // If nothing was written, the schedule as it would be.
-    let timetable = if running { current_schedule } else { timetable_after(&want, current_schedule) };
+    let job_schedule = if running { current_schedule } else { planned_schedule(&want, current_schedule) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
@@ -53,9 +53,9 @@ pub(in crate::commands) fn describe(
     applied.field("notebook", want.notebook);
     applied.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
     applied.field("warnings", warnings);
-    let moments = timetable.as_ref().map(|timetable| firing(timetable, ctx)).unwrap_or_default();
-    applied.field("schedule", timetable.as_ref().map(|timetable| describe_schedule(timetable, &moments)));
-    if let Some(Timetable { expression, timezone, paused }) = &timetable {
+    let moments = job_schedule.as_ref().map(|job_schedule| firing(job_schedule, ctx)).unwrap_or_default();
+    applied.field("schedule", job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &moments)));
+    if let Some(JobSchedule { expression, timezone, paused }) = &job_schedule {
         let paused = if *paused { ", paused" } else { "" };
         applied.line(format!("Schedule: {expression} in {timezone}{paused}"));
         for moment in &moments {
@@ -81,9 +81,9 @@ pub(in crate::commands) fn describe(
     (applied, present.map(|have| have.job))
 }
 
-fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
+fn firing(job_schedule: &JobSchedule, ctx: &CommandContext) -> Vec<jiff::Zoned> {
     let now = ctx.context.wall.now();
-    let Timetable { expression, timezone, paused: _ } = timetable;
+    let JobSchedule { expression, timezone, paused: _ } = job_schedule;
     // A schedule edited by others may not parse; it is shown without times.
     Zone::parse(timezone)
         .and_then(|zone| Schedule::parse(expression, zone, now))
@@ -91,8 +91,8 @@ fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
         .unwrap_or_default()
 }
 
-fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Data {
-    let Timetable { expression, timezone, paused } = timetable;
+fn describe_schedule(job_schedule: &JobSchedule, moments: &[jiff::Zoned]) -> Data {
+    let JobSchedule { expression, timezone, paused } = job_schedule;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
     document!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
 }

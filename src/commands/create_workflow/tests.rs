@@ -70,9 +70,9 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
         Event::Remark(_)
         | Event::Asked(_)
         | Event::Progress(_)
-        | Event::Going { what: _, state: _ }
+        | Event::ActivityState { what: _, state: _ }
         | Event::Waiting(_)
-        | Event::Over { what: _ }
+        | Event::ActivityEnded { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => None,

@@ -10,8 +10,8 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, find_workflow, override_names, own_job,
-    standing, timetable, will_start_by_itself,
+    Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
+    override_names, own_job, will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -32,7 +32,7 @@ impl WorkflowPlan {
         }
         let step = self.steps.iter().find_map(Planned::workflow)?;
         let have = step.have.as_ref().filter(|have| have.is_own() && matches!(step.action, Action::Update(_)))?;
-        let mut paths = standing(&have.job.settings).into_iter().map(|task| task.notebook);
+        let mut paths = existing_tasks(&have.job.settings).into_iter().map(|task| task.notebook);
         let path = paths.next().filter(|path| *path != step.want.notebook)?;
         if paths.all(|other| other == path) { path.parse().ok() } else { None }
     }
@@ -43,7 +43,7 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
     let identity = identity_of(input).ok().filter(|_| input.notebook.is_none())?;
     let job = own_job(reader, name, &identity).await.ok()??;
     let job = jobs::get(reader, job).await.ok()?;
-    standing(&job.settings).first()?.notebook.parse().ok()
+    existing_tasks(&job.settings).first()?.notebook.parse().ok()
 }
 
 /// Looks up the workflow and its compute, neither of which depends on the notebook. `listed`: all jobs, if already
@@ -93,7 +93,7 @@ pub(in crate::commands) async fn plan_workflow(
     let planned = Step::<Workflow>::compare(want, workflow, &input.consents)?;
     let key = prerequisites.check_key(usual, reader, me).await;
     check_flags(&planned)?;
-    if will_start_by_itself(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)) {
+    if will_have_active_trigger(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)) {
         warnings.splice(0..0, scheduled);
     }
     prerequisites.check_overrides(
@@ -222,7 +222,7 @@ fn want(
 /// Refuses schedule flags if there is no schedule in the flags or in the job.
 fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
-    let current_schedule = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
+    let current_schedule = step.have.as_ref().and_then(|have| job_schedule(&have.job.settings));
     let flag = match (paused, timezone) {
         (Some(true), _) => "--paused",
         (Some(false), _) => "--unpaused",

@@ -123,7 +123,7 @@ impl Chain<'_> {
             self.all_rights(&workflow_checks, &notebook_checks),
             side_by_side(&started, async |(job, other_account)| {
                 let is_started =
-                    workflow_checks.iter().any(|workflow| workflow.is_for(*job) && workflow.starts_by_itself());
+                    workflow_checks.iter().any(|workflow| workflow.is_for(*job) && workflow.has_active_trigger());
                 jobs::look(self.dbt, *job, other_account.as_deref(), is_started).await
             }),
         );

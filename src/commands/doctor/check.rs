@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-
 use crate::commands::Given;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
@@ -83,8 +81,6 @@ pub(super) struct Check {
     /// How many of the last reasons say where a value was looked for.
     tried: usize,
     next: Vec<Hint>,
-    /// Expiry of a certificate.
-    valid_until: Option<Timestamp>,
     /// Later checks do not depend on it.
     is_optional: bool,
 }
@@ -93,17 +89,7 @@ impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check {
-            part,
-            id,
-            status,
-            what,
-            reasons: Vec::new(),
-            tried: 0,
-            next: Vec::new(),
-            valid_until: None,
-            is_optional: false,
-        }
+        Check { part, id, status, what, reasons: Vec::new(), tried: 0, next: Vec::new(), is_optional: false }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -153,11 +139,6 @@ impl Check {
         self
     }
 
-    pub(super) fn valid_until(mut self, moment: Timestamp) -> Check {
-        self.valid_until = Some(moment);
-        self
-    }
-
     pub(super) fn part(&self) -> Section {
         self.part
     }
@@ -190,7 +171,7 @@ impl Check {
     }
 
     fn text(&self) -> String {
-        let Check { part: _, id: _, status, what, reasons, tried, next: _, valid_until: _, is_optional: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, tried, next: _, is_optional: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
@@ -202,14 +183,10 @@ impl Check {
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, tried: _, next: _, valid_until, is_optional: _ } = self;
+        let Check { part: _, id, status, what, reasons, tried: _, next: _, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let hints = hints_in_json(&self.hints(given));
-        let mut check = document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints });
-        if let Some(moment) = valid_until {
-            check.set("valid_until", moment.to_string());
-        }
-        check
+        document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints })
     }
 }
 

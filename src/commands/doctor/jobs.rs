@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure, of_dbt};
 
 /// Checks that the job exists and can start, and how its last run ended. `other_account`: its account, if not the one
 /// in use.
-pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, starts_by_itself: bool) -> Check {
+pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_active_trigger: bool) -> Check {
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");
     if let Some(other_account) = other_account {
@@ -60,7 +60,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, start
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run("list the last run", format!("dbtrigger runs --job {job} --limit 1"));
     }
-    if starts_by_itself && found.has_schedule() {
+    if has_active_trigger && found.has_schedule() {
         check = check.warn("it also has a schedule in dbt; it runs from both");
     }
     if found.is_ci() {

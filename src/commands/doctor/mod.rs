@@ -12,7 +12,7 @@ mod workflows;
 
 use self::chain::{Chain, Dbt, Selection};
 use self::check::{Check, Examined, Section};
-use self::hosts::{Host, databricks_identity, dbt_identity, probed};
+use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
 use super::job_named::{JobNamed, Narrow};
 use super::workflow_named::WorkflowNamed;
 use super::{CommandContext, line_to_dbt, to_databricks};
@@ -172,7 +172,7 @@ async fn check_host(
     let part = given.part();
     let mut checks = vec![given];
     if let Some(origin) = host {
-        checks.extend(probed(Host { part, origin }, ctx).await?);
+        checks.extend(host_checks(Host { part, origin }, ctx).await?);
     } else {
         let of = is_broken(&checks).unwrap_or_default();
         checks.push(Check::skipped(part, "connection", "connection", &of));

@@ -258,7 +258,7 @@ async fn key_check(
     let (Ok(scope), Ok(key)) = (prerequisites.scope.parse::<ScopeName>(), prerequisites.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
-    let want = SecretWant { scope, key, compare: None, accept_open: false, meant: Vec::new() };
+    let want = SecretWant { scope, key, compare: None, accept_open: false, intended_readers: Vec::new() };
     let check = match Secret::observe(reader, &want).await {
         Ok(Some(have)) => match have.readers.everybody() {
             Some(level) => {

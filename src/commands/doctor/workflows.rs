@@ -12,8 +12,9 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, ID_TAG, Identity, Made, ReadBack, StandingTask, TaskWant, Timetable, Workflow,
-    WorkflowHave, WorkflowWant, job_in_key, override_names, read_back, standing, starts_by_itself, timetable,
+    AddedTask, AddedTaskWant, CreatedJob, ExistingTask, ID_TAG, Identity, JobSchedule, ReadBack, TaskWant, Workflow,
+    WorkflowHave, WorkflowWant, existing_tasks, has_active_trigger, job_in_key, job_schedule, override_names,
+    read_back,
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
@@ -25,7 +26,7 @@ pub(super) struct WorkflowCheck {
     pub(super) have: WorkflowHave,
     name: String,
     /// As they were written, if known; otherwise as they are.
-    pub(super) tasks: Vec<StandingTask>,
+    pub(super) tasks: Vec<ExistingTask>,
     /// The dbt jobs that the tasks start now.
     starts: BTreeSet<u64>,
     own: Option<ReadBack<WorkflowWant>>,
@@ -39,9 +40,9 @@ impl WorkflowCheck {
     fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> WorkflowCheck {
         let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
-        let mut tasks = standing(&job.settings);
+        let mut tasks = existing_tasks(&job.settings);
         let starts = tasks.iter().filter_map(|task| task.job).collect();
-        let have = WorkflowHave { ours, namesakes: Vec::new(), job, made: Made::Nothing };
+        let have = WorkflowHave { ours, namesakes: Vec::new(), job, created_job: CreatedJob::None };
         let usual = chain.dbt.account.and_then(|account| default_path(chain.me, account).ok());
         let usual = usual.as_ref().map(NotebookPath::as_str);
         let jobs: Vec<u64> = asked.into_iter().chain(job_in_name(&name)).collect();
@@ -56,8 +57,8 @@ impl WorkflowCheck {
     }
 
     /// Whether a schedule or trigger starts its runs.
-    pub(super) fn starts_by_itself(&self) -> bool {
-        starts_by_itself(&self.have.job.settings)
+    pub(super) fn has_active_trigger(&self) -> bool {
+        has_active_trigger(&self.have.job.settings)
     }
 
     /// Whether it starts this dbt job, or was created for it.
@@ -247,12 +248,12 @@ pub(super) fn compare(
 fn schedule(workflow: &WorkflowCheck) -> Check {
     let job = &workflow.have.job;
     let (id, shown) = (format!("schedule:{}", job.id), workflow.short());
-    match timetable(&job.settings) {
+    match job_schedule(&job.settings) {
         None => Check::ok(PART, &id, format!("{shown} has no schedule")),
-        Some(Timetable { expression, timezone, paused: false }) => {
+        Some(JobSchedule { expression, timezone, paused: false }) => {
             Check::ok(PART, &id, format!("{shown} is scheduled: {expression} in {timezone}"))
         }
-        Some(Timetable { expression, timezone, paused: true }) => {
+        Some(JobSchedule { expression, timezone, paused: true }) => {
             Check::warning(PART, &id, format!("The schedule of {shown} is paused."))
                 .because(format!("schedule: {expression} in {timezone}"))
                 .advise("resume it with create-workflow --unpaused, or with Resume in the workspace")

@@ -8,9 +8,10 @@ use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::{Listed, NotebookPath};
 use crate::engine::kinds::{
-    DEFAULT_KEY, DEFAULT_SCOPE, FolderRemoval, FolderRemovalWant, ID_TAG, NotebookRemoval, NotebookRemovalHave,
-    NotebookRemovalWant, ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant, StandingTask, TaskRemoval,
-    TaskRemovalHave, TaskRemovalWant, WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, added_tasks, standing,
+    DEFAULT_KEY, DEFAULT_SCOPE, ExistingTask, FolderRemoval, FolderRemovalWant, ID_TAG, NotebookRemoval,
+    NotebookRemovalHave, NotebookRemovalWant, ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant,
+    TaskRemoval, TaskRemovalHave, TaskRemovalWant, WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant,
+    added_tasks, existing_tasks,
 };
 use crate::engine::{Action, Consents, Kind, Plan, Planned, Refusal, Removal, Step};
 use crate::failure::{Failure, of_databricks};
@@ -157,7 +158,7 @@ impl View<'_> {
     }
 
     /// Whether the task starts a requested dbt job.
-    fn is_selected(&self, task: &StandingTask) -> bool {
+    fn is_selected(&self, task: &ExistingTask) -> bool {
         self.selection.all || task.job.is_some_and(|job| self.selection.jobs.contains(&job))
     }
 
@@ -165,10 +166,10 @@ impl View<'_> {
     fn workflow(&mut self, want: WorkflowRemovalWant, have: WorkflowRemovalHave) -> Result<(), Failure> {
         let WorkflowRemovalHave { job, active, manages } = have.clone();
         let added = added_tasks(&job);
-        let is_added = |task: &StandingTask| added.iter().any(|added| added.task.key == task.key);
-        let all = standing(&job.settings);
+        let is_added = |task: &ExistingTask| added.iter().any(|added| added.task.key == task.key);
+        let all = existing_tasks(&job.settings);
         self.notebooks.extend(all.iter().map(|task| task.notebook.clone()));
-        let (chosen, others): (Vec<&StandingTask>, Vec<&StandingTask>) =
+        let (chosen, others): (Vec<&ExistingTask>, Vec<&ExistingTask>) =
             all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.is_selected(task));
         let named = want.named;
         if !named && !self.selection.all && chosen.is_empty() {
@@ -305,7 +306,7 @@ impl View<'_> {
 }
 
 /// Refuses to remove a workflow of several dbt jobs for one of them.
-fn starts_others(want: &WorkflowRemovalWant, others: &[&StandingTask]) -> Action {
+fn starts_others(want: &WorkflowRemovalWant, others: &[&ExistingTask]) -> Action {
     let name = WorkflowRemoval::name(want);
     let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();
     Refusal::new(format!("The workflow {name} stays: it has other tasks too: {}.", keys.join(", ")))

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Args;
 use super::junit::{self, Results};
 use crate::context::Environment;
-use crate::document::{Data, Id, Shown as _, document};
+use crate::document::{Data, Id, ToDocument as _, document};
 use crate::events::Events;
 use crate::failure::{FailedPart, Failure, RunOutcome, io_reason};
 use crate::runs::plain;
@@ -97,7 +97,7 @@ impl CiOutputs {
                     })
                 })
                 .collect();
-            return format!("runs={}\nexit_code={exit}\n", *runs.shown());
+            return format!("runs={}\nexit_code={exit}\n", *runs.to_document());
         }
         let run = runs.first().cloned().unwrap_or_default();
         let id = run.run_id.map(|id| id.to_string()).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::dbt_report::DbtReport;
 use super::duration::shown;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
-use crate::events::{Events, Going};
+use crate::events::{Activity, Events};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, RunContext, find_failures, follow, plain};
@@ -107,7 +107,7 @@ pub(crate) struct Lines<'a> {
     account: &'a Account,
     run: u64,
     last: String,
-    going: Option<Going>,
+    going: Option<Activity>,
 }
 
 impl<'a> Lines<'a> {
@@ -119,7 +119,7 @@ impl<'a> Lines<'a> {
         if self.run != run.id {
             self.run = run.id;
             self.last.clear();
-            self.going = Some(self.events.going(format!("dbt run {}", run.id)));
+            self.going = Some(self.events.activity(format!("dbt run {}", run.id)));
             self.events.progress(format!("job_run_id = {}", run.id));
             self.events.progress(run.url(&self.account.origin.to_string(), self.account.id));
         }

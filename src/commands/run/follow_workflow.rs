@@ -8,7 +8,7 @@ use crate::commands::CommandContext;
 use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
-use crate::events::{Events, Going};
+use crate::events::{Activity, Events};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
 use crate::runs::{
@@ -43,7 +43,7 @@ pub(crate) async fn follow_judged(
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let going = ctx.events.going(format!("Databricks run {run}"));
+    let going = ctx.events.activity(format!("Databricks run {run}"));
     let mut lines = Lines::new(going, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
@@ -170,7 +170,7 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
 
 /// Prints one line per change of the run and of each attempt of a task.
 struct Lines<'a> {
-    going: Going,
+    going: Activity,
     events: &'a Events,
     run: String,
     /// Run ID, last status printed and whether the output was printed, per attempt.
@@ -181,7 +181,7 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(going: Going, events: &'a Events) -> Lines<'a> {
+    fn new(going: Activity, events: &'a Events) -> Lines<'a> {
         Lines { going, events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
     }
 }

@@ -132,8 +132,8 @@ fn named(job: &str, events: &Events) -> Events {
             Event::Waiting(text) => Event::Waiting(format!("{job}: {text}")),
             Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
             Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
-            Event::Going { what, state } => Event::Going { what: format!("{job}: {what}"), state },
-            Event::Over { what } => Event::Over { what: format!("{job}: {what}") },
+            Event::ActivityState { what, state } => Event::ActivityState { what: format!("{job}: {what}"), state },
+            Event::ActivityEnded { what } => Event::ActivityEnded { what: format!("{job}: {what}") },
             other @ (Event::Asked(_)
             | Event::Document(_)
             | Event::Annotation { level: _, title: _, message: _ }

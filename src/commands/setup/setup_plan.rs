@@ -68,7 +68,7 @@ pub(super) async fn observe_before_identity(
 
 fn secret_want(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
     let accept_open = consents.has(Consent::AcceptSharedScope);
-    SecretWant { scope, key, compare, accept_open, meant: Vec::new() }
+    SecretWant { scope, key, compare, accept_open, intended_readers: Vec::new() }
 }
 
 fn consents(args: &Args) -> Consents {

@@ -9,7 +9,7 @@ use crate::credentials::stored_login::{self, NoLogin};
 use crate::credentials::{Source, Sourced, config_file};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
-use crate::secret::{Sealed, Secret, Vault};
+use crate::secret::{Secret, UncheckedSecret, Vault};
 
 /// Settings of unsupported auth methods. Mentioned if no supported one applies.
 const UNSUPPORTED_METHODS: [(&str, &str, &str); 6] = [
@@ -88,9 +88,9 @@ pub(super) fn find_auth_method(
     Ok(None)
 }
 
-fn admit(vault: &Vault, text: Sourced<impl Into<Sealed>>) -> Result<Sourced<Secret>, Failure> {
+fn admit(vault: &Vault, text: Sourced<impl Into<UncheckedSecret>>) -> Result<Sourced<Secret>, Failure> {
     let Sourced { value, source } = text;
-    vault.unseal(&value.into()).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
+    vault.admit_unchecked(&value.into()).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
         Failure::new(Code::InvalidInput, format!("{source} is not a token: {odd}."))
             .advise("create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token")
     })

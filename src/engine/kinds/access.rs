@@ -106,7 +106,7 @@ pub(super) fn holders(all: &[Holding]) -> BTreeSet<String> {
 }
 
 /// Principals that had access before a grant and have none after it.
-pub(super) fn gone(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn lost_access(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
     before.difference(now).map(|principal| format!("the access of {principal}")).collect()
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Compute {
     New {
         cluster: Map<String, Value>,
         /// Fields that were not requested explicitly: any existing value is fine.
-        open: Vec<&'static str>,
+        defaulted_fields: Vec<&'static str>,
     },
 }
 
@@ -32,7 +32,7 @@ impl Compute {
             Compute::Serverless => ("", Value::Null),
             Compute::Cluster(id) => (FIELDS[0], id.as_str().into()),
             Compute::JobCluster(key) => (FIELDS[1], key.as_str().into()),
-            Compute::New { cluster, open: _ } => (FIELDS[2], Value::Object(cluster.clone())),
+            Compute::New { cluster, defaulted_fields: _ } => (FIELDS[2], Value::Object(cluster.clone())),
         }
     }
 
@@ -40,12 +40,12 @@ impl Compute {
     /// §5.5).
     fn is_met(&self, field: &str, there: Option<&Value>) -> bool {
         match (self, there) {
-            (Compute::New { cluster, open }, Some(Value::Object(there))) if field == FIELDS[2] => {
+            (Compute::New { cluster, defaulted_fields }, Some(Value::Object(there))) if field == FIELDS[2] => {
                 cluster.iter().all(|(name, value)| {
                     // Never returned by the service.
                     name == "apply_policy_default_values"
                         || there.get(name) == Some(value)
-                        || (open.contains(&name.as_str()) && there.contains_key(name))
+                        || (defaulted_fields.contains(&name.as_str()) && there.contains_key(name))
                 })
             }
             _ => {

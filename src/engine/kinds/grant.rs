@@ -122,7 +122,7 @@ impl Kind for Grant {
         }
     }
 
-    fn gone(step: &Step<Grant>) -> Vec<String> {
+    fn collateral_losses(step: &Step<Grant>) -> Vec<String> {
         let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
         before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }

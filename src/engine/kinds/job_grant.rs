@@ -113,12 +113,12 @@ impl Kind for JobGrant {
         }
     }
 
-    fn gone(step: &Step<JobGrant>) -> Vec<String> {
+    fn collateral_losses(step: &Step<JobGrant>) -> Vec<String> {
         match (&step.have, &step.now) {
             (
                 Some(JobGrantHave::Held { job: _, own: _, holders: before }),
                 Some(JobGrantHave::Held { job: _, own: _, holders: now }),
-            ) => access::gone(before, now),
+            ) => access::lost_access(before, now),
             (_, _) => Vec::new(),
         }
     }

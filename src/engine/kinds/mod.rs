@@ -15,12 +15,12 @@ mod job_grant;
 mod notebook;
 mod notebook_grant;
 mod one_time;
-mod others;
 mod scope;
 mod secret;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unmanaged;
 mod workflow;
 
 pub(crate) use added_task::{
@@ -39,12 +39,12 @@ pub(crate) use notebook::{
 pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
-pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, told};
-pub(crate) use task::{StandingTask, circle, job_in_key, standing};
+pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, format_acls};
+pub(crate) use task::{ExistingTask, circle, existing_tasks, job_in_key};
 pub(crate) use workflow::{
-    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowRemoval,
-    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, list_ahead, name_all, override_names,
-    own_job, run_as_refused, starts_by_itself, timetable, timetable_after, will_start_by_itself,
+    CreatedJob, ID_TAG, Identity, JobSchedule, ReadBack, TaskWant, Workflow, WorkflowHave, WorkflowRemoval,
+    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger, job_schedule,
+    list_ahead, name_all, override_names, own_job, planned_schedule, run_as_refused, will_have_active_trigger,
 };
 
 use crate::databricks::is_missing;

@@ -132,7 +132,7 @@ impl Kind for Notebook {
         }
     }
 
-    async fn look_again(reader: &Reader, step: &Step<Notebook>) -> Result<Option<NotebookHave>, HttpError> {
+    async fn reobserve(reader: &Reader, step: &Step<Notebook>) -> Result<Option<NotebookHave>, HttpError> {
         look_at(reader, &step.want.path).await
     }
 
@@ -185,7 +185,7 @@ impl Kind for Notebook {
                 });
                 Action::Update(changes)
             }
-            Drift::EditedByHand(Difference { version, downgrade: _, moved: _ }) => {
+            Drift::EditedByHand(Difference { version, downgrade: _, credential_changes: _ }) => {
                 let since = if version.is_empty() { String::new() } else { format!(" {version}") };
                 Refusal::new(format!("Notebook {path} was edited by hand since dbtrigger{since} wrote it."))
                     .diff(unified(&normalise(text), &normalise(&wanted)))
@@ -194,7 +194,7 @@ impl Kind for Notebook {
         }
     }
 
-    fn lost(want: &NotebookWant, have: Option<&NotebookHave>) -> Option<String> {
+    fn overwritten_diff(want: &NotebookWant, have: Option<&NotebookHave>) -> Option<String> {
         let Some(NotebookHave::Notebook { object_id: _, text }) = have else { return None };
         let settings = want.settings(have);
         match drift(text, &settings, VERSION) {
@@ -336,8 +336,8 @@ fn outdated(
     difference: &Difference,
     consents: &Consents,
 ) -> Action {
-    let Difference { version, downgrade, moved } = difference;
-    let harmless = !*downgrade && moved.is_empty();
+    let Difference { version, downgrade, credential_changes } = difference;
+    let harmless = !*downgrade && credential_changes.is_empty();
     if harmless || consents.has(Consent::Force) {
         let mut changes = changes(text, settings, difference);
         if changes.is_empty() {
@@ -346,8 +346,10 @@ fn outdated(
         }
         return Action::Update(changes);
     }
-    let mut reasons: Vec<String> =
-        moved.iter().map(|moved| format!("another {} ({} instead of {})", moved.what, moved.to, moved.from)).collect();
+    let mut reasons: Vec<String> = credential_changes
+        .iter()
+        .map(|change| format!("another {} ({} instead of {})", change.what, change.to, change.from))
+        .collect();
     if *downgrade {
         reasons.push(format!("an older version of it ({VERSION} instead of {version})"));
     }
@@ -358,7 +360,7 @@ fn outdated(
 }
 
 fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Change> {
-    let Difference { version, downgrade, moved } = difference;
+    let Difference { version, downgrade, credential_changes } = difference;
     let change = |field: &str, from: String, to: String, reason: &str| Change {
         field: field.to_owned(),
         from: Some(from),
@@ -370,7 +372,11 @@ fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Chan
         let reason = if *downgrade { "--force: older version" } else { "newer version" };
         changes.push(change("version", version.clone(), VERSION.to_owned(), reason));
     }
-    changes.extend(moved.iter().map(|moved| change(moved.what, moved.from.clone(), moved.to.clone(), "--force")));
+    changes.extend(
+        credential_changes
+            .iter()
+            .map(|changed| change(changed.what, changed.from.clone(), changed.to.clone(), "--force")),
+    );
     let found = match read(text) {
         Reading::Ours { version: _, state: _, settings } => settings,
         Reading::NotOurs => None,

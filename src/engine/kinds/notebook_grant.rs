@@ -122,12 +122,12 @@ impl Kind for NotebookGrant {
         }
     }
 
-    fn gone(step: &Step<NotebookGrant>) -> Vec<String> {
+    fn collateral_losses(step: &Step<NotebookGrant>) -> Vec<String> {
         match (&step.have, &step.now) {
             (
                 Some(NotebookGrantHave::Held { object_id: _, own: _, everybody: _, holders: before }),
                 Some(NotebookGrantHave::Held { object_id: _, own: _, everybody: _, holders: now }),
-            ) => access::gone(before, now),
+            ) => access::lost_access(before, now),
             (_, _) => Vec::new(),
         }
     }

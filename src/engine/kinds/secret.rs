@@ -40,7 +40,7 @@ pub(crate) struct SecretWant {
     pub(crate) accept_open: bool,
     /// The intended readers, including the caller.
     #[serde(skip)]
-    pub(crate) meant: Vec<String>,
+    pub(crate) intended_readers: Vec<String>,
 }
 
 /// What is known about the scope's content.
@@ -107,7 +107,7 @@ impl Readers {
     /// Who else can read besides the administrators, the intended readers and the scope's creator. Databricks does
     /// not say who created it, but the creator has MANAGE, so the only person with MANAGE is assumed to be the
     /// creator.
-    fn strangers(&self, meant: &[String]) -> Vec<&Acl> {
+    fn unintended_readers(&self, intended_readers: &[String]) -> Vec<&Acl> {
         let Readers::Listed(acls) = self else { return Vec::new() };
         let is_manager = |acl: &&Acl| {
             acl.permission == Permission::Manage.name()
@@ -121,7 +121,7 @@ impl Readers {
         let known = |acl: &Acl| {
             [ADMINISTRATORS]
                 .into_iter()
-                .chain(meant.iter().map(String::as_str))
+                .chain(intended_readers.iter().map(String::as_str))
                 .any(|name| acl.principal.eq_ignore_ascii_case(name))
         };
         acls.iter().filter(|acl| !known(acl) && creator != Some(*acl)).collect()
@@ -157,12 +157,12 @@ impl SecretWant {
 
     /// Refuses to store a key that others than the intended readers can read, if those are known.
     fn is_read_by_others(&self, readers: &Readers) -> Option<Refusal> {
-        let strangers = readers.strangers(&self.meant);
-        if self.meant.is_empty() || strangers.is_empty() {
+        let unintended_readers = readers.unintended_readers(&self.intended_readers);
+        if self.intended_readers.is_empty() || unintended_readers.is_empty() {
             return None;
         }
-        let (scope, key, strangers) = (&self.scope, &self.key, told(strangers));
-        let what = format!("Key {key} was not stored: others can read secret scope {scope}: {strangers}.");
+        let (scope, key, unintended_readers) = (&self.scope, &self.key, format_acls(unintended_readers));
+        let what = format!("Key {key} was not stored: others can read secret scope {scope}: {unintended_readers}.");
         Some(Refusal::new(what))
     }
 }
@@ -210,7 +210,7 @@ impl Kind for Secret {
     }
 
     /// A new scope may not be visible at once, and may have been created open to all users.
-    async fn look_again(reader: &Reader, step: &Step<Secret>) -> Result<Option<SecretHave>, HttpError> {
+    async fn reobserve(reader: &Reader, step: &Step<Secret>) -> Result<Option<SecretHave>, HttpError> {
         let want = &step.want;
         let end = Instant::now() + LISTED_WITHIN;
         let mut pause = Duration::from_millis(100);
@@ -238,7 +238,8 @@ impl Kind for Secret {
             (Some(before), Some(now)) => before.readers.is_same(&now.readers),
             // The scope was created meanwhile.
             (None, Some(now)) => {
-                step.want.is_open(&now.readers).is_none() && now.readers.strangers(&step.want.meant).is_empty()
+                step.want.is_open(&now.readers).is_none()
+                    && now.readers.unintended_readers(&step.want.intended_readers).is_empty()
             }
             (_, None) => false,
         }
@@ -265,7 +266,7 @@ impl Kind for Secret {
         }
     }
 
-    fn gone(step: &Step<Secret>) -> Vec<String> {
+    fn collateral_losses(step: &Step<Secret>) -> Vec<String> {
         let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
         let keys = before.keys.difference(&now.keys).map(|key| format!("key {key}"));
         let names = |have: &SecretHave| match &have.readers {
@@ -293,20 +294,20 @@ impl Kind for Secret {
 impl Step<Secret> {
     /// Sets the intended readers, which only the command knows. Refuses to store a key that others can read, unless
     /// that is accepted.
-    pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
-        self.want.meant = meant.iter().cloned().chain([me.to_owned()]).collect();
+    pub(crate) fn settle_readers(&mut self, me: &str, intended_readers: &[String], consents: &Consents) {
+        self.want.intended_readers = intended_readers.iter().cloned().chain([me.to_owned()]).collect();
         let Some(have) = &self.have else { return };
         if !self.writes() || consents.has(Consent::AcceptSharedScope) {
             return;
         }
-        let strangers = have.readers.strangers(&self.want.meant);
-        if strangers.is_empty() {
+        let unintended_readers = have.readers.unintended_readers(&self.want.intended_readers);
+        if unintended_readers.is_empty() {
             return;
         }
         let (scope, key) = (&self.want.scope, &self.want.key);
         self.action = Refusal::new(format!(
             "Key {key} was not stored: secret scope {scope} already existed, and others can read it: {}.",
-            told(strangers)
+            format_acls(unintended_readers)
         ))
         .advise(
             "name the intended readers with --grant, remove the others' access, or choose another scope with --scope",
@@ -347,7 +348,7 @@ impl Step<Secret> {
 type Inside = (Option<Vec<SecretInfo>>, Option<Readers>, Option<Fingerprint>);
 
 async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError> {
-    let SecretWant { scope, key, compare, accept_open: _, meant: _ } = want;
+    let SecretWant { scope, key, compare, accept_open: _, intended_readers: _ } = want;
     let listed = async {
         match reader.read(list(scope)).await {
             Ok(listed) => Ok(Some(listed)),
@@ -395,7 +396,7 @@ fn is_withheld(error: &HttpError) -> bool {
 }
 
 /// `ana@example.com (MANAGE), analysts (READ)`.
-pub(crate) fn told<'a>(acls: impl IntoIterator<Item = &'a Acl>) -> String {
+pub(crate) fn format_acls<'a>(acls: impl IntoIterator<Item = &'a Acl>) -> String {
     let named = |principal: &'a str| if principal.is_empty() { "(without a name)" } else { principal };
     let words = acls.into_iter().map(|Acl { principal, permission }| format!("{} ({permission})", named(principal)));
     words.collect::<Vec<_>>().join(", ")

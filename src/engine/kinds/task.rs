@@ -178,7 +178,7 @@ impl Recipe<'_> {
     /// The chosen settings. A dbtrigger task (`own`) keeps what operators set; any other gets the defaults. `needs`
     /// is what it will depend on.
     pub(super) fn chosen(&self, task: Option<&Raw>, own: bool, needs: &[Raw]) -> Vec<Chosen> {
-        let standing = task.filter(|_| own);
+        let existing = task.filter(|_| own);
         let number = |name: &str| task.map(|task| task.read::<i64>(name).unwrap_or(0).to_string());
         let overrides = task.and_then(overrides_of);
         let listed = |all: Vec<String>| (!all.is_empty()).then(|| all.join(", "));
@@ -186,13 +186,13 @@ impl Recipe<'_> {
             Chosen {
                 field: "max_retries",
                 from: number("max_retries"),
-                to: Some(self.retries(standing).to_string()),
+                to: Some(self.retries(existing).to_string()),
                 reason: "from --retries or its default",
             },
             Chosen {
                 field: "timeout_seconds",
                 from: number("timeout_seconds"),
-                to: Some(self.timeout(standing).to_string()),
+                to: Some(self.timeout(existing).to_string()),
                 reason: "from --task-timeout or its default",
             },
             Chosen {
@@ -216,7 +216,7 @@ impl Recipe<'_> {
 
     /// The whole task to send: the existing one with our fields set.
     pub(super) fn written(&self, there: Option<&Raw>, own: bool, needs: &[Raw]) -> Raw {
-        let standing = there.filter(|_| own);
+        let existing = there.filter(|_| own);
         let mut task = there.cloned().unwrap_or_default();
         task.set("task_key", self.key);
         if needs.is_empty() {
@@ -238,37 +238,37 @@ impl Recipe<'_> {
         }
         base.set(KEY_PARAMETER, KEY);
         base.set(ATTEMPT_PARAMETER, ATTEMPT);
-        match self.overrides(standing.and_then(overrides_of)) {
+        match self.overrides(existing.and_then(overrides_of)) {
             Some(text) => base.set(OVERRIDES, &text),
             None => base.remove(OVERRIDES),
         }
         notebook.set("base_parameters", &base);
         task.set("notebook_task", &notebook);
-        compute::write(self.compute, &mut task, standing.is_some());
+        compute::write(self.compute, &mut task, existing.is_some());
         task.remove("environment_key");
-        task.set("max_retries", &self.retries(standing));
+        task.set("max_retries", &self.retries(existing));
         task.set("disable_auto_optimization", &true);
-        task.set("timeout_seconds", &self.timeout(standing));
+        task.set("timeout_seconds", &self.timeout(existing));
         task
     }
 
-    fn retries(&self, standing: Option<&Raw>) -> i64 {
-        let there = || standing.map(|task| task.read("max_retries").unwrap_or(0));
+    fn retries(&self, existing: Option<&Raw>) -> i64 {
+        let there = || existing.map(|task| task.read("max_retries").unwrap_or(0));
         self.retries.map(i64::from).or_else(there).unwrap_or(0)
     }
 
-    fn timeout(&self, standing: Option<&Raw>) -> u64 {
-        let there = || standing.map(|task| task.read("timeout_seconds").unwrap_or(0));
+    fn timeout(&self, existing: Option<&Raw>) -> u64 {
+        let there = || existing.map(|task| task.read("timeout_seconds").unwrap_or(0));
         self.timeout.or_else(there).unwrap_or(TASK_TIMEOUT)
     }
 
     /// The overrides parameter to write. An equal text in another order is kept.
-    fn overrides(&self, standing: Option<String>) -> Option<String> {
-        let Some(overrides) = self.overrides else { return standing };
+    fn overrides(&self, existing: Option<String>) -> Option<String> {
+        let Some(overrides) = self.overrides else { return existing };
         let wanted = (!overrides.is_empty()).then(|| overrides.clone());
-        let there = standing.as_deref().map(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        let there = existing.as_deref().map(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
         match (there, wanted) {
-            (Some(Some(there)), Some(wanted)) if there == wanted => standing,
+            (Some(Some(there)), Some(wanted)) if there == wanted => existing,
             (_, wanted) => wanted.map(|wanted| Value::Object(wanted).to_string()),
         }
     }
@@ -276,7 +276,7 @@ impl Recipe<'_> {
 
 /// A dbtrigger task as found in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StandingTask {
+pub(crate) struct ExistingTask {
     pub(crate) key: String,
     /// The dbt job that it runs; `None` if the parameter is not a job ID.
     pub(crate) job: Option<u64>,
@@ -285,12 +285,12 @@ pub(crate) struct StandingTask {
 }
 
 /// The dbtrigger tasks in a job, including those in other people's workflows.
-pub(crate) fn standing(settings: &Raw) -> Vec<StandingTask> {
-    settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| standing_task(settings, task)).collect()
+pub(crate) fn existing_tasks(settings: &Raw) -> Vec<ExistingTask> {
+    settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| existing_task(settings, task)).collect()
 }
 
 /// Reads a dbtrigger task. A parameter of the job wins over the task's own (databricks-api §5.3).
-pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
+pub(super) fn existing_task(settings: &Raw, task: &Raw) -> ExistingTask {
     let notebook = task.object("notebook_task");
     let base = notebook.object("base_parameters");
     let parameters = settings.list("parameters");
@@ -298,7 +298,7 @@ pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
         let of_job = parameters.iter().find(|parameter| parameter.read::<String>("name").as_deref() == Some(name));
         of_job.and_then(|parameter| parameter.read::<Value>("default")).or_else(|| base.read(name))
     };
-    StandingTask {
+    ExistingTask {
         key: key_of(task),
         job: value(JOB_THAT_WINS).or_else(|| value(JOB)).and_then(|value| plain(&value).parse().ok()),
         notebook: bare(&notebook.read::<String>("notebook_path").unwrap_or_default()),

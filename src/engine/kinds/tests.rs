@@ -126,7 +126,7 @@ fn secret_want(rotate: bool) -> SecretWant {
         key: "api-key".parse().unwrap(),
         compare: rotate.then(|| fingerprint("dbtc_1234567890")),
         accept_open: false,
-        meant: Vec::new(),
+        intended_readers: Vec::new(),
     }
 }
 

@@ -73,7 +73,7 @@ impl ServiceError {
             ServiceError::Databricks { status, code, message } => {
                 json_answer(status, &json!({ "error_code": code, "message": message }))
             }
-            ServiceError::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, &data)),
+            ServiceError::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, *data)),
             ServiceError::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
             ServiceError::Unsupported(what) => json_answer(
                 501,
@@ -87,7 +87,7 @@ impl ServiceError {
 }
 
 /// The envelope of all dbt Cloud responses.
-pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
+pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
     let mut envelope = json!({
         "status": {
             "code": status,
@@ -98,13 +98,13 @@ pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
         "data": null,
     });
     // Set outside the macro, which would rebuild the whole value.
-    envelope["data"] = data.clone();
+    envelope["data"] = data;
     envelope
 }
 
 /// A successful dbt Cloud response.
 pub(super) fn dbt_data(data: &Value) -> HttpResponse {
-    json_answer(200, &envelope(200, "Success!", data))
+    json_answer(200, &envelope(200, "Success!", data.clone()))
 }
 
 /// A successful Databricks response.

@@ -272,7 +272,7 @@ impl Call {
         filters.insert("offset".to_owned(), json!(offset));
         filters.insert("account_id".to_owned(), json!(ACCOUNT));
         let count = page.len();
-        let mut body = envelope(200, "Success!", &Value::Array(page));
+        let mut body = envelope(200, "Success!", Value::Array(page));
         body["extra"] =
             json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
         Ok(json_answer(200, &body))

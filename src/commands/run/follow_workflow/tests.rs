@@ -23,14 +23,14 @@ fn shown_state(state: &WorkflowState) -> Shown {
         Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
             sink.borrow_mut().push(text);
         }
-        Event::Going { what: _, state: _ }
+        Event::ActivityState { what: _, state: _ }
         | Event::Waiting(_)
-        | Event::Over { what: _ }
+        | Event::ActivityEnded { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => {}
     });
-    Lines::new(events.going("run"), &events).state(state);
+    Lines::new(events.activity("run"), &events).state(state);
     let report = WorkflowReport {
         workflow: 2,
         name: "dbt".to_owned(),
@@ -261,7 +261,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
             sink.borrow_mut().push(line);
         }
     });
-    let mut lines = Lines::new(events.going("run"), &events);
+    let mut lines = Lines::new(events.activity("run"), &events);
     lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
     let mut waiting = task("dbt", 12, RunState::Going("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);

@@ -16,10 +16,10 @@ pub(crate) use self::needs::{circle_with_ours, unknown_needs};
 pub(crate) use self::read_back::read_back;
 pub(crate) use self::removal::{TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks};
 use super::compute::{self, Compute};
-use super::others::{FILLED_IN, fields, in_one_order};
 use super::task::{
     self, ATTEMPT_PARAMETER, Chosen, JOB, JOB_THAT_WINS, KEY_PARAMETER, OVERRIDES, Recipe, State, bare, has_key, key_of,
 };
+use super::unmanaged::{FILLED_IN, canonical, fields};
 use super::workflow::{ID_TAG, TaskWant, managed_elsewhere};
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job};
@@ -236,7 +236,7 @@ fn others(want: &AddedTaskWant, settings: &Raw) -> BTreeMap<String, Value> {
     let own = key(want, there.task().0);
     let tasks = settings.list("tasks").into_iter().filter(|task| key_of(task) != own);
     let tasks = tasks
-        .map(|task| (format!("tasks.{}", key_of(&task)), in_one_order(serde_json::to_value(task).unwrap_or_default())));
+        .map(|task| (format!("tasks.{}", key_of(&task)), canonical(serde_json::to_value(task).unwrap_or_default())));
     let fields = fields(settings).into_iter().filter(|(name, _)| !["tasks", FILLED_IN].contains(&name.as_str()));
     tasks.chain(fields).collect()
 }
@@ -372,9 +372,9 @@ impl Kind for AddedTask {
         }
     }
 
-    fn gone(step: &Step<AddedTask>) -> Vec<String> {
+    fn collateral_losses(step: &Step<AddedTask>) -> Vec<String> {
         let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
-        super::others::gone(&before.settings, &intended(&step.want, &before.settings), &now.settings)
+        super::unmanaged::lost_paths(&before.settings, &intended(&step.want, &before.settings), &now.settings)
     }
 
     fn explain(want: &AddedTaskWant, error: &HttpError, failure: Failure) -> Failure {

@@ -3,7 +3,7 @@
 use super::mark::Mark;
 use super::{AddedTaskWant, marked, whole};
 use crate::databricks::jobs::Job;
-use crate::engine::kinds::task::{StandingTask, found, job_in_key, standing_task};
+use crate::engine::kinds::task::{ExistingTask, existing_task, found, job_in_key};
 use crate::engine::kinds::{ReadBack, TaskWant};
 
 /// The wanted state that would add our tasks to this workflow again with no new settings. Comparing it with the
@@ -13,7 +13,7 @@ pub(crate) fn read_back(job: &Job, name: &str, notebook: Option<&str>) -> Vec<Re
     let tasks = job.settings.list("tasks");
     let all = tasks.iter().filter_map(|task| {
         let Mark { key, digest } = Mark::of(task)?;
-        let StandingTask { key: own_key, job: dbt_job, notebook: path } = standing_task(&job.settings, task);
+        let ExistingTask { key: own_key, job: dbt_job, notebook: path } = existing_task(&job.settings, task);
         let in_key = job_in_key(&key);
         let there = AddedTaskWant {
             workflow: job.id,

@@ -11,10 +11,10 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::permissions::job_permissions;
 use crate::databricks::raw::Raw;
 use crate::engine::apply::Inputs;
-use crate::engine::kinds::others::fields;
-use crate::engine::kinds::task::{StandingTask, found, key_of, needs_of, standing_task};
+use crate::engine::kinds::task::{ExistingTask, existing_task, found, key_of, needs_of};
+use crate::engine::kinds::unmanaged::fields;
 use crate::engine::kinds::workflow::managed_elsewhere;
-use crate::engine::kinds::{access, others};
+use crate::engine::kinds::{access, unmanaged};
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
@@ -23,7 +23,7 @@ use crate::http::{HttpError, Reader, Writer};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Added {
     /// Its key, dbt job and notebook.
-    pub(crate) task: StandingTask,
+    pub(crate) task: ExistingTask,
     /// Whether a managed field was edited.
     pub(crate) is_edited: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) fn added_tasks(job: &Job) -> Vec<Added> {
     let all = tasks.iter().filter_map(|task| {
         let mark = Mark::of(task)?;
         let is_edited = mark.digest != Mark::digest(marked(&found(Some(task))));
-        Some(Added { task: standing_task(&job.settings, task), is_edited })
+        Some(Added { task: existing_task(&job.settings, task), is_edited })
     });
     all.collect()
 }
@@ -147,10 +147,10 @@ impl Kind for TaskRemoval {
         still.into_iter().map(|key| format!("the task {key} is still there")).collect()
     }
 
-    fn gone(step: &Step<TaskRemoval>) -> Vec<String> {
+    fn collateral_losses(step: &Step<TaskRemoval>) -> Vec<String> {
         let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
         let before = &before.job.settings;
-        others::gone(before, &intended(&step.want, before), &now.job.settings)
+        unmanaged::lost_paths(before, &intended(&step.want, before), &now.job.settings)
     }
 
     fn explain(want: &TaskRemovalWant, error: &HttpError, failure: Failure) -> Failure {

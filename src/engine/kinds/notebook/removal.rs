@@ -116,7 +116,7 @@ impl Kind for NotebookRemoval {
     }
 
     /// After the deletion, it no longer matters which tasks run it.
-    async fn look_again(
+    async fn reobserve(
         reader: &Reader,
         step: &Step<NotebookRemoval>,
     ) -> Result<Option<NotebookRemovalHave>, HttpError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::super::secret::{Readers, readers, told};
+use super::super::secret::{Readers, format_acls, readers};
 use crate::databricks::is_missing;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{ADMINISTRATORS, Backend, KeyName, Permission, ScopeName, delete_scope, list, scopes};
@@ -57,7 +57,7 @@ fn is_own(readers: &Readers, me: &str) -> bool {
 /// Who has access, as text.
 fn access(readers: &Readers) -> String {
     match readers {
-        Readers::Listed(acls) => told(acls),
+        Readers::Listed(acls) => format_acls(acls),
         Readers::NoAcls => "every user (no access control for secrets)".to_owned(),
         Readers::Hidden => "not shown to you".to_owned(),
     }
@@ -89,7 +89,7 @@ impl Kind for ScopeRemoval {
     }
 
     /// A list may still show keys that were just deleted.
-    async fn look_again(reader: &Reader, step: &Step<ScopeRemoval>) -> Result<Option<ScopeRemovalHave>, HttpError> {
+    async fn reobserve(reader: &Reader, step: &Step<ScopeRemoval>) -> Result<Option<ScopeRemovalHave>, HttpError> {
         let end = Instant::now() + LISTED_FOR;
         let mut pause = Duration::from_millis(100);
         loop {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Made, Workflow, WorkflowHave, WorkflowWant, look, run_as, settings};
+use super::{CreatedJob, Workflow, WorkflowHave, WorkflowWant, look, run_as, settings};
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::{is_missing, list_workflow_runs};
-use crate::engine::{Settled, Step};
+use crate::engine::{RaceOutcome, Step};
 use crate::http::{Fault, HttpError, Reader, RetryAfter, Rows, Sent, Writer};
 
 /// Maximum number of attempts to create a job; every look-up between them must find nothing.
@@ -31,7 +31,12 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
             Sent::Done(id) => {
                 let job = Job { id, run_as: None, settings: whole };
                 let own = Summary { id, name: want.name.clone(), tags: BTreeMap::new(), created: None };
-                return Ok(Some(WorkflowHave { ours: vec![own], namesakes: Vec::new(), job, made: Made::This(id) }));
+                return Ok(Some(WorkflowHave {
+                    ours: vec![own],
+                    namesakes: Vec::new(),
+                    job,
+                    created_job: CreatedJob::Created(id),
+                }));
             }
             Sent::Rejected(error) => return Err(error),
             Sent::NotSent(error) => {
@@ -67,26 +72,26 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
 
 /// When several processes created the same job, every one but the first deletes its own: same tag, created by this
 /// process, never run. Each looks after creating its own, so the later one sees the earlier one.
-pub(super) async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result<Settled, HttpError> {
-    let Some(now) = &mut step.now else { return Ok(Settled::Ours) };
+pub(super) async fn resolve_race(writer: &Writer, step: &mut Step<Workflow>) -> Result<RaceOutcome, HttpError> {
+    let Some(now) = &mut step.now else { return Ok(RaceOutcome::Ours) };
     let others = now.ours.len() > 1;
-    match now.made {
-        Made::Nothing => Ok(Settled::Ours),
-        Made::This(own) if now.ours.first().is_none_or(|first| first.id == own) => {
-            Ok(if others { Settled::NotYet } else { Settled::Ours })
+    match now.created_job {
+        CreatedJob::None => Ok(RaceOutcome::Ours),
+        CreatedJob::Created(own) if now.ours.first().is_none_or(|first| first.id == own) => {
+            Ok(if others { RaceOutcome::NotYet } else { RaceOutcome::Ours })
         }
         // The list does not show it yet.
-        Made::This(own) if !now.ours.iter().any(|job| job.id == own) => Ok(Settled::NotYet),
-        Made::This(own) => {
+        CreatedJob::Created(own) if !now.ours.iter().any(|job| job.id == own) => Ok(RaceOutcome::NotYet),
+        CreatedJob::Created(own) => {
             if writer.read(list_workflow_runs(own, false, None)).await?.runs == Rows::default() {
                 match writer.put(jobs::delete(own)).await {
                     Err(error) if !is_missing(&error) => return Err(error),
-                    Ok(()) | Err(_) => now.made = Made::Undone(own),
+                    Ok(()) | Err(_) => now.created_job = CreatedJob::Deleted(own),
                 }
             }
-            Ok(Settled::NotYet)
+            Ok(RaceOutcome::NotYet)
         }
-        Made::Undone(_) => Ok(if others { Settled::NotYet } else { Settled::Theirs }),
+        CreatedJob::Deleted(_) => Ok(if others { RaceOutcome::NotYet } else { RaceOutcome::Theirs }),
     }
 }
 

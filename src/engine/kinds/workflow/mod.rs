@@ -1,12 +1,12 @@
 //! A Databricks job that runs dbt jobs. It is found by a tag, whatever it was renamed to, and never created twice.
 
 mod creation;
+mod job_schedule;
 mod read_back;
 mod removal;
 mod run_as;
 mod settings;
 mod tasks;
-mod timetable;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,21 +16,23 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::job_schedule::{
+    JobSchedule, has_active_trigger, job_schedule, planned_schedule, will_have_active_trigger,
+};
 pub(crate) use self::read_back::ReadBack;
 pub(crate) use self::removal::{WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant};
 pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
-pub(crate) use self::timetable::{Timetable, starts_by_itself, timetable, timetable_after, will_start_by_itself};
 use super::compute::{self, Compute};
 use super::digest::digest;
-use super::others;
 use super::task::key_of;
+use super::unmanaged;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, RaceOutcome, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, Fault, HttpError, Reader, Rows, Writer};
 
@@ -129,18 +131,18 @@ pub(crate) struct WorkflowHave {
     pub(crate) namesakes: Vec<Summary>,
     /// The first of ours, else the first namesake, with all settings.
     pub(crate) job: Job,
-    pub(crate) made: Made,
+    pub(crate) created_job: CreatedJob,
 }
 
 /// What this command created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Made {
+pub(crate) enum CreatedJob {
     /// Nothing: it existed before, or its creator is unknown.
-    Nothing,
+    None,
     /// The job of this ID, according to the response.
-    This(u64),
+    Created(u64),
     /// The job of this ID, which was deleted again: another process had created one first.
-    Undone(u64),
+    Deleted(u64),
 }
 
 impl WorkflowHave {
@@ -150,7 +152,7 @@ impl WorkflowHave {
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        !self.ours.is_empty() || self.made != Made::Nothing
+        !self.ours.is_empty() || self.created_job != CreatedJob::None
     }
 }
 
@@ -263,7 +265,7 @@ pub(crate) async fn find_workflow(
         match jobs::get(reader, first.id).await {
             // Created by concurrent runs of this command, which will resolve it.
             Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
-            Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, made: Made::Nothing })),
+            Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, created_job: CreatedJob::None })),
             // Listed but not found: just created or just deleted. Treating it as absent would create a second one.
             Err(error) if is_missing(&error) && Instant::now() < end => {}
             Err(error) => return Err(error),
@@ -330,7 +332,7 @@ impl Kind for Workflow {
             .advise("name one of them, or use --compute serverless, cluster:ID, or new")
             .always();
         }
-        let Some(WorkflowHave { ours, namesakes, job, made: _ }) = have else { return Action::Create };
+        let Some(WorkflowHave { ours, namesakes, job, created_job: _ }) = have else { return Action::Create };
         // The name in the workspace: our job is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
@@ -348,7 +350,7 @@ impl Kind for Workflow {
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
-        if let Some(start) = timetable::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+        if let Some(start) = job_schedule::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
             return Refusal::new(format!(
                 "Job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule."
             ))
@@ -409,7 +411,7 @@ impl Kind for Workflow {
         Action::Update(changes)
     }
 
-    async fn look_again(reader: &Reader, step: &Step<Workflow>) -> Result<Option<WorkflowHave>, HttpError> {
+    async fn reobserve(reader: &Reader, step: &Step<Workflow>) -> Result<Option<WorkflowHave>, HttpError> {
         let WorkflowWant { name, identity, .. } = &step.want;
         let Some(have) = step.present() else { return Workflow::observe(reader, &step.want).await };
         let get = async {
@@ -420,8 +422,8 @@ impl Kind for Workflow {
             }
         };
         let mut again = have.clone();
-        match have.made {
-            Made::Nothing => {
+        match have.created_job {
+            CreatedJob::None => {
                 let Some(job) = get.await? else { return Ok(None) };
                 let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
                 let own =
@@ -433,14 +435,14 @@ impl Kind for Workflow {
                 again.job = job;
             }
             // Others may have created one at the same time.
-            Made::This(_) => {
+            CreatedJob::Created(_) => {
                 let (job, (ours, _)) = tokio::try_join!(get, look(reader, name, identity))?;
                 let Some(job) = job else { return Ok(None) };
                 (again.ours, again.job) = (ours, job);
             }
-            Made::Undone(_) => {
+            CreatedJob::Deleted(_) => {
                 let found = Workflow::observe(reader, &step.want).await?;
-                return Ok(found.map(|found| WorkflowHave { made: have.made, ..found }));
+                return Ok(found.map(|found| WorkflowHave { created_job: have.created_job, ..found }));
             }
         }
         Ok(Some(again))
@@ -448,7 +450,7 @@ impl Kind for Workflow {
 
     fn is_as_planned(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> bool {
         let job = |have: Option<&WorkflowHave>| {
-            have.map(|have| (have.job.id, have.job.run_as.clone(), others::fields(&have.job.settings)))
+            have.map(|have| (have.job.id, have.job.run_as.clone(), unmanaged::fields(&have.job.settings)))
         };
         job(step.have.as_ref()) == job(now)
     }
@@ -473,7 +475,7 @@ impl Kind for Workflow {
         let Some(now) = now else { return vec!["no such job".to_owned()] };
         let changes = changes(&step.want, &now.job);
         let mut differences: Vec<String> = changes.iter().map(Change::as_difference).collect();
-        if let Made::This(own) = now.made
+        if let CreatedJob::Created(own) = now.created_job
             && !now.ours.iter().any(|job| job.id == own)
         {
             differences.push("it is missing from the list of jobs with its tag".to_owned());
@@ -481,23 +483,23 @@ impl Kind for Workflow {
         differences
     }
 
-    fn gone(step: &Step<Workflow>) -> Vec<String> {
+    fn collateral_losses(step: &Step<Workflow>) -> Vec<String> {
         let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
-        others::gone(&before.job.settings, &intended(&step.want, &before.job), &now.job.settings)
+        unmanaged::lost_paths(&before.job.settings, &intended(&step.want, &before.job), &now.job.settings)
     }
 
-    async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result<Settled, HttpError> {
-        creation::settle(writer, step).await
+    async fn resolve_race(writer: &Writer, step: &mut Step<Workflow>) -> Result<RaceOutcome, HttpError> {
+        creation::resolve_race(writer, step).await
     }
 
-    fn made_as(step: &Step<Workflow>) -> Option<String> {
+    fn created_id(step: &Step<Workflow>) -> Option<String> {
         step.present().map(|have| format!("job {}", have.job.id))
     }
 
     fn downgraded_to_noop(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
-        match now?.made {
-            Made::Undone(_) => Some(Note::Kept("created by a concurrent run of this command".to_owned())),
-            Made::Nothing | Made::This(_) => None,
+        match now?.created_job {
+            CreatedJob::Deleted(_) => Some(Note::Kept("created by a concurrent run of this command".to_owned())),
+            CreatedJob::None | CreatedJob::Created(_) => None,
         }
     }
 

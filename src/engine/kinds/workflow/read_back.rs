@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::settings::{Record, is_written, record};
 use super::{ID_TAG, Identity, TaskWant, WorkflowHave, WorkflowWant, tasks};
 use crate::databricks::jobs::Job;
-use crate::engine::kinds::task::{StandingTask, job_in_key};
+use crate::engine::kinds::task::{ExistingTask, job_in_key};
 
 /// What was written, as far as it can be reconstructed.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl WorkflowHave {
         let Job { id: _, run_as: _, settings } = &self.job;
         let identity = Identity(settings.object("tags").read(ID_TAG)?);
         let (mut wanted, mut notebook) = (Vec::new(), None);
-        for StandingTask { key, job, notebook: path } in tasks::standing(settings) {
+        for ExistingTask { key, job, notebook: path } in tasks::own_tasks(settings) {
             // If the parameter was removed, the key may still name the dbt job.
             let job = job.or_else(|| job_in_key(&key));
             wanted.push(TaskWant { key, job: job?, depends_on: None });

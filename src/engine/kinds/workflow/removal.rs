@@ -10,7 +10,7 @@ use crate::databricks::{WorkflowRun, is_missing, list_workflow_runs};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
-use crate::engine::kinds::{access, gone_is_done, others};
+use crate::engine::kinds::{access, gone_is_done, unmanaged};
 use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, HttpError, Reader, Writer};
@@ -134,7 +134,7 @@ impl Kind for WorkflowRemoval {
     }
 
     fn is_as_planned(step: &Step<WorkflowRemoval>, now: Option<&WorkflowRemovalHave>) -> bool {
-        let job = |have: &WorkflowRemovalHave| (have.job.run_as.clone(), others::fields(&have.job.settings));
+        let job = |have: &WorkflowRemovalHave| (have.job.run_as.clone(), unmanaged::fields(&have.job.settings));
         match (&step.have, now) {
             (Some(before), Some(now)) => job(before) == job(now) && now.active.is_empty(),
             (_, _) => false,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::timetable::{Timetable, timetable, timetable_after};
+use super::job_schedule::{JobSchedule, job_schedule, planned_schedule};
 use super::{Identity, WorkflowWant, tasks};
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
@@ -161,20 +161,20 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     for (field, from, to, reason) in tasks::chosen(want, settings) {
         compare(&field, from, to, reason);
     }
-    let standing = timetable(settings);
-    let schedule = timetable_after(want, standing.clone());
-    let part = |schedule: Option<&Timetable>, part: fn(&Timetable) -> String| schedule.map(part);
-    let pause = |standing: &Timetable| if standing.paused { "PAUSED".to_owned() } else { "UNPAUSED".to_owned() };
+    let existing = job_schedule(settings);
+    let schedule = planned_schedule(want, existing.clone());
+    let part = |schedule: Option<&JobSchedule>, part: fn(&JobSchedule) -> String| schedule.map(part);
+    let pause = |existing: &JobSchedule| if existing.paused { "PAUSED".to_owned() } else { "UNPAUSED".to_owned() };
     for (field, of, reason) in [
         (
             "schedule.quartz_cron_expression",
-            (|it| it.expression.clone()) as fn(&Timetable) -> String,
+            (|it| it.expression.clone()) as fn(&JobSchedule) -> String,
             "from --schedule",
         ),
         ("schedule.timezone_id", |it| it.timezone.clone(), "from --timezone or its default"),
         ("schedule.pause_status", pause, "from --paused, --unpaused, or the default"),
     ] {
-        compare(field, part(standing.as_ref(), of), part(schedule.as_ref(), of), reason);
+        compare(field, part(existing.as_ref(), of), part(schedule.as_ref(), of), reason);
     }
     if let Some(notify) = &want.notify {
         let shown = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
@@ -227,7 +227,7 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     let mut queue = settings.object("queue");
     queue.set("enabled", &true);
     settings.set("queue", &queue);
-    if let Some(Timetable { expression, timezone, paused }) = timetable_after(want, timetable(&settings)) {
+    if let Some(JobSchedule { expression, timezone, paused }) = planned_schedule(want, job_schedule(&settings)) {
         let mut raw = settings.object("schedule");
         raw.set("quartz_cron_expression", &expression);
         raw.set("timezone_id", &timezone);

@@ -6,7 +6,7 @@ use super::settings::{Field, is_own};
 use super::{TaskWant, WorkflowWant};
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::added_task::is_added;
-use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, StandingTask, State, has_key, key_of, need};
+use crate::engine::kinds::task::{self, Chosen, ExistingTask, JOB, Recipe, State, has_key, key_of, need};
 
 /// Name of the field that lists our tasks that are no longer wanted.
 const FURTHER: &str = "other dbtrigger tasks";
@@ -138,9 +138,9 @@ pub(super) fn is_ours(task: &Raw) -> bool {
 }
 
 /// The dbtrigger tasks as they are, without those added to an existing workflow.
-pub(super) fn standing(settings: &Raw) -> Vec<StandingTask> {
+pub(super) fn own_tasks(settings: &Raw) -> Vec<ExistingTask> {
     let tasks = settings.list("tasks");
-    tasks.iter().filter(|task| is_ours(task)).map(|task| task::standing_task(settings, task)).collect()
+    tasks.iter().filter(|task| is_ours(task)).map(|task| task::existing_task(settings, task)).collect()
 }
 
 /// For each wanted task, the index of the task that will become it: ours with the same key; else a remaining one of
@@ -154,7 +154,7 @@ fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
     let mut left: Vec<usize> =
         (0..tasks.len()).filter(|place| is_ours(&tasks[*place]) && !places.contains(&Some(*place))).collect();
     for (wanted, place) in want.tasks.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
-        let starts_it = |left: &usize| task::standing_task(settings, &tasks[*left]).job == Some(wanted.job);
+        let starts_it = |left: &usize| task::existing_task(settings, &tasks[*left]).job == Some(wanted.job);
         *place = left.iter().position(starts_it).map(|found| left.remove(found));
     }
     if places.first() == Some(&None) {

@@ -64,7 +64,7 @@ fn have(want: &WorkflowWant, jobs: &[&Value]) -> WorkflowHave {
     let (ours, namesakes): (Vec<Summary>, Vec<Summary>) = all.partition(|job| want.identity.is_of(job));
     let job_id = ours.first().or(namesakes.first()).unwrap().id;
     let settings = raw(jobs[usize::try_from(job_id - ID).unwrap()]);
-    WorkflowHave { ours, namesakes, job: Job { id: job_id, run_as: None, settings }, made: Made::Nothing }
+    WorkflowHave { ours, namesakes, job: Job { id: job_id, run_as: None, settings }, created_job: CreatedJob::None }
 }
 
 fn diff(want: &WorkflowWant, jobs: &[&Value], consents: &Consents) -> Action {
@@ -291,7 +291,7 @@ fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
     let (ana, id) = ("ana@example.com", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11");
     let saying = |run_as: Option<&str>| WorkflowWant { run_as: run_as.map(ToOwned::to_owned), ..want() };
     let job = made(&want());
-    let standing = |who: &str| {
+    let existing = |who: &str| {
         let mut have = have(&want(), &[&job]);
         have.job.run_as = Some(who.to_owned());
         have
@@ -304,7 +304,7 @@ fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
         (Some(id), ana, Some(json!({ "service_principal_name": id }))),
         (Some(ana), id, Some(json!({ "user_name": ana }))),
     ] {
-        let (want, have) = (saying(asked), standing(there));
+        let (want, have) = (saying(asked), existing(there));
         let action = Workflow::diff(&want, Some(&have), &none());
         let mut sent = whole(&want, Some(&have.job.settings));
         run_as::write(&want, Some(&have.job), &mut sent);

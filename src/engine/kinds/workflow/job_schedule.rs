@@ -4,15 +4,15 @@ use super::WorkflowWant;
 use crate::databricks::raw::Raw;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Timetable {
+pub(crate) struct JobSchedule {
     pub(crate) expression: String,
     pub(crate) timezone: String,
     pub(crate) paused: bool,
 }
 
-pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
+pub(crate) fn job_schedule(settings: &Raw) -> Option<JobSchedule> {
     let schedule: Raw = settings.read("schedule")?;
-    Some(Timetable {
+    Some(JobSchedule {
         expression: schedule.read("quartz_cron_expression")?,
         timezone: schedule.read("timezone_id").unwrap_or_else(|| "UTC".to_owned()),
         paused: schedule.read::<String>("pause_status").as_deref() == Some("PAUSED"),
@@ -20,27 +20,27 @@ pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
 }
 
 /// The wanted schedule: a flag that was not given keeps the existing value, or the default if there is none.
-pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
+pub(crate) fn planned_schedule(want: &WorkflowWant, existing: Option<JobSchedule>) -> Option<JobSchedule> {
     if want.no_schedule {
         return None;
     }
-    let expression = want.schedule.clone().or_else(|| standing.as_ref().map(|standing| standing.expression.clone()))?;
-    let timezone = want.timezone.clone().or_else(|| standing.as_ref().map(|standing| standing.timezone.clone()));
-    Some(Timetable {
+    let expression = want.schedule.clone().or_else(|| existing.as_ref().map(|existing| existing.expression.clone()))?;
+    let timezone = want.timezone.clone().or_else(|| existing.as_ref().map(|existing| existing.timezone.clone()));
+    Some(JobSchedule {
         expression,
         timezone: timezone.unwrap_or_else(|| "UTC".to_owned()),
-        paused: want.paused.unwrap_or_else(|| standing.is_some_and(|standing| standing.paused)),
+        paused: want.paused.unwrap_or_else(|| existing.is_some_and(|existing| existing.paused)),
     })
 }
 
 /// Whether the job starts without user action: it has an unpaused schedule or other trigger.
-pub(crate) fn starts_by_itself(settings: &Raw) -> bool {
-    timetable(settings).is_some_and(|timetable| !timetable.paused) || has_other_start(settings)
+pub(crate) fn has_active_trigger(settings: &Raw) -> bool {
+    job_schedule(settings).is_some_and(|job_schedule| !job_schedule.paused) || has_other_start(settings)
 }
 
 /// The same for the wanted state; `settings`: as it is.
-pub(crate) fn will_start_by_itself(want: &WorkflowWant, settings: Option<&Raw>) -> bool {
-    timetable_after(want, settings.and_then(timetable)).is_some_and(|timetable| !timetable.paused)
+pub(crate) fn will_have_active_trigger(want: &WorkflowWant, settings: Option<&Raw>) -> bool {
+    planned_schedule(want, settings.and_then(job_schedule)).is_some_and(|job_schedule| !job_schedule.paused)
         || settings.is_some_and(has_other_start)
 }
 

@@ -14,18 +14,18 @@ const KEYS: [&str; 6] = ["task_key", "job_cluster_key", "environment_key", "name
 
 /// The fields of an object in canonical order, since the service reorders lists (databricks-api §5.5).
 pub(super) fn fields(raw: &Raw) -> BTreeMap<String, Value> {
-    raw.names().map(|name| (name.to_owned(), in_one_order(raw.read(name).unwrap_or_default()))).collect()
+    raw.names().map(|name| (name.to_owned(), canonical(raw.read(name).unwrap_or_default()))).collect()
 }
 
-pub(super) fn in_one_order(value: Value) -> Value {
+pub(super) fn canonical(value: Value) -> Value {
     match value {
         Value::Array(items) => {
-            let mut items: Vec<Value> = items.into_iter().map(in_one_order).collect();
+            let mut items: Vec<Value> = items.into_iter().map(canonical).collect();
             items.sort_by_key(Value::to_string);
             Value::Array(items)
         }
         Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (name, in_one_order(value))).collect())
+            Value::Object(fields.into_iter().map(|(name, value)| (name, canonical(value))).collect())
         }
         plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
     }
@@ -33,7 +33,7 @@ pub(super) fn in_one_order(value: Value) -> Value {
 
 /// Paths that should have stayed and are missing: `tasks.load`, `tags.team`. A different value is not missing:
 /// someone may have changed it.
-pub(super) fn gone(before: &Raw, intended: &Raw, now: &Raw) -> Vec<String> {
+pub(super) fn lost_paths(before: &Raw, intended: &Raw, now: &Raw) -> Vec<String> {
     let missing = |after: &Raw| {
         let mut paths = BTreeSet::new();
         for name in before.names().filter(|name| *name != FILLED_IN) {
@@ -63,18 +63,18 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn compare(before: &Value, after: &Value, path: &str, gone: &mut BTreeSet<String>) {
+fn compare(before: &Value, after: &Value, path: &str, missing: &mut BTreeSet<String>) {
     if is_nothing(before) {
         return;
     }
     if after.is_null() {
-        gone.insert(path.to_owned());
+        missing.insert(path.to_owned());
         return;
     }
     match (before, after) {
         (Value::Object(fields), Value::Object(now)) => {
             for (name, value) in fields {
-                compare(value, now.get(name).unwrap_or(&Value::Null), &format!("{path}.{name}"), gone);
+                compare(value, now.get(name).unwrap_or(&Value::Null), &format!("{path}.{name}"), missing);
             }
         }
         (Value::Array(items), Value::Array(now)) => {
@@ -82,12 +82,12 @@ fn compare(before: &Value, after: &Value, path: &str, gone: &mut BTreeSet<String
                 match named(item) {
                     Some((key, name)) => {
                         let found = now.iter().find(|other| other.get(key).is_some_and(|other| text(other) == name));
-                        compare(item, found.unwrap_or(&Value::Null), &format!("{path}.{name}"), gone);
+                        compare(item, found.unwrap_or(&Value::Null), &format!("{path}.{name}"), missing);
                     }
                     // Entries without a name cannot be matched, so only their number counts.
                     None if now.contains(item) || now.len() >= items.len() => {}
                     None => {
-                        gone.insert(format!("{path}.{}", text(item)));
+                        missing.insert(format!("{path}.{}", text(item)));
                     }
                 }
             }
@@ -155,7 +155,7 @@ mod tests {
             let (mut intended, mut now) = (before.clone(), before.clone());
             intend(&mut intended);
             happen(&mut now);
-            assert_eq!(gone(&raw(&before), &raw(&intended), &raw(&now)), expected, "{now}");
+            assert_eq!(lost_paths(&raw(&before), &raw(&intended), &raw(&now)), expected, "{now}");
         }
     }
 }
