@@ -94,7 +94,7 @@ impl fmt::Display for KeyringError {
             KeyringError::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
             KeyringError::Absent(_) => formatter.write_str("no keyring on this system"),
             KeyringError::Locked(_) => formatter.write_str("the keyring is locked"),
-            KeyringError::Silent(limit) => write!(
+            KeyringError::TimedOut(limit) => write!(
                 formatter,
                 "the keyring did not respond within {} s: it may be asking for its password in a separate window",
                 limit.as_secs_f64()

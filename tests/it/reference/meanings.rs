@@ -291,7 +291,6 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("doctor", "checks[].next", "next steps"),
     ("doctor", "checks[].next[].text", "what the command does, or advice"),
     ("doctor", "checks[].next[].command", "a command to paste, null if there is none"),
-    ("doctor", "checks[].valid_until", "of an HTTPS host: when its certificate expires"),
     ("doctor", "counts", "number of checks with this status"),
     ("doctor", "counts.ok", "passed checks"),
     ("doctor", "counts.warning", "checks with a warning"),
