@@ -20,7 +20,7 @@ fn pages(folder: &str, ending: &str) -> Vec<(PathBuf, String)> {
 #[track_caller]
 fn can_be_pasted(command: &str, place: &str) {
     let place = format!("{place}: {command}");
-    assert!(!command.contains(['<', '>', '`', '…']) && command.matches('\'').count() % 2 == 0, "{place}");
+    assert!(!command.contains(['<', '>', '`', '…']) && command.matches('\'').count().is_multiple_of(2), "{place}");
     let (variables, line) = command.split_once("dbtrigger ").unwrap();
     assert!(variables.split_whitespace().all(|word| word.contains('=')), "{place}");
     let output = Command::new(env!("CARGO_BIN_EXE_dbtrigger")).args(words(line)).arg("--help").env_clear().output();
@@ -70,10 +70,10 @@ fn hints<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                match field {
-                    Value::Array(items) if name == "hints" => found.extend(items),
-                    Value::Array(items) if name == "next" => found.extend(items.iter().filter(|item| item.is_object())),
-                    field => hints(field, found),
+                match field.as_array() {
+                    Some(items) if name == "hints" => found.extend(items),
+                    Some(items) if name == "next" => found.extend(items.iter().filter(|item| item.is_object())),
+                    Some(_) | None => hints(field, found),
                 }
             }
         }
