@@ -38,6 +38,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
             ("NO_COLOR", "Any value: no color, unless --color is given"),
             ("CLICOLOR_FORCE", "Any value but 0: color without a terminal too"),
             ("TERM", "`dumb`: no color"),
+            ("RUST_BACKTRACE", "Any value but 0: a backtrace if dbtrigger crashes"),
         ],
     ),
     (
