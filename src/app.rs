@@ -205,7 +205,7 @@ fn report_panics(with_backtrace: bool) {
         let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
         // Only a literal: a formatted message may quote data.
         failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
-        let failure = failure.run("dbtrigger explain bug");
+        let failure = failure.run("see what to report", "dbtrigger explain bug");
         let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
         let exit = Printer::on_streams(settings, Vault::default().filter()).end(&failure.into());
         #[expect(clippy::exit, clippy::disallowed_methods, reason = "a panic has no way back to `main`")]
@@ -233,16 +233,28 @@ async fn converse(
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
-        if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !rerun_hint.only_failed) {
-            ctx.events.remark(next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings));
+        if open.questions.is_empty() && !instead.is_empty() {
+            let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
+            if let Some(failure) = ended.failure {
+                return Ended { report: ended.report, failure: Some(failure.run(CONTINUE, next_time)) };
+            }
+            if !rerun_hint.only_failed {
+                ctx.events.remark(format!("Without questions: {next_time}"));
+            }
         }
         // Already asked and still missing: asking again does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
-        match commands::answer(&open, ctx, &*prompter).await {
-            Ok(answers) => instead.extend(answers),
+        let (answers, result) = commands::answer(&open, ctx, &*prompter).await;
+        instead.extend(answers);
+        match result {
+            Err(failure) if !instead.is_empty() => {
+                let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
+                return failure.run(CONTINUE, next_time).into();
+            }
             Err(failure) => return failure.into(),
+            Ok(()) => {}
         }
         // A setting can be edited any number of times.
         let once = |question: &Question| !matches!(question, Question::Setting { setting: _, now: _ });
@@ -250,7 +262,10 @@ async fn converse(
     }
 }
 
-/// The equivalent command without questions or secrets. An edited setting replaces its flag.
+/// Label of the command with all answers, after a failure.
+const CONTINUE: &str = "continue with these answers";
+
+/// The equivalent command, which asks only for secrets. An edited setting replaces its flag.
 fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Setting, Option<String>>) -> String {
     let mut arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -266,18 +281,16 @@ fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Se
     let mut words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(given).collect();
     // After `--`, nothing is a flag.
     let verbatim = words.iter().position(|word| word == "--").map_or(Vec::new(), |index| words.split_off(index));
-    let mut secrets = Vec::new();
     for instead in &instead {
         match instead {
             Instead::Variable(name, Some(value)) => words.insert(0, format!("{name}={}", quoted(value))),
-            Instead::Variable(name, None) => secrets.push(*name),
+            Instead::Variable(_, None) => {}
             Instead::Flag(flag, value) => words.extend([(*flag).to_owned(), quoted(value)]),
             Instead::Argument(value) => words.push(quoted(value)),
         }
     }
     words.extend(verbatim);
-    let with = if secrets.is_empty() { String::new() } else { format!("   (with {} set)", secrets.join(" and ")) };
-    format!("next time: {}{with}", words.join(" "))
+    words.join(" ")
 }
 
 async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
@@ -381,7 +394,8 @@ mod tests {
 
     use super::*;
     use crate::commands::harness::Harness;
-    use crate::events::{Event, Events};
+    use crate::events::Events;
+    use crate::failure::Hint;
     use crate::questions::{PendingAnswer, Prompter};
 
     fn arguments(line: &str) -> Vec<OsString> {
@@ -426,7 +440,7 @@ mod tests {
         ];
         assert_eq!(
             next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead, &BTreeMap::new()),
-            r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
+            r"DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'"
         );
     }
 
@@ -438,7 +452,7 @@ mod tests {
                 &[Instead::Flag("--dbt-account", "1".to_owned())],
                 &BTreeMap::new()
             ),
-            "next time: dbtrigger run --no-wait --dbt-account 1 -- 222222"
+            "dbtrigger run --no-wait --dbt-account 1 -- 222222"
         );
     }
 
@@ -450,10 +464,7 @@ mod tests {
             (Setting::Compute, Some("new".to_owned())),
         ];
         let line = arguments("dbtrigger setup --scope a --path /x --compute=serverless --key k");
-        assert_eq!(
-            next_time(&line, &[], &settings.into()),
-            "next time: dbtrigger setup --key k --scope team --compute new"
-        );
+        assert_eq!(next_time(&line, &[], &settings.into()), "dbtrigger setup --key k --scope team --compute new");
     }
 
     /// Answers the text questions.
@@ -483,17 +494,12 @@ mod tests {
         let (host, account) = (&[Question::DbtHost][..], &[Question::DbtAccount][..]);
         for (rounds, expected) in [
             (&[][..], &[][..]),
-            (&[host], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com"]),
-            (&[host, account], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
+            (&[host], &["dbtrigger run --dbt-host ab123.us1.dbt.com"]),
+            (&[host, account], &["dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
             // Still missing after the answer: there is no equivalent command to print.
             (&[host, account, account], &[]),
         ] {
-            let remarks: Rc<RefCell<Vec<String>>> = Rc::default();
-            let sink = remarks.clone();
-            let events = Events::new(move |event| {
-                let Event::Remark(text) = event else { panic!("{event:?}") };
-                sink.borrow_mut().push(text);
-            });
+            let events = Events::new(move |event| panic!("{event:?}"));
             let world = Harness::new();
             for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
                 world.set(name, "");
@@ -509,8 +515,9 @@ mod tests {
             let ended =
                 converse(carry_out, RerunHint { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut ctx)
                     .await;
-            assert_eq!(ended.failure.unwrap().what, "It ends so.");
-            assert_eq!(*remarks.borrow(), expected);
+            let failure = ended.failure.unwrap();
+            assert_eq!(failure.what, "It ends so.");
+            assert_eq!(failure.hints.iter().filter_map(Hint::command).collect::<Vec<_>>(), expected);
         }
     }
 }

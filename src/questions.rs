@@ -21,6 +21,8 @@ pub(crate) enum Question {
     /// The dbt API key to store, and whether it is first tried with dbt.
     DbtKey {
         tried: bool,
+        /// The scope and the name of a key that makes another one needless.
+        unless_stored: Option<(String, String)>,
     },
     /// A job of the account, in this project and environment.
     DbtJob {

@@ -136,7 +136,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     } else {
         failure.meant(&meant)
     };
-    failure.run(format!("{} --help", words.join(" ")))
+    failure.run("see its flags", format!("{} --help", words.join(" ")))
 }
 
 /// The command's names nearest to an unknown one, since clap does not detect swapped letters.
@@ -339,10 +339,10 @@ mod tests {
     #[test]
     fn swapped_letters_are_seen_through() {
         for (line, meant, help) in [
-            ("dbtrigger rnu", "did you mean \"run\"?", "run `dbtrigger --help`"),
-            ("dbtrigger setup --jbo 1", "did you mean \"--job\"?", "run `dbtrigger setup --help`"),
-            ("dbtrigger run --quite", "did you mean \"--quiet\"?", "run `dbtrigger run --help`"),
-            ("dbtrigger auth lgoin", "did you mean \"login\"?", "run `dbtrigger auth --help`"),
+            ("dbtrigger rnu", "did you mean \"run\"?", "see its flags: dbtrigger --help"),
+            ("dbtrigger setup --jbo 1", "did you mean \"--job\"?", "see its flags: dbtrigger setup --help"),
+            ("dbtrigger run --quite", "did you mean \"--quiet\"?", "see its flags: dbtrigger run --help"),
+            ("dbtrigger auth lgoin", "did you mean \"login\"?", "see its flags: dbtrigger auth --help"),
         ] {
             let arguments = arguments(line);
             let error = parse(&arguments).expect_err("misused");

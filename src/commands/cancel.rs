@@ -165,7 +165,8 @@ async fn ask_dbt(
         Ok(latest) => latest,
         Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
         Err(NotCancelled::Failed(error)) => {
-            return Err(of_dbt(&format!("Cannot cancel dbt run {run}; it may still be running"), &error).run(again));
+            return Err(of_dbt(&format!("Cannot cancel dbt run {run}; it may still be running"), &error)
+                .run("try again", again));
         }
     };
     report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
@@ -175,7 +176,7 @@ async fn ask_dbt(
 /// Records that a dbt run no longer exists.
 fn gone_dbt(run: u64, error: &HttpError, place: usize, report: &mut CancelReport) -> Failure {
     report.dbt.get_or_insert_default()[place].fate = CancelOutcome::Gone;
-    of_gone(&format!("dbt run {run}"), error).run("dbtrigger runs")
+    of_gone(&format!("dbt run {run}"), error).run("list recent runs", "dbtrigger runs")
 }
 
 /// Waits until a run whose cancellation was requested has ended.
@@ -199,11 +200,11 @@ async fn confirm_dbt(
             Code::StillRunning,
             format!("Requested cancellation of dbt run {run}, but it has not ended yet."),
         )
-        .run(again)),
+        .run("try again", again)),
         Followed::Gone(_, error) => Err(gone_dbt(run, &error, place, report)),
         Followed::Blind(_, error) => {
             Err(of_dbt(&format!("Requested cancellation of dbt run {run}, but cannot read its status"), &error)
-                .run(again))
+                .run("try again", again))
         }
     }
 }
@@ -263,7 +264,7 @@ pub(super) async fn stop_workflow(
                 Ok(now) if matches!(now.state(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
                     let what = format!("Cannot cancel Databricks run {run}; it may still be running");
-                    return Err(of_databricks(&what, &error).run(again));
+                    return Err(of_databricks(&what, &error).run("try again", again));
                 }
             }
         }
@@ -292,7 +293,7 @@ pub(super) async fn stop_workflow(
             }
         };
         if let Some(failure) = failure {
-            return Err(failure.cause("its dbt run was not looked up yet").run(again));
+            return Err(failure.cause("its dbt run was not looked up yet").run("try again", again));
         }
     }
     // The dbt runs go on even if their Databricks run is deleted.
@@ -362,7 +363,7 @@ async fn cancel_child_runs(
                 &format!("Cannot look up the dbt run of Databricks run {workflow_run}; it may still be running"),
                 &error,
             )
-            .run(again)
+            .run("try again", again)
         })
     };
     let line = DbtLine { account: &account, writer: &writer, again };

@@ -14,8 +14,8 @@ use crate::credentials::{
     Token, account, api_token, databricks, open_file, profiles_at,
 };
 use crate::dbt::Link;
-use crate::failure::{Code, Failure};
-use crate::http::{Credential, Net, Profile, Roots, Sockets, TokenClient, Transport, Writer, probe};
+use crate::failure::{Code, Failure, io_reason};
+use crate::http::{Credential, Net, Profile, Roots, Service, Sockets, TokenClient, Transport, Writer, probe};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -123,14 +123,8 @@ pub(crate) fn line_to_dbt(
     let environment = &ctx.context.environment;
     let account = account(&ctx.account, pasted, environment, &mut errors);
     let token = api_token(&ctx.account, pasted, environment, &ctx.vault, &mut errors);
-    let token = errors.need(
-        token,
-        MissingInput {
-            what: "the token for dbt",
-            give: "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN to a service token or personal token, or put one in ~/.dbt/dbt_cloud.yml",
-            ask: Some(Question::DbtToken),
-        },
-    );
+    let token = errors
+        .need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, Some(Question::DbtToken)));
     errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
@@ -201,13 +195,13 @@ pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<
     let variable = environment.get("SSL_CERT_FILE").map(Path::new).filter(|_| !SYSTEM_READS_SSL_CERT_FILE);
     if let Some(file) = environment.get("SSL_CERT_FILE").map(Path::new).filter(|file| file.exists()) {
         // Checked even where the system reads it.
-        open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", error.to_string()))?;
+        open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", io_reason(&error)))?;
     }
     let mut roots = Roots::default();
     for (source, file) in [("--ca-bundle", bundle), ("SSL_CERT_FILE", variable)] {
         let Some(file) = file else { continue };
         let mut pem = Vec::new();
-        let read = open_file(file).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| error.to_string());
+        let read = open_file(file).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| io_reason(&error));
         read.and_then(|_| roots.add(&pem)).map_err(|reason| no_certificates(file, source, reason))?;
     }
     Ok(roots)

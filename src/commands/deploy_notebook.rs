@@ -271,7 +271,7 @@ fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
         Finish::Changed | Finish::Unchanged => {
             let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
             applied.line(format!("It reads the dbt API key from secret {}/{}.", settings.scope, settings.key));
-            applied.next("Next", &format!("dbtrigger create-workflow --job <ID>{at}"));
+            applied.next("create a workflow", format!("dbtrigger create-workflow{at}"));
         }
         Finish::Shown | Finish::Blocked | Finish::Failed => {}
     }

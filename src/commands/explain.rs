@@ -38,7 +38,7 @@ enum Named {
 }
 
 fn read(text: &str) -> Result<Named, Failure> {
-    let unknown = |what: String| Failure::new(Code::InvalidInput, what).run("dbtrigger explain");
+    let unknown = |what: String| Failure::new(Code::InvalidInput, what).run("list all codes", "dbtrigger explain");
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.parse() {
             // Shells report 128 plus the signal's number.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::quoted;
 use crate::credentials::AccountFlags;
-use crate::failure::{Ended, Hint};
+use crate::failure::{Ended, Failure, Hint};
 
 /// The global flags for profile, CA bundle and dbt account, with their values.
 #[derive(Clone, Debug, Default)]
@@ -49,18 +49,25 @@ impl Given {
     /// Same, for a next step.
     pub(crate) fn hint(&self, hint: Hint) -> Hint {
         match hint {
-            Hint::Run(command) => Hint::Run(self.command(&command)),
-            Hint::Add(flag) => Hint::Add(flag),
-            hint @ (Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => hint,
+            Hint::Run { label, command } => Hint::run(label, self.command(&command)),
+            hint @ (Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => hint,
         }
     }
 
-    /// Same, for all next steps of a failure; `arguments` is the command line that failed.
+    /// Same, for all next steps of a failure.
+    pub(crate) fn failure(&self, failure: Failure) -> Failure {
+        let hints = failure.hints.into_iter().map(|hint| self.hint(hint)).collect();
+        Failure { hints, ..failure }
+    }
+
+    /// Same, for the failure of a command; `arguments` is the command line that failed.
     pub(crate) fn complete<R>(&self, mut ended: Ended<R>, arguments: &[OsString]) -> Ended<R> {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
-                Hint::Add(flag) => Hint::Do(format!("to do it anyway, run `{}`", with_flag(arguments, flag))),
-                hint @ (Hint::Run(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => self.hint(hint),
+                Hint::Add(flag) => Hint::Anyway { command: with_flag(arguments, flag) },
+                hint @ (Hint::Run { .. } | Hint::Anyway { .. } | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => {
+                    self.hint(hint)
+                }
             });
             failure.hints = hints.collect();
         }
@@ -79,7 +86,7 @@ fn with_flag(arguments: &[OsString], flag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{Code, Failure};
+    use crate::failure::Code;
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -92,20 +99,27 @@ mod tests {
 
     #[test]
     fn an_advised_command_says_what_this_one_was_given_and_nothing_else_does() {
-        let failure = || Failure::new(Code::NotFound, "x").run("dbtrigger deploy-notebook").run("ls").advise("look");
+        let failure =
+            || Failure::new(Code::NotFound, "x").run("x", "dbtrigger deploy-notebook").run("y", "ls").advise("look");
         let hints = |profile, ca_bundle: Option<&str>, account: &AccountFlags| {
             let given = Given::of(profile, ca_bundle.map(Path::new), account);
             let ended = given.complete(Ended::<()>::from(failure()), &[]);
-            ended.failure.unwrap().hints.iter().map(ToString::to_string).collect::<Vec<_>>()
+            ended
+                .failure
+                .unwrap()
+                .hints
+                .iter()
+                .map(|hint| hint.command().unwrap_or("none").to_owned())
+                .collect::<Vec<_>>()
         };
         let none = AccountFlags::default();
-        assert_eq!(hints(Some("work"), None, &none), ["run `dbtrigger -p work deploy-notebook`", "run `ls`", "look"]);
-        assert_eq!(hints(Some("it's"), None, &none)[0], r"run `dbtrigger -p 'it'\''s' deploy-notebook`");
-        assert_eq!(hints(Some(""), None, &none)[0], "run `dbtrigger -p '' deploy-notebook`");
-        assert_eq!(hints(None, None, &none)[0], "run `dbtrigger deploy-notebook`");
+        assert_eq!(hints(Some("work"), None, &none), ["dbtrigger -p work deploy-notebook", "ls", "none"]);
+        assert_eq!(hints(Some("it's"), None, &none)[0], r"dbtrigger -p 'it'\''s' deploy-notebook");
+        assert_eq!(hints(Some(""), None, &none)[0], "dbtrigger -p '' deploy-notebook");
+        assert_eq!(hints(None, None, &none)[0], "dbtrigger deploy-notebook");
         assert_eq!(
             hints(Some("dev"), Some("/etc/ca.pem"), &account(None, Some("h.example"), Some("7")))[0],
-            "run `dbtrigger -p dev --ca-bundle /etc/ca.pem --dbt-host h.example --dbt-account 7 deploy-notebook`"
+            "dbtrigger -p dev --ca-bundle /etc/ca.pem --dbt-host h.example --dbt-account 7 deploy-notebook"
         );
     }
 
@@ -126,13 +140,13 @@ mod tests {
         let hint = |line: &str| {
             let given = Given::of(Some("work"), None, &AccountFlags::default());
             let ended = given.complete(Ended::<()>::from(refused()), &arguments(line));
-            ended.failure.unwrap().hints[0].to_string()
+            ended.failure.unwrap().hints[0].command().map(str::to_owned)
         };
         assert_eq!(
             hint("/bin/dbtrigger -p work deploy-notebook --scope a:b"),
-            "to do it anyway, run `dbtrigger -p work deploy-notebook --scope 'a:b' --force`"
+            Some("dbtrigger -p work deploy-notebook --scope 'a:b' --force".to_owned())
         );
-        assert_eq!(hint("dbtrigger x -- y"), "to do it anyway, run `dbtrigger x --force -- y`");
+        assert_eq!(hint("dbtrigger x -- y"), Some("dbtrigger x --force -- y".to_owned()));
         assert_eq!(refused().hints[0].to_string(), "to do it anyway, add --force");
     }
 }

@@ -23,7 +23,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{HttpError, Meaning, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Service, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
@@ -161,9 +161,9 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     }
     if applied.is_well() {
         if key_is_there && !rotate {
-            applied.next("To replace the key", &format!("dbtrigger init-secrets{named} --rotate{again}"));
+            applied.next("replace the key", format!("dbtrigger init-secrets{named} --rotate{again}"));
         }
-        applied.next("Next", &format!("dbtrigger deploy-notebook{named}"));
+        applied.next("deploy the notebook", format!("dbtrigger deploy-notebook{named}"));
     }
     Ok(applied.end())
 }
@@ -270,16 +270,20 @@ pub(super) struct Storing {
 pub(super) async fn key_to_store(
     source: &KeySource,
     tried: bool,
+    unless_stored: Option<(String, String)>,
     ctx: &CommandContext,
     errors: &mut InputErrors,
 ) -> Option<Sourced<Value>> {
     errors.need(
         credentials::key_to_store(source, &ctx.context.environment, &ctx.vault).await,
-        MissingInput {
-            what: "the dbt API key to store",
-            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: readers of the secret would act as you in dbt)",
-            ask: Some(Question::DbtKey { tried }),
-        },
+        MissingInput::sign_in(
+            Service::Dbt,
+            "DBT_CLOUD_TOKEN",
+            &ctx.context.environment,
+            Some(Question::DbtKey { tried, unless_stored }),
+        )
+        .or("pass the key to store with --token-stdin or --token-file FILE")
+        .without_login(),
     )
 }
 
@@ -290,7 +294,7 @@ impl Storing {
         ctx: &CommandContext,
         errors: &mut InputErrors,
     ) -> Option<Storing> {
-        let key = key_to_store(source, !no_validate, ctx, errors).await;
+        let key = key_to_store(source, !no_validate, None, ctx, errors).await;
         if no_validate {
             return Some(Storing { key: key?, account: None });
         }
@@ -366,11 +370,13 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
 
 /// Why the accounts of a key could not be listed.
 pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let doing = "Nothing was written: cannot check the key with dbt";
+    let doing = "Cannot check the key with dbt; nothing was written";
     match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Nothing was written: dbt rejects the key", error),
+        Meaning::TokenInvalid | Meaning::TokenExpired => {
+            of_dbt("Cannot use the dbt API key; nothing was written", error)
+        }
         Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Nothing was written: dbt accepts the key, but it can see no account", error)
+            of_dbt("Cannot see any dbt account with the key; nothing was written", error)
         }
         Meaning::WrongHost => {
             let origin = &error.origin;

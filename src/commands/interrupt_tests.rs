@@ -104,7 +104,7 @@ async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() 
         let outcome = start(&ctx, &["222222"]).await;
         assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &became.into()), "{rule} {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
-        let command = format!("`dbtrigger cancel {}`", id(&outcome.data["run_id"]));
+        let command = format!("\"dbtrigger cancel {}\"", id(&outcome.data["run_id"]));
         assert_eq!(outcome.failure.contains(&command), became == "goes-on", "{rule} {outcome:?}");
     }
     // Requested, but never confirmed.
@@ -229,7 +229,7 @@ async fn a_workflow_that_cannot_be_cancelled_is_said_with_the_command() {
     ctx.interrupt_at("databricks:jobs/runs/get", 3);
     let outcome = start(&ctx, &WORKFLOW).await;
     assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
-    let command = format!("`dbtrigger cancel --workflow-run {}`", id(&outcome.data["workflow_run_id"]));
+    let command = format!("\"dbtrigger cancel --workflow-run {}\"", id(&outcome.data["workflow_run_id"]));
     assert!(outcome.failure.contains(&command), "{outcome:?}");
 }
 
@@ -277,7 +277,7 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
         assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
         assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
         assert!(
-            outcome.failure.contains(&format!("`dbtrigger cancel {}`", id(&outcome.data["run_id"]))),
+            outcome.failure.contains(&format!("\"dbtrigger cancel {}\"", id(&outcome.data["run_id"]))),
             "{outcome:?}"
         );
     }

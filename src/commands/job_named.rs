@@ -125,7 +125,7 @@ fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
     let near = nearest(name, all, |job| job.name.as_deref().unwrap_or_default());
     let near: Vec<String> =
         near.iter().map(|job| format!("\"{}\" ({})", shown_name(job.name.as_deref()), job.id)).collect();
-    failure.run("dbtrigger jobs").advise("names are case-sensitive").meant(&near)
+    failure.cause("names are case-sensitive").run("list the dbt jobs", "dbtrigger jobs").meant(&near)
 }
 
 /// The projects of the account, if readable, and the ID of the requested one.

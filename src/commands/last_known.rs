@@ -31,7 +31,9 @@ pub(crate) struct Interrupted {
 #[derive(Clone, Debug)]
 pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
-    pub(crate) advice: &'static str,
+    /// A sentence: "Nothing was written."
+    pub(crate) state: &'static str,
+    pub(crate) advice: Option<&'static str>,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::document::{Data, document};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report, io_reason};
 
 /// Write a manual page for every command
 #[derive(Clone, Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>>
     match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
         Ok(()) => Ended::well(Box::new(Written(folder))),
         Err(error) => Failure::new(Code::Failed, format!("Cannot write the manual pages to {}.", folder.display()))
-            .cause(error.to_string())
+            .cause(io_reason(&error))
             .advise("check the directory's permissions")
             .into(),
     }

@@ -76,7 +76,7 @@ pub(crate) use connect::{line_to_databricks, line_to_dbt, probe_host, roots, to_
 pub(crate) use deploy_notebook::quoted;
 pub(crate) use given::Given;
 pub(crate) use last_known::{Interrupted, LastKnown, StateNote};
-pub(crate) use prompts::{Instead, Prompts, answer, left_at_a_question};
+pub(crate) use prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};
 
 use std::path::PathBuf;
 

@@ -17,6 +17,7 @@ use super::run_named::RunNamed;
 use super::{CommandContext, to_databricks};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
+use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
@@ -24,6 +25,9 @@ use crate::questions::{OpenQuestions, Prompter, Question, Setting, Unanswered};
 
 /// Maximum number of attempts at entering a token.
 const MOST_TRIES: usize = 3;
+
+/// State note of a prompt: prompts come before any write.
+pub(crate) const NOTHING_WRITTEN: &str = "Nothing was written.";
 
 /// Source of typed answers.
 const TYPED: Source = Source::Typed;
@@ -35,6 +39,8 @@ const ELSEWHERE: &str = "another workspace";
 #[derive(Default)]
 pub(crate) struct Prompts {
     pub(crate) prompter: Option<Rc<dyn Prompter>>,
+    /// The scope already has a dbt API key, so none is asked for.
+    pub(crate) key_is_stored: bool,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
     /// The run that was chosen.
@@ -58,11 +64,16 @@ pub(crate) async fn answer(
     open: &OpenQuestions,
     ctx: &mut CommandContext,
     prompter: &dyn Prompter,
-) -> Result<Vec<Instead>, Failure> {
+) -> (Vec<Instead>, Result<(), Failure>) {
     let OpenQuestions { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
     let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };
+    let asked = ask_all(questions, &mut prompts).await;
+    (prompts.instead, asked)
+}
+
+async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(), Failure> {
     let has = |question: &Question| questions.contains(question);
     let mut credential = has(&Question::DatabricksCredential);
     let mut typed_host = false;
@@ -95,8 +106,8 @@ pub(crate) async fn answer(
         | Question::DbtHost
         | Question::DbtAccount
         | Question::DbtToken
-        | Question::DbtKey { tried: _ }
         | Question::Run { active: _ }
+        | Question::DbtKey { tried: _, unless_stored: _ }
         | Question::Setting { setting: _, now: _ } => None,
     });
     // Listing jobs needs an account and a token, even if the rest of the command does not.
@@ -108,10 +119,27 @@ pub(crate) async fn answer(
         prompts.host().await?;
     }
     let account = (looks || has(&Question::DbtAccount)) && prompts.lacks_account()?;
-    let key = if has(&Question::DbtKey { tried: false }) {
-        KeyQuestion::ToStoreUntried
-    } else if has(&Question::DbtKey { tried: true }) {
-        KeyQuestion::ToStore
+    let to_store = questions.iter().find_map(|question| match question {
+        Question::DbtKey { tried, unless_stored } => Some((*tried, unless_stored.clone())),
+        Question::DatabricksHost
+        | Question::DatabricksCredential
+        | Question::DatabricksToken { host: _ }
+        | Question::DbtHost
+        | Question::DbtAccount
+        | Question::DbtToken
+        | Question::DbtJob { .. }
+        | Question::Run { active: _ }
+        | Question::Setting { setting: _, now: _ } => None,
+    });
+    let stored = match &to_store {
+        Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
+        Some((_, None)) | None => false,
+    };
+    let names_job = matches!(prompts.named, Some(JobNamed::Id(_)));
+    let key = if stored && (!looks || names_job) {
+        KeyQuestion::None
+    } else if let Some((tried, _)) = to_store.filter(|_| !stored) {
+        if tried { KeyQuestion::ToStore } else { KeyQuestion::ToStoreUntried }
     } else if has(&Question::DbtToken) || (looks && prompts.lacks_token()?) {
         KeyQuestion::Token
     } else {
@@ -131,11 +159,11 @@ pub(crate) async fn answer(
             | Question::DbtHost
             | Question::DbtAccount
             | Question::DbtToken
-            | Question::DbtKey { tried: _ }
+            | Question::DbtKey { tried: _, unless_stored: _ }
             | Question::DbtJob { flag: _, project: _, environment: _ } => {}
         }
     }
-    Ok(prompts.instead)
+    Ok(())
 }
 
 /// Whether another host may help, because this one is unreachable or is not the service.
@@ -174,9 +202,15 @@ enum Workspace {
 
 /// The failure if a prompt gets no answer. Prompts come before any write.
 pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
+    unanswered_at(unanswered, NOTHING_WRITTEN)
+}
+
+/// The failure if a prompt after a write gets no answer; `state` is a sentence about what was done.
+pub(super) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "Canceled."),
-        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt."),
+        Unanswered::Interrupted => left_at_a_question(2, "Canceled.", state),
+        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt.", state)
+            .advise("use --no-input to list every missing value at once"),
         Unanswered::Broken(why) => Failure::new(Code::Failed, "Cannot prompt on this terminal.")
             .cause(why)
             .advise("use --no-input to list every missing value with its flag and variable"),
@@ -184,9 +218,8 @@ pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
 }
 
 /// The failure if a prompt is interrupted, as if by this signal.
-pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
-    Failure::new(Code::Interrupted(signal), what)
-        .advise("nothing was written or started; use --no-input to list every missing value at once")
+pub(crate) fn left_at_a_question(signal: u8, what: &str, state: &str) -> Failure {
+    Failure::new(Code::Interrupted(signal), what).state(state)
 }
 
 struct Dialog<'a> {
@@ -199,6 +232,24 @@ struct Dialog<'a> {
 }
 
 impl Dialog<'_> {
+    /// Whether the scope already has this key; false if that cannot be read.
+    async fn is_stored(&mut self, scope: &str, key: &str) -> bool {
+        let environment = &self.ctx.context.environment;
+        let identity = databricks(environment, &self.ctx.vault, &mut InputErrors::default());
+        let (Ok(scope), Ok(key), Some(identity)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>(), identity)
+        else {
+            return false;
+        };
+        let Ok(writer) = to_databricks(&identity, self.ctx) else { return false };
+        let stored =
+            writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| info.key == key.as_str()));
+        if stored {
+            self.ctx.events.remark(format!("API key: kept in {scope}/{key} (replace it with --rotate)"));
+            self.ctx.prompts.key_is_stored = true;
+        }
+        stored
+    }
+
     /// Explains what is wrong with an answer, before the prompt is repeated.
     fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
@@ -210,7 +261,9 @@ impl Dialog<'_> {
             // At a prompt, only the advice is useful, not the flags.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
+                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => {
+                    hint.to_string()
+                }
             };
             self.ctx.events.remark(format!("next: {hint}"));
         }

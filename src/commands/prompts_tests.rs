@@ -19,7 +19,7 @@ async fn asked(
     let person = Person::of(answers);
     let answered = answer(&open, &mut ctx, &*person).await;
     assert!(person.answers.borrow().is_empty(), "questions were left out");
-    (answered, ctx)
+    (answered.1.map(|()| answered.0), ctx)
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn addressed(world: &Harness, answers: &[&'static str]) -> (Result<Vec<Ins
     let questions = [
         Question::DbtHost,
         Question::DbtAccount,
-        Question::DbtKey { tried: true },
+        Question::DbtKey { tried: true, unless_stored: None },
         Question::DbtJob { flag: Some("--job"), project: None, environment: None },
     ];
     let script = answers.iter().copied().map(Ok).collect::<Vec<Answer>>();
@@ -111,7 +111,7 @@ async fn a_key_that_is_not_tried_is_taken_as_typed() {
     let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
     let script = [Ok("dbtc_never-tried-0123")];
-    let (answered, ctx) = asked(&world, &[Question::DbtKey { tried: false }], &script).await;
+    let (answered, ctx) = asked(&world, &[Question::DbtKey { tried: false, unless_stored: None }], &script).await;
     assert_eq!(answered.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
     assert_eq!(ctx.vault.kept("DBT_CLOUD_TOKEN").unwrap().reveal(), "dbtc_never-tried-0123");
 }

@@ -59,7 +59,7 @@ pub(crate) async fn poll_alongside<T, S: Future + Unpin>(
 pub(crate) async fn ask_to_apply(
     lines: &[String],
     plan: &Provisioned,
-    (keys, advice): (&str, &'static str),
+    (keys, state): (&str, &'static str),
     prompter: &dyn Prompter,
     ctx: &CommandContext,
 ) -> Result<char, Ended<Box<dyn Report>>> {
@@ -67,11 +67,11 @@ pub(crate) async fn ask_to_apply(
     for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
         ctx.events.asked(line);
     }
-    ctx.last_known.set_note(plan.json(), StateNote { cause: None, advice });
+    ctx.last_known.set_note(plan.json(), StateNote { cause: None, state, advice: None });
     let answer = prompter.key("Apply?", keys).await;
     ctx.last_known.clear();
     let failure = match answer {
-        Ok('n') => Failure::new(Code::Failed, format!("Canceled: {advice}.")),
+        Ok('n') => Failure::new(Code::Failed, "Canceled.").state(state),
         Ok(key) => return Ok(key),
         Err(reason) => unanswered(reason),
     };
@@ -111,6 +111,7 @@ pub(crate) struct Applied {
     dry_run: bool,
     given: Given,
     lines: Vec<String>,
+    hints: Vec<Hint>,
     fields: Data,
     pub(crate) failure: Option<Failure>,
 }
@@ -122,15 +123,17 @@ impl Provision<'_> {
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
         let given = ctx.given();
-        let (mut lines, mut fields) = (Vec::new(), Data::default());
+        let (mut lines, mut hints, mut fields) = (Vec::new(), Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() {
                 ctx.events.remark(format!("Would write to {workspace} as {identity}"));
             }
             // A dry run shows a refusal and still succeeds.
             if let Some(refusal) = refusal {
-                lines = would_be_refused(&refusal, &given);
+                let refusal = given.failure(refusal);
+                lines = would_be_refused(&refusal);
                 fields.set("refused", refusal.json());
+                hints = refusal.hints;
             }
             (Finish::Shown, None)
         } else if refusal.is_some() {
@@ -157,7 +160,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, ctx);
-        Applied { plan, finish, workspace, identity, dry_run, given, lines, fields, failure }
+        Applied { plan, finish, workspace, identity, dry_run, given, lines, hints, fields, failure }
     }
 }
 
@@ -169,6 +172,7 @@ fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
         dry_run: false,
         entries: entries.to_vec(),
         lines: Vec::new(),
+        hints: Vec::new(),
         fields: Data::default(),
     }
     .json()
@@ -188,16 +192,16 @@ fn half_done(entries: &[Entry]) -> StateNote {
         entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.quoted)).collect();
     StateNote {
         cause: (!written.is_empty()).then(|| format!("already written: {}", written.join(", "))),
-        advice: "run the same command again to finish: it writes only what is missing",
+        state: "Some changes may be missing.",
+        advice: Some("run the same command again to finish: it writes only what is missing"),
     }
 }
 
 /// The lines of a dry run about a refusal.
-fn would_be_refused(refusal: &Failure, given: &Given) -> Vec<String> {
-    let Failure { code: _, what, causes, hints, open: _ } = refusal;
+fn would_be_refused(refusal: &Failure) -> Vec<String> {
+    let Failure { code: _, what, causes, hints: _, open: _ } = refusal;
     let mut lines = vec![format!("This plan would be refused: {what}")];
     lines.extend(causes.iter().map(|cause| format!("  cause: {cause}")));
-    lines.extend(hints.iter().map(|hint| format!("next: {}", given.hint(hint.clone()))));
     lines
 }
 
@@ -212,13 +216,15 @@ pub(crate) fn no_plan(
     if !dry_run || failure.code != Code::Refused {
         return Err(failure);
     }
+    let failure = given.failure(failure);
     let fields = document!({ "refused": failure.json() });
     Ok(Ended::well(Box::new(Provisioned {
         workspace: reader.origin().to_owned(),
         identity: me.user_name.clone(),
         dry_run,
         entries: Vec::new(),
-        lines: would_be_refused(&failure, given),
+        lines: would_be_refused(&failure),
+        hints: failure.hints,
         fields,
     })))
 }
@@ -246,9 +252,14 @@ impl Applied {
         self.lines.push(line.into());
     }
 
-    /// Adds a line with a label and a command to paste.
-    pub(crate) fn next(&mut self, label: &str, command: &str) {
-        self.lines.push(format!("{label}: {}", self.given.command(command)));
+    /// Adds a next step: a label and a command to paste.
+    pub(crate) fn next(&mut self, label: &'static str, command: impl Into<String>) {
+        self.then(Hint::run(label, command));
+    }
+
+    /// Adds a next step.
+    pub(crate) fn then(&mut self, hint: Hint) {
+        self.hints.push(self.given.hint(hint));
     }
 
     /// Adds a field to the JSON data.
@@ -258,11 +269,11 @@ impl Applied {
 
     /// The report, with the failure if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
-        let Applied { plan, finish, workspace, identity, dry_run, given: _, mut lines, fields, failure } = self;
+        let Applied { plan, finish, workspace, identity, dry_run, given: _, mut lines, hints, fields, failure } = self;
         if finish == Finish::Unchanged {
             lines.insert(0, "Nothing to change.".to_owned());
         }
-        let report = Provisioned { workspace, identity, dry_run, entries: plan.entries(), lines, fields };
+        let report = Provisioned { workspace, identity, dry_run, entries: plan.entries(), lines, hints, fields };
         Ended { report: Some(Box::new(report)), failure }
     }
 }

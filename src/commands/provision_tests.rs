@@ -82,14 +82,14 @@ async fn a_key_that_is_there_needs_no_key_and_a_missing_one_is_named_with_everyt
     ctx.set("DBT_CLOUD_HOST", "");
     let missing = init(&ctx, &[]).await;
     assert_eq!((missing.exit, missing.code), (2, Some(Code::MissingInput)));
-    for word in ["the dbt API key to store", "--token-stdin", "DBT_CLOUD_HOST"] {
+    for word in ["DBT_CLOUD_TOKEN", "--token-stdin", "DBT_CLOUD_HOST"] {
         assert!(missing.failure.contains(word), "{}", missing.failure);
     }
     assert_eq!(ctx.take_writes(), [""; 0]);
 
     ctx.set("DATABRICKS_TOKEN", "");
     let all = init(&ctx, &[]).await;
-    assert!(all.failure.contains("3 values are missing") && ctx.take_log().is_empty(), "{}", all.failure);
+    assert!(all.failure.contains("2 values are missing") && ctx.take_log().is_empty(), "{}", all.failure);
 
     let ctx = Harness::new();
     assert_eq!(init(&ctx, &[]).await.exit, 0);
@@ -125,12 +125,8 @@ async fn rotate_writes_only_another_key_and_writes_blindly_where_values_cannot_b
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_is_found_out_before_anything_is_written() {
     for (rule, code, word) in [
-        ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "dbt rejects the key"),
-        (
-            "dbt:accounts/list=status=403,times=forever",
-            Code::NotAllowed,
-            "Nothing was written: dbt accepts the key, but it can see no",
-        ),
+        ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "Cannot use the dbt API key"),
+        ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "Cannot see any dbt account with the key"),
         ("dbt:accounts/list=status=404,times=forever", Code::InvalidResponse, "does not respond like dbt"),
         ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
     ] {
@@ -139,7 +135,7 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
         let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}: {}", outcome.failure);
         assert!(
-            outcome.failure.contains(word) && outcome.failure.contains("Nothing was written"),
+            outcome.failure.contains(word) && outcome.failure.to_lowercase().contains("nothing was written"),
             "{}",
             outcome.failure
         );
@@ -163,7 +159,7 @@ async fn a_key_from_a_file_loses_its_line_end_and_a_missing_file_is_named() {
     let file = file.to_str().unwrap();
     let outcome = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.text.contains("Next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
+    assert!(outcome.text.contains("next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
     let same = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt", "--rotate"]).await;
     assert!(same.text.contains("unchanged"), "{}", same.text);
     ctx.take_log();
@@ -447,13 +443,13 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
     assert!(outcome.text.contains("exists as DBT-Cloud"), "{}", outcome.text);
     assert_eq!(ctx.take_writes(), [""; 0]);
     // The next command uses the stored spelling, which the notebook reads.
-    for says in ["Next: dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
+    for says in ["dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
         assert!(format!("{}\n", outcome.text).contains(says), "{says}: {}", outcome.text);
     }
     let ctx = Harness::new();
     assert_eq!(init(&ctx, &[]).await.exit, 0);
     let outcome = init(&ctx, &["--scope", "DBT-CLOUD"]).await;
-    assert!(format!("{}\n", outcome.text).contains("Next: dbtrigger deploy-notebook\n"), "{}", outcome.text);
+    assert!(format!("{}\n", outcome.text).contains("dbtrigger deploy-notebook\n"), "{}", outcome.text);
     assert_eq!(deploy(&ctx, &[]).await.exit, 0);
 
     ctx.world(|world| world.reserve_scope("system"));
@@ -579,7 +575,7 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let left = known.borrow().get().expect("how far it is");
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
-        assert!(said.advice.contains("run the same command again"), "{said:?}");
+        assert!(said.advice.unwrap().contains("run the same command again"), "{said:?}");
         assert_eq!(left.known.data["dry_run"], false);
         let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
@@ -651,7 +647,7 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
         "{}",
         first.data
     );
-    assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
+    assert!(first.text.contains("next: dbtrigger create-workflow"), "{}", first.text);
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
     let text = ctx.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
     assert!(text.contains(&ACCOUNT.to_string()) && !text.contains(DBT_TOKEN));
@@ -912,7 +908,7 @@ async fn every_fault<A: clap::Args>(
                     if outcome.exit == 0 {
                         assert!(skipped || state(&ctx) == goal, "{case}: {outcome:?}");
                     } else {
-                        assert!(outcome.failure.contains("hints\":[\""), "{case}: {}", outcome.failure);
+                        assert!(outcome.failure.contains("hints\":[{"), "{case}: {}", outcome.failure);
                     }
                 }
                 if times == "1" {

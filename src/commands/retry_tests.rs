@@ -78,7 +78,7 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     // Another client has started a newer run, so the failed one cannot be retried.
     let ctx = Harness::new();
     let failed = start(&ctx, &["222226", "--idempotency-key", "one"]).await;
-    assert!(failed.failure.contains("--idempotency-key one --retry 1`"), "{failed:?}");
+    assert!(failed.failure.contains("--idempotency-key one --retry 1\""), "{failed:?}");
     let _ = start(&ctx, &["222226"]).await;
     let outcome = start(&ctx, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
@@ -109,7 +109,7 @@ async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
     let line = ["222226", "--idempotency-key", "one", "--retry", "1", "--at-most-once", "--settle", "10s"];
     let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
-    assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
+    assert!(outcome.failure.contains("\"dbtrigger run 222226 --idempotency-key one\""), "{outcome:?}");
     // The journal still has the start, but not as the failed run.
     let later = start(&ctx, &["222222", "--no-wait"]).await;
     let points = "a start of dbt job 222226 was not followed to its end; resume with `dbtrigger run 222226 --idempotency-key one`";

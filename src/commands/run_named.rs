@@ -62,11 +62,8 @@ pub(crate) async fn find_run(
 /// Says that no run is named. A list of them takes access to one of the services.
 fn missing(active: bool, ctx: &CommandContext) -> Failure {
     let mut errors = InputErrors::default();
-    let missing = MissingInput {
-        what: "the RUN",
-        give: "its ID or URL (`dbtrigger runs` lists them)",
-        ask: Some(Question::Run { active }),
-    };
+    let give = "its ID or URL (`dbtrigger runs` lists them)";
+    let missing = MissingInput::value("the RUN", give, Some(Question::Run { active }));
     errors.need(Ok(None::<u64>), missing);
     let lines = (line_to_dbt(&[], InputErrors::default(), ctx), line_to_databricks(InputErrors::default(), ctx));
     let failure = match lines {
@@ -169,7 +166,7 @@ pub(crate) async fn is_dbt_run(run: u64, deadline: &Deadline, ctx: &CommandConte
 
 /// A run that Databricks does not have is one of dbt.
 pub(crate) fn of_other_service(failure: Failure, command: &str, run: u64) -> Failure {
-    failure.cause(format!("{run} is a dbt run")).run(format!("dbtrigger {command} {run}"))
+    failure.cause(format!("{run} is a dbt run")).run(format!("{command} it"), format!("dbtrigger {command} {run}"))
 }
 
 /// Refuses a run in another workspace than the current one.

@@ -130,7 +130,7 @@ async fn watching_outlasts_what_proves_nothing_and_stops_at_proof() {
     let run = started(&ctx, "222222").await;
     let outcome = watched(&ctx, &[&run, "--timeout", "30s"]).await;
     assert_eq!(outcome.code, Some(Code::StillRunning), "{outcome:?}");
-    assert!(outcome.failure.contains(&format!("`dbtrigger watch {run}`")), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("\"dbtrigger watch {run}\"")), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +168,7 @@ async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled(
     fault(&ctx, "dbt:runs/cancel=status=403,times=forever");
     let outcome = cancelled(&ctx, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
-    assert!(outcome.failure.contains(&format!("`dbtrigger cancel {run}`")), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("\"dbtrigger cancel {run}\"")), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,7 +245,7 @@ async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_s
     fault(&ctx, "databricks:jobs/runs/cancel=status=403,times=forever");
     let outcome = cancelled(&ctx, &["--workflow-run", &run]).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
-    assert!(outcome.failure.contains(&format!("`dbtrigger cancel --workflow-run {run}`")), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("\"dbtrigger cancel --workflow-run {run}\"")), "{outcome:?}");
 }
 
 async fn jobs_listed(ctx: &Harness, line: &[&str]) -> Outcome {
@@ -349,7 +349,7 @@ async fn a_job_is_run_by_its_name_and_the_commands_for_later_name_its_id() {
     let outcome = start(&ctx, &["Plain job 003", "--project", "Finance", "--environment", "Production"]).await;
     assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &"300003".into()), "{outcome:?}");
     let outcome = start(&ctx, &["Broken models"]).await;
-    assert!(outcome.failure.contains("`dbtrigger run 222223`"), "{outcome:?}");
+    assert!(outcome.failure.contains("\"dbtrigger run 222223\""), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,7 @@ async fn several_jobs_run_side_by_side_each_with_its_lines_its_key_and_its_outco
     ] {
         assert!(outcome.said().contains(line), "{line}\n{}", outcome.said());
     }
-    for says in ["2 of 3 runs", "222224: dbt run", "model orders", "`dbtrigger run 222223`"] {
+    for says in ["2 of 3 runs", "222224: dbt run", "model orders", "\"dbtrigger run 222223\""] {
         assert!(outcome.failure.contains(says), "{says}: {}", outcome.failure);
     }
     assert_eq!(outcome.text.lines().count(), 3, "{}", outcome.text);

@@ -67,7 +67,7 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
     }
     assert!(outcome.failure.contains("task a (the last of 2 attempts): DbtRunFailed: no"), "{outcome:?}");
     // The suggested command has the same parameters.
-    let again = format!("`dbtrigger run --workflow {job} --param 'day=last monday'`");
+    let again = format!("\"dbtrigger run --workflow {job} --param 'day=last monday'\"");
     assert!(outcome.failure.contains(&again), "{outcome:?}");
     assert_eq!((&outcome.data["repairs"], &task(&outcome, "a")["attempt"]), (&0.into(), &2.into()));
     let repair = json!({ "run_id": run.parse::<u64>().unwrap(), "rerun_all_failed_tasks": true });
@@ -133,7 +133,7 @@ async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
     let run = started(&ctx, &line).await;
     let outcome = watched(&ctx, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
-    let again = "`dbtrigger run 222223 --git-branch main --threads 4 --step 'dbt build' --generate-docs=true`";
+    let again = "\"dbtrigger run 222223 --git-branch main --threads 4 --step 'dbt build' --generate-docs=true\"";
     assert!(outcome.failure.contains(again), "{outcome:?}");
     let body = json!({ "cause": "by hand", "github_pull_request_id": 7 });
     let run = ctx.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();

@@ -104,8 +104,10 @@ impl WorkflowNamed {
         }
         let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
         Err(found.iter().fold(failure, |failure, row| {
-            let creator = row.creator_user_name.as_deref().unwrap_or("somebody");
-            failure.cause(format!("{} was created by {creator}", row.job_id)).run(again(row.job_id))
+            let creator = row.creator_user_name.as_deref().unwrap_or("an unknown user");
+            failure
+                .cause(format!("{} was created by {creator}", row.job_id))
+                .run(format!("use workflow {}", row.job_id), again(row.job_id))
         }))
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::context::Environment;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::nearest::nearest_names;
 
 /// The section with settings; not a profile.
@@ -197,7 +197,7 @@ fn read(path: &Path) -> Result<Option<Ini>, Failure> {
             wrong(format!("line {line} is neither [section], nor key = value, nor a comment"))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(error.to_string())),
+        Err(error) => Err(wrong(io_reason(&error))),
     }
 }
 

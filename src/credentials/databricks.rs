@@ -17,6 +17,7 @@ use super::stored_login::{self, NoLogin};
 use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
+use crate::http::Service;
 use crate::keyring::KeyringError;
 use crate::origin::Origin;
 use crate::questions::Question;
@@ -244,10 +245,11 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
             Some(host) => Ok(Some(host)),
             None => place.stored_host(),
         }),
-        MissingInput {
-            what: "the host of the Databricks workspace",
-            give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or pick a profile of ~/.databrickscfg with -p" } else { "add host to the profile" },
-            ask: place.environment_counts.then_some(Question::DatabricksHost),
+        if place.environment_counts {
+            let ask = Some(Question::DatabricksHost);
+            MissingInput::sign_in(Service::Databricks, "DATABRICKS_HOST", environment, ask)
+        } else {
+            MissingInput::value("the host of the Databricks workspace", "add host to the profile", None)
         },
     );
     let workspace = errors.optional(workspace::find(&place));
@@ -260,21 +262,18 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     let nothing = matches!(found, Ok(None));
     let auth_method = errors.need(
         found,
-        MissingInput {
-            what: "the credential for Databricks",
-            give: if place.environment_counts && environment.keyring().is_known_unusable() { "set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "run `dbtrigger auth login --databricks`, set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile" },
-            ask: place.environment_counts.then_some(Question::DatabricksCredential),
+        if place.environment_counts {
+            let ask = Some(Question::DatabricksCredential);
+            MissingInput::sign_in(Service::Databricks, "DATABRICKS_TOKEN", environment, ask)
+        } else {
+            let give = "add token, or client_id and client_secret, to the profile";
+            MissingInput::value("the credential for Databricks", give, None)
         },
     );
     if (nothing || host.is_none()) && place.environment_counts {
         let at = host.as_ref().map(|host| &host.value);
         let names = profiles_at(environment, at);
-        if !names.is_empty() {
-            let here = at.map(|origin| format!(" for {origin}")).unwrap_or_default();
-            errors.advise(format!("pick a profile{here} with -p: {}", names.join(", ")));
-        } else if let others @ [_, ..] = &profiles_at(environment, None)[..] {
-            errors.advise(format!("or pick a profile of another workspace with -p: {}", others.join(", ")));
-        }
+        errors.profiles(if names.is_empty() { profiles_at(environment, None) } else { names });
     }
     if nothing {
         for row in &tried {

@@ -7,6 +7,7 @@ use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
+use crate::http::Service;
 use crate::origin::{Origin, shown};
 use crate::questions::Question;
 
@@ -174,7 +175,7 @@ pub(crate) fn account(
         },
         (Ok(Some(_)) | Err(_), Ok(Some(_)) | Err(_)) => None,
     };
-    let found = whole(stated, stored.as_ref(), errors);
+    let found = whole(stated, stored.as_ref(), environment, errors);
     others(environment, errors);
     found
 }
@@ -185,7 +186,7 @@ pub(crate) fn named_account(
     environment: &Environment,
     errors: &mut InputErrors,
 ) -> Option<Account> {
-    let found = whole(Stated::read(flags, &[], environment), None, errors);
+    let found = whole(Stated::read(flags, &[], environment), None, environment, errors);
     others(environment, errors);
     found
 }
@@ -199,24 +200,25 @@ pub(crate) fn named_host_and_id(
     Ok((host?.map(|host| host.origin.value), id?.map(|id| id.value)))
 }
 
-fn whole(stated: Stated, stored: Option<&Active>, errors: &mut InputErrors) -> Option<Account> {
+/// Gives host and account in one.
+const ADDRESS: &str = "pass --dbt-url with the URL of any page of the account";
+
+fn whole(
+    stated: Stated,
+    stored: Option<&Active>,
+    environment: &Environment,
+    errors: &mut InputErrors,
+) -> Option<Account> {
     let Stated { host, id } = stated;
     let from_store = || stored.map(|active| Host { origin: active.host.clone(), named: false });
     let host = errors.need(
         host.map(|found| found.or_else(from_store)),
-        MissingInput {
-            what: "the host of your dbt account",
-            give: "--dbt-host or DBT_CLOUD_HOST, such as ab123.us1.dbt.com, or --dbt-url with the URL of any page of the account",
-            ask: Some(Question::DbtHost),
-        },
+        MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_HOST", environment, Some(Question::DbtHost)).or(ADDRESS),
     );
     let id = errors.need(
         id.map(|found| found.or_else(|| stored?.account.clone())),
-        MissingInput {
-            what: "the ID of your dbt account",
-            give: "--dbt-account or DBT_CLOUD_ACCOUNT_ID, or --dbt-url with the URL of any page of the account",
-            ask: Some(Question::DbtAccount),
-        },
+        MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_ACCOUNT_ID", environment, Some(Question::DbtAccount))
+            .or(ADDRESS),
     );
     let Host { origin: Sourced { value: origin, source: host_from }, named } = host?;
     let trusted = named || origin.is_under("dbt.com") || origin.is_under("getdbt.com");

@@ -60,7 +60,7 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
     let opened = match super::open_file(&path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("no file {name}")),
-        Err(error) => return Err(format!("cannot read {name}: {error}")),
+        Err(error) => return Err(format!("cannot read {name}: {}", crate::failure::io_reason(&error))),
     };
     let exposed =
         others_read(&opened).then(|| format!("{name} holds a token and is readable by others: chmod 600 {name}"));

@@ -9,7 +9,7 @@ use super::dbt_file::Active;
 use super::{Account, AccountFlags, InputErrors, Source, Sourced, text_of};
 use crate::context::Environment;
 use crate::dbt::Link;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
@@ -217,7 +217,7 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
 
 fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
     Failure::new(Code::InvalidInput, format!("Cannot read the {what} from {source}."))
-        .cause(error.to_string())
+        .cause(io_reason(error))
         .advise("pass a readable file to --token-file, or pipe the token into --token-stdin")
 }
 

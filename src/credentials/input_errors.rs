@@ -1,17 +1,123 @@
 //! Collects missing and invalid values, so that a command fails once and reports all of them.
 
+use crate::context::Environment;
 use crate::failure::{Code, Failure, Hint};
+use crate::http::Service;
 use crate::questions::{OpenQuestions, Question};
 
 /// A missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MissingInput {
-    /// The value, such as `the host of your Databricks workspace`.
-    pub(crate) what: &'static str,
-    /// The flags and variables that provide it.
-    pub(crate) give: &'static str,
+    what: Missing,
     /// The question to prompt for it; `None` if an answer would not help.
-    pub(crate) ask: Option<Question>,
+    ask: Option<Question>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Missing {
+    /// Part of signing in to a service. All parts of one service are one line.
+    SignIn {
+        service: Service,
+        variable: &'static str,
+        /// Whether `auth login` helps.
+        login: bool,
+        /// Another way.
+        or: Option<&'static str>,
+    },
+    /// Anything else, and the flags and variables that give it.
+    Value { what: &'static str, give: &'static str },
+}
+
+impl MissingInput {
+    /// A value that signing in to this service, or this variable, would give.
+    pub(crate) fn sign_in(
+        service: Service,
+        variable: &'static str,
+        environment: &Environment,
+        ask: Option<Question>,
+    ) -> MissingInput {
+        let login = !environment.keyring().is_known_unusable();
+        MissingInput { what: Missing::SignIn { service, variable, login, or: None }, ask }
+    }
+
+    /// Any other value, and the flags and variables that give it.
+    pub(crate) const fn value(what: &'static str, give: &'static str, ask: Option<Question>) -> MissingInput {
+        MissingInput { what: Missing::Value { what, give }, ask }
+    }
+
+    /// Another way than signing in.
+    pub(crate) fn or(mut self, way: &'static str) -> MissingInput {
+        if let Missing::SignIn { or, .. } = &mut self.what {
+            *or = Some(way);
+        }
+        self
+    }
+
+    /// No login can give it: it is stored elsewhere.
+    pub(crate) fn without_login(mut self) -> MissingInput {
+        if let Missing::SignIn { login, .. } = &mut self.what {
+            *login = false;
+        }
+        self
+    }
+}
+
+/// One line for each service that is not signed in to, and one for each other value.
+fn missing_lines(missing: &[MissingInput], profiles: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for service in [Service::Databricks, Service::Dbt] {
+        let (mut variables, mut login, mut others) = (Vec::new(), true, Vec::new());
+        for one in missing {
+            match &one.what {
+                Missing::SignIn { service: of, variable, login: helps, or } if *of == service => {
+                    login &= helps;
+                    if !variables.contains(variable) {
+                        variables.push(*variable);
+                    }
+                    others.extend(or.iter().filter(|or| !others.contains(*or)).copied().collect::<Vec<_>>());
+                }
+                Missing::SignIn { .. } | Missing::Value { .. } => {}
+            }
+        }
+        if variables.is_empty() {
+            continue;
+        }
+        let (name, command) = match service {
+            Service::Databricks => ("Databricks", "dbtrigger auth login --databricks"),
+            Service::Dbt => ("dbt", "dbtrigger auth login"),
+        };
+        let set = format!("set {}", listed(&variables, "and"));
+        let mut ways: Vec<String> = login.then(|| format!("run `{command}`")).into_iter().chain([set]).collect();
+        ways.extend(others.into_iter().map(ToOwned::to_owned));
+        if service == Service::Databricks && !profiles.is_empty() {
+            ways.push(format!("pick a profile with -p: {}", profiles.join(", ")));
+        }
+        let ways: Vec<&str> = ways.iter().map(String::as_str).collect();
+        lines.push(format!("not signed in to {name}: {}", listed(&ways, "or")));
+    }
+    for one in missing {
+        match &one.what {
+            Missing::Value { what, give } => lines.push(format!("{what} is missing: {give}")),
+            Missing::SignIn { .. } => {}
+        }
+    }
+    lines
+}
+
+/// A line as the beginning of a sentence.
+fn capitalized(line: &str) -> String {
+    let mut letters = line.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// `a`, `a and b`, `a, b, and c`.
+fn listed(words: &[&str], last: &str) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first, second] => format!("{first} {last} {second}"),
+        [rest @ .., end] => format!("{}, {last} {end}", rest.join(", ")),
+    }
 }
 
 /// The missing and invalid values of a command.
@@ -21,6 +127,8 @@ pub(crate) struct InputErrors {
     wrong: Vec<Failure>,
     remarks: Vec<String>,
     advice: Vec<String>,
+    /// Profiles that could be picked.
+    profiles: Vec<String>,
     pasted: Vec<String>,
     /// Where values were looked for, and why they were not found there.
     tried: Vec<String>,
@@ -79,6 +187,11 @@ impl InputErrors {
         }
     }
 
+    /// Sets the profiles that would provide what is missing for Databricks.
+    pub(crate) fn profiles(&mut self, names: Vec<String>) {
+        self.profiles = names;
+    }
+
     /// Adds URLs that may contain host and account, for prompts.
     pub(crate) fn pasted<'a>(&mut self, texts: impl Iterator<Item = &'a String>) {
         self.pasted.extend(texts.cloned());
@@ -86,7 +199,10 @@ impl InputErrors {
 
     /// Adds the contents of another collection.
     pub(crate) fn join(&mut self, other: InputErrors) {
-        let InputErrors { missing, wrong, remarks, advice, pasted, tried } = other;
+        let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = other;
+        if !profiles.is_empty() {
+            self.profiles = profiles;
+        }
         for advice in advice {
             self.advise(advice);
         }
@@ -118,10 +234,9 @@ impl InputErrors {
 
     /// Fails if anything is missing or invalid, and reports all of it.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let InputErrors { missing, wrong, remarks, advice, pasted, tried } = self;
+        let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = self;
         let count = tried.len();
-        let missing_lines: Vec<String> =
-            missing.iter().map(|MissingInput { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
+        let missing_lines = missing_lines(&missing, &profiles);
         if let [first, others @ ..] = wrong.as_slice() {
             // Several errors are listed as causes of one failure: none is the cause of another.
             let mut failure = match wrong.len() + missing_lines.len() {
@@ -146,12 +261,12 @@ impl InputErrors {
         if missing.is_empty() {
             return Ok(());
         }
-        let what = match missing_lines.len() {
-            1 => "A value is missing.".to_owned(),
-            count => format!("{count} values are missing."),
+        let (what, lines) = match missing_lines.as_slice() {
+            [only] => (format!("{}.", capitalized(only)), Vec::new()),
+            several => (format!("{} values are missing.", several.len()), missing_lines),
         };
         let mut failure = Failure::new(Code::MissingInput, what);
-        failure.causes = missing_lines.into_iter().chain(remarks).chain(tried).collect();
+        failure.causes = lines.into_iter().chain(remarks).chain(tried).collect();
         failure.open.tried = count;
         // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
@@ -167,7 +282,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
-        let missing = |ask| MissingInput { what: "A", give: "set A", ask };
+        let missing = |ask| MissingInput::value("A", "set A", ask);
         let (host, account) = (Some(Question::DbtHost), Some(Question::DbtAccount));
         let wrong = Err(Failure::new(Code::InvalidInput, "A is odd."));
         for (second, found, open) in [
@@ -189,7 +304,7 @@ mod tests {
         for (what, advice) in [("A is odd.", "set A"), ("B is odd.", "set B"), ("C is odd.", "set B")] {
             assert_eq!(errors.optional::<()>(Err(wrong(what, advice))), None);
         }
-        assert_eq!(errors.need::<()>(Ok(None), MissingInput { what: "D", give: "set D", ask: None }), None);
+        assert_eq!(errors.need::<()>(Ok(None), MissingInput::value("D", "set D", None)), None);
         errors.remark("D2 is set".to_owned());
         let failure = errors.settle().unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts."));

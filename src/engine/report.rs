@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan::{Action, Change, Entry, Progress};
 use crate::document::{Data, document};
-use crate::failure::Report;
+use crate::failure::{Hint, Report, next_lines};
 
 /// What was found and what was done about it.
 #[derive(Clone, Debug)]
@@ -18,12 +18,14 @@ pub(crate) struct Provisioned {
     pub(crate) entries: Vec<Entry>,
     /// Additions of the command: lines for text output, fields for JSON.
     pub(crate) lines: Vec<String>,
+    /// What to do next: the last lines.
+    pub(crate) hints: Vec<Hint>,
     pub(crate) fields: Data,
 }
 
 impl Report for Provisioned {
     fn text(&self) -> String {
-        let Provisioned { workspace: _, identity: _, dry_run, entries, lines, fields: _ } = self;
+        let Provisioned { workspace: _, identity: _, dry_run, entries, lines, hints, fields: _ } = self;
         // If any step was begun, the pending ones were not reached; otherwise nothing was meant to be written.
         let stopped = entries.iter().any(|entry| match entry.progress {
             Progress::Written | Progress::Failed | Progress::Unknown => true,
@@ -69,15 +71,15 @@ impl Report for Provisioned {
             let remove = count(|action| matches!(action, Action::Remove));
             let _ = writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove.");
         }
-        for line in lines {
-            text.push_str(line);
+        for line in lines.iter().cloned().chain(next_lines(hints).into_iter().map(|line| format!("next: {line}"))) {
+            text.push_str(&line);
             text.push('\n');
         }
         text
     }
 
     fn json(&self) -> Data {
-        let Provisioned { workspace, identity, dry_run, entries, lines: _, fields } = self;
+        let Provisioned { workspace, identity, dry_run, entries, lines: _, hints: _, fields } = self;
         let entries: Vec<Data> = entries.iter().map(Entry::json).collect();
         let mut data =
             document!({ "workspace": workspace, "identity": identity, "dry_run": dry_run, "steps": entries });

@@ -69,7 +69,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         // Unreachable: `last_fault` unwraps it.
         Fault::DeadlineExceeded(_) => Code::Unavailable,
     };
-    let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
+    let failure = Failure::new(code, with_reason(doing, error.last_fault())).cause(error.to_string());
     match error.last_fault() {
         Fault::NoToken(none) => {
             let advice = match none.net {
@@ -101,6 +101,36 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             BodyProblem::Empty | BodyProblem::TooLarge { .. } | BodyProblem::Broken(_) | BodyProblem::Unreadable(_),
         )
         | Fault::DeadlineExceeded(_) => failure.advise("run the same command again with `-vv` to see the response"),
+    }
+}
+
+/// What failed, and why; what stands after a semicolon is the state that follows.
+fn with_reason(doing: &str, fault: &Fault) -> String {
+    let reason = match fault {
+        Fault::NotSent(net) | Fault::Lost(net) => net.kind.to_string(),
+        Fault::NoToken(_) => "not signed in".to_owned(),
+        Fault::Status(status, said) => {
+            let words = match said.means {
+                Meaning::TokenInvalid => "token rejected",
+                Meaning::TokenExpired => "token expired",
+                Meaning::AddressBlocked => "IP address not allowed",
+                Meaning::RightMissing => "permission denied",
+                Meaning::NotInPlan => "not in this workspace's plan",
+                Meaning::Unpaid => "not in the account's plan, or unpaid",
+                Meaning::OtherAccount => "the token is for another account",
+                Meaning::WrongHost => "wrong host",
+                Meaning::NotFound => "not found",
+                Meaning::NotImplemented => "not supported by this server",
+                Meaning::Other => &status.canonical_reason().unwrap_or("unexpected status").to_lowercase(),
+            };
+            format!("{words} ({})", status.as_u16())
+        }
+        Fault::InvalidResponse(_) => "unexpected response".to_owned(),
+        Fault::DeadlineExceeded(_) => "timed out".to_owned(),
+    };
+    match doing.split_once("; ") {
+        Some((doing, state)) => format!("{doing}: {reason}; {state}."),
+        None => format!("{doing}: {reason}."),
     }
 }
 

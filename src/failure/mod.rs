@@ -2,18 +2,22 @@
 //!
 //! Each file maps the errors of one layer, exhaustively.
 
+mod hint;
 mod http;
+mod io;
 mod pages;
 mod remedy;
 mod runs;
 
-use std::fmt;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::document::{Data, document};
 use crate::questions::OpenQuestions;
 
+pub(crate) use self::hint::{Hint, hints_in_json, next_lines};
 pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::io::io_reason;
 pub(crate) use self::pages::Page;
 pub(crate) use self::remedy::Remedy;
 pub(crate) use self::runs::{of_gone, of_start};
@@ -117,31 +121,6 @@ impl Code {
     }
 }
 
-/// A next step: a command to paste, or advice in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hint {
-    Run(String),
-    /// The same command with this flag, which consents to the action.
-    Add(&'static str),
-    Do(String),
-    /// Provide the missing values.
-    GiveEach,
-    /// Advice against a refusal by a service.
-    Against(Remedy),
-}
-
-impl fmt::Display for Hint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hint::Run(command) => write!(formatter, "run `{command}`"),
-            Hint::Add(flag) => write!(formatter, "to do it anyway, add {flag}"),
-            Hint::Do(advice) => formatter.write_str(advice),
-            Hint::GiveEach => formatter.write_str("provide each value, then run the same command again"),
-            Hint::Against(remedy) => write!(formatter, "{remedy}"),
-        }
-    }
-}
-
 /// A failure with its causes and next steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -170,15 +149,21 @@ impl Failure {
         Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."))
     }
 
+    /// Adds a sentence about how things stand: "Nothing was started."
+    pub(crate) fn state(mut self, sentence: &str) -> Failure {
+        self.what.push(' ');
+        self.what.push_str(sentence);
+        self
+    }
+
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
         self.causes.push(cause.into());
         self
     }
 
-    /// Adds a command to paste.
-    pub(crate) fn run(mut self, command: impl Into<String>) -> Failure {
-        self.hints.push(Hint::Run(command.into()));
-        self
+    /// Adds a command to paste, with a label.
+    pub(crate) fn run(self, label: impl Into<Cow<'static, str>>, command: impl Into<String>) -> Failure {
+        self.hint(Hint::run(label, command))
     }
 
     /// Adds the flag that consents to what was refused.
@@ -210,8 +195,7 @@ impl Failure {
 
     pub(crate) fn json(&self) -> Data {
         let Failure { code, what, causes, hints, open: _ } = self;
-        let hints: Vec<String> = hints.iter().map(ToString::to_string).collect();
-        document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
+        document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints_in_json(hints) })
     }
 }
 

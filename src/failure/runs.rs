@@ -51,8 +51,8 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
             let times = if *sends == 1 { "once".to_owned() } else { format!("{sends} times") };
             failure
                 .cause(format!("it was sent {times} without a clear response, and no run appeared"))
-                .run(start)
-                .advise(format!("this command looks for the run again before it starts anything; see {page}"))
+                .run("look for the run, and start it if there is none", start)
+                .advise(format!("see the job's runs: {page}"))
         }
         NotStarted::Unknown { error, looking } => {
             let mut failure = Failure::new(
@@ -64,7 +64,9 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
                 Some(error) => failure = failure.cause(format!("looking for the run failed too: {error}")),
                 None => failure = failure.cause("no run with this key was found so far"),
             }
-            failure.run(start).advise(format!("this command looks for the run before it starts anything; see {page}"))
+            failure
+                .run("look for the run, and start it if there is none", start)
+                .advise(format!("see the job's runs: {page}"))
         }
     }
 }

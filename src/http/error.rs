@@ -176,8 +176,15 @@ impl HttpError {
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::NotSent(net) | Fault::Lost(net) if net.detail.is_empty() => write!(formatter, "{}", net.kind),
-            Fault::NotSent(net) | Fault::Lost(net) => write!(formatter, "{} ({})", net.kind, net.detail),
+            Fault::NotSent(net) | Fault::Lost(net) => {
+                let kind = net.kind.to_string();
+                // Without the number of the system's error.
+                let detail = net.detail.split(" (os error").next().unwrap_or_default();
+                if detail.is_empty() || detail.eq_ignore_ascii_case(&kind) {
+                    return formatter.write_str(&kind);
+                }
+                write!(formatter, "{kind} ({detail})")
+            }
             Fault::NoToken(none) => write!(formatter, "{none}"),
             Fault::Status(status, service_error) => {
                 write!(formatter, "{}", status.as_u16())?;

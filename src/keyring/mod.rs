@@ -92,8 +92,8 @@ impl fmt::Display for KeyringError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeyringError::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
-            KeyringError::Absent(why) => write!(formatter, "no keyring: {why}"),
-            KeyringError::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
+            KeyringError::Absent(_) => formatter.write_str("no keyring on this system"),
+            KeyringError::Locked(_) => formatter.write_str("the keyring is locked"),
             KeyringError::TimedOut(limit) => write!(
                 formatter,
                 "the keyring did not respond within {} s: it may be asking for its password in a separate window",

@@ -68,7 +68,7 @@ fn trouble(error: &Error) -> KeyringError {
         Error::NoStorageAccess(why) => KeyringError::Locked(why.to_string()),
         Error::NoDefaultStore => KeyringError::Absent("the system has none".to_owned()),
         Error::TooLong(what, most) => KeyringError::Failed(format!("its {what} takes {most} bytes at most")),
-        other => KeyringError::Failed(reason(other)),
+        _ => KeyringError::Failed("the keyring service reported an error".to_owned()),
     }
 }
 

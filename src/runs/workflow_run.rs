@@ -102,6 +102,11 @@ impl TaskOutputSummary {
     pub(crate) fn error_text(&self) -> Option<String> {
         (!self.error.is_empty()).then(|| self.error.join("\n"))
     }
+
+    /// Whether dbt rejects the stored key, so that running again cannot help.
+    pub(crate) fn needs_new_key(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("key-refused" | "key-malformed"))
+    }
 }
 
 /// Prefix of the machine-readable line.

@@ -12,7 +12,7 @@ use super::bars::{Bars, Screen};
 use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report, io_reason, next_lines};
 use crate::questions::Prompter;
 use crate::secret::Filter;
 
@@ -64,13 +64,16 @@ struct Inner {
     on_close: tokio::sync::Notify,
 }
 
+/// Causes that have a label; the rest is a plain list.
+const LABELLED: usize = 3;
+
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
 /// The colors of plan and check signs and of run outcomes.
-const COLORS: [(&str, &str); 10] = [
+const COLORS: [(&str, &str); 11] = [
     ("+", GREEN),
     ("~", YELLOW),
     ("-", RED),
@@ -81,6 +84,7 @@ const COLORS: [(&str, &str); 10] = [
     ("ERROR", RED),
     ("FAILED", RED),
     ("CANCELLED", YELLOW),
+    ("next:", CYAN),
 ];
 
 /// Colors the sign or word at the start of each line, also after `DbtJobRunStatus.`.
@@ -272,14 +276,15 @@ impl Printer {
         let Failure { code, what, causes, hints, open } = failure;
         let shown = causes.len() - if self.0.settings.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
-        for cause in &causes[..shown] {
-            self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
+        for (place, cause) in causes[..shown].iter().enumerate() {
+            let label = if place < LABELLED { "  cause: " } else { "    " };
+            self.wrapped(label, &cause.replace('\n', "\n  "));
         }
         if shown < causes.len() {
             self.err("  (-v shows where each was looked for)");
         }
-        for hint in hints {
-            self.labelled(CYAN, "next", &hint.to_string());
+        for line in next_lines(hints) {
+            self.labelled(CYAN, "next", &line);
         }
     }
 
@@ -321,7 +326,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled(RED, "error", &format!("Cannot write output: {error}."));
+                    self.labelled(RED, "error", &format!("Cannot write output: {}.", io_reason(&error)));
                 }
             }
         }
@@ -498,8 +503,10 @@ mod tests {
             for (format, color) in [(Format::Text, false), (Format::Text, true), (Format::Json, false)] {
                 let (printer, shown) = printer(format, color);
                 let text = text.to_owned();
-                let failure =
-                    Failure::new(Code::Failed, text.clone()).cause(text.clone()).advise(text.clone()).run(text.clone());
+                let failure = Failure::new(Code::Failed, text.clone())
+                    .cause(text.clone())
+                    .advise(text.clone())
+                    .run("x", text.clone());
                 for event in [
                     Event::Remark(text.clone()),
                     Event::Warning(text.clone()),
@@ -546,7 +553,7 @@ mod tests {
             }
         }
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
-        let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run(text);
+        let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run("x", text);
         let sinks: [Sink<'_>; 15] = [
             ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
             ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),

@@ -62,7 +62,7 @@ fn a_text_that_can_be_no_key_shows_in_the_check_and_the_named_command_stores_one
     site.post("/api/2.0/secrets/put", &garbage);
     let document = site.run(&[&CHECK[..], &["-o", "json"]].concat()).ends(4).json();
     let hints = document["error"]["hints"].to_string();
-    assert!(hints.contains("run `dbtrigger init-secrets --scope dbt-cloud --key api-key --rotate`"), "{document}");
+    assert!(hints.contains("\"dbtrigger init-secrets --scope dbt-cloud --key api-key --rotate\""), "{document}");
     assert!(!hints.contains("--grant") && !document.to_string().contains("garbage"), "{document}");
     let _ = site.run(&["init-secrets", "--scope", "dbt-cloud", "--key", "api-key", "--rotate"]).ends(0);
     let _ = site.run(&CHECK).ends(0);
@@ -77,7 +77,7 @@ fn a_job_that_the_key_cannot_see_shows_in_the_check() {
     assert_eq!(document["error"]["code"], "not-found", "{document}");
     let message = document["error"]["message"].as_str().unwrap();
     assert_eq!(message, "The key in dbt-cloud/api-key cannot see the dbt job of task dbt_299999.");
-    assert!(document["error"]["hints"].to_string().contains("`dbtrigger jobs`"), "{document}");
+    assert!(document["error"]["hints"].to_string().contains("\"dbtrigger jobs\""), "{document}");
     assert_eq!(document["data"]["result"], "created", "{document}");
     // With `--run-now`, nothing runs after the failed check.
     let _ = with_key(&site, None, &[&line[..], &["--run-now"]].concat()).ends(6);

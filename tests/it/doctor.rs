@@ -190,11 +190,14 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
         ("chain.notebook", "deploy-notebook"),
         ("chain.workflow", "create-workflow --job 222225"),
     ] {
-        let hint = format!("run `dbtrigger {flags} {command}`");
-        assert_eq!(check(&document, link)["next"][0], hint, "{document:#}");
-        assert!(document["error"]["hints"].as_array().unwrap().contains(&json!(hint)), "{document:#}");
-        let done = type_in(&site, hint.strip_prefix("run `").unwrap().strip_suffix('`').unwrap(), &unset).ends(0);
-        let next = done.stdout.lines().find_map(|line| line.strip_prefix("Next: "));
+        let hint = format!("dbtrigger {flags} {command}");
+        assert_eq!(check(&document, link)["next"][0]["command"], hint, "{document:#}");
+        assert!(
+            document["error"]["hints"].as_array().unwrap().iter().any(|given| given["command"] == hint),
+            "{document:#}"
+        );
+        let done = type_in(&site, &hint, &unset).ends(0);
+        let next = done.stdout.lines().find_map(|line| line.strip_prefix("next: "));
         assert!(next.unwrap().starts_with(&format!("dbtrigger {flags} ")), "{done}");
         if command.starts_with("create-workflow") {
             let _ = type_in(&site, next.unwrap(), &unset).ends(0);
@@ -205,7 +208,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let path = "/Shared/run_dbt_job";
     let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --notebook {path}"), &unset).ends(7);
     let whole = format!("dbtrigger {flags} deploy-notebook --notebook {path} --accept-shared-path");
-    let _ = refused.says(&format!("to do it anyway, run `{whole}`"));
+    let _ = refused.says(&format!("do it anyway: {whole}"));
     let guide = format!("dbtrigger {flags} setup --job 222226 --dry-run -o json");
     let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();
     assert!(commands.contains("create-workflow --job 222226") && !commands.contains("-p dev"), "{commands}");

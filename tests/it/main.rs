@@ -17,6 +17,7 @@ mod guide;
 #[cfg(unix)]
 mod interrupted;
 mod junit;
+mod next_steps;
 #[cfg(target_os = "linux")]
 mod pty;
 #[cfg(target_os = "linux")]

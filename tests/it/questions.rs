@@ -58,18 +58,18 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     assert_eq!(lines[..4], asked, "{}", left.screen);
     let whole = left.screen.replace('\n', "");
     for part in
-        ["next time: DATABRICKS_HOST='http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234   (with "]
+        ["Without questions: DATABRICKS_HOST='http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234"]
     {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
     // The next command gets the answers as flags, so that it does not ask again.
-    let next = format!("Next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
+    let next = format!("next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
     assert!(left.screen.contains(&next), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
         assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));
     }
     assert_eq!(site.inspect()["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"], 1);
-    assert_eq!(whole.matches("next time:").count(), 1, "{whole}");
+    assert_eq!(whole.matches("Without questions:").count(), 1, "{whole}");
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
             converse(&mut pty, asked);
         }
         let left = pty.ends(130);
-        assert!(left.screen.contains("error: Canceled. ["), "{leave}\n{}", left.screen);
-        assert!(left.screen.contains("nothing was written or started"), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("Nothing was written."), "{leave}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
@@ -115,7 +115,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
             pty.sees(question);
             assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
             let left = pty.ends(exit);
-            assert!(left.screen.contains("error: Canceled. ["), "{name}\n{}", left.screen);
+            assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{name}\n{}", left.screen);
         }
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -170,7 +170,7 @@ fn a_list_says_how_much_of_it_is_shown_finds_ids_and_is_left_with_esc() {
     pty.sees("> 300042");
     pty.keys("\u{1b}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("error: Canceled. ["), "{}", left.screen);
+    assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -191,7 +191,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
     let again = "> ";
     pty.answers_hidden("dbt API key for", wrong);
-    pty.sees("dbt rejects the key");
+    pty.sees("Cannot use the dbt API key");
     pty.answers_hidden(again, "two words");
     pty.sees("Not a token: it contains a space or tab.");
     pty.answers_hidden(again, "");
@@ -306,7 +306,7 @@ fn nothing_is_asked_with_no_input_in_ci_or_when_stdin_is_taken() {
     let mut command = site.command(&["run"]);
     command.env("CI", "true");
     let left = Pty::start(&command, 20, 110).ends(2);
-    assert!(left.screen.contains("the JOB is missing"), "{}", left.screen);
+    assert!(left.screen.contains("The JOB is missing"), "{}", left.screen);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn an_interrupted_command_with_several_runs_names_each_and_how_to_pick_it_up() {
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["data"]["runs"].as_array().map(Vec::len), Some(2), "{document}");
     for run in runs {
-        assert!(document["error"]["hints"].to_string().contains(&format!("`dbtrigger watch {run}`")), "{document}");
+        assert!(document["error"]["hints"].to_string().contains(&format!("\"dbtrigger watch {run}\"")), "{document}");
         assert!(
             document["error"]["causes"].to_string().contains(&format!("dbt run {run} is still running")),
             "{document}"
@@ -97,7 +97,7 @@ fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
     // The command in the error resumes it, with its outcome and the key of the start.
     let hint = document["error"]["hints"].to_string();
     let run = id(&document["data"]["run_id"]);
-    assert!(hint.contains(&format!("`dbtrigger watch {run}`")), "{document}");
+    assert!(hint.contains(&format!("\"dbtrigger watch {run}\"")), "{document}");
     let watched = site.run(&["watch", &run, "-o", "json"]).ends(0).json();
     assert_eq!((&watched["data"]["status"], &watched["data"]["key"]), (&"SUCCESS".into(), &document["data"]["key"]));
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();

@@ -33,11 +33,25 @@ struct Page {
     site: Site,
     columns: u16,
     text: String,
+    /// Variables of the commands that follow.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Page {
     fn new(site: Site, columns: u16) -> Page {
-        Page { site, columns, text: String::new() }
+        Page { site, columns, text: String::new(), variables: Vec::new() }
+    }
+
+    /// Sets a variable for the next commands.
+    fn with(&mut self, name: &'static str, value: impl Into<String>) -> &mut Page {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Takes all of them back.
+    fn without(&mut self) -> &mut Page {
+        self.variables.clear();
+        self
     }
 
     /// Runs a command at a terminal and adds the final screen.
@@ -47,6 +61,7 @@ impl Page {
         for name in unset {
             command.env_remove(name);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut pty = Pty::start(&command, ROWS, self.columns);
         let mut asked = Vec::new();
         for step in does {
@@ -67,8 +82,8 @@ impl Page {
             .iter()
             .map(|word| if word.contains([' ', '?', '*']) { format!("'{word}'") } else { (*word).to_owned() })
             .collect();
-        let screen = self.stable(&left.screen);
-        write!(self.text, "# {title}\n\n$ dbtrigger {}\n{}\n[exit {exit}]\n\n", shown.join(" "), screen.trim_end())
+        let (line, screen) = (self.stable(&shown.join(" ")), self.stable(&left.screen));
+        write!(self.text, "# {title}\n\n$ dbtrigger {}\n{}\n[exit {exit}]\n\n", line.trim_end(), screen.trim_end())
             .unwrap();
         self
     }
@@ -174,10 +189,20 @@ fn setup_at_a_terminal() {
             [from_nothing(&page.site), vec![Presses("Apply?", "y"), Presses("Run the workflow now?", "n")]].concat();
         let left = [from_nothing(&page.site), vec![Presses("Apply?", "n")]].concat();
         page.shows("Left at the plan", &["setup"], &NONE_SET, &left, 1);
+        let origin = page.site.sandbox.origin().to_owned();
+        let resumed = ["setup", "--dbt-host", &origin, "--dbt-account", "51234", "--job", "222222"];
+        let asked_again =
+            [Hidden("(hidden):", DATABRICKS_TOKEN), Hidden("dbt API key", DBT_TOKEN), Presses("Apply?", "n")];
+        page.with("DATABRICKS_HOST", origin.clone());
+        page.shows("Continued as it says: only secrets are asked for", &resumed, &NONE_SET, &asked_again, 1);
+        page.without();
         page.shows("The first time, with nothing set", &["setup"], &NONE_SET, &whole, 0);
         profile(&page.site);
-        let again = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
-        page.shows("Again, with a profile", &["setup"], &NONE_SET, &again, 0);
+        let address = from_nothing(&page.site)[2].clone();
+        let again = [address, Presses("Run the workflow now?", "n")];
+        page.shows("Again, with a profile: a stored key is not asked for", &["setup"], &NONE_SET, &again, 0);
+        let rotate = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
+        page.shows("The same key once more", &["setup", "--rotate"], &NONE_SET, &rotate, 0);
         // The leak suite searches the home folder for tokens.
         std::fs::remove_file(page.site.home.path().join(".databrickscfg")).unwrap();
         page.is(&format!("setup-{columns}"));
@@ -225,9 +250,13 @@ fn provisioning() {
         page.shows("The workflow", &["create-workflow", "--job", "222222"], &[], &[], 0);
         let change = ["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"];
         page.shows("A change", &change, &[], &[], 0);
+        let planned = [&change[..3], &["--schedule", "0 30 6 * * ?", "--dry-run"]].concat();
+        page.shows("A plan with a change", &planned, &[], &[], 0);
         page.site.make_workflow("dbt: Hourly (300001)");
         let refused = ["create-workflow", "--job", "300001", "--name", "dbt: Hourly (300001)"];
         page.shows("Not ours", &refused, &[], &[], 7);
+        page.shows("A plan with a refusal", &[&refused[..], &["--dry-run"]].concat(), &[], &[], 0);
+        page.shows("Not signed in", &["init-secrets", "--no-input"], &NONE_SET, &[], 2);
         page.shows("No such job", &["create-workflow", "--job", "Nightly biuld"], &[], &[], 6);
         page.is(&format!("provisioning-{columns}"));
     }
@@ -237,9 +266,17 @@ fn provisioning() {
 fn runs() {
     for columns in [100, 60] {
         let mut page = Page::new(fast(), columns);
+        page.shows("No runs", &["runs", "--job", "300007"], &[], &[], 0);
+        page.shows("A run that succeeds", &["run", "222222"], &[], &[], 0);
+        page.shows("A run that takes too long", &["run", "222225", "--timeout", "1s"], &[], &[], 8);
         page.shows("A run that ends in error", &["run", "222223"], &[], &[], 3);
         page.shows("A run that is cancelled", &["run", "222224"], &[], &[], 20);
         page.shows("A workflow that does not exist", &["run", "--workflow", "Nightly"], &[], &[], 6);
+        let _ = page.site.run(&["setup", "--job", "222222", "-y"]).ends(0);
+        let rotate = ["init-secrets", "--rotate", "--no-validate", "--token-stdin"];
+        let _ = page.site.run_with_input(&rotate, "dbtc_wrong0wrong0wrong0").ends(0);
+        let workflow = ["run", "--workflow", "dbt: Nightly build (222222)"];
+        page.shows("A workflow whose key dbt rejects", &workflow, &[], &[], 3);
         page.is(&format!("runs-{columns}"));
     }
 }
@@ -252,6 +289,13 @@ fn doctor() {
         let _ = page.site.run(&["setup", "--job", "222222", "-y"]).ends(0);
         page.shows("All well", &["doctor"], &[], &[], 0);
         page.shows("Not signed in", &["doctor"], &NONE_SET[1..2], &[], 1);
+        page.with("DBT_CLOUD_TOKEN", "dbtc_wrong0wrong0wrong0");
+        page.shows("A token that dbt rejects", &["doctor"], &[], &[], 1).without();
+        page.with("DBT_CLOUD_HOST", "http://127.0.0.1:1");
+        page.shows("A host that cannot be reached", &["doctor"], &[], &[], 1).without();
+        let key = serde_json::json!({ "scope": "dbt-cloud", "key": "api-key" });
+        page.site.post("/api/2.0/secrets/delete", &key);
+        page.shows("The key is gone", &["doctor"], &[], &[], 1);
         page.is(&format!("doctor-{columns}"));
     }
 }

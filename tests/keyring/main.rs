@@ -206,7 +206,7 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
     let _ = run(&site, bus_at, &["jobs", "-v"]).ends(0);
     let _ = run(&site, bus_at, &["deploy-notebook", "--dry-run", "--dbt-host", origin]).ends(0);
     // The key that workflows use is never read from the keyring.
-    let _ = run(&site, bus_at, &["init-secrets"]).ends(2).says("the dbt API key to store is missing");
+    let _ = run(&site, bus_at, &["init-secrets"]).ends(2).says("--token-stdin");
 
     let twice = run(&site, bus_at, &["auth", "logout"]).ends(0).says("Removed the token for dbt account 51234");
     let _ = twice.says("The keyring still has the token for Databricks");

@@ -80,7 +80,8 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport,
     };
     let Accepted { owner, token, known } = accepted;
     let replaced = waited(ctx, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
-        unusable(&format!("Cannot store the token for {owner}"), &trouble).run("dbtrigger auth status")
+        unusable(&format!("Cannot store the token for {owner}"), &trouble)
+            .run("see what is stored", "dbtrigger auth status")
     })?;
     let variables: &[&str] = match owner {
         Owner::Dbt { host: _, account: _ } => &TOKEN_VARIABLES,
@@ -98,11 +99,11 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
     let account = named_account(&ctx.account, environment, &mut errors);
     let token = errors.need(
         key_to_store(from, environment, &ctx.vault).await,
-        MissingInput {
-            what: "the token to store",
-            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
-            ask: Some(Question::DbtToken),
-        },
+        MissingInput::value(
+            "the token to store",
+            "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
+            Some(Question::DbtToken),
+        ),
     );
     errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
@@ -122,19 +123,19 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let flag = host.clone().map(|text| Sourced::new(text, Source::Flag("--databricks")));
     let at = errors.need(
         named_workspace(flag, environment),
-        MissingInput {
-            what: "the host of the Databricks workspace",
-            give: "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
-            ask: Some(Question::DatabricksHost),
-        },
+        MissingInput::value(
+            "the host of the Databricks workspace",
+            "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
+            Some(Question::DatabricksHost),
+        ),
     );
     let token = errors.need(
         token_for_databricks(from, ctx).await,
-        MissingInput {
-            what: "the token to store",
-            give: "--token-stdin, --token-file FILE, or the variable DATABRICKS_TOKEN",
-            ask: Some(Question::DatabricksToken { host }),
-        },
+        MissingInput::value(
+            "the token to store",
+            "--token-stdin, --token-file FILE, or the variable DATABRICKS_TOKEN",
+            Some(Question::DatabricksToken { host }),
+        ),
     );
     errors.settle()?;
     let (Some(at), Some(token)) = (at, token) else {
@@ -176,7 +177,7 @@ impl Report for LoginReport {
         let LoginReport { owner, from, known, replaced } = self;
         let known = known.as_ref().map(|known| format!(" ({known})")).unwrap_or_default();
         let done = if *replaced { "Replaced" } else { "Stored" };
-        format!("{done} the token for {owner}{known} in the keyring, from {from}.\nNext: dbtrigger auth status")
+        format!("{done} the token for {owner}{known} in the keyring, from {from}.\nnext: dbtrigger auth status")
     }
 
     fn json(&self) -> Data {

@@ -70,7 +70,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandConte
             Ok(_) => {}
             Err(trouble) => {
                 let failed = unusable(&format!("Cannot remove the token for {owner}"), &trouble);
-                failure = Some(with_removed(failed, &removed).run("dbtrigger auth status"));
+                failure = Some(with_removed(failed, &removed).run("see what is stored", "dbtrigger auth status"));
                 break;
             }
         }
@@ -102,7 +102,7 @@ fn unlisted(removed: &[Owner], trouble: &KeyringError) -> Failure {
     let what = "Cannot read the list of logins in the keyring; there may be more tokens";
     with_removed(unusable(what, trouble), removed)
         .advise("remove each other login with --dbt-host and --dbt-account, or with --databricks HOST")
-        .advise("or delete every entry of the service \"dbtrigger\" in the system's keyring app")
+        .advise("delete every entry of the service \"dbtrigger\" in the system's keyring app")
 }
 
 /// The tokens to remove.
@@ -191,7 +191,7 @@ impl Which {
         }
         let failure = Failure::new(Code::MissingInput, "Nothing was removed: several logins match.");
         let failure = chosen.iter().fold(failure, |failure, owner| failure.cause(owner.to_string()));
-        Err(failure.advise(self.how_to_name()).advise("or remove all of them with --all"))
+        Err(failure.advise(self.how_to_name()).advise("remove all of them with --all"))
     }
 
     fn how_to_name(&self) -> &'static str {

@@ -51,7 +51,7 @@ impl Next<'_> {
 
     fn sign_in(&self, login: &str, variables: &str) -> Vec<Hint> {
         match self.cannot_log_in() {
-            None => vec![Hint::Run(login.to_owned()), Hint::Do(format!("or set {variables}"))],
+            None => vec![Hint::run(label(login), login), Hint::Do(format!("set {variables}"))],
             Some(trouble) => {
                 let set = Hint::Do(format!("set {variables}"));
                 [set].into_iter().chain(trouble.remedy().map(Hint::Do)).collect()
@@ -72,7 +72,7 @@ impl Next<'_> {
                 ))]
             }
             (Source::Variable(name), Some(_)) => vec![Hint::Do(format!("set {name} to a valid token"))],
-            (Source::Keyring(_), _) | (Source::DbtFile { .. }, None) => vec![Hint::Run(login.to_owned())],
+            (Source::Keyring(_), _) | (Source::DbtFile { .. }, None) => vec![Hint::run(label(login), login)],
             (Source::DbtFile { .. } | Source::Profile { .. }, _) => vec![Hint::Do(format!("correct {source}"))],
             (Source::Flag(_) | Source::Pasted(_) | Source::Typed | Source::Stdin | Source::File(_), _) => Vec::new(),
         };
@@ -88,6 +88,11 @@ pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Fa
     // The hint with available profiles is still useful.
     let others = failure.hints.iter().filter(|hint| **hint != Hint::GiveEach).cloned();
     Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
+}
+
+/// The label of this command.
+fn label(login: &str) -> &'static str {
+    if login.contains("--databricks") { "sign in to Databricks" } else { "sign in to dbt" }
 }
 
 /// The command that signs in to this workspace.

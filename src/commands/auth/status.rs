@@ -14,7 +14,7 @@ use crate::credentials::{
 use crate::databricks::permissions::Principal;
 use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::questions::OpenQuestions;
+use crate::http::Service;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -137,11 +137,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
     let account = account(&ctx.account, &[], environment, &mut errors);
     let token = api_token(&ctx.account, &[], environment, &ctx.vault, &mut errors);
     let next = Next { environment, logins };
-    let give = match next.cannot_log_in() {
-        None => "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
-        Some(_) => "set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
-    };
-    let token = errors.need(token, MissingInput { what: "the token for dbt", give, ask: None });
+    let token = errors.need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, None));
     if let Some(account) = &account {
         service_status.fact("host", "host", account.origin.to_string());
         service_status.fact("host_from", "host source", account.host_from.to_string());
@@ -197,17 +193,24 @@ fn together(service_statuses: [(&ServiceStatus, &Given); 2]) -> Option<Failure> 
     };
     let mut together = Failure::new(code, what);
     let several = failing.len() > 1;
+    let mut tried = Vec::new();
     for (ServiceStatus { service, facts: _, failure: _ }, given, failure) in failing {
-        let Failure { code: _, what, causes, hints, open } = failure;
-        // `auth status` reports missing values and does not prompt for them.
-        let _: &OpenQuestions = open;
+        let Failure { code, what, causes, hints, open } = failure;
         let named = |text: &str| if several { format!("{service}: {text}") } else { text.to_owned() };
-        together.causes.push(format!("{service}: {what}"));
-        together.causes.extend(causes.iter().map(|cause| named(cause)));
+        // That something is missing is said already; the hints say what.
+        if *code != Code::MissingInput {
+            together.causes.push(format!("{service}: {what}"));
+        }
+        let (reasons, looked) = causes.split_at(causes.len() - open.tried);
+        together.causes.extend(reasons.iter().map(|cause| named(cause)));
+        tried.extend(looked.iter().map(|cause| named(cause)));
         for hint in hints.iter().cloned() {
-            together = together.advise(named(&given.hint(hint).to_string()));
+            let hint = given.hint(hint);
+            together = together.hint(if several { hint.about(service) } else { hint });
         }
     }
+    together.open.tried = tried.len();
+    together.causes.extend(tried);
     Some(together)
 }
 

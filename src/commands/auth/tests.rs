@@ -52,8 +52,8 @@ async fn a_token_that_its_service_refuses_is_not_stored() {
 #[tokio::test(start_paused = true)]
 async fn an_explicit_login_fails_where_the_keyring_cannot_be_used_and_names_the_other_ways() {
     for (trouble, says) in [
-        (KeyringError::Absent("no bus".to_owned()), "no keyring: no bus"),
-        (KeyringError::Locked("no prompt".to_owned()), "the keyring is locked: no prompt"),
+        (KeyringError::Absent("no bus".to_owned()), "no keyring"),
+        (KeyringError::Locked("no prompt".to_owned()), "the keyring is locked"),
         (KeyringError::Failed("full".to_owned()), "the keyring failed: full"),
     ] {
         let world = world(&Double::new(Mood::Refuses(trouble)));
@@ -295,7 +295,12 @@ async fn status_says_when_a_token_ends_or_who_does_not_tell() {
 /// The hints of the failure.
 fn hints(outcome: &Outcome) -> Vec<String> {
     let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
-    failure["hints"].as_array().unwrap().iter().map(|hint| hint.as_str().unwrap().to_owned()).collect()
+    failure["hints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hint| hint["command"].as_str().or_else(|| hint["text"].as_str()).unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,19 +373,20 @@ async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
     let world = world(&Double::new(Mood::Good));
     let outcome = typed(&world, &["status"]).await;
     let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
-    for list in ["causes", "hints"] {
-        let lines: Vec<&str> = failure[list].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-        let first = lines.iter().take_while(|line| line.starts_with("Databricks: ")).count();
-        assert!(first > 0 && first < lines.len(), "{lines:#?}");
-        assert!(lines[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{lines:#?}");
-    }
+    let causes: Vec<&str> = failure["causes"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let first = causes.iter().take_while(|line| line.starts_with("Databricks: ")).count();
+    assert!(first > 0 && first < causes.len(), "{causes:#?}");
+    assert!(causes[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{causes:#?}");
+    let commands: Vec<&str> =
+        failure["hints"].as_array().unwrap().iter().filter_map(|hint| hint["command"].as_str()).collect();
+    assert_eq!(commands, ["dbtrigger auth login --databricks", "dbtrigger auth login"]);
     assert!(outcome.data["databricks"]["host"].is_null());
     world.set("DATABRICKS_HOST", &format!("{ORIGIN}/?o=4242"));
     let outcome = typed(&world, &["status"]).await;
     let known = &outcome.data["databricks"];
     assert_eq!((&known["host"], &known["host_from"]), (&ORIGIN.into(), &"DATABRICKS_HOST".into()));
     assert_eq!(known["workspace_sent"], "4242");
-    let login = format!("Databricks: run `dbtrigger auth login --databricks '{ORIGIN}/?o=4242'`");
+    let login = format!("dbtrigger auth login --databricks '{ORIGIN}/?o=4242'");
     assert_eq!(hints(&outcome)[0], login);
 }
 

@@ -18,7 +18,7 @@ use crate::engine::kinds::{
     keys_there, unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Writer;
 
 /// Refuses flags that apply to a whole workflow, and several jobs.
@@ -239,8 +239,8 @@ fn describe(
             applied.line(format!("Running {all}."));
         }
     } else if applied.is_well() {
-        let run = format!("dbtrigger run --workflow {workflow}");
-        applied.next("Next", &format!("{run} (runs the whole workflow), or wait for its next scheduled run"));
+        applied.next("run the whole workflow", format!("dbtrigger run --workflow {workflow}"));
+        applied.then(Hint::Do("wait for its next scheduled run".to_owned()));
     }
     (applied, there)
 }

@@ -183,7 +183,7 @@ impl Check {
         let what = format!("The check succeeded, but notebook {} did not confirm it.", self.path);
         let failure = Failure::new(Code::Failed, what)
             .cause(format!("task {} returned no result with \"mode\": \"check\" and \"ok\": true", task.key))
-            .run(format!("dbtrigger deploy-notebook{}", at(&self.path)));
+            .run("deploy the notebook again", format!("dbtrigger deploy-notebook{}", at(&self.path)));
         Some(failure.advise(format!("see {}", report.url())))
     }
 }
@@ -226,9 +226,9 @@ impl Used<'_> {
         let unread = lines.iter().chain(&task.message).any(is_unreadable);
         match verdict {
             "key-refused" => of(Code::NotAuthenticated, &format!("dbt rejects the key in {scope}/{key}."))
-                .run(format!("{secrets} --rotate")),
+                .run("replace the key", format!("{secrets} --rotate")),
             "key-malformed" => of(Code::NotAuthenticated, &format!("{scope}/{key} is not a dbt API key."))
-                .run(format!("{secrets} --rotate")),
+                .run("replace the key", format!("{secrets} --rotate")),
             "key-not-allowed" => {
                 of(Code::NotAllowed, &format!("The key in {scope}/{key} is not allowed to read the dbt job."))
                     .advise("give it at least the Job Runner permission set on the project, or store another key")
@@ -238,7 +238,7 @@ impl Used<'_> {
             ),
             "job-not-visible" => {
                 of(Code::NotFound, &format!("The key in {scope}/{key} cannot see the dbt job of task {}.", task.key))
-                    .run("dbtrigger jobs")
+                    .run("list the dbt jobs", "dbtrigger jobs")
             }
             "egress" => of(Code::Network, "The workflow's compute cannot reach dbt.")
                 .advise("allow egress to that host on port 443: firewall, egress policy, serverless network policy"),
@@ -252,18 +252,18 @@ impl Used<'_> {
             "tls" => of(Code::Tls, "The TLS handshake between the workflow's compute and dbt fails.")
                 .advise("behind a TLS-inspecting proxy, set REQUESTS_CA_BUNDLE to its certificate on that compute"),
             "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
-                .run(format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
-                .advise("or let `dbtrigger create-workflow` do it, with --grant-run-as"),
-            "input" => of(Code::Refused, &format!("Notebook {path} rejects the workflow's parameters.")).run(deploy),
+                .run("grant read access", format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
+                .advise("let create-workflow grant it with --grant-run-as"),
+            "input" => of(Code::Refused, &format!("Notebook {path} rejects the workflow's parameters."))
+                .run("deploy the notebook again", deploy),
             "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute.")
                 .advise("run the same command again in a few minutes"),
             "nonsense" => of(Code::InvalidResponse, "The host that answers the workflow's compute is not dbt.")
                 .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead"),
             _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted."))
-                .run(format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
-            "job-off" => {
-                of(Code::Refused, &format!("The dbt job of task {} would not start.", task.key)).run("dbtrigger jobs")
-            }
+                .run("grant access to the notebook", format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
+            "job-off" => of(Code::Refused, &format!("The dbt job of task {} would not start.", task.key))
+                .run("list the dbt jobs", "dbtrigger jobs"),
             // Failure of the dbt run itself, whose lines are all useful.
             "error" | "cancelled" | "timeout" => {
                 let what = match verdict {

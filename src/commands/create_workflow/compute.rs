@@ -10,7 +10,7 @@ use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
-use crate::failure::{Code, Failure, of_databricks};
+use crate::failure::{Code, Failure, io_reason, of_databricks};
 use crate::http::Reader;
 
 /// Largest file accepted, in bytes: far more than any cluster needs.
@@ -74,12 +74,13 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let mut text = String::new();
     open_file(file)
         .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(io_reason(&error)))?;
     if text.len() as u64 > LARGEST_FILE {
         return Err(wrong("it is larger than 1 MiB".to_owned()));
     }
-    let cluster: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("it is not a JSON object: {error}")))?;
+    let cluster: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("it is not a JSON object (line {}, column {})", error.line(), error.column()))
+    })?;
     let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
     if has("new_cluster") {
         return Err(wrong("the cluster is nested under new_cluster; pass only the object inside".to_owned()));

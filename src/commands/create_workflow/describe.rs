@@ -75,7 +75,7 @@ pub(in crate::commands) fn describe(
         );
     }
     match job {
-        Some(job) if running && !run_now => applied.next("Next", &format!("dbtrigger run --workflow {job}")),
+        Some(job) if running && !run_now => applied.next("run it", format!("dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
     (applied, present.map(|have| have.job))

@@ -21,17 +21,18 @@ use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
+use crate::http::Service;
 use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
 /// Longest name that Databricks accepts (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
 
-const NO_NOTEBOOK: MissingInput = MissingInput {
-    what: "the notebook",
-    give: "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-    ask: Some(Question::DbtAccount),
-};
+const NO_NOTEBOOK: MissingInput = MissingInput::value(
+    "the notebook",
+    "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+    Some(Question::DbtAccount),
+);
 
 /// The command that creates the workflow.
 pub(in crate::commands) enum Caller {
@@ -55,7 +56,8 @@ pub(in crate::commands) struct Input {
     /// ID of the dbt account.
     pub(super) account: Option<u64>,
     /// Account and token for looking up the dbt job.
-    pub(in crate::commands) access: Option<(Account, Token)>,
+    pub(in crate::commands) dbt: Option<Account>,
+    pub(in crate::commands) token: Option<Token>,
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
@@ -86,7 +88,7 @@ impl Input {
             notebook: self.notebook.as_ref(),
             account: self.account,
             jobs: self.jobs.iter().map(|task| task.job).collect(),
-            host: self.access.as_ref().map(|(account, _)| &account.origin),
+            host: self.dbt.as_ref().map(|account| &account.origin),
         }
     }
 
@@ -97,7 +99,7 @@ impl Input {
 
     /// Resolves jobs given by name.
     pub(in crate::commands) async fn find_jobs(&mut self, ctx: &CommandContext) -> Result<(), Failure> {
-        if let Some((account, token)) = self.access.as_ref().filter(|_| self.asked.has_names()) {
+        if let Some((account, token)) = self.dbt.as_ref().zip(self.token.as_ref()).filter(|_| self.asked.has_names()) {
             self.jobs = self.asked.find(account, token, ctx).await?;
         }
         Ok(())
@@ -174,7 +176,7 @@ pub(in crate::commands) fn collect(
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
     let add_to = errors.optional(add_to.transpose());
-    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), caller, ctx, errors);
+    let (account, dbt, token) = of_dbt(&asked, is_named, notebook.is_some(), caller, ctx, errors);
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Some(Input {
         databricks: databricks?,
@@ -183,7 +185,8 @@ pub(in crate::commands) fn collect(
         name,
         add_to,
         account,
-        access,
+        dbt,
+        token,
         notebook,
         schedule,
         zone,
@@ -210,7 +213,7 @@ fn of_dbt(
     caller: Caller,
     ctx: &CommandContext,
     errors: &mut InputErrors,
-) -> (Option<u64>, Option<(Account, Token)>) {
+) -> (Option<u64>, Option<Account>, Option<Token>) {
     let environment = &ctx.context.environment;
     let pasted = asked.pasted();
     // Errors of dbt's credential file matter only if a token is needed.
@@ -223,42 +226,37 @@ fn of_dbt(
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
         let give = "--name NAME (required for several jobs)";
-        errors.need(Ok(None::<u64>), MissingInput { what: "the name of the workflow", give, ask: None });
-        return (None, None);
+        errors.need(Ok(None::<u64>), MissingInput::value("the name of the workflow", give, None));
+        return (None, None, None);
     }
     if !has_name || asked.has_names() || is_setup {
         // dbt provides the name of the workflow or the ID of the job.
         let account = credentials::account(&ctx.account, &pasted, environment, errors);
         errors.join(tried);
+        let ask = Some(Question::DbtToken);
+        let missing = MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, ask);
         let missing = if asked.has_names() {
-            MissingInput {
-                what: "the dbt token, to find a job by name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the job's ID to --job",
-                ask: Some(Question::DbtToken),
-            }
+            missing.or("pass the job's ID to --job")
         } else if is_setup {
-            MissingInput {
-                what: "the dbt token, to read the job,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the key to store",
-                ask: Some(Question::DbtToken),
-            }
+            missing
         } else {
-            MissingInput {
-                what: "the dbt token, to look up the job's name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass --name",
-                ask: Some(Question::DbtToken),
-            }
+            missing.or("pass --name")
         };
-        let token = errors.need(token, missing);
-        return (account.as_ref().map(|account| account.id), account.zip(token));
+        // Where the scope has a key, the check of the workflow asks dbt with it.
+        let token = if is_setup && ctx.prompts.key_is_stored && !asked.has_names() {
+            errors.optional(token)
+        } else {
+            errors.need(token, missing)
+        };
+        return (account.as_ref().map(|account| account.id), account, token);
     }
     let token = errors.optional(token);
     let id = errors.optional(credentials::account_id(&ctx.account, &pasted, environment));
     if id.is_none() && !has_notebook {
         errors.need(Ok(None::<u64>), NO_NOTEBOOK);
     }
-    let access = id.zip(token).and_then(|(_, token)| Some((whole_account(ctx, &pasted, errors)?, token)));
-    (id, access)
+    let account = id.filter(|_| token.is_some()).and_then(|_| whole_account(ctx, &pasted, errors));
+    (id, account, token)
 }
 
 /// The jobs of the command line, or the job chosen at a prompt.
@@ -266,15 +264,15 @@ fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors:
     if !given.is_empty() {
         return given;
     }
-    let missing = MissingInput {
-        what: "the dbt job",
-        give: "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
-        ask: Some(Question::DbtJob {
+    let missing = MissingInput::value(
+        "the dbt job",
+        "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
+        Some(Question::DbtJob {
             flag: Some("--job"),
             project: narrow.project.clone(),
             environment: narrow.environment.clone(),
         }),
-    };
+    );
     let chosen = errors.need(Ok(ctx.prompts.job), missing);
     chosen.iter().map(ToString::to_string).collect()
 }

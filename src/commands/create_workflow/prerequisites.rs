@@ -58,7 +58,7 @@ pub(crate) async fn read_prerequisites(
         if is_missing(&error) {
             return Failure::new(Code::NotFound, format!("No notebook at {path}, or {} cannot see it.", me.user_name))
                 .cause(error.to_string())
-                .run(deploy(requirements, &path, ""));
+                .run("deploy the notebook", deploy(requirements, &path, ""));
         }
         of_databricks(&format!("Cannot read the notebook {path}"), &error)
     })?;
@@ -68,15 +68,15 @@ pub(crate) async fn read_prerequisites(
                 Code::Refused,
                 format!("Notebook {path} was not created by dbtrigger, so its dbt account and key are unknown."),
             )
-            .run(deploy(requirements, &path, " --adopt"))
-            .advise("or name the deployed notebook with --notebook"));
+            .run("replace the notebook", deploy(requirements, &path, " --adopt"))
+            .advise("name the deployed notebook with --notebook"));
         }
         Reading::Ours { version: _, state: _, settings: None } => {
             return Err(Failure::new(
                 Code::Refused,
                 format!("Cannot read the settings of notebook {path}: it was edited by hand."),
             )
-            .run(deploy(requirements, &path, " --force")));
+            .run("replace the notebook", deploy(requirements, &path, " --force")));
         }
         Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
     };
@@ -128,7 +128,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
             ),
         )
         .advise("name that account's notebook with --notebook, or drop --notebook")
-        .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
+        .run("deploy a notebook for this account", format!("dbtrigger deploy-notebook --dbt-account {account}")));
     }
     let refused: Vec<u64> = jobs.iter().copied().filter(|job| !found.allow_job.contains(job)).collect();
     if !found.allow_job.is_empty() && !refused.is_empty() {
@@ -143,7 +143,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
         )
-        .run(deploy(requirements, path, &flags.concat())));
+        .run("allow it in the notebook", deploy(requirements, path, &flags.concat())));
     }
     Ok(())
 }
@@ -253,8 +253,8 @@ impl Prerequisites {
             Code::Refused,
             format!("Notebook {path} does not allow override {}. Allowed: {allowed}.", refused.join(", ")),
         )
-        .run(deploy(requirements, path, &flags.concat()))
-        .advise("or clear the workflow's overrides with --override none"))
+        .run("allow it in the notebook", deploy(requirements, path, &flags.concat()))
+        .advise("clear the workflow's overrides with --override none"))
     }
 
     /// Scope and key as valid names.
@@ -266,7 +266,10 @@ impl Prerequisites {
                 Code::Refused,
                 format!("Notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid."),
             )
-            .run(format!("dbtrigger deploy-notebook{} --force --scope dbt-cloud --key api-key", at(path)))),
+            .run(
+                "replace the notebook",
+                format!("dbtrigger deploy-notebook{} --force --scope dbt-cloud --key api-key", at(path)),
+            )),
         }
     }
 
@@ -284,14 +287,14 @@ impl Prerequisites {
                 Code::NotFound,
                 format!("Secret scope {scope} has no key {key}, which notebook {path} reads."),
             )
-            .run(command)
+            .run("store the key", command)
             .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str())))),
             Err(error) if is_missing(&error) => Err(Failure::new(
                 Code::NotFound,
                 format!("No secret scope {scope}, from which notebook {path} reads its key."),
             )
             .cause(error.to_string())
-            .run(command)
+            .run("store the key", command)
             .meant(&near(reader, &scope).await)),
             Err(error) => {
                 let failure =

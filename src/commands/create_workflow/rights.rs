@@ -169,8 +169,8 @@ impl Rights {
             match access {
                 Access::Has => {}
                 Access::Lacks => {
+                    commands.push((format!("grant access to {what}"), command));
                     lacking.push(what);
-                    commands.push(command);
                 }
                 Access::Unknown(why) => warnings.push(format!(
                     "Cannot tell whether the run-as identity {who} can read {what}: {why}. Grant access with --grant-run-as, or test it with --check."
@@ -184,7 +184,7 @@ impl Rights {
             Code::NotAllowed,
             format!("The run-as identity {who} cannot read {}, so every run would fail.", lacking.join(" and ")),
         );
-        Err(commands.into_iter().fold(failure, Failure::run))
+        Err(commands.into_iter().fold(failure, |failure, (label, command)| failure.run(label, command)))
     }
 }
 

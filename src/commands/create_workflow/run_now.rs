@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::check::Check;
-use crate::commands::prompts::unanswered;
+use crate::commands::prompts::unanswered_at;
 use crate::commands::provision::Applied;
 use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
@@ -13,11 +13,13 @@ use crate::http::Writer;
 use crate::questions::Prompter;
 
 /// State note if the prompt for a run is not answered.
-const NOTE_NO_RUN: &str = "setup is complete; no run was started";
+const NOTE_NO_RUN: &str = "Setup is complete; no run was started.";
 
 /// State note after the answer "yes", until the run is known.
-const NOTE_RUN_REQUESTED: &str =
-    "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
+const NOTE_RUN_REQUESTED: &str = "Setup is complete; it is unknown whether the run was started.";
+
+/// Advice for that state.
+const LOOK: &str = "list the workflow's runs with `dbtrigger runs`";
 
 /// Whether to run the workflow once it exists.
 pub(in crate::commands) enum RunNow {
@@ -63,11 +65,12 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
             // If the prompt is interrupted, the report is already complete.
-            ctx.last_known.set_note(all.json(), StateNote { cause: None, advice: NOTE_NO_RUN });
+            ctx.last_known.set_note(all.json(), StateNote { cause: None, state: NOTE_NO_RUN, advice: None });
             let answer = offered(&*prompter).await;
             match answer {
                 Ok(answer) => {
-                    ctx.last_known.set_note(all.json(), StateNote { cause: None, advice: NOTE_RUN_REQUESTED });
+                    ctx.last_known
+                        .set_note(all.json(), StateNote { cause: None, state: NOTE_RUN_REQUESTED, advice: Some(LOOK) });
                     answer
                 }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
@@ -90,11 +93,8 @@ fn tell(lines: &[String], ctx: &CommandContext) {
 
 /// Asks whether to start a first run. Without an answer no run is started, and the workflow is kept.
 async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
-    prompter.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
-        let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
-        let failure = Failure::new(code, what).advise(NOTE_NO_RUN);
-        causes.into_iter().fold(failure, Failure::cause)
-    })
+    let answer = prompter.key("Run the workflow now?", "yN").await;
+    answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, NOTE_NO_RUN))
 }
 
 /// The report of the workflow, its check and its run.

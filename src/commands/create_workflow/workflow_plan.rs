@@ -83,6 +83,12 @@ pub(in crate::commands) async fn plan_workflow(
     let Found { workflow, compute } = found;
     let (compute, of_compute) = compute?;
     warnings.extend(of_compute);
+    // Without a token dbt did not name the job, so an existing workflow is shown by its own name.
+    let standing_name = match &workflow {
+        Ok(Some(have)) if input.token.is_none() && input.name.is_none() => have.job.settings.read("name"),
+        Ok(_) | Err(_) => None,
+    };
+    let name = standing_name.unwrap_or(name);
     let want = want(input, name, compute, prerequisites)?;
     let planned = Step::<Workflow>::compare(want, workflow, &input.consents)?;
     let key = prerequisites.check_key(usual, reader, me).await;
@@ -125,10 +131,11 @@ pub(in crate::commands) struct LookedUp {
 
 /// Reads the jobs from dbt if possible; optional if the workflow has a name.
 pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) -> Result<LookedUp, Failure> {
-    let Input { jobs, name, access, .. } = input;
-    let Some((account, token)) = access else {
-        // Without access the name is set: `collect` requires one of the two.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), scheduled: Vec::new() });
+    let Input { jobs, name, dbt, token, .. } = input;
+    let Some((account, token)) = dbt.as_ref().zip(token.as_ref()) else {
+        let job = jobs.first().map(|task| task.job).unwrap_or_default();
+        let name = name.clone().unwrap_or_else(|| format!("dbt: job {job}"));
+        return Ok(LookedUp { name, warnings: Vec::new(), scheduled: Vec::new() });
     };
     let reader = to_dbt(account, token, ctx)?.reader();
     let Account { id, .. } = account;
@@ -155,7 +162,7 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
                 return Err(Failure::new(Code::Refused, what)
                     .cause(disabled.why())
                     .advise(disabled.advice())
-                    .run("dbtrigger jobs"));
+                    .run("list the dbt jobs", "dbtrigger jobs"));
             }
             Some(disabled @ JobDisabled::Deactivated { .. }) => {
                 let (why, advice) = (disabled.why(), disabled.advice());

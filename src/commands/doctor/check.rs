@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::commands::Given;
 use crate::document::{Data, document};
-use crate::failure::{Code, Failure, Hint, Report};
+use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
 
 /// The section a check belongs to, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,8 @@ pub(super) struct Check {
     status: Status,
     what: String,
     reasons: Vec<String>,
+    /// How many of the last reasons say where a value was looked for.
+    tried: usize,
     next: Vec<Hint>,
     /// Later checks do not depend on it.
     is_optional: bool,
@@ -87,7 +89,7 @@ impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), is_optional: false }
+        Check { part, id, status, what, reasons: Vec::new(), tried: 0, next: Vec::new(), is_optional: false }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -99,8 +101,8 @@ impl Check {
     }
 
     pub(super) fn failed(part: Section, id: &str, failure: Failure) -> Check {
-        let Failure { code: _, what, causes, hints, open: _ } = failure;
-        Check { reasons: causes, next: hints, ..Check::new(part, id, Status::Failed, what) }
+        let Failure { code: _, what, causes, hints, open } = failure;
+        Check { reasons: causes, tried: open.tried, next: hints, ..Check::new(part, id, Status::Failed, what) }
     }
 
     /// `of`: the failed check, or the reason in words.
@@ -127,8 +129,8 @@ impl Check {
         self
     }
 
-    pub(super) fn run(mut self, command: impl Into<String>) -> Check {
-        self.next.push(Hint::Run(command.into()));
+    pub(super) fn run(mut self, label: &'static str, command: impl Into<String>) -> Check {
+        self.next.push(Hint::run(label, command));
         self
     }
 
@@ -164,29 +166,27 @@ impl Check {
     }
 
     /// The next steps, with the global flags of this command.
-    fn hints(&self, given: &Given) -> Vec<String> {
-        self.next.iter().cloned().map(|hint| given.hint(hint).to_string()).collect()
+    fn hints(&self, given: &Given) -> Vec<Hint> {
+        self.next.iter().cloned().map(|hint| given.hint(hint)).collect()
     }
 
-    fn text(&self, given: &Given) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _, is_optional: _ } = self;
+    fn text(&self) -> String {
+        let Check { part: _, id: _, status, what, reasons, tried, next: _, is_optional: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
         let mut text = format!("  {} {what}\n", status.mark());
-        for reason in reasons {
+        for reason in &reasons[..reasons.len() - tried] {
             let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
-        }
-        for hint in self.hints(given) {
-            let _ = writeln!(text, "      next: {hint}");
         }
         text
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, next: _, is_optional: _ } = self;
+        let Check { part: _, id, status, what, reasons, tried: _, next: _, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) })
+        let hints = hints_in_json(&self.hints(given));
+        document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints })
     }
 }
 
@@ -212,12 +212,19 @@ impl Examined {
             several => format!("{} checks failed: {}.", several.len(), several.join(", ")),
         };
         let mut failure = Failure::new(Code::Failed, what);
-        for hint in broken().filter_map(|check| check.next.first()) {
-            if !failure.hints.contains(hint) {
-                failure.hints.push(hint.clone());
+        failure.hints = self.hints(Status::Failed);
+        Some(failure)
+    }
+
+    /// What to do about all checks that ended so, each thing once.
+    fn hints(&self, status: Status) -> Vec<Hint> {
+        let mut all = Vec::new();
+        for hint in self.checks.iter().filter(|check| check.status == status).flat_map(|check| &check.next) {
+            if !all.contains(hint) {
+                all.push(hint.clone());
             }
         }
-        Some(failure)
+        all
     }
 
     fn counts(&self) -> [(&'static str, usize); 4] {
@@ -229,14 +236,21 @@ impl Report for Examined {
     fn text(&self) -> String {
         let mut text = String::new();
         for part in Section::ALL {
-            let lines: String =
-                self.checks.iter().filter(|check| check.part == part).map(|check| check.text(&self.given)).collect();
+            let lines: String = self.checks.iter().filter(|check| check.part == part).map(Check::text).collect();
             if !lines.is_empty() {
                 let _ = write!(text, "{}\n{lines}", part.title());
             }
         }
         let counts = self.counts().into_iter().filter(|(_, count)| *count > 0);
-        text + &counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+        text.push_str(&counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
+        // What to do about broken checks stands below the error.
+        if self.failure().is_none() {
+            let hints: Vec<Hint> = self.hints(Status::Warning).into_iter().map(|hint| self.given.hint(hint)).collect();
+            for line in next_lines(&hints) {
+                let _ = write!(text, "\nnext: {line}");
+            }
+        }
+        text
     }
 
     fn json(&self) -> Data {

@@ -30,7 +30,11 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
         Ok(found) => found,
         Err(error) => {
             let failure = of_dbt(&format!("Cannot read the dbt job {job}"), &error);
-            let failure = if failure.code == Code::NotFound { failure.run("dbtrigger jobs") } else { failure };
+            let failure = if failure.code == Code::NotFound {
+                failure.run("list the dbt jobs", "dbtrigger jobs")
+            } else {
+                failure
+            };
             return Check::failed(PART, &id, failure);
         }
     };
@@ -54,7 +58,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
         let Failure { code: _, what, causes, hints, open: _ } =
             of_dbt(&format!("Cannot read the last run of dbt job {job}"), error);
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
-        check = check.run(format!("dbtrigger runs --job {job} --limit 1"));
+        check = check.run("list the last run", format!("dbtrigger runs --job {job} --limit 1"));
     }
     if has_active_trigger && found.has_schedule() {
         check = check.warn("it also has a schedule in dbt; it runs from both");
@@ -63,7 +67,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
         check = check.warn("it is a CI job for pull requests");
     }
     if let Some(run) = last.filter(|run| run.status == Some(Status::Error)) {
-        check = check.warn("its last run failed").run(format!("dbtrigger watch {}", run.id));
+        check = check.warn("its last run failed").run("see why it failed", format!("dbtrigger watch {}", run.id));
     }
     check
 }

@@ -46,15 +46,17 @@ pub(super) async fn look(
     let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
     match end {
         WorkflowEnd::Success(word) | WorkflowEnd::Excluded(word) => well(&word),
-        WorkflowEnd::SuccessWithFailures(word) => well(&word).warn("some of its tasks failed").run(watch),
-        WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run(watch),
+        WorkflowEnd::SuccessWithFailures(word) => {
+            well(&word).warn("some of its tasks failed").run("see what happened", watch)
+        }
+        WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run("see what happened", watch),
         WorkflowEnd::NotRun(word) | WorkflowEnd::Failed(word) => {
             let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
                 Ok(Seen::Ended(state) | Seen::Going(state)) => state,
                 Err(error) => return unknown(error),
             };
             let what = format!("Run {}{at} of {} failed: {word}.", run.run_id, workflow.short());
-            Check::failed(PART, &id, why(workflow, notebook_checks, &state, what).run(watch))
+            Check::failed(PART, &id, why(workflow, notebook_checks, &state, what).run("see what happened", watch))
         }
     }
 }

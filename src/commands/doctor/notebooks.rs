@@ -138,7 +138,7 @@ fn notebook_state_check(
             Code::Refused,
             format!("Notebook {path} has an invalid host or account: {}, {}.", found.host, found.account_id),
         );
-        return (Check::failed(PART, id, failure.run(format!("{deploy} --force"))), None);
+        return (Check::failed(PART, id, failure.run("replace the notebook", format!("{deploy} --force"))), None);
     };
     let have = NotebookHave::Notebook { object_id: None, text: prerequisites.text.clone() };
     let consents = Consents::default().with(Consent::AcceptSharedPath, true);
@@ -148,13 +148,17 @@ fn notebook_state_check(
         }
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("Notebook {path} is outdated."));
-            changes.iter().map(describe_change).fold(check, Check::because).run(&deploy)
+            changes.iter().map(describe_change).fold(check, Check::because).run("update the notebook", &deploy)
         }
         Action::Blocked { why, unless: _ } if state == State::EditedByHand => {
             let failure = Failure::new(Code::Refused, why.what).cause("runs use the edited version");
             let failure = why.diff.iter().fold(failure, |failure, diff| failure.cause(first_lines(diff)));
             let mend = format!("{deploy}{} --force", as_flags(&found));
-            Check::failed(PART, id, failure.run(&mend).advise(format!("see what would be lost: `{mend} --dry-run`")))
+            Check::failed(
+                PART,
+                id,
+                failure.run("see what would be lost", format!("{mend} --dry-run")).run("discard the edits", mend),
+            )
         }
         Action::Blocked { why, unless: _ } => {
             let what = format!("Notebook {path} was written by dbtrigger {version}; this is {VERSION}.");

@@ -124,7 +124,7 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     only_fails(
         &outcome,
         "dbt.credentials",
-        "the token for dbt is missing",
+        "Not signed in to dbt",
         "provide each value, then run the same command again",
     );
     assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the host is probed without a token");
@@ -190,19 +190,13 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
     for (id, next) in [
         ("chain.notebook", "dbtrigger deploy-notebook"),
         ("chain.key:dbt-cloud/api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key"),
-        ("chain.workflow", "dbtrigger create-workflow --job <ID>"),
+        ("chain.workflow", "dbtrigger create-workflow"),
     ] {
         let found = check(&outcome, id);
-        assert_eq!(
-            (&found["status"], &found["next"][0]),
-            (&json!("failed"), &json!(format!("run `{next}`"))),
-            "{found}"
-        );
+        assert_eq!((&found["status"], &found["next"][0]["command"]), (&json!("failed"), &json!(next)), "{found}");
         assert!(outcome.failure.contains(next), "{}", outcome.failure);
     }
-    assert!(
-        outcome.text.contains("  ✗ No workflow created by dbtrigger") && outcome.text.contains("      next: run `")
-    );
+    assert!(outcome.text.contains("  ✗ No workflow created by dbtrigger") && !outcome.text.contains("next:"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +205,7 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": path }));
     let outcome = doctor(&ctx, &[]).await;
-    only_fails(&outcome, NOTEBOOK, "No notebook at", "run `dbtrigger deploy-notebook`");
+    only_fails(&outcome, NOTEBOOK, "No notebook at", "\"dbtrigger deploy-notebook\"");
     for id in ["chain.key:", "chain.rights:"] {
         assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
     }
@@ -245,10 +239,10 @@ async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
     let text = printed(&ctx).await;
     import(&ctx, &format!("{text}\nprint('mine')"));
     let outcome = doctor(&ctx, &[]).await;
-    only_fails(&outcome, NOTEBOOK, "edited by hand", "run `dbtrigger deploy-notebook --force`");
+    only_fails(&outcome, NOTEBOOK, "edited by hand", "\"dbtrigger deploy-notebook --force\"");
     assert!(outcome.text.contains("\n      -print('mine')"), "{}", outcome.text);
-    let shown = check(&outcome, NOTEBOOK)["next"][1].clone();
-    assert_eq!(shown, "see what would be lost: `dbtrigger deploy-notebook --force --dry-run`");
+    let shown = check(&outcome, NOTEBOOK)["next"][0]["command"].clone();
+    assert_eq!(shown, "dbtrigger deploy-notebook --force --dry-run");
     let many = (0..40).fold(String::new(), |many, line| many + &format!("\nprint({line})"));
     import(&ctx, &format!("{text}{many}"));
     let reason = check(&doctor(&ctx, &[]).await, NOTEBOOK)["reason"].as_str().unwrap().to_owned();
@@ -363,7 +357,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
     for (line, edit) in edits {
         reset(&ctx, edit);
         let outcome = doctor(&ctx, line).await;
-        let (link, mend) = (format!("chain.workflow:{id}"), "run `dbtrigger create-workflow --job 222225 --force`");
+        let (link, mend) = (format!("chain.workflow:{id}"), "\"dbtrigger create-workflow --job 222225 --force\"");
         only_fails(&outcome, &link, "parameters.job_id: 222225 -> 999", mend);
         for job in ["222225", "999"] {
             assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
@@ -556,7 +550,7 @@ async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = doctor(&ctx, &["--job", "Long queue"]).await;
-    only_fails(&outcome, "dbt.credentials", "the token for dbt", "");
+    only_fails(&outcome, "dbt.credentials", "Not signed in to dbt", "");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
 }
 
@@ -588,7 +582,7 @@ async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_
         &outcome,
         "chain.workflow",
         "\" has no task that dbtrigger created",
-        &format!("create-workflow --add-to {theirs} --job <ID>"),
+        &format!("create-workflow --add-to {theirs}"),
     );
     create(&ctx, &["--add-to", "Daily load", "--job", "222225"]).await;
     let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
@@ -619,10 +613,10 @@ async fn next_commands_are_for_the_profile_that_is_named() {
     ctx.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
     ctx.choose_profile("my work");
     let outcome = doctor(&ctx, &[]).await;
-    let next = &check(&outcome, "chain.notebook")["next"][0];
-    assert_eq!(next, "run `dbtrigger -p 'my work' deploy-notebook`");
+    let next = &check(&outcome, "chain.notebook")["next"][0]["command"];
+    assert_eq!(next, "dbtrigger -p 'my work' deploy-notebook");
     // The program adds `-p` to these at the end.
-    assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.identity")["what"].to_string().contains(ANA));
 }
 
@@ -647,9 +641,13 @@ async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
         let outcome = doctor(ctx, line).await;
         let failed = checks(&outcome).into_iter().filter(|check| check["status"] == "failed");
         let hints: Vec<Value> = failed.flat_map(|check| check["next"].as_array().unwrap().clone()).collect();
-        let named = hints.iter().filter_map(|hint| hint.as_str()?.strip_prefix("run `dbtrigger ")?.strip_suffix('`'));
-        for command in named.filter(|command| *command != "jobs") {
-            let words = words(&command.replace("<ID>", "222225"));
+        let named = hints.iter().filter_map(|hint| hint["command"].as_str()?.strip_prefix("dbtrigger "));
+        for command in
+            &named.filter(|command| *command != "jobs" && !command.ends_with("--dry-run")).collect::<Vec<_>>()
+        {
+            // At a terminal the job is asked for.
+            let asks = *command == "create-workflow" || command.starts_with("create-workflow --add-to");
+            let words = words(&if asks { format!("{command} --job 222225") } else { (*command).to_owned() });
             let flags: Vec<&str> = words[1..].iter().map(String::as_str).collect();
             let outcome = match words[0].as_str() {
                 "init-secrets" => ctx.run(init_secrets::run, &flags).await,
@@ -659,7 +657,7 @@ async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
             };
             let outcome = outcome.unwrap();
             assert_eq!(outcome.exit, 0, "{command}: {}", outcome.failure);
-            typed.push(command.to_owned());
+            typed.push((*command).to_owned());
         }
         let after = doctor(ctx, line).await;
         if after.exit == 0 {
@@ -674,10 +672,7 @@ async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
 async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
     // From an empty workspace, in order.
     let typed = mend(&Harness::new(), &[]).await;
-    assert_eq!(
-        typed,
-        ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow --job <ID>"]
-    );
+    assert_eq!(typed, ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow"]);
     let base = prepared().await;
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
     let text = printed(&base).await;

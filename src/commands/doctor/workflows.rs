@@ -138,7 +138,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
         let shown = plain(&name, NAME);
         let failure =
             Failure::new(Code::NotFound, format!("Workflow {id} \"{shown}\" has no task that dbtrigger created."));
-        return Err(failure.run(format!("dbtrigger create-workflow --add-to {id} --job <ID>")));
+        return Err(failure.run("add a task to it", format!("dbtrigger create-workflow --add-to {id}")));
     }
     Ok(vec![workflow])
 }
@@ -175,11 +175,11 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
     }
     let Some(job) = job else {
         let what = format!("No workflow created by dbtrigger is visible to {me}.");
-        let failure = Failure::new(Code::NotFound, what).run("dbtrigger create-workflow --job <ID>");
-        return Err(failure.run("dbtrigger jobs"));
+        let failure = Failure::new(Code::NotFound, what).run("create a workflow", "dbtrigger create-workflow");
+        return Err(failure.run("list the dbt jobs", "dbtrigger jobs"));
     };
     let what = format!("No workflow created by dbtrigger and visible to {me} starts dbt job {job}.");
-    Err(Failure::new(Code::NotFound, what).run(format!("dbtrigger create-workflow --job {job}")))
+    Err(Failure::new(Code::NotFound, what).run("create a workflow", format!("dbtrigger create-workflow --job {job}")))
 }
 
 /// Checks for manual edits, disallowed overrides and the schedule.
@@ -264,7 +264,7 @@ fn schedule(workflow: &WorkflowCheck) -> Check {
 /// Turns a comparison without requested changes into a check. `is_lost`: it was edited, and the original is unknown.
 fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bool, again: Option<&str>) -> Check {
     let remedy = |failure: Failure| match again {
-        Some(again) => failure.run(format!("{again} --force")),
+        Some(again) => failure.run("undo the edits", format!("{again} --force")),
         None => failure.advise("run create-workflow with --force and its original --job and --name"),
     };
     match diff(&Consents::default()) {
@@ -278,7 +278,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger."));
             let check = changes.iter().map(describe_change).fold(check, Check::because);
-            again.into_iter().fold(check, Check::run)
+            again.into_iter().fold(check, |check, again| check.run("update the workflow", again))
         }
         // Its runs differ from what was requested.
         Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless: Some(Consent::Force) } => {

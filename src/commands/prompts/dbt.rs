@@ -223,6 +223,14 @@ impl Dialog<'_> {
 
     /// Determines the job: the one that was typed, if dbt has it, else one from the list.
     pub(super) async fn job(&mut self, flag: Option<&'static str>, narrow: &Narrow) -> Result<(), Failure> {
+        // Without a token dbt cannot be asked; the check of the workflow will.
+        if self.ctx.prompts.key_is_stored
+            && self.lacks_token()?
+            && let Some(JobNamed::Id(job)) = self.named
+        {
+            self.take_job(job, flag, job.to_string());
+            return Ok(());
+        }
         let (account, reader) = line_to_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
         if let Some(named) = self.named.take() {
             let found = match named.find(&reader, &account, narrow).await {

@@ -33,7 +33,7 @@ impl Dialog<'_> {
         }
         if offers.is_empty() {
             let what = if active { "No run is active." } else { "No runs yet." };
-            return Err(Failure::new(Code::NotFound, what).run("dbtrigger runs"));
+            return Err(Failure::new(Code::NotFound, what).run("list runs", "dbtrigger runs"));
         }
         let lines: Vec<String> = offers.iter().map(|offer| offer.line.clone()).collect();
         let chosen = self.choose("Run", &lines).await?;

@@ -148,10 +148,11 @@ async fn accept(
         dry_run: true,
         entries: found.plan.entries(),
         lines: found.lines(),
+        hints: Vec::new(),
         fields: Data::default(),
     };
     let lines = [format!("Workspace     {workspace} (as {})", me.user_name)];
-    ask_to_apply(&lines, &shown, ("yN", "nothing was removed"), prompter, ctx).await.map(|_| ())
+    ask_to_apply(&lines, &shown, ("yN", "Nothing was removed."), prompter, ctx).await.map(|_| ())
 }
 
 /// Resolves flags and variables; reports everything missing at once.
@@ -162,7 +163,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     if ctx.prompts.prompter.is_none() && !yes && !dry_run {
         let give = "-y (see the plan with --dry-run first)";
-        errors.need(Ok(None::<()>), MissingInput { what: "confirmation of the plan", give, ask: None });
+        errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut ids = Vec::new();
     if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {

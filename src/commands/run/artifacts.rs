@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
 use crate::runs::{Upload, plain};
 
@@ -37,7 +37,7 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     tried.map(drop).map_err(|error| {
         let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
         Failure::new(Code::InvalidInput, what)
-            .cause(error.to_string())
+            .cause(io_reason(&error))
             .advise("choose a directory that you can write to")
     })
 }

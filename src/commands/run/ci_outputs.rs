@@ -15,7 +15,7 @@ use super::junit::{self, Results};
 use crate::context::Environment;
 use crate::document::{Data, Id, ToDocument as _, document};
 use crate::events::Events;
-use crate::failure::{FailedPart, Failure, RunOutcome};
+use crate::failure::{FailedPart, Failure, RunOutcome, io_reason};
 use crate::runs::plain;
 
 /// Longest service message shown, in characters.
@@ -60,14 +60,14 @@ impl CiOutputs {
             if let Some(path) = environment.get(variable)
                 && let Err(error) = append(Path::new(path), &text())
             {
-                events.warning(format!("cannot write {what} to {path} ({variable}): {error}"));
+                events.warning(format!("cannot write {what} to {path} ({variable}): {}", io_reason(&error)));
             }
         };
         let rows = self.rows(ending, clean);
         if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
             && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, clean))
         {
-            events.warning(format!("cannot write the JUnit report to {}: {error}", file.display()));
+            events.warning(format!("cannot write the JUnit report to {}: {}", file.display(), io_reason(&error)));
         }
         append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
         append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| markdown::summary(&rows, self.detail));

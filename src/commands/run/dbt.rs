@@ -74,7 +74,7 @@ pub(super) async fn run(
     let around =
         StartContext { means: ctx.run_context(), last_known: ctx.last_known.clone(), journal: &journal, shared: None };
     let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
     };
     let Ended { report, failure } = start.run(&around).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }

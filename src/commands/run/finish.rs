@@ -4,7 +4,7 @@ use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
 use super::retry::Retries;
 use super::{artifacts, junit};
-use crate::failure::{Code, Ended};
+use crate::failure::{Code, Ended, Hint};
 
 impl PreparedRun {
     /// Downloads files and completes the failure's next steps. The outcome stays the same.
@@ -32,7 +32,7 @@ impl PreparedRun {
             && !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            *failure = failure.clone().run(self.retry_command());
+            failure.hints.insert(0, Hint::run("retry from the point of failure", self.retry_command()));
         }
         // The same key always leads to the same, ended run.
         if order.look_first

@@ -79,11 +79,11 @@ impl Following<'_> {
             }
             (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
             (None, Followed::Gone(_, error)) => {
-                Some(of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
+                Some(of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
                 of_dbt(&format!("Lost track of dbt run {number}; it may still be running"), &error)
-                    .run(pick_up(number)),
+                    .run("follow it again", pick_up(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
                 let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
@@ -94,7 +94,7 @@ impl Following<'_> {
                     Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,
                 };
-                Some(failure.run(pick_up(number)).advise(format!("see {}", report.url())))
+                Some(failure.run("follow it again", pick_up(number)).advise(format!("see the run: {}", report.url())))
             }
         };
         Ended { report: Some(report), failure }
@@ -169,15 +169,12 @@ fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
     failure.causes.extend(log.iter().map(|line| format!("log: {line}")));
     let url = report.url();
     let failure = match (can_retry, no_retry) {
-        (Some(true), _) => {
-            failure.advise(format!("fix the failure, then retry from the point of failure in dbt: {url}"))
+        (Some(false) | None, Some(reason)) => {
+            failure.cause(format!("it cannot be retried from the point of failure: {reason}"))
         }
-        (Some(false) | None, Some(reason)) => failure
-            .cause(format!("it cannot be retried from the point of failure: {reason}"))
-            .advise(format!("fix the failure, then start it over; see {url}")),
-        (Some(false) | None, None) => failure.advise(format!("see {url}")),
+        (Some(true), _) | (Some(false) | None, None) => failure,
     };
-    with(failure, again)
+    with(failure, again).advise(format!("see the run: {url}"))
 }
 
 fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
@@ -195,12 +192,12 @@ fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
         Some(message) => failure.cause(format!("dbt: {message}")),
         None => failure,
     };
-    with(failure.advise(format!("see who canceled it: {}", report.url())), again)
+    with(failure, again).advise(format!("see who canceled it: {}", report.url()))
 }
 
 fn with(failure: Failure, again: Option<&str>) -> Failure {
     match again {
-        Some(again) => failure.run(again),
+        Some(again) => failure.run("start over", again),
         None => failure,
     }
 }

@@ -62,7 +62,7 @@ pub(crate) async fn follow_judged(
             Some(
                 Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
                     .cause(format!("status: {word}"))
-                    .run(pick_up)
+                    .run("follow it again", pick_up)
                     .advise(format!("see {}", report.url())),
             )
         }
@@ -70,13 +70,13 @@ pub(crate) async fn follow_judged(
             report.state = state;
             let gone = of_gone(&format!("Databricks run {run}"), &error);
             let listed = format!("dbtrigger runs --workflow {}", report.workflow);
-            Some(if report.workflow == 0 { gone } else { gone.run(listed) })
+            Some(if report.workflow == 0 { gone } else { gone.run("list the workflow's runs", listed) })
         }
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
                 of_databricks(&format!("Lost track of Databricks run {run}; it may still be running"), &error)
-                    .run(pick_up),
+                    .run("follow it again", pick_up),
             )
         }
     };
@@ -132,11 +132,16 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     if failure.causes.is_empty() {
         failure.causes.extend(state.run.message().map(ToOwned::to_owned));
     }
-    let failure = failure.advise(format!("see the run at {}", report.url()));
-    Some(match again {
-        Some(again) => failure.run(again),
+    let needs_new_key =
+        state.tasks.iter().filter_map(|task| task.output.as_ref()).any(TaskOutputSummary::needs_new_key);
+    let failure = match again {
+        _ if needs_new_key => failure
+            .run("replace the key", "dbtrigger init-secrets --rotate")
+            .run("see which key it reads", format!("dbtrigger doctor --workflow {}", report.workflow)),
+        Some(again) => failure.run("start over", again),
         None => failure,
-    })
+    };
+    Some(failure.advise(format!("see the run: {}", report.url())))
 }
 
 /// Whether a run was skipped because of a limit on runs.

@@ -14,7 +14,7 @@ pub(super) use fetch::Wanted;
 pub(super) use xml::{Case, Suite, Verdict, document};
 
 use crate::dbt::Node;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, io_reason};
 use crate::runs::plain;
 
 /// Longest service message shown, in characters.
@@ -56,7 +56,7 @@ impl Results {
             self.refused.set(true);
             let what = format!("Cannot write to --junit \"{}\"; nothing was started.", file.display());
             Failure::new(Code::InvalidInput, what)
-                .cause(error.to_string())
+                .cause(io_reason(&error))
                 .advise("choose a file in an existing directory that you can write to")
         })
     }

@@ -286,7 +286,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     if workflow.is_none() && !param.is_empty() {
         return Failure::new(Code::Usage, "--param requires --workflow.")
             .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")
-            .run("dbtrigger run --help")
+            .run("see its flags", "dbtrigger run --help")
             .into();
     }
     let mut errors = InputErrors::default();
@@ -310,11 +310,11 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     };
     if jobs.is_empty() {
         let Narrow { project, environment } = narrow;
-        let missing = MissingInput {
-            what: "the JOB",
-            give: "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
-            ask: Some(Question::DbtJob { flag: None, project, environment }),
-        };
+        let missing = MissingInput::value(
+            "the JOB",
+            "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
+            Some(Question::DbtJob { flag: None, project, environment }),
+        );
         errors.need(Ok(None::<u64>), missing);
         return match line_to_dbt(&[], errors, ctx) {
             Err(failure) => failure.into(),

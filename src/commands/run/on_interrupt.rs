@@ -54,7 +54,7 @@ impl Cancellation {
 
 /// Interrupted before anything was sent.
 pub(super) fn nothing_started(signal: u8) -> Failure {
-    Failure::interrupted(signal).advise("nothing was started")
+    Failure::interrupted(signal).state("Nothing was started.")
 }
 
 /// The outcome is the interruption; the failure becomes its causes.
@@ -110,7 +110,7 @@ impl LeftRun<'_> {
         if report.end.is_some() {
             report.on_interrupt = Some(Cancellation::EndedItself);
             let failure = interrupted.cause(format!("dbt run {} had already ended: {}", run.id, word(report)));
-            return failure.advise(format!("see {}", report.url()));
+            return failure.advise(format!("see the run: {}", report.url()));
         }
         let (number, again) = (run.id, start.cancel(run.id));
         means.events.remark(format!("interrupted: canceling dbt run {number}; press Ctrl-C again to exit now"));
@@ -127,11 +127,11 @@ impl LeftRun<'_> {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 let refused = of_dbt(&format!("cannot cancel dbt run {number}; it may still be running"), &error);
-                return instead(signal, refused.run(again));
+                return instead(signal, refused.run("cancel it", again));
             }
             Err(_) => {
                 let cause = format!("no response about canceling dbt run {number}; it may still be running");
-                return interrupted.cause(cause).run(again);
+                return interrupted.cause(cause).run("cancel it", again);
             }
         };
         let mut probe =
@@ -151,22 +151,22 @@ impl LeftRun<'_> {
             }
             (None, Followed::Gone(_, error)) => {
                 report.on_interrupt = Some(Cancellation::Gone);
-                instead(signal, of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
+                instead(signal, of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => {
                 let what = format!("requested cancellation of dbt run {number}, but cannot read its status");
-                instead(signal, of_dbt(&what, &error).run(&again))
+                instead(signal, of_dbt(&what, &error).run("cancel it", &again))
             }
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => interrupted
                 .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
-                .run(&again),
+                .run("cancel it", &again),
         };
         for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == DuplicateOutcome::Left) {
             failure = failure
                 .cause(format!("a second run {second} of this start is still running"))
-                .run(start.cancel(*second));
+                .run("cancel the second run", start.cancel(*second));
         }
-        failure.advise(format!("see {}", report.url()))
+        failure.advise(format!("see the run: {}", report.url()))
     }
 }
 
@@ -235,7 +235,7 @@ pub(super) async fn stop_workflow(
         Err(_) => Some(
             Failure::new(Code::StillRunning, format!("Timed out canceling Databricks run {run}."))
                 .cause("it, or one of its dbt runs, may still be running")
-                .run(resume),
+                .run("cancel it", resume),
         ),
     };
     if let Some(now) = &cancelled.workflow {
@@ -257,6 +257,6 @@ pub(super) async fn stop_workflow(
     } else {
         ctx.last_known.over(&report);
     }
-    let failure = failure.advise(format!("see {}", report.url()));
+    let failure = failure.advise(format!("see the run: {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }
 }

@@ -97,7 +97,8 @@ impl PreparedRun {
         let last = last.map_err(|error| progress.not_started(&error, means))?;
         let job = &self.job;
         let Some(last) = last else {
-            let failure = Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet.")).run(&self.again);
+            let failure =
+                Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet.")).run("start a run", &self.again);
             return Err(progress.ended_early(progress.report(), failure, false, means));
         };
         let (run, mut report) = (last.id, progress.report());
@@ -110,12 +111,16 @@ impl PreparedRun {
             }
             None => {
                 let what = format!("dbt run {run}, the last one of job {job}, is still running.");
-                Some(Failure::new(Code::Refused, what).run(self.pick_up(run)))
+                Some(Failure::new(Code::Refused, what).run("follow it", self.pick_up(run)))
             }
             Some(End::Success | End::Cancelled) => {
                 let what = format!("dbt run {run}, the last one of job {job}, did not fail.");
                 let status = last.status.map(Status::word).unwrap_or_default();
-                Some(Failure::new(Code::Refused, what).cause(format!("status: {status}")).run(&self.again))
+                Some(
+                    Failure::new(Code::Refused, what)
+                        .cause(format!("status: {status}"))
+                        .run("start a new run", &self.again),
+                )
             }
         };
         if let Some(refused) = refused {
@@ -151,7 +156,7 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &Run
         NotResumed::Cannot(reason) => {
             nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure."))
                 .cause(reason)
-                .run(&start.again)
+                .run("start over", &start.again)
         }
         NotResumed::Failed(error) => of_dbt(&format!("Cannot retry dbt run {run}; nothing was started"), error),
         NotResumed::NoTime => nothing(Code::StillRunning, format!("Timed out before dbt run {run} could be retried."))
@@ -170,7 +175,7 @@ fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str
         Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
         None => unknown.cause("no retry was found so far"),
     };
-    unknown.run(again).advise("this command follows the retry, if there is one")
+    unknown.run("look for the retry", again)
 }
 
 /// Keeps the run's own failure, unless an unknown retry may be active.

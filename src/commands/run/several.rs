@@ -82,7 +82,7 @@ pub(super) async fn run(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Some(first) = starts.first() else {
-        return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
     };
     let means = ctx.run_context();
     let poller = RunPoller::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);

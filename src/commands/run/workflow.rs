@@ -149,6 +149,6 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
 fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
     Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
         .cause(why)
-        .run(resume)
+        .run("look for the run, and start it if there is none", resume)
         .advise("this command cannot start a second run: it has the same idempotency token")
 }

@@ -22,7 +22,7 @@ use super::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::NotebookHave;
+use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookHave};
 use crate::engine::{Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Setting;
@@ -185,10 +185,14 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let may_ask = ctx.prompts.prompter.is_some();
     if !may_ask && !args.yes && !args.dry_run {
         let give = "-y (see the plan with --dry-run first)";
-        errors.need(Ok(None::<()>), MissingInput { what: "confirmation of the plan", give, ask: None });
+        errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut storing = InputErrors::default();
-    let key = key_to_store(&args.source, true, ctx, &mut storing).await;
+    let usual = |name: Option<String>, default: &str| name.unwrap_or_else(|| default.to_owned());
+    let (scope, key) = (args.scope.as_ref().map(ToString::to_string), args.key.as_ref().map(ToString::to_string));
+    let unless_stored =
+        (!args.rotate && !ctx.prompts.key_is_stored).then(|| (usual(scope, DEFAULT_SCOPE), usual(key, DEFAULT_KEY)));
+    let key = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
     let one = SingleWorkflow {
         job: args.job.clone(),
         narrow: args.narrow.clone(),
@@ -222,7 +226,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let source = key.as_ref().map(|key| key.source.clone());
     let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(ctx).await?;
-    let Some((account, _)) = input.access.clone() else {
+    let Some(account) = input.dbt.clone() else {
         return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
@@ -264,7 +268,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             let again = Box::pin(look(&args, (early, key_intent), &input, &account, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "The workspace changed while the plan was shown; nothing was written.";
-                return Err(Failure::new(Code::ChangedMeanwhile, what).run("dbtrigger setup"));
+                return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));
             }
             again
         }

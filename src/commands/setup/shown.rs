@@ -2,10 +2,10 @@
 
 use super::Args;
 use super::setup_plan::SetupPlan;
-use crate::commands::CommandContext;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
 use crate::commands::prompts::unanswered;
 use crate::commands::provision::ask_to_apply;
+use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
@@ -95,7 +95,15 @@ impl Offered {
         }
         let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
         let entries = setup_plan.plan.entries();
-        let plan = Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() };
+        let plan = Provisioned {
+            workspace,
+            identity,
+            dry_run: true,
+            entries,
+            lines,
+            hints: Vec::new(),
+            fields: Data::default(),
+        };
         Offered { plan, rows }
     }
 
@@ -106,7 +114,7 @@ impl Offered {
         ctx: &CommandContext,
     ) -> Result<(), Ended<Box<dyn Report>>> {
         let lines: Vec<String> = self.rows.iter().map(Row::line).collect();
-        let key = ask_to_apply(&lines, &self.plan, ("yNe", "nothing was written or started"), prompter, ctx).await?;
+        let key = ask_to_apply(&lines, &self.plan, ("yNe", NOTHING_WRITTEN), prompter, ctx).await?;
         if key != 'e' {
             return Ok(());
         }

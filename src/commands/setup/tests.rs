@@ -73,7 +73,7 @@ async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome 
             if open.questions.is_empty() {
                 return ended;
             }
-            if let Err(failure) = answer(&open, &mut ctx, &**person).await {
+            if let (_, Err(failure)) = answer(&open, &mut ctx, &**person).await {
                 return failure.into();
             }
         }
@@ -193,9 +193,26 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
-        assert_eq!(outcome.failure.contains("setup is complete; no run was started"), exit != 0);
+        assert_eq!(outcome.failure.contains("Setup is complete; no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_stored_is_asked_for_only_to_replace_it() {
+    let world = Harness::new();
+    assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
+    world.set("DBT_CLOUD_TOKEN", "");
+    world.take_writes();
+    let again = Person::of(&[Ok("n")]);
+    let outcome = Box::pin(talked(&world, &JOB, &again)).await;
+    assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
+    assert_eq!(*again.asked.borrow(), ["Run the workflow now?"]);
+    assert_eq!(world.take_writes(), [""; 0]);
+    let rotate = Person::of(&[Ok(DBT_TOKEN), Ok("n")]);
+    let outcome = Box::pin(talked(&world, &[&JOB[..], &["--rotate"]].concat(), &rotate)).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(rotate.asked.borrow()[0].starts_with("dbt API key"), "{:?}", rotate.asked.borrow());
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +292,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     let world = Harness::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("Confirmation of the plan is missing: -y"), "{}", outcome.failure);
     world.set("DBT_CLOUD_TOKEN", "");
     let outcome = Box::pin(done(&world, &[])).await;
     for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
@@ -464,7 +481,7 @@ async fn a_key_that_is_there_is_replaced_only_on_demand_and_only_by_another_one(
     world.set("DBT_CLOUD_TOKEN", "");
     world.take_log();
     let outcome = Box::pin(done(&world, &rotate)).await;
-    assert!(outcome.exit == 2 && outcome.failure.contains("the dbt API key to store is missing"), "{outcome:?}");
+    assert!(outcome.exit == 2 && outcome.failure.contains("--token-stdin"), "{outcome:?}");
     assert_eq!(world.take_log(), []);
 }
 
@@ -520,7 +537,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     let world = Harness::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("dbt rejects the key"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("Cannot use the dbt API key"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -565,7 +582,7 @@ async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
     assert_eq!(none.exit, 0, "{none:?}");
     world.take_log();
     let rotated = Box::pin(done(&world, &[&YES[..], &["--rotate"]].concat())).await;
-    assert!(rotated.exit == 2 && rotated.failure.contains("the dbt API key to store is missing"), "{rotated:?}");
+    assert!(rotated.exit == 2 && rotated.failure.contains("--token-stdin"), "{rotated:?}");
     let nowhere = Box::pin(done(&world, &[&YES[..], &["--token-file", "nowhere"]].concat())).await;
     assert!(nowhere.exit == 2 && nowhere.failure.contains("nowhere"), "{nowhere:?}");
     assert_eq!(world.take_log(), []);
@@ -659,7 +676,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
-        assert_eq!(left.said.unwrap().advice, "nothing was written or started");
+        assert_eq!(left.said.unwrap().state, "Nothing was written.");
         assert_eq!(left.known.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {

@@ -72,7 +72,7 @@ fn token_for(
     let (vault, mut errors) = (crate::secret::Vault::default(), InputErrors::default());
     let account = account(flags, pasted, environment, &mut errors);
     let token = api_token(flags, pasted, environment, &vault, &mut errors);
-    let token = errors.need(token, MissingInput { what: "the token", give: "give it", ask: None });
+    let token = errors.need(token, MissingInput::value("the token", "give it", None));
     errors.settle()?;
     let (account, token) = (account.unwrap(), token.unwrap());
     let secret = token.secret_for(&account)?;

@@ -75,8 +75,7 @@ impl Home {
         let mut errors = InputErrors::default();
         let account = account(flags, pasted, environment, &mut errors);
         let token = api_token(flags, pasted, environment, &Vault::default(), &mut errors);
-        let token =
-            errors.need(token, crate::credentials::MissingInput { what: "the token", give: "give it", ask: None });
+        let token = errors.need(token, crate::credentials::MissingInput::value("the token", "give it", None));
         errors.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 
@@ -93,7 +92,8 @@ impl Home {
     fn said(&self) -> String {
         let failure = self.find().unwrap_err();
         assert_eq!((failure.code, failure.code.exit()), (Code::MissingInput, 2));
-        failure.causes.join("\n").replace(&self.folder.path().display().to_string(), "~")
+        let lines: Vec<String> = [failure.what].into_iter().chain(failure.causes).collect();
+        lines.join("\n").replace(&self.folder.path().display().to_string(), "~")
     }
 }
 
@@ -143,7 +143,7 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
+            said.starts_with("The token is missing: give it.\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
             "{said}"
         );
         assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml says https://ab123.us1.dbt.com and"), "{said}");
@@ -153,9 +153,9 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     // The file's account is not combined with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
-    assert!(home.said().contains("the ID of your dbt account is missing"), "{}", home.said());
+    assert!(home.said().contains("DBT_CLOUD_ACCOUNT_ID"), "{}", home.said());
     let said = Home::with(TWO).id("99").said();
-    assert!(said.contains("the host of your dbt account is missing"), "{said}");
+    assert!(said.contains("DBT_CLOUD_HOST"), "{said}");
     assert!(said.contains("says 51234 and --dbt-account says 99"), "{said}");
 }
 
@@ -226,7 +226,7 @@ fn a_file_that_gives_nothing_says_why() {
 fn an_older_file_has_a_token_under_another_name_and_no_account() {
     let old = "context:\n  active-project: 1\nprojects:\n  - project-id: 1\n    account-host: ab.us1.dbt.com\n    api-key: 0123456789\n";
     let said = Home::with(old).said();
-    assert!(said.contains("the ID of your dbt account is missing") && !said.contains("the token"), "{said}");
+    assert!(said.contains("set DBT_CLOUD_ACCOUNT_ID") && !said.contains("the token"), "{said}");
     Home::with(old).id("5").is(
         "https://ab.us1.dbt.com",
         5,

@@ -27,7 +27,7 @@ fn find_dbt(environment: &Environment) -> Result<(Account, Token), Failure> {
     let (flags, mut errors) = (AccountFlags::default(), InputErrors::default());
     let account = account(&flags, &[], environment, &mut errors);
     let token = api_token(&flags, &[], environment, &Vault::default(), &mut errors);
-    let token = errors.need(token, MissingInput { what: "the token", give: "give it", ask: None });
+    let token = errors.need(token, MissingInput::value("the token", "give it", None));
     errors.settle().map(|()| (account.unwrap(), token.unwrap()))
 }
 

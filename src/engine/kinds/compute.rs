@@ -121,9 +121,9 @@ pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure)
     let refusal = refusal
         .cause("the workspace does not allow serverless compute for this job; no other compute was used instead")
         .advise("ask a workspace administrator to enable serverless compute for jobs (requires Unity Catalog)")
-        .advise("or use other compute: --compute cluster:ID, or --compute new for a small job cluster");
+        .advise("use other compute: --compute cluster:ID, or --compute new for a small job cluster");
     match dbt_job {
-        Some(job) => refusal.run(format!("dbtrigger run {job}")),
+        Some(job) => refusal.run("run the job without Databricks", format!("dbtrigger run {job}")),
         None => refusal,
     }
 }

@@ -83,7 +83,7 @@ async fn one_task_is_sent_and_nothing_else_changes_and_the_second_time_nothing_i
     assert_eq!(added["notebook_task"]["source"], "WORKSPACE");
     assert_eq!((&first.data["job_id"], &first.data["task_key"]), (&json!(id.to_string()), &json!("dbt_222222")));
     assert_eq!((&first.data["name"], &first.data["dbt_job_id"]), (&json!("Daily load"), &json!("222222")));
-    assert!(first.text.contains(&format!("dbtrigger run --workflow {id} (runs the whole workflow)")), "{}", first.text);
+    assert!(first.text.contains(&format!("run the whole workflow: dbtrigger run --workflow {id}")), "{}", first.text);
     assert_eq!(warnings(&first), [""; 0], "the schedule of the workflow is paused, so nothing runs twice");
 
     let (address, id_text) = (format!("http://127.0.0.1:1/jobs/{id}?o=1"), id.to_string());
@@ -214,7 +214,7 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
     }
     for (workflow, exit, says) in [
         ("daily load", 6, "did you mean \\\"Daily load\\\""),
-        ("99", 6, "Cannot read workflow 99; nothing was written"),
+        ("99", 6, "Cannot read workflow 99"),
         (" ", 2, "is not a workflow: it is empty"),
         ("https://dbc.cloud.databricks.com/jobs/1", 2, "but the Databricks identity is for"),
     ] {

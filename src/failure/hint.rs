@@ -1,0 +1,110 @@
+//! What to do next, as data: text and JSON are both rendered here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::remedy::Remedy;
+use crate::document::{Data, document};
+
+/// One thing to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// A command to paste. The label says what it does; it is shown where there are several things to do.
+    Run { label: Cow<'static, str>, command: String },
+    /// The same command again, with the flag that consents to what was refused.
+    Anyway { command: String },
+    /// The flag of [`Hint::Anyway`], until the command is known.
+    Add(&'static str),
+    /// Advice in words.
+    Do(String),
+    /// Give the values that are missing.
+    GiveEach,
+    /// What helps against a refusal of a service.
+    Against(Remedy),
+}
+
+const ANYWAY: &str = "do it anyway";
+
+impl Hint {
+    /// A command to paste.
+    pub(crate) fn run(label: impl Into<Cow<'static, str>>, command: impl Into<String>) -> Hint {
+        Hint::Run { label: label.into(), command: command.into() }
+    }
+
+    /// The command to paste, if it is one.
+    pub(crate) fn command(&self) -> Option<&str> {
+        match self {
+            Hint::Run { label: _, command } | Hint::Anyway { command } => Some(command),
+            Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_) => None,
+        }
+    }
+
+    /// What it does, without the command.
+    fn words(&self) -> Cow<'_, str> {
+        match self {
+            Hint::Run { label, command: _ } => Cow::Borrowed(label),
+            Hint::Anyway { command: _ } => ANYWAY.into(),
+            Hint::Add(flag) => format!("to {ANYWAY}, add {flag}").into(),
+            Hint::Do(advice) => Cow::Borrowed(advice),
+            Hint::GiveEach => "provide each value, then run the same command again".into(),
+            Hint::Against(remedy) => remedy.to_string().into(),
+        }
+    }
+
+    /// The same about one of several services. A label names its service already.
+    pub(crate) fn about(self, service: impl fmt::Display) -> Hint {
+        match self {
+            Hint::Run { .. } | Hint::Anyway { .. } => self,
+            Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_) => {
+                Hint::Do(format!("{service}: {}", self.words()))
+            }
+        }
+    }
+
+    /// As an object: `text` is the label of a command, or advice.
+    fn json(&self) -> Data {
+        document!({ "text": self.words().as_ref(), "command": self.command() })
+    }
+}
+
+/// With its label.
+impl fmt::Display for Hint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.words())?;
+        self.command().map_or(Ok(()), |command| write!(formatter, ": {command}"))
+    }
+}
+
+/// The line of each hint behind `next: `. A command that stands alone has no label, unless it consents to something.
+pub(crate) fn next_lines(hints: &[Hint]) -> Vec<String> {
+    match hints {
+        [Hint::Run { label: _, command }] => vec![command.clone()],
+        hints => hints.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The hints in a document.
+pub(crate) fn hints_in_json(hints: &[Hint]) -> Vec<Data> {
+    hints.iter().map(Hint::json).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_stands_before_a_command_where_there_are_several_hints_or_it_consents() {
+        let run = Hint::run("list the jobs", "dbtrigger jobs");
+        let anyway = Hint::Anyway { command: "dbtrigger x --force".to_owned() };
+        assert_eq!(next_lines(std::slice::from_ref(&run)), ["dbtrigger jobs"]);
+        assert_eq!(next_lines(std::slice::from_ref(&anyway)), ["do it anyway: dbtrigger x --force"]);
+        assert_eq!(next_lines(&[run, Hint::GiveEach])[0], "list the jobs: dbtrigger jobs");
+    }
+
+    #[test]
+    fn each_hint_of_a_document_has_its_words_and_its_command() {
+        let hints = hints_in_json(&[Hint::run("list the jobs", "dbtrigger jobs"), Hint::Do("look".to_owned())]);
+        assert_eq!(*hints[0], serde_json::json!({ "text": "list the jobs", "command": "dbtrigger jobs" }));
+        assert_eq!(*hints[1], serde_json::json!({ "text": "look", "command": null }));
+    }
+}
