@@ -28,7 +28,7 @@ const MAY_USE: [(&str, &str); 24] = [
     ("engine", "databricks document failure http notebook origin secret text"),
     (
         "commands",
-        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
+        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret text",
     ),
     ("app", "commands context document credentials events failure http nearest placeholder questions secret ui"),
 ];

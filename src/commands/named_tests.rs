@@ -79,7 +79,7 @@ async fn an_id_that_neither_has_is_not_found_and_one_of_the_other_service_is_sai
         assert_eq!(none.code, Some(Code::NotFound), "{none:?}");
         let other = on(&world, watches, &["--workflow-run", &dbt_run]).await;
         assert_ne!(other.exit, 0);
-        assert!(other.failure.contains(&format!("`dbtrigger {command} {dbt_run}`")), "{other:?}");
+        assert!(other.failure.contains(&format!("\"dbtrigger {command} {dbt_run}\"")), "{other:?}");
         assert!(world.take_writes().is_empty());
     }
 }

@@ -127,22 +127,22 @@ async fn the_last_run_of_a_job_is_resumed_without_a_key_if_it_failed_and_only_th
         assert_eq!(outcome.code, Some(code), "{line:?}: {outcome:?}");
         assert!(outcome.failure.contains(next), "{next}: {outcome:?}");
     };
-    refused(&["222226", "--failed"], Code::NotFound, "`dbtrigger run 222226`").await;
+    refused(&["222226", "--failed"], Code::NotFound, "\"dbtrigger run 222226\"").await;
     let failed = start(&ctx, &["222226"]).await;
     let _ = start(&ctx, &["222222"]).await;
     let _ = start(&ctx, &["222224"]).await;
     let waiting = start(&ctx, &["222225", "--no-wait"]).await;
     let _ = ctx.take_log();
-    refused(&["222222", "--failed"], Code::Refused, "`dbtrigger run 222222`").await;
-    refused(&["222224", "--failed"], Code::Refused, "`dbtrigger run 222224`").await;
-    let watch = format!("`dbtrigger watch {}`", id(&waiting.data["run_id"]));
+    refused(&["222222", "--failed"], Code::Refused, "\"dbtrigger run 222222\"").await;
+    refused(&["222224", "--failed"], Code::Refused, "\"dbtrigger run 222224\"").await;
+    let watch = format!("\"dbtrigger watch {}\"", id(&waiting.data["run_id"]));
     refused(&["222225", "--failed"], Code::Refused, &watch).await;
     assert!(ctx.take_writes().is_empty());
     let outcome = start(&ctx, &["Flaky warehouse", "--failed"]).await;
     assert_eq!((outcome.exit, &outcome.data["resumed"][0]["run_id"]), (0, &failed.data["run_id"]), "{outcome:?}");
     assert_eq!(outcome.data["sends"], 1);
     assert_eq!(ctx.take_writes(), ["dbt:runs/retry"]);
-    refused(&["222226", "--failed"], Code::Refused, "`dbtrigger run 222226`").await;
+    refused(&["222226", "--failed"], Code::Refused, "\"dbtrigger run 222226\"").await;
     assert_eq!(resumed(&ctx).len(), 1);
     // What is not waited for is found by the next command, and not resumed once more.
     let ctx = Harness::new();
@@ -171,7 +171,7 @@ async fn a_resumption_of_the_last_run_that_nobody_knows_of_is_9_and_the_same_com
     let line = ["222226", "--failed", "--at-most-once", "--settle", "10s"];
     let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
-    assert!(outcome.failure.contains("`dbtrigger run 222226 --failed`"), "{outcome:?}");
+    assert!(outcome.failure.contains("\"dbtrigger run 222226 --failed\""), "{outcome:?}");
     let outcome = start(&ctx, &line[..2]).await;
     assert_eq!((outcome.exit, resumed(&ctx).len()), (0, 1), "{outcome:?}");
 }
