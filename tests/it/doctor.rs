@@ -93,7 +93,7 @@ fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skippe
         &["dbt.clock", "dbt.identity", "chain.job:222225"],
     );
     let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
-    assert_eq!(broken["what"], format!("Cannot reach 127.0.0.1:{closed}."));
+    assert_eq!(broken["what"], format!("Cannot reach 127.0.0.1:{closed}: connection refused."));
     // Longer than a DNS label may be, so no resolver is asked.
     let host = format!("https://{}.invalid", "a".repeat(70));
     breaks(

@@ -203,7 +203,7 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     let error = said["error"].to_string();
     let run = &id(&said["data"]["run_id"]);
     assert!(error.contains(&format!("dbt run {run} failed and was not resumed yet")), "{said}");
-    assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
+    assert!(error.contains(" --retry 1\"") && !error.contains("still running"), "{said}");
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);
 }
 

@@ -271,7 +271,7 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     pty.sees("> work");
     pty.keys("\r");
     let left = pty.ends(0);
-    assert!(left.screen.contains("next time: dbtrigger init-secrets -p work\n"), "{}", left.screen);
+    assert!(left.screen.contains("Without questions: dbtrigger init-secrets -p work\n"), "{}", left.screen);
     // A profile without a credential provides its host; the rest is asked for.
     std::fs::write(&file, format!("[work]\nhost = {origin}\n")).unwrap();
     let mut command = without(&site, &VARIABLES[..2], &["init-secrets"]);
@@ -280,7 +280,7 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     pty.answers("> work", "");
     pty.answers_hidden("personal access token for http", DATABRICKS_TOKEN);
     let left = pty.ends(0);
-    assert!(left.screen.contains("next time: DATABRICKS_HOST="), "{}", left.screen);
+    assert!(left.screen.contains("Without questions: DATABRICKS_HOST="), "{}", left.screen);
     std::fs::remove_file(&file).unwrap();
 }
 

@@ -53,8 +53,7 @@ fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(exit), "{said}");
-        let command =
-            said.split('`').find(|part| part.starts_with("dbtrigger watch")).unwrap_or_else(|| panic!("{said}"));
+        let command = said.lines().find_map(|line| line.strip_prefix("next: ")).unwrap_or_else(|| panic!("{said}"));
         let arguments: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
         let document = site.run(&arguments).ends(0).json();
         assert_eq!(document["data"]["run_id"], run, "{document}");
@@ -116,7 +115,7 @@ fn watch_follows_what_runs_elsewhere_and_says_how_it_ended() {
     }
     let _ = site.run(&["watch", "99"]).ends(6).says("dbt run 99");
     let _ = site.run(&["watch", "--workflow-run", "99"]).ends(6).says("Databricks run 99");
-    let _ = site.run(&["watch", "nightly"]).ends(2).says("--workflow-run");
+    let _ = site.run(&["watch", "nightly"]).ends(2).says("nightly");
     assert_eq!(site.writes(0).len(), 3, "only the starts wrote");
 }
 

@@ -115,7 +115,7 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     pty.keys("\r");
     let left = pty.ends(1);
     let again = left.screen.replace('\n', "");
-    for words in ["next time: ", "--dbt-account 51234 --job 222222 --scope my-night-ly"] {
+    for words in ["next: ", "--dbt-account 51234 --job 222222 --scope my-night-ly"] {
         assert!(again.contains(words), "{words}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -168,7 +168,7 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
             assert!(left.screen.contains("Canceled"), "{leave}\n{}", left.screen);
             assert_eq!(site.writes(0), Vec::<String>::new(), "{leave}");
         } else {
-            assert!(left.screen.contains("setup is complete; no run was started"), "{}", left.screen);
+            assert!(left.screen.contains("Setup is complete; no run was started"), "{}", left.screen);
             assert!(left.screen.contains("dbtrigger create-workflow --job 222222"), "{}", left.screen);
             assert!(!site.writes(0).iter().any(|operation| operation.contains("run-now")));
         }

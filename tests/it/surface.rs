@@ -136,7 +136,7 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
         let (exit, out, err) = bare(line);
         assert_eq!((exit, out.as_str()), (2, ""), "{line:?}");
         assert!(near.is_none_or(|near| err.contains(near)), "{line:?}\n{err}");
-        assert!(err.contains(" [usage]\n") && err.trim_end().ends_with("--help`"), "{line:?}\n{err}");
+        assert!(err.contains(" [usage]\n") && err.trim_end().ends_with("--help"), "{line:?}\n{err}");
         let text = err;
         let (exit, out, err) = bare(&[line, &["-o", "json"]].concat());
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();

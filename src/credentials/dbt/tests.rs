@@ -56,10 +56,10 @@ fn an_account_id_is_digits() {
 fn everything_missing_is_named_at_once_with_other_tools_variables() {
     let environment = Environment::of([("DBT_TOKEN", "x")]);
     let failure = find(&AccountFlags::default(), None, &environment).unwrap_err();
-    assert_eq!((failure.code, failure.causes.len()), (Code::MissingInput, 5));
-    assert!(failure.causes[2].contains("DBT_TOKEN"));
-    assert_eq!(failure.causes[3], "tried keyring: the keyring is not used: A_TEST is set");
-    assert_eq!(failure.causes[4], "tried dbt_cloud.yml: no home directory");
+    assert_eq!((failure.code, failure.causes.len()), (Code::MissingInput, 3), "{failure:?}");
+    assert!(failure.causes.iter().any(|cause| cause.contains("DBT_TOKEN")), "{failure:?}");
+    assert_eq!(failure.causes[1], "tried keyring: the keyring is not used: A_TEST is set");
+    assert_eq!(failure.causes[2], "tried dbt_cloud.yml: no home directory");
     assert_eq!(failure.open.tried, 2);
 }
 
