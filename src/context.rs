@@ -194,8 +194,7 @@ impl Environment {
         self.folder("XDG_STATE_HOME", ".local/state")
     }
 
-    /// The folder for data that can be recreated (the sandbox's Python packages).
-    #[cfg(feature = "sandbox")]
+    /// The folder for data that can be recreated: names of jobs for completions, the sandbox's Python packages.
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_CACHE_HOME", ".cache")
     }
