@@ -136,6 +136,18 @@ impl KeyringError {
         }
     }
 
+    /// The system's own words for a missing or locked keyring, which messages leave out.
+    pub(crate) fn system_text(&self) -> Option<&str> {
+        match self {
+            KeyringError::Absent(why) | KeyringError::Locked(why) => Some(why),
+            KeyringError::Closed(_)
+            | KeyringError::TimedOut(_)
+            | KeyringError::Corrupt { entry: _, why: _ }
+            | KeyringError::Newer { entry: _, form: _ }
+            | KeyringError::Failed(_) => None,
+        }
+    }
+
     /// What the user can do, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {

@@ -263,7 +263,11 @@ fn a_login_asks_for_what_it_misses_and_shows_no_token() {
     ] {
         let mut pty = pty::Pty::start(&command(&site, &bus.address, arguments), 40, 120);
         for (question, answer) in conversation {
-            pty.answers(question, answer);
+            if question.contains("token") {
+                pty.answers_hidden(question, answer);
+            } else {
+                pty.answers(question, answer);
+            }
         }
         let left = pty.ends(0);
         assert!(left.screen.contains(stored), "{}", left.screen);

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::CommandContext;
 use crate::document::{Data, Id, ToDocument as _, document};
+use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
 
@@ -82,13 +83,19 @@ async fn waited<T>(
     call: impl Future<Output = Result<T, KeyringError>>,
 ) -> Result<T, KeyringError> {
     let mut call = std::pin::pin!(call);
-    tokio::select! {
+    let done = tokio::select! {
         biased;
-        done = &mut call => return done,
-        () = sleep(SOON) => {}
+        done = &mut call => done,
+        () = sleep(SOON) => {
+            ctx.events.remark("waiting for the keyring, which may be asking for its password in a separate window");
+            call.await
+        }
+    };
+    if let Err(error) = &done {
+        let bodies = error.system_text().into_iter().map(ToOwned::to_owned).collect();
+        ctx.events.emit(Event::Trace { line: format!("keyring: {error}"), bodies });
     }
-    ctx.events.remark("waiting for the keyring, which may be asking for its password in a separate window");
-    call.await
+    done
 }
 
 /// The failure if the keyring cannot be used. `doing` is a sentence without its period.
