@@ -191,8 +191,10 @@ def commands(folder):
         sandbox.measure(f"`run 222222`, {times}", [PROGRAM, "run", "222222"])
     for words in (["run", "222222", "300001", "300002"], ["run", "--workflow", workflow]):
         sandbox.measure(f"`{shlex.join(words)}`", [PROGRAM, *words])
+    setup = ["setup", "--job", "222222", "-y"]
+    sandbox.measure(f"`{shlex.join(setup)}`, with a run of the notebook", [PROGRAM, *setup])
     for words in (
-        ["setup", "--job", "222222", "-y"],
+        setup,
         ["doctor"],
         ["jobs"],
         ["runs"],
