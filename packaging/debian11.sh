@@ -8,6 +8,9 @@ if [ ! -e "$root/ready" ]; then
     debootstrap --variant=minbase --include=python3,python3-venv,python3-requests bullseye "$root"
     touch "$root/ready"
 fi
+# The demo finds its own executable there.
+mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+trap 'umount "$root/proc"' EXIT
 rm -rf "$root/install"
 mkdir "$root/install"
 cp "$1" "$root/install/"
