@@ -1,4 +1,4 @@
-//! What a shell asks when somebody presses Tab: the scripts of `completions` start the program once more with the words so far.
+//! Completions requested by a shell: the scripts of `completions` start dbtrigger with the words typed so far.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -19,10 +19,10 @@ use crate::failure::Code;
 use crate::http::Pace;
 use crate::secret::Vault;
 
-/// A person who pressed Tab waits no longer for dbt.
+/// Longest wait for dbt while a user waits for completions.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The answer to such a question, if this is one: the shell stands in a variable, the words behind `--`.
+/// The completions, if a shell requests them: a variable names the shell, and the words follow `--`.
 pub(super) fn answer(arguments: &[OsString], context: &Context) -> Option<String> {
     let shell = context.environment.get("DBTRIGGER_COMPLETE")?;
     let mut words: Vec<OsString> = arguments.iter().skip_while(|word| *word != "--").skip(1).cloned().collect();
@@ -40,18 +40,18 @@ pub(super) fn answer(arguments: &[OsString], context: &Context) -> Option<String
     }
     let words = words.iter().map(|word| plain(word)).collect();
     let mut answer = Vec::new();
-    // A shell that gets no answer offers nothing.
+    // Without output, the shell offers nothing.
     Shells::builtins().completer(shell)?.write_complete(&mut root, words, folder.as_deref(), &mut answer).ok()?;
     String::from_utf8(answer).ok()
 }
 
-/// Bash takes the lines as they are: whatever is no word of its own is quoted, unless the person has opened a quote.
+/// Bash inserts lines unchanged, so values with special characters are quoted, unless a quote is already open.
 fn in_bash(
     words: &[OsString],
     index: usize,
     complete: impl FnOnce(Vec<OsString>, usize) -> Vec<CompletionCandidate>,
 ) -> String {
-    // `--flag=value` comes as three words.
+    // Bash splits `--flag=value` into three words.
     let (mut joined, mut at): (Vec<OsString>, usize) = (Vec::new(), 0);
     let mut before_is_sign = false;
     for (number, word) in words.iter().enumerate() {
@@ -79,7 +79,7 @@ fn in_bash(
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A word without the quotes that shells hand over with it.
+/// A word without the quotes that shells pass along.
 fn plain(word: &OsStr) -> OsString {
     let Some(text) = word.to_str() else { return word.to_owned() };
     let mut quote = None;
@@ -96,13 +96,13 @@ fn plain(word: &OsStr) -> OsString {
     plain.into()
 }
 
-/// The global flags among the words, as far as they can be read.
+/// The global flags among the words, as far as they parse.
 fn globals(words: &[OsString]) -> Option<Globals> {
     let matches = Root::command().ignore_errors(true).try_get_matches_from(words).ok()?;
     Globals::from_arg_matches(&matches).ok()
 }
 
-/// The command line with the values of arguments that only the program or dbt knows.
+/// The command line, with completers for error codes and job names.
 fn with_values(command: clap::Command, globals: Option<&Globals>) -> clap::Command {
     let jobs = Jobs::of(globals);
     let with_jobs = |arg: clap::Arg| {
@@ -121,7 +121,7 @@ fn codes() -> Vec<CompletionCandidate> {
     Code::ALL.into_iter().map(candidate).collect()
 }
 
-/// What names the account whose jobs are offered.
+/// The arguments that select the account whose jobs are listed.
 #[derive(Clone, Default)]
 struct Jobs {
     account: AccountFlags,
@@ -138,7 +138,7 @@ impl Jobs {
         })
     }
 
-    /// The jobs whose name, or else id, begins so. A name that several have names none.
+    /// Jobs whose name or ID starts with the word. Ambiguous names are left out.
     fn named(&self, typed: &OsStr) -> Vec<CompletionCandidate> {
         let Some(typed) = typed.to_str() else { return Vec::new() };
         let all = self.all();
@@ -174,7 +174,7 @@ impl Jobs {
         };
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
         let jobs = runtime.block_on(async { tokio::time::timeout(LIMIT, commands::completions::jobs(&ctx)).await });
-        // A look-up that hangs must not hold the answer up.
+        // A hanging lookup must not delay the response.
         runtime.shutdown_background();
         jobs.unwrap_or_default()
     }

@@ -73,14 +73,13 @@ async fn cancel_dbt(
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let seen = match seen {
-        Some(seen) => *seen,
-        None => line
-            .writer
-            .read(get_run_with_trigger(line.account.id, run))
-            .await
-            .map_err(|error| of_dbt(&format!("Cannot read dbt run {run}; nothing was canceled"), &error))?,
-    };
+    let seen =
+        match seen {
+            Some(seen) => *seen,
+            None => line.writer.read(get_run_with_trigger(line.account.id, run)).await.map_err(|error| {
+                of_dbt(&format!("Cannot read dbt run {run}"), &error).state("Nothing was canceled.")
+            })?,
+        };
     if seen.id != run {
         return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}."))
             .advise("run the same command again with `-vv` to see the response"));
@@ -165,7 +164,8 @@ async fn ask_dbt(
         Ok(latest) => latest,
         Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
         Err(NotCancelled::Failed(error)) => {
-            return Err(of_dbt(&format!("Cannot cancel dbt run {run}; it may still be running"), &error)
+            return Err(of_dbt(&format!("Cannot cancel dbt run {run}"), &error)
+                .state("It may still be running.")
                 .run("try again", again));
         }
     };
@@ -222,7 +222,8 @@ pub(super) async fn stop_workflow(
     let seen = match writer.read(get_workflow_run(run, None)).await {
         Ok(seen) => seen,
         Err(error) => {
-            let failure = of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error);
+            let failure =
+                of_databricks(&format!("Cannot read Databricks run {run}"), &error).state("Nothing was canceled.");
             let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
             return Err(if is_dbts { of_other_service(failure, "cancel", run) } else { failure });
         }
@@ -263,8 +264,9 @@ pub(super) async fn stop_workflow(
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
                 Ok(now) if matches!(now.state(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
-                    let what = format!("Cannot cancel Databricks run {run}; it may still be running");
-                    return Err(of_databricks(&what, &error).run("try again", again));
+                    return Err(of_databricks(&format!("Cannot cancel Databricks run {run}"), &error)
+                        .state("It may still be running.")
+                        .run("try again", again));
                 }
             }
         }
@@ -359,11 +361,9 @@ async fn cancel_child_runs(
     let look = async || {
         let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {
-            of_dbt(
-                &format!("Cannot look up the dbt run of Databricks run {workflow_run}; it may still be running"),
-                &error,
-            )
-            .run("try again", again)
+            of_dbt(&format!("Cannot look up the dbt run of Databricks run {workflow_run}"), &error)
+                .state("It may still be running.")
+                .run("try again", again)
         })
     };
     let line = DbtLine { account: &account, writer: &writer, again };

@@ -18,7 +18,7 @@ use crate::text::hex;
 
 /// Print a shell completion script
 ///
-/// The script asks dbtrigger for what fits, names of dbt jobs among it. Install it:
+/// Completes commands, flags, files, error codes, and the names of dbt jobs. Install it:
 ///   bash        ~/.local/share/bash-completion/completions/dbtrigger
 ///   zsh         a file _dbtrigger in a directory of $fpath
 ///   fish        ~/.config/fish/completions/dbtrigger.fish
@@ -49,10 +49,10 @@ enum Named {
     Powershell,
 }
 
-/// The variable in which a script says that it asks, and as which shell.
+/// The variable by which a script names its shell when it asks dbtrigger for completions.
 const VARIABLE: &str = "DBTRIGGER_COMPLETE";
 
-/// Bash inserts what it gets as it is, so its quotes come from the program, which needs the words as they were typed.
+/// Bash inserts completions unquoted, so dbtrigger quotes them, for which it needs the words as typed.
 const BASH: &str = r#"_dbtrigger() {
     local IFS=$'\n'
     COMPREPLY=($(DBTRIGGER_COMPLETE=bash _CLAP_COMPLETE_INDEX=$COMP_CWORD dbtrigger -- "${COMP_WORDS[@]}" 2>/dev/null))
@@ -61,7 +61,7 @@ const BASH: &str = r#"_dbtrigger() {
 complete -F _dbtrigger dbtrigger
 "#;
 
-/// Read as a function from a folder of $fpath, the script of zsh only defines what completes.
+/// Autoloaded from $fpath, the zsh script only defines the completer, so it must also be called.
 const ZSH_END: &str = r#"
 if [ "$funcstack[1]" = "_dbtrigger" ]; then _clap_dynamic_completer_dbtrigger; fi
 "#;
@@ -114,10 +114,10 @@ pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>
     }
 }
 
-/// For so long the jobs are not asked for again.
+/// How long listed jobs are reused.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
-/// The jobs of an account as they were listed last.
+/// Cached jobs of an account.
 #[derive(Serialize, Deserialize)]
 struct Listed {
     /// In seconds since 1970.
@@ -125,7 +125,7 @@ struct Listed {
     jobs: Vec<(u64, String)>,
 }
 
-/// The dbt jobs of the account, each with its name: as they were listed a short time ago, else as dbt lists them now.
+/// IDs and names of the account's dbt jobs, from the cache if it is fresh.
 pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
     let environment = &ctx.context.environment;
     let Some(account) = account(&ctx.account, &[], environment, &mut InputErrors::default()) else { return Vec::new() };
@@ -137,7 +137,7 @@ pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
     let Ok((account, reader)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return Vec::new() };
     let jobs = names(&reader, &account).await.unwrap_or_default();
     if let Some(file) = file.filter(|_| !jobs.is_empty()) {
-        // Without the file they are asked for once more.
+        // Without the file, the next completion lists them again.
         let _ = write(&file, &Listed { at: now.as_second(), jobs: jobs.clone() });
     }
     jobs
@@ -157,7 +157,7 @@ fn read(file: &PathBuf, now: Timestamp) -> Option<Vec<(u64, String)>> {
 fn write(file: &PathBuf, listed: &Listed) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(file);
     std::fs::create_dir_all(folder)?;
-    // Whoever reads it meanwhile finds the old one whole.
+    // Replaced atomically, so that concurrent readers see a complete file.
     let mut whole = tempfile::NamedTempFile::new_in(folder)?;
     whole.write_all(&serde_json::to_vec(listed)?)?;
     whole.persist(file)?;

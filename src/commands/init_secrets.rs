@@ -370,25 +370,19 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
 
 /// Why the accounts of a key could not be listed.
 pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let doing = "Cannot check the key with dbt; nothing was written";
-    match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => {
-            of_dbt("Cannot use the dbt API key; nothing was written", error)
-        }
-        Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Cannot see any dbt account with the key; nothing was written", error)
-        }
-        Meaning::WrongHost => {
-            let origin = &error.origin;
-            of_dbt(doing, error).cause(format!("{origin} does not respond like dbt"))
-        }
+    let check = "Cannot check the key with dbt";
+    let failure = match error.means() {
+        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Cannot use the dbt API key", error),
+        Meaning::RightMissing | Meaning::OtherAccount => of_dbt("Cannot see any dbt account with the key", error),
+        Meaning::WrongHost => of_dbt(check, error).cause(format!("{} does not respond like dbt", error.origin)),
         Meaning::AddressBlocked
         | Meaning::NotInPlan
         | Meaning::Unpaid
         | Meaning::NotFound
         | Meaning::NotImplemented
-        | Meaning::Other => of_dbt(doing, error),
-    }
+        | Meaning::Other => of_dbt(check, error),
+    };
+    failure.state("Nothing was written.")
 }
 
 /// The key is valid, but cannot see this account.

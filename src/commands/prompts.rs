@@ -96,20 +96,23 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
             prompts.token_to_store(host.as_deref()).await?;
         }
     }
-    let choice = questions.iter().find_map(|question| match question {
-        Question::DbtJob { flag, project, environment } => {
-            Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }))
+    let (mut choice, mut to_store) = (None, None);
+    for question in questions {
+        match question {
+            Question::DbtJob { flag, project, environment } => {
+                choice = Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }));
+            }
+            Question::DbtKey { tried, unless_stored } => to_store = Some((*tried, unless_stored.clone())),
+            Question::DatabricksHost
+            | Question::DatabricksCredential
+            | Question::DatabricksToken { host: _ }
+            | Question::DbtHost
+            | Question::DbtAccount
+            | Question::DbtToken
+            | Question::Run { active: _ }
+            | Question::Setting { setting: _, now: _ } => {}
         }
-        Question::DatabricksHost
-        | Question::DatabricksCredential
-        | Question::DatabricksToken { host: _ }
-        | Question::DbtHost
-        | Question::DbtAccount
-        | Question::DbtToken
-        | Question::Run { active: _ }
-        | Question::DbtKey { tried: _, unless_stored: _ }
-        | Question::Setting { setting: _, now: _ } => None,
-    });
+    }
     // Listing jobs needs an account and a token, even if the rest of the command does not.
     let looks = choice.is_some();
     if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
@@ -119,18 +122,6 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         prompts.host().await?;
     }
     let account = (looks || has(&Question::DbtAccount)) && prompts.lacks_account()?;
-    let to_store = questions.iter().find_map(|question| match question {
-        Question::DbtKey { tried, unless_stored } => Some((*tried, unless_stored.clone())),
-        Question::DatabricksHost
-        | Question::DatabricksCredential
-        | Question::DatabricksToken { host: _ }
-        | Question::DbtHost
-        | Question::DbtAccount
-        | Question::DbtToken
-        | Question::DbtJob { .. }
-        | Question::Run { active: _ }
-        | Question::Setting { setting: _, now: _ } => None,
-    });
     let stored = match &to_store {
         Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
         Some((_, None)) | None => false,

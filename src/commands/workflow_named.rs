@@ -62,8 +62,8 @@ impl WorkflowNamed {
         id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the URL contains no job".to_owned()))
     }
 
-    /// The only matching job. `nothing` says what was not done if there is none; `again` is the command for one of
-    /// several.
+    /// The only matching job. `nothing` is a sentence that says what was not done if there is none; `again` is the
+    /// command for one of several.
     pub(crate) async fn find(
         &self,
         reader: &Reader,
@@ -74,7 +74,7 @@ impl WorkflowNamed {
         let name = match self {
             WorkflowNamed::Id(id) => {
                 return reader.read(get_workflow(*id)).await.map_err(|error| {
-                    let failure = of_databricks(&format!("Cannot read workflow {text}; {nothing}"), &error);
+                    let failure = of_databricks(&format!("Cannot read workflow {text}"), &error).state(nothing);
                     if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
                 });
             }
@@ -88,7 +88,7 @@ impl WorkflowNamed {
         };
         let listed = reader.pages("jobs/list", |row: &WorkflowRow| row.job_id, usize::MAX, page).await;
         let mut found = listed.map_err(|error| {
-            of_databricks(&format!("Cannot look for a workflow named \"{name}\"; {nothing}"), &error)
+            of_databricks(&format!("Cannot look for a workflow named \"{name}\""), &error).state(nothing)
         })?;
         if found.len() == 1 {
             return Ok(found.remove(0));

@@ -104,7 +104,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
     }
 }
 
-/// What failed, and why; what stands after a semicolon is the state that follows.
+/// What failed, and why.
 fn with_reason(doing: &str, fault: &Fault) -> String {
     let reason = match fault {
         Fault::NotSent(net) | Fault::Lost(net) => net.kind.to_string(),
@@ -128,10 +128,7 @@ fn with_reason(doing: &str, fault: &Fault) -> String {
         Fault::InvalidResponse(_) => "unexpected response".to_owned(),
         Fault::DeadlineExceeded(_) => "timed out".to_owned(),
     };
-    match doing.split_once("; ") {
-        Some((doing, state)) => format!("{doing}: {reason}; {state}."),
-        None => format!("{doing}: {reason}."),
-    }
+    format!("{doing}: {reason}.")
 }
 
 fn of_net(kind: NetKind) -> Code {

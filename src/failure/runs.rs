@@ -17,10 +17,12 @@ pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
 pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
     match error {
         NotStarted::Blind(error) => {
-            of_dbt(&format!("Cannot look up earlier runs of dbt job {job}; nothing was started"), error)
+            of_dbt(&format!("Cannot look up earlier runs of dbt job {job}"), error).state("Nothing was started.")
         }
         NotStarted::Rejected(error) => of_dbt(&format!("dbt did not start job {job}"), error),
-        NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
+        NotStarted::NeverSent(error) => {
+            of_dbt(&format!("Cannot start dbt job {job}"), error).state("Nothing was started.")
+        }
         NotStarted::JobDisabled(disabled) => {
             let what = format!("dbt job {job} would not start; nothing was started.");
             Failure::new(Code::Refused, what)

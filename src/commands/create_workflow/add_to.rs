@@ -86,7 +86,7 @@ pub(super) async fn add(
     let requirements = input.requirements();
     let looks = async {
         let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
-            named.find(&writer, text, "nothing was written", again),
+            named.find(&writer, text, "Nothing was written.", again),
             read_prerequisites(&writer, &requirements, &me),
             async { Ok(UsualKeys::list(&writer).await) },
             compute::settle(&writer, input.compute.as_ref(), &me)

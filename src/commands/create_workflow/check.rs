@@ -136,7 +136,7 @@ impl Check {
         match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
             Ok(started) => Ok(started.run_id),
             Err(error) => {
-                let failure = of_databricks("Cannot start the check; the workflow is unchanged", &error);
+                let failure = of_databricks("Cannot start the check", &error).state("The workflow is unchanged.");
                 if is_serverless_refused(&error) {
                     let failure = Failure { code: Code::Failed, ..failure };
                     return Err(failure

@@ -106,7 +106,7 @@ async fn named(selection: &Selection, reader: &Reader) -> Result<Vec<Job>, Failu
     let mut found = Vec::new();
     for (named, text) in &selection.workflows {
         let again = |id: u64| format!("dbtrigger remove --workflow {id}");
-        let row = named.find(reader, text, "nothing was removed", again).await?;
+        let row = named.find(reader, text, "Nothing was removed.", again).await?;
         let job = jobs::get(reader, row.job_id).await;
         found.push(job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {text}"), &error))?);
     }

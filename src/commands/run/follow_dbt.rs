@@ -82,7 +82,8 @@ impl Following<'_> {
                 Some(of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
-                of_dbt(&format!("Lost track of dbt run {number}; it may still be running"), &error)
+                of_dbt(&format!("Lost track of dbt run {number}"), &error)
+                    .state("It may still be running.")
                     .run("follow it again", pick_up(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {

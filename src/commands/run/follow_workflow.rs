@@ -75,7 +75,8 @@ pub(crate) async fn follow_judged(
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
-                of_databricks(&format!("Lost track of Databricks run {run}; it may still be running"), &error)
+                of_databricks(&format!("Lost track of Databricks run {run}"), &error)
+                    .state("It may still be running.")
                     .run("follow it again", pick_up),
             )
         }

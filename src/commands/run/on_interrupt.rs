@@ -126,7 +126,8 @@ impl LeftRun<'_> {
         let request = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
-                let refused = of_dbt(&format!("cannot cancel dbt run {number}; it may still be running"), &error);
+                let refused =
+                    of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("It may still be running.");
                 return instead(signal, refused.run("cancel it", again));
             }
             Err(_) => {

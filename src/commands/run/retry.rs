@@ -158,7 +158,9 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &Run
                 .cause(reason)
                 .run("start over", &start.again)
         }
-        NotResumed::Failed(error) => of_dbt(&format!("Cannot retry dbt run {run}; nothing was started"), error),
+        NotResumed::Failed(error) => {
+            of_dbt(&format!("Cannot retry dbt run {run}"), error).state("Nothing was started.")
+        }
         NotResumed::NoTime => nothing(Code::StillRunning, format!("Timed out before dbt run {run} could be retried."))
             .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(means.interruption.heard().unwrap_or_default())

@@ -37,8 +37,8 @@ pub(super) async fn find(
     let find_one = async |named: &JobNamed| named.find(reader, account, narrow).await;
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
-        let found =
-            looked.map_err(|error| of_dbt(&format!("Cannot read dbt job {job}; nothing was started"), &error))?;
+        let found = looked
+            .map_err(|error| of_dbt(&format!("Cannot read dbt job {job}"), &error).state("Nothing was started."))?;
         match found.disabled_reason() {
             // A run that the key started earlier is followed.
             Some(disabled) if !given => {

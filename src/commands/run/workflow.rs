@@ -55,7 +55,7 @@ async fn start(
     let deadline = &waiting.deadline;
     let writer = to_databricks(identity, ctx)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
-    let finding = named.find(&writer, text, "nothing was started", again);
+    let finding = named.find(&writer, text, "Nothing was started.", again);
     let row = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
@@ -87,7 +87,7 @@ async fn start(
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
         Some(Sent::NotSent(error) | Sent::Rejected(error)) => {
-            Err(of_databricks(&format!("Databricks did not start {shown_name}; nothing was started"), &error))
+            Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("Nothing was started."))
         }
         Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
         None => Err(unknown(&shown_name, &resume, "timed out before Databricks responded")),

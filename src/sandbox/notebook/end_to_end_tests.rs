@@ -13,7 +13,7 @@ use crate::sandbox::{Handle, Options, Sandbox, Seed, SimTime, start};
 const TOKEN: &str = "dapi-sandbox-token";
 const PATH: &str = "/Users/ana@example.com/a notebook";
 
-async fn sandbox() -> Sandbox {
+fn options() -> Options {
     let mut options = Options::new(Seed {
         databricks_token: TOKEN.to_owned(),
         dbt_token: "dbtc_sandbox-token".to_owned(),
@@ -21,6 +21,11 @@ async fn sandbox() -> Sandbox {
         random: 7,
     });
     options.speed = 600.0;
+    options
+}
+
+async fn sandbox() -> Sandbox {
+    let mut options = options();
     options.search_path = std::env::var_os("PATH");
     // Only used if the machine's Python lacks `requests`.
     options.python_environment = Some(std::env::temp_dir().join("dbtrigger-sandbox-python"));
@@ -131,14 +136,7 @@ async fn a_cancelled_run_interrupts_its_notebook() {
 
 #[tokio::test]
 async fn without_a_python_the_task_fails_and_says_what_to_install() {
-    let mut options = Options::new(Seed {
-        databricks_token: TOKEN.to_owned(),
-        dbt_token: "dbtc_sandbox-token".to_owned(),
-        start: SimTime(1_800_000_000_000),
-        random: 7,
-    });
-    options.speed = 600.0;
-    let sandbox = start(options).await.expect("a sandbox");
+    let sandbox = start(options()).await.expect("a sandbox");
     let run = begin(&sandbox, "# Databricks notebook source\nprint(1)\n").await;
     let run = ended(&sandbox, run).await;
     assert_eq!(run["result"], "FAILED", "{run}");
