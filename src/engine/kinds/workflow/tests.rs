@@ -8,6 +8,7 @@ use crate::engine::kinds::tests::Cell;
 
 /// An edit to a job.
 type Edit = fn(&mut Value);
+type WantEdit = fn(&mut WorkflowWant);
 
 const ID: u64 = 987_654_321_012_345_678;
 
@@ -539,7 +540,7 @@ fn what_operators_chose_survives_and_a_flag_changes_only_its_own_field() {
     same.settings.paused = Setting::Set(true);
     assert_eq!(diff(&same, &[&job], &none()), Action::Keep(None), "said again in another order");
 
-    let flags: [(&str, fn(&mut WorkflowWant)); 10] = [
+    let flags: [(&str, WantEdit); 10] = [
         ("task.max_retries", |want| want.each_task.retries = Setting::Set(0)),
         ("task.max_retries", |want| want.each_task.retries = Setting::Clear),
         ("task.timeout_seconds", |want| want.each_task.timeout = Setting::Set(60)),
