@@ -178,7 +178,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let mut steps = vec![Planned::Notebook(step)];
     steps.extend(grant_steps.into_iter().map(Planned::NotebookGrant));
-    let applied = provision.apply(Plan { steps }).await;
+    let applied = provision.apply(Plan { steps, ..Plan::default() }).await;
     Ok(describe(applied, found, default_path).end())
 }
 

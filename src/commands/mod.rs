@@ -59,6 +59,8 @@ mod provision_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
+mod refused_plan_tests;
+#[cfg(test)]
 mod retry_tests;
 mod run_named;
 #[cfg(test)]

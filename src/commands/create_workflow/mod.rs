@@ -24,20 +24,18 @@ pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
 use self::prerequisites::read_prerequisites;
-pub(super) use self::prerequisites::{NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
+pub(super) use self::prerequisites::{Findings, NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
-use self::workflow_plan::own_notebook;
-pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan_workflow};
+pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
 use super::CommandContext;
-use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, caller_and, no_plan};
+use super::provision::{Finish, Provision, caller_and};
 use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::list_ahead;
 use crate::engine::{Inputs, Plan};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Ended, Failure, Report};
 use crate::http::Reader;
 use crate::spec::Setting;
 
@@ -234,16 +232,14 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     writer.preconnect(3, !dry_run);
     let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
     let (me, (looked_up, listed)) = caller_and(&writer, Box::pin(early)).await?;
-    let (prerequisites, WorkflowPlan { steps, warnings }) =
-        match look(&mut input, &looked_up, listed, &writer, &me, ctx).await {
-            Ok(planned) => planned,
-            Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
-        };
+    let (prerequisites, WorkflowPlan { steps, findings }) =
+        look(&mut input, &looked_up, listed, &writer, &me, ctx).await?;
+    let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let applied = provision.apply(Plan { steps }).await;
+    let applied = provision.apply(Plan { refusals, steps }).await;
     let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
     if applied.finish == Finish::Shown {
         for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
@@ -252,8 +248,9 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             }
         }
     }
-    match job.filter(|_| (check || run_now) && applied.is_well() && applied.failure.is_none()) {
-        Some(job) => {
+    let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
+    match job.zip(prerequisites).filter(|_| goes_on) {
+        Some((job, prerequisites)) => {
             let check = check.then(|| Check::of(&job, &input.jobs, &prerequisites, &me));
             Ok(check_and_run(applied, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
@@ -266,38 +263,28 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
-    listed: Option<Vec<Summary>>,
+    mut listed: Option<Vec<Summary>>,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
-) -> Result<(Prerequisites, WorkflowPlan), Failure> {
-    let looks = async |input: &Input, listed| {
+) -> Result<(Option<Prerequisites>, WorkflowPlan), Failure> {
+    loop {
         let requirements = input.requirements();
+        let path = requirements.path(me)?;
         let (prerequisites, found, usual) = tokio::join!(
             read_prerequisites(reader, &requirements, me),
-            find(reader, input, looked_up, listed, me),
+            find(reader, input, looked_up, listed.take(), me),
             UsualKeys::list(reader)
         );
-        let prerequisites = prerequisites?;
-        let workflow_plan =
-            plan_workflow(reader, input, looked_up.clone(), found?, (&prerequisites, usual), me, ctx).await?;
-        Ok::<_, Failure>((prerequisites, workflow_plan))
-    };
-    let first = looks(input, listed).await;
-    let current_notebook = match &first {
-        Ok((_, workflow_plan)) => workflow_plan.current_notebook(input),
-        // The caller may differ from the creator, whose home folder has the notebook.
-        Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
-            let usual = input.account.and_then(|account| default_path(me, account).ok());
-            own_notebook(reader, input, &looked_up.name).await.filter(|path| Some(path) != usual.as_ref())
+        let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
+        if let Some(current) = compared.current_notebook(input) {
+            input.notebook = Some(current);
+            continue;
         }
-        Err(_) => None,
-    };
-    if current_notebook.is_none() {
-        return first;
+        let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);
+        let workflow_plan = compared.check(reader, input, (prerequisites.as_ref(), usual), me, ctx).await?;
+        return Ok((prerequisites, workflow_plan));
     }
-    input.notebook = current_notebook;
-    looks(input, None).await
 }
 
 #[cfg(test)]

@@ -277,6 +277,7 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     };
     let on_scope = GrantWant { scope: "dbt-cloud".parse().unwrap(), principal, permission: Permission::Read };
     let mut plan = Plan {
+        refusals: Vec::new(),
         steps: vec![
             Planned::JobGrant(Step::<JobGrant>::plan(&writer, on_job, &none).await.unwrap()),
             Planned::NotebookGrant(Step::<NotebookGrant>::plan(&writer, on_notebook, &none).await.unwrap()),
