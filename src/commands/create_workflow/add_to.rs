@@ -87,7 +87,7 @@ pub(super) async fn add(
     let looks = async {
         let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "Nothing was written.", again),
-            read_prerequisites(&writer, &requirements, &me),
+            read_prerequisites(&writer, &requirements, requirements.path(&me)?),
             async { Ok(UsualKeys::list(&writer).await) },
             compute::settle(&writer, input.compute.as_ref(), &me)
         )?;

@@ -5,13 +5,13 @@ use super::prerequisites::{Prerequisites, UsualKeys};
 use super::{SETTLE, compute, identity};
 use crate::commands::{CommandContext, to_dbt};
 use crate::credentials::Account;
-use crate::databricks::jobs::{self, Summary};
+use crate::databricks::jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
-    override_names, own_job, will_have_active_trigger,
+    Compute, Identity, JobsAhead, TaskWant, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow,
+    job_schedule, override_names, own_job, will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -52,12 +52,12 @@ pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
     LookedUp { name, warnings: _, scheduled: _ }: &LookedUp,
-    listed: Option<Vec<Summary>>,
+    ahead: JobsAhead,
     me: &Me,
 ) -> Result<Found, Failure> {
     let identity = identity_of(input)?;
     let (workflow, compute) = tokio::join!(
-        find_workflow(reader, name, &identity, listed),
+        find_workflow(reader, name, &identity, ahead),
         compute::settle(reader, input.compute.as_ref(), me)
     );
     Ok(Found { workflow, compute })
@@ -184,7 +184,7 @@ pub(super) fn is_about_the_job(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotFound | Meaning::RightMissing | Meaning::OtherAccount)
 }
 
-fn identity_of(input: &Input) -> Result<Identity, Failure> {
+pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failure> {
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
