@@ -39,6 +39,7 @@ use crate::engine::kinds::JobsAhead;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
+use crate::spec::Setting;
 
 /// How long a created job may be missing from lists after its response was lost.
 const SETTLE: Duration = Duration::from_mins(1);
@@ -79,7 +80,7 @@ pub(crate) struct Args {
     job: Vec<String>,
     /// Tasks that a task waits for; repeatable, none clears [default: unchanged, or none]
     #[arg(long, value_name = "KEY=KEY[,KEY]", help_heading = "Job", hide_short_help = true)]
-    depends_on: Vec<String>,
+    depends_on: Vec<Setting<String>>,
     /// Name of the workflow
     #[arg(
         long,
@@ -134,13 +135,13 @@ pub(crate) struct Args {
     ///
     /// The notebook must allow it: see `deploy-notebook --allow-override`.
     #[arg(long = "override", value_name = "KEY=VALUE", help_heading = "Run options", hide_short_help = true)]
-    overrides: Vec<String>,
+    overrides: Vec<Setting<String>>,
     /// Add a tag to the workflow; repeatable
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Job", hide_short_help = true)]
     tag: Vec<String>,
     /// Email this address when a run fails; repeatable, none clears [default: unchanged, or none]
     #[arg(long, value_name = "EMAIL", help_heading = "Run options", hide_short_help = true)]
-    notify: Vec<String>,
+    notify: Vec<Setting<String>>,
     /// Retry a failed task up to N times; a retry resumes or repeats the dbt run [default: unchanged, or 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Run options", hide_short_help = true)]
     retries: Option<u32>,

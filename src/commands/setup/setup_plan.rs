@@ -17,6 +17,7 @@ use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, JobsAhead, Notebook, Read
 use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::Reader;
+use crate::spec::Setting;
 
 /// The plan and its inputs.
 pub(super) struct SetupPlan {
@@ -139,10 +140,10 @@ async fn look_from(
     let Early { looked_up, jobs, at, mut secret_plan, mut near } = early;
     let notebook_settings = NotebookSettings {
         account: account.clone(),
-        scope: args.scope.as_ref().map(ToString::to_string),
-        key: args.key.as_ref().map(ToString::to_string),
-        allow_override: None,
-        allow_job: None,
+        scope: args.scope.as_ref().map(ToString::to_string).into(),
+        key: args.key.as_ref().map(ToString::to_string).into(),
+        allow_override: Setting::Keep,
+        allow_job: Setting::Keep,
     };
     let found = async {
         match &looked_up {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::job_schedule::{
@@ -35,6 +35,7 @@ use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, RaceOutcome, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, Fault, HttpError, Reader, Rows, Writer};
+use crate::spec::{Setting, TaskSettings, TaskSpec, WorkflowSettings};
 
 /// How long the job list and the job itself may disagree.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
@@ -75,18 +76,7 @@ impl Identity {
     }
 }
 
-/// A task that runs one dbt job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct TaskWant {
-    /// Its key in the workflow.
-    pub(crate) key: String,
-    /// The dbt job's ID.
-    pub(crate) job: u64,
-    /// The keys of our tasks that it depends on; `None`: unchanged.
-    pub(crate) depends_on: Option<Vec<String>>,
-}
-
-/// The workflow that should exist. `None`, `false` and empty keep the existing value.
+/// The workflow that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowWant {
     pub(crate) name: String,
@@ -94,30 +84,13 @@ pub(crate) struct WorkflowWant {
     pub(crate) named: bool,
     pub(crate) identity: Identity,
     /// At least one. The dbt job's ID is a workflow parameter if there is one task, else a task parameter.
-    pub(crate) tasks: Vec<TaskWant>,
+    pub(crate) tasks: Vec<TaskSpec>,
     /// The notebook's path in the workspace.
     pub(crate) notebook: String,
-    /// A validated Quartz expression.
-    pub(crate) schedule: Option<String>,
-    /// An IANA time zone name.
-    pub(crate) timezone: Option<String>,
-    pub(crate) paused: Option<bool>,
-    /// Removes the schedule.
-    pub(crate) no_schedule: bool,
-    /// The tasks' compute; `None`: unchanged, serverless for a new job.
-    pub(crate) compute: Option<Compute>,
-    /// How often a failed task is retried.
-    pub(crate) retries: Option<u32>,
-    /// In seconds.
-    pub(crate) task_timeout: Option<u64>,
-    /// Overrides for every run of the dbt job; an empty map removes the existing ones.
-    pub(crate) overrides: Option<Map<String, Value>>,
-    /// Additional tags, besides ours and those of others.
-    pub(crate) tags: BTreeMap<String, String>,
-    /// Emails notified of failed runs, sorted; an empty list removes the existing ones.
-    pub(crate) notify: Option<Vec<String>>,
-    /// The identity of its runs: a user's email or a service principal's application ID.
-    pub(crate) run_as: Option<String>,
+    /// The tasks' compute; by default serverless.
+    pub(crate) compute: Setting<Compute>,
+    pub(crate) each_task: TaskSettings,
+    pub(crate) settings: WorkflowSettings,
     /// How long a job may take to become visible after a lost response, before it counts as not created.
     #[serde(skip)]
     pub(crate) settle: Duration,
@@ -341,7 +314,7 @@ impl Kind for Workflow {
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
         let nothing = Raw::default();
         let there = have.map_or(&nothing, |have| &have.job.settings);
-        if let Some((key, keys)) = compute::missing_cluster(want.compute.as_ref(), there) {
+        if let Some((key, keys)) = compute::missing_cluster(&want.compute, there) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!(
                 "Workflow \"{}\" has no job cluster {key}. Its job clusters: {known}.",
@@ -368,7 +341,7 @@ impl Kind for Workflow {
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
-        if let Some(start) = other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+        if let Some(start) = other_start(&job.settings).filter(|_| want.settings.schedule.value().is_some()) {
             return Refusal::new(format!(
                 "Job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule."
             ))
@@ -538,7 +511,7 @@ impl Kind for Workflow {
         if error.service_error().is_none() {
             return failure.advise("run the same command again: it looks for the job by its tag before creating one");
         }
-        let failure = match (&want.run_as, error.service_error()) {
+        let failure = match (want.settings.run_as.value(), error.service_error()) {
             (Some(run_as), Some(said)) => run_as::refused(run_as, said, failure),
             (None, _) | (_, None) => failure,
         };
