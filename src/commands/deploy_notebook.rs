@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
+use super::last_seen::LastSeen;
 use super::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
@@ -117,6 +118,7 @@ fn parse_job(text: &str) -> Result<Setting<u64>, String> {
 }
 
 /// Settings of the notebook, before its path is known.
+#[derive(Clone)]
 pub(super) struct NotebookSettings {
     pub(super) account: Account,
     pub(super) scope: Setting<String>,
@@ -169,7 +171,8 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
     let default_path = path.is_none();
-    let (me, step, grant_steps) = look(&writer.reader(), path, notebook_settings, grants, &consents).await?;
+    let guess = LastSeen::load(writer.origin(), ctx).notebook(notebook_settings.account.id);
+    let (me, step, grant_steps) = look(&writer.reader(), path, guess, notebook_settings, grants, &consents).await?;
     // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
@@ -187,32 +190,41 @@ fn nowhere() -> Result<NotebookPath, Failure> {
     "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("The default path is invalid: {bad}.")))
 }
 
-/// Looks up the caller and the notebook: in parallel if the path is given, otherwise in sequence, since the path is in
-/// the home folder.
+/// Looks up the caller and the notebook: in parallel if the path is given. The default path is in the caller's home
+/// folder; if it is the `guess`, what was read there beside the caller is used.
 async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
+    guess: Option<NotebookPath>,
     notebook_settings: NotebookSettings,
     grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
 ) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
     let account = notebook_settings.account.id;
-    let plans = async move |path: NotebookPath| {
-        let granting = grants.into_iter().map(|GrantTo { principal, level }| {
+    let plans = async |path: &NotebookPath| {
+        let granting = grants.iter().cloned().map(|GrantTo { principal, level }| {
             Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
         });
-        tokio::try_join!(
-            Step::<Notebook>::plan(reader, notebook_settings.at(path.clone()), consents),
-            try_join_all(granting)
-        )
+        let want = notebook_settings.clone().at(path.clone());
+        tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(path))).await?;
+        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(&path))).await?;
         return Ok((me, step, grants));
     }
-    let me = who(reader).await?;
+    let guessed = async {
+        match &guess {
+            Some(path) => Some(plans(path).await),
+            None => None,
+        }
+    };
+    let (me, guessed) = tokio::join!(who(reader), guessed);
+    let me = me?;
     let path = default_path(&me, account)?;
-    let (step, grants) = plans(path).await?;
+    let (step, grants) = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
+        Some(planned) => planned?,
+        None => plans(&path).await?,
+    };
     Ok((me, step, grants))
 }
 

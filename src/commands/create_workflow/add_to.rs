@@ -88,7 +88,7 @@ pub(super) async fn add(
     let path = requirements.path(&me)?;
     let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
         named.find(&writer, text, "Nothing was written.", again),
-        read_prerequisites(&writer, &requirements, &me),
+        read_prerequisites(&writer, &requirements, path.clone()),
         async { Ok(UsualKeys::list(&writer).await) },
         compute::settle(&writer, &input.compute, &me)
     )?;

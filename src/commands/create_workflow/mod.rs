@@ -23,17 +23,18 @@ pub(super) use self::describe::{describe, describe_schedule, next_starts};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
-use self::prerequisites::read_prerequisites;
+use self::prerequisites::{Checked, read_prerequisites};
 pub(super) use self::prerequisites::{Findings, NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
+use self::workflow_plan::identity_of;
 pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
 use super::CommandContext;
 use super::job_named::Narrow;
+use super::last_seen::LastSeen;
 use super::provision::{Finish, Provision, caller_and};
-use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::list_ahead;
+use crate::engine::kinds::JobsAhead;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Ended, Failure, Report};
 use crate::http::Reader;
@@ -230,10 +231,14 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     let writer = super::to_databricks(&input.databricks, ctx)?;
     writer.preconnect(3, !dry_run);
-    let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
-    let (me, (looked_up, listed)) = caller_and(&writer, Box::pin(early)).await?;
+    let last_seen = LastSeen::load(writer.origin(), ctx);
+    let early = async {
+        let ahead = read_ahead(&input, &last_seen, &writer);
+        tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
+    };
+    let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
     let (prerequisites, WorkflowPlan { steps, findings }) =
-        look(&mut input, &looked_up, listed, &writer, &me, ctx).await?;
+        look(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
     let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
@@ -258,12 +263,33 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
 }
 
+/// What can be read before the caller and the name of the workflow are known.
+struct Ahead {
+    jobs: JobsAhead,
+    /// The notebook at its probable path, and the keys of the default scope.
+    notebook: Option<(NotebookPath, Checked<Prerequisites>, UsualKeys)>,
+}
+
+async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahead {
+    let job = identity_of(input).ok().and_then(|identity| last_seen.job(&identity));
+    let path = input.account.filter(|_| input.notebook.is_none()).and_then(|account| last_seen.notebook(account));
+    let notebook = async {
+        let path = path?;
+        let requirements = input.requirements();
+        let reads = (read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader));
+        let (prerequisites, usual) = tokio::join!(reads.0, reads.1);
+        Some((path, prerequisites, usual))
+    };
+    let (jobs, notebook) = tokio::join!(JobsAhead::read(reader, job), notebook);
+    Ahead { jobs, notebook }
+}
+
 /// Looks up the prerequisites and the workflow. An existing workflow keeps its notebook unless `--notebook` names
 /// another.
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
-    mut listed: Option<Vec<Summary>>,
+    Ahead { mut jobs, mut notebook }: Ahead,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
@@ -271,11 +297,14 @@ async fn look(
     loop {
         let requirements = input.requirements();
         let path = requirements.path(me)?;
-        let (prerequisites, found, usual) = tokio::join!(
-            read_prerequisites(reader, &requirements, me),
-            find(reader, input, looked_up, listed.take(), me),
-            UsualKeys::list(reader)
-        );
+        let reads = async {
+            match notebook.take_if(|(read, ..)| *read == path) {
+                Some((_, prerequisites, usual)) => (prerequisites, usual),
+                None => tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader)),
+            }
+        };
+        let finds = find(reader, input, looked_up, std::mem::take(&mut jobs), me);
+        let ((prerequisites, usual), found) = tokio::join!(reads, finds);
         let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
         if let Some(current) = compared.current_notebook(input) {
             input.notebook = Some(current);

@@ -81,13 +81,12 @@ impl NotebookRequirements<'_> {
 pub(crate) async fn read_prerequisites(
     reader: &Reader,
     requirements: &NotebookRequirements<'_>,
-    me: &Me,
+    path: NotebookPath,
 ) -> Checked<Prerequisites> {
-    let path = requirements.path(me)?;
     match reader.read(export(&path)).await {
         Ok(text) => Ok(fit(requirements, path, text)),
         Err(error) if is_missing(&error) => {
-            Ok(Err(Failure::new(Code::NotFound, format!("No notebook at {path}, or {} cannot see it.", me.user_name))
+            Ok(Err(Failure::new(Code::NotFound, format!("No notebook at {path}, or you cannot see it."))
                 .cause(error.to_string())
                 .run("deploy the notebook", deploy(requirements, &path, ""))))
         }

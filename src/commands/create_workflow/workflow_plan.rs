@@ -5,12 +5,11 @@ use super::prerequisites::{Findings, Prerequisites, UsualKeys};
 use super::{SETTLE, compute, identity};
 use crate::commands::{CommandContext, to_dbt};
 use crate::credentials::Account;
-use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
+    Compute, Identity, JobsAhead, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
     override_names, will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Entry, Planned, Step};
@@ -30,12 +29,12 @@ pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
     LookedUp { name, findings: _, scheduled: _ }: &LookedUp,
-    listed: Option<Vec<Summary>>,
+    ahead: JobsAhead,
     me: &Me,
 ) -> Result<Found, Failure> {
     let identity = identity_of(input)?;
     let (workflow, compute) =
-        tokio::join!(find_workflow(reader, name, &identity, listed), compute::settle(reader, &input.compute, me));
+        tokio::join!(find_workflow(reader, name, &identity, ahead), compute::settle(reader, &input.compute, me));
     Ok(Found { workflow, compute })
 }
 
@@ -195,7 +194,7 @@ pub(super) fn is_about_the_job(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotFound | Meaning::RightMissing | Meaning::OtherAccount)
 }
 
-fn identity_of(input: &Input) -> Result<Identity, Failure> {
+pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failure> {
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),

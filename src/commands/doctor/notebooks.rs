@@ -84,7 +84,7 @@ pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebo
         jobs: notebook_use.jobs.iter().copied().collect(),
         host: None,
     };
-    let prerequisites = match read_prerequisites(reader, &asked, me).await.flatten() {
+    let prerequisites = match read_prerequisites(reader, &asked, place.clone()).await.flatten() {
         Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();

@@ -213,21 +213,35 @@ async fn look_in(
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
 }
 
-/// Lists all jobs if they fit on one page; runs in parallel with requests that must precede the workflow look-up.
-pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
-    match reader.read_once(jobs::list(None, None)).await {
-        Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
-        // The look-up that needs the list reports the error.
-        Ok(_) | Err(_) => None,
+/// What was read in parallel with requests that must precede the workflow look-up.
+#[derive(Debug, Default)]
+pub(crate) struct JobsAhead {
+    /// All jobs, if they fit on one page.
+    listed: Option<Vec<Summary>>,
+    /// The job that the workflow probably is.
+    guessed: Option<Job>,
+}
+
+impl JobsAhead {
+    /// `guess`: the ID that the workflow had before.
+    pub(crate) async fn read(reader: &Reader, guess: Option<u64>) -> JobsAhead {
+        let guessed = async { jobs::get(reader, guess?).await.ok() };
+        let (listed, guessed) = tokio::join!(reader.read_once(jobs::list(None, None)), guessed);
+        let listed = match listed {
+            Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
+            // The look-up that needs the list reports the error.
+            Ok(_) | Err(_) => None,
+        };
+        JobsAhead { listed, guessed }
     }
 }
 
-/// Finds the workflow of this name and mark. `listed`: all jobs, if they were just listed.
+/// Finds the workflow of this name and mark.
 pub(crate) async fn find_workflow(
     reader: &Reader,
     name: &str,
     identity: &Identity,
-    mut listed: Option<Vec<Summary>>,
+    JobsAhead { mut listed, mut guessed }: JobsAhead,
 ) -> Result<Option<WorkflowHave>, HttpError> {
     let begun = Instant::now();
     let end = begun + AGREES_WITHIN;
@@ -235,7 +249,11 @@ pub(crate) async fn find_workflow(
     loop {
         let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
-        match jobs::get(reader, first.id).await {
+        let job = match guessed.take_if(|job| job.id == first.id) {
+            Some(job) => Ok(job),
+            None => jobs::get(reader, first.id).await,
+        };
+        match job {
             // Created by concurrent runs of this command, which will resolve it.
             Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
             Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, created_job: CreatedJob::None })),
@@ -290,7 +308,7 @@ impl Kind for Workflow {
     }
 
     async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
-        find_workflow(reader, &want.name, &want.identity, None).await
+        find_workflow(reader, &want.name, &want.identity, JobsAhead::default()).await
     }
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
