@@ -51,7 +51,7 @@ impl Code {
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
             Code::NotFound | Code::RunGone => "not found, or not visible to you",
             Code::Refused | Code::ChangedMeanwhile => {
-                "refused: not ours, edited by hand, open to others, or changed meanwhile"
+                "refused: not ours, edited by hand, open to others, something is missing, or changed meanwhile"
             }
             Code::StillRunning => "timed out; the run is still active",
             Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
@@ -209,11 +209,12 @@ impl Code {
                 ),
             },
             Code::Refused => Page {
-                means: "Nothing was written because it could do harm: the object is not ours, was edited by hand, or is open to others.",
+                means: "Nothing was written: an object is not ours, was edited by hand, or is open to others, or something that the plan needs is missing.",
                 why: &[
                     "Someone else created a notebook or job with that name.",
                     "It was edited by hand; the error shows the difference.",
                     "People other than those named with --grant could read the key.",
+                    "Something that the plan needs is missing: a notebook, a key, a cluster, or access for the run-as identity.",
                     "An idempotency key belongs to a run that was started with other parameters.",
                 ],
                 what_to_do: &[

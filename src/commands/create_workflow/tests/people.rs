@@ -75,7 +75,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
     ask(&ctx, "/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": bo }));
     ctx.take_log();
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("run-as identity bo@example.com"), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--grant-run-as"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
@@ -87,7 +87,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
 async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_commands_that_let_it() {
     let ctx = prepared().await;
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
@@ -102,7 +102,7 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     let scope = ["--scope", "dbt-cloud", "--key", "api-key", "--grant", &format!("{SERVICE}:READ")];
     assert_eq!(ctx.run(init_secrets::run, &scope).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert!(outcome.exit == 4 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
+    assert!(outcome.exit == 7 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
     let grant = format!("{SERVICE}:CAN_READ");
     assert_eq!(ctx.run(deploy_notebook::run, &["--grant", &grant]).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
