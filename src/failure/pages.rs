@@ -184,12 +184,10 @@ impl Code {
                     "A name or ID is mistyped; the error suggests the nearest names where it can list them.",
                     "It was deleted or renamed.",
                     "The token cannot see it.",
-                    "An earlier setup step is missing, such as the notebook.",
                 ],
                 what_to_do: &[
                     "List what exists: `dbtrigger jobs`, `dbtrigger runs`.",
                     "Compare the IDs with the URL in your browser.",
-                    "Run the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
                 ],
                 example: (
                     "dbtrigger run 'nightly build'",
@@ -219,6 +217,7 @@ impl Code {
                 ],
                 what_to_do: &[
                     "Review the difference; then use another name, or add the flag that the message names.",
+                    "Run the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
                     "See the plan without writing anything: `dbtrigger deploy-notebook --dry-run`.",
                 ],
                 example: (
