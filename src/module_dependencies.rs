@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may use. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 24] = [
+const MAY_USE: [(&str, &str); 25] = [
     ("context", "keyring placeholder"),
     ("document", ""),
+    ("durations", ""),
     ("events", ""),
     ("keyring", "secret"),
     ("nearest", ""),
@@ -18,19 +19,19 @@ const MAY_USE: [(&str, &str); 24] = [
     ("yaml", ""),
     ("origin", "secret"),
     ("notebook", "origin text"),
-    ("http", "context events origin secret"),
+    ("http", "context durations events origin secret"),
     ("dbt", "http origin"),
     ("databricks", "http secret"),
-    ("runs", "context databricks dbt events http text"),
+    ("runs", "context databricks dbt durations events http text"),
     ("failure", "dbt document http questions runs"),
     ("ui", "document events failure questions secret"),
-    ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
-    ("engine", "databricks document failure http notebook origin secret text"),
+    ("credentials", "context dbt durations failure http keyring nearest origin placeholder questions secret yaml"),
+    ("engine", "databricks document durations failure http notebook origin secret text"),
     (
         "commands",
-        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret text",
+        "context credentials databricks dbt document durations engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret text",
     ),
-    ("app", "commands context document credentials events failure http nearest placeholder questions secret ui"),
+    ("app", "commands context document credentials events failure http nearest placeholder questions secret text ui"),
 ];
 
 fn sources(module: &str) -> Vec<PathBuf> {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
 use crate::context::Wall;
+use crate::durations::shown;
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
 /// The last poll starts this long before the deadline, so that it can finish in time.
@@ -147,7 +148,7 @@ where
                 }
                 asked = asked_to_wait(&error, &history);
                 if error.is_status(429) {
-                    events.remark(format!("{error}; retrying in {} s", asked.as_secs()));
+                    events.remark(format!("{error}; retrying in {}", shown(asked)));
                 } else if history.failed == 3 {
                     events.remark(format!("{error}; still waiting"));
                 }
@@ -160,7 +161,7 @@ where
         }
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
         let wake = (Instant::now() + wait).min(deadline - reserve);
-        let still = || format!("{} is still running after {}", probe.name(), in_minutes(begun.elapsed()));
+        let still = || format!("{} is still running after {}", probe.name(), shown(begun.elapsed()));
         deadline += sleep_until_or_slept(wake, wall, events, &still).await;
         until.extend_to(deadline);
     }
@@ -194,13 +195,6 @@ fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
     wait.mul_f64(0.85 + 0.3 * fraction)
 }
 
-fn in_minutes(age: Duration) -> String {
-    match (age.as_secs() / 3600, age.as_secs() / 60 % 60) {
-        (0, minutes) => format!("{minutes}m"),
-        (hours, minutes) => format!("{hours}h {minutes}m"),
-    }
-}
-
 /// Sleeps until `wake`, or until the machine turns out to have been suspended. Returns by how much to extend the
 /// deadline, so that suspended time does not count.
 async fn sleep_until_or_slept(
@@ -223,10 +217,8 @@ async fn sleep_until_or_slept(
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
         // The monotonic clock stops during suspend on some systems and continues on others.
         if monotonic_over > SLEPT || wall_over > SLEPT {
-            events.remark(format!(
-                "this machine slept for {} s; checking again",
-                wall_over.max(monotonic_over).as_secs()
-            ));
+            let slept = shown(wall_over.max(monotonic_over));
+            events.remark(format!("this machine slept for {slept}; checking again"));
             return if monotonic_over > SLEPT { monotonic_over } else { Duration::ZERO };
         }
     }

@@ -15,6 +15,7 @@ use super::marker::{Key, cause};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
+use crate::durations::shown;
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
 use crate::text::hex;
 
@@ -431,8 +432,8 @@ impl<'a> Attempt<'a> {
                     if self.context.interruption.heard().is_some() {
                         continue;
                     }
-                    let seconds = self.settle_from.elapsed().as_secs();
-                    self.context.events.remark(format!("no run found after {seconds} s; starting it again"));
+                    let waited = shown(self.settle_from.elapsed());
+                    self.context.events.remark(format!("no run found after {waited}; starting it again"));
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::chain::{Chain, PART, Selection};
 use super::check::Check;
 use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
-use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::commands::deploy_notebook::default_path;
 use crate::commands::job_named::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
@@ -20,6 +20,7 @@ use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::side_by_side;
 use crate::runs::plain;
+use crate::text::quoted;
 
 /// A workflow with tasks of ours.
 pub(super) struct WorkflowCheck {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::dbt_report::DbtReport;
-use super::duration::shown;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
+use crate::durations::shown;
 use crate::events::{Activity, Events};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::duration::shown;
 use super::on_interrupt::Stopped;
 use crate::commands::CommandContext;
 use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
+use crate::durations::shown;
 use crate::events::{Activity, Events};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
