@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &str); 24] = [
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http text"),
     ("failure", "dbt document http questions runs"),
-    ("ui", "document events failure questions secret"),
+    ("ui", "document events failure questions secret text"),
     ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
     ("engine", "databricks document failure http notebook origin secret text"),
     (
@@ -46,7 +46,10 @@ fn sources(module: &str) -> Vec<PathBuf> {
     // Tests are next to their code and may use any module.
     found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        path.is_file() && !name.contains("tests") && path.extension().is_some_and(|extension| extension == "rs")
+        path.is_file()
+            && !name.contains("tests")
+            && name != "harness.rs"
+            && path.extension().is_some_and(|extension| extension == "rs")
     });
     found
 }
