@@ -452,11 +452,10 @@ impl Outcome {
     /// The events of runs, whichever job they belong to.
     pub(crate) fn run_events(&self) -> Vec<&RunEvent> {
         fn run_event(event: &Event) -> Option<&RunEvent> {
-            match event {
-                Event::Run(event) => Some(event),
-                Event::OfJob { job: _, event } => run_event(event),
-                _ => None,
+            if let Event::OfJob { job: _, event } = event {
+                return run_event(event);
             }
+            if let Event::Run(event) = event { Some(event) } else { None }
         }
         self.events.iter().filter_map(run_event).collect()
     }

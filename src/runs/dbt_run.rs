@@ -169,7 +169,7 @@ impl<'a> DbtRun<'a> {
         if let Some(disabled) = &disabled
             && self.disabled_reason.is_none()
         {
-            let (why, advice) = (disabled.why().to_owned(), disabled.advice().to_owned());
+            let (why, advice) = (disabled.why(), disabled.advice().to_owned());
             self.events.run(RunEvent::JobDisabled { run: self.run.id, job, why, advice });
         }
         self.disabled_reason = disabled;

@@ -38,6 +38,7 @@ fn prefixed(job: &str, event: Event) -> Event {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per event")]
 fn lines(event: RunEvent) -> Vec<Event> {
     let text = match event {
         RunEvent::Found { run, url } => {

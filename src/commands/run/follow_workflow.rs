@@ -183,8 +183,15 @@ struct ShownAttempt {
 
 impl<'a> WorkflowRunEvents<'a> {
     fn new(run: u64, events: &'a Events) -> WorkflowRunEvents<'a> {
-        let _activity = events.activity(RunId::Databricks(run).to_string());
-        WorkflowRunEvents { events, _activity, status: None, queue: None, attempts: BTreeMap::new(), repairs: 0 }
+        let activity = events.activity(RunId::Databricks(run).to_string());
+        WorkflowRunEvents {
+            events,
+            _activity: activity,
+            status: None,
+            queue: None,
+            attempts: BTreeMap::new(),
+            repairs: 0,
+        }
     }
 
     fn state(&mut self, state: &WorkflowState) {
