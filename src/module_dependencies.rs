@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may use. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 24] = [
+const MAY_USE: [(&str, &str); 25] = [
     ("context", "keyring placeholder"),
     ("document", ""),
     ("events", ""),
@@ -25,10 +25,11 @@ const MAY_USE: [(&str, &str); 24] = [
     ("failure", "dbt document http questions runs"),
     ("ui", "document events failure questions secret text"),
     ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
-    ("engine", "databricks document failure http notebook origin secret text"),
+    ("spec", "failure"),
+    ("engine", "databricks document failure http notebook origin secret spec text"),
     (
         "commands",
-        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret text",
+        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret spec text",
     ),
     ("app", "commands context document credentials events failure http nearest placeholder questions secret ui"),
 ];
