@@ -34,6 +34,7 @@ mod schedule;
 mod secret;
 #[cfg(test)]
 mod sim;
+mod spec;
 mod text;
 mod ui;
 mod yaml;
