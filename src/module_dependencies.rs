@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &str); 25] = [
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http text"),
     ("failure", "dbt document http questions runs"),
-    ("ui", "document events failure questions secret"),
+    ("ui", "document events failure questions secret text"),
     ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
     ("spec", "failure"),
     ("engine", "databricks document failure http notebook origin secret spec text"),
@@ -47,7 +47,10 @@ fn sources(module: &str) -> Vec<PathBuf> {
     // Tests are next to their code and may use any module.
     found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        path.is_file() && !name.contains("tests") && path.extension().is_some_and(|extension| extension == "rs")
+        path.is_file()
+            && !name.contains("tests")
+            && name != "harness.rs"
+            && path.extension().is_some_and(|extension| extension == "rs")
     });
     found
 }
