@@ -7,12 +7,12 @@ pub(crate) use of_workflow::Span;
 
 use super::job_named::{JobNamed, Narrow, shown_name};
 use super::jobs::moment;
-use super::run::shown;
 use super::table::table;
 use super::{CommandContext, line_to_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
+use crate::durations::shown;
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
 /// List recent runs of your dbt account or of a workflow, newest first
