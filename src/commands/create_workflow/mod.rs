@@ -299,10 +299,10 @@ async fn look(
         let requirements = input.requirements();
         let path = requirements.path(me)?;
         let reads = async {
-            match notebook.take_if(|(read, ..)| *read == path) {
-                Some((_, prerequisites, usual)) => (prerequisites, usual),
-                None => tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader)),
+            if let Some((_, prerequisites, usual)) = notebook.take_if(|(read, ..)| *read == path) {
+                return (prerequisites, usual);
             }
+            tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader))
         };
         let finds = find(reader, input, looked_up, std::mem::take(&mut jobs), me);
         let ((prerequisites, usual), found) = tokio::join!(reads, finds);
