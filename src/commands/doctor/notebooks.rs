@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::chain::{Chain, PART};
 use super::check::Check;
+use super::context::{Chain, PART};
 use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::secrets::{KeyName, ScopeName};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{Chain, PART, Selection};
 use super::check::Check;
+use super::context::{Chain, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
 use crate::commands::deploy_notebook::{default_path, quoted};
