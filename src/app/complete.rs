@@ -11,13 +11,14 @@ use clap_complete::env::Shells;
 use super::help::command_line;
 use super::{Globals, Root};
 use crate::commands::run::Results;
-use crate::commands::{self, CommandContext, LastKnown, Prompts, Wire, quoted};
+use crate::commands::{self, CommandContext, LastKnown, Prompts, Wire};
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::{Events, Interruption};
 use crate::failure::Code;
 use crate::http::Pace;
 use crate::secret::Vault;
+use crate::text::quoted;
 
 /// Longest wait for dbt while a user waits for completions.
 const LIMIT: Duration = Duration::from_secs(1);
