@@ -2,7 +2,7 @@
 
 mod complete;
 mod help;
-mod on_interrupt;
+mod signals;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::help::{command_line, parse};
-use self::on_interrupt::{InterruptEffect, interrupted, on_interrupt, reader_gone};
+use self::signals::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire};
@@ -180,7 +180,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &last_known, &printer).0, false),
             ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, rerun_hint, &mut ctx) => (ended, true),
         };
-        let ended = ctx.given().complete(ended, &arguments);
+        let ended = ctx.global_flags().complete(ended, &arguments);
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
@@ -407,7 +407,7 @@ mod tests {
     fn what_the_pages_of_explain_tell_people_to_type_can_be_typed() {
         let mut typed: Vec<(Code, &str)> = Vec::new();
         for code in Code::ALL {
-            let page = code.page();
+            let page = code.explanation();
             // The page on usage errors shows a wrong one.
             if code != Code::Usage {
                 typed.push((code, page.example.0));

@@ -118,7 +118,7 @@ fn with_values(command: clap::Command, globals: Option<&Globals>) -> clap::Comma
 }
 
 fn codes() -> Vec<CompletionCandidate> {
-    let candidate = |code: Code| CompletionCandidate::new(code.name()).help(Some(code.page().means.into()));
+    let candidate = |code: Code| CompletionCandidate::new(code.name()).help(Some(code.explanation().means.into()));
     Code::ALL.into_iter().map(candidate).collect()
 }
 

@@ -128,7 +128,7 @@ pub(super) async fn add(
     };
     let (workflow, prerequisites, planned, mut steps, warnings) = match looks.await {
         Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &ctx.global_flags(), &writer, &me),
     };
     for warning in &warnings {
         ctx.events.warning(warning.as_str());

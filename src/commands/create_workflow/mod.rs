@@ -242,7 +242,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let (prerequisites, WorkflowPlan { steps, warnings }) =
         match look(&mut input, &looked_up, ahead, &writer, &me, ctx).await {
             Ok(planned) => planned,
-            Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
+            Err(failure) => return no_plan(failure, dry_run, &ctx.global_flags(), &writer, &me),
         };
     for warning in &warnings {
         ctx.events.warning(warning.as_str());

@@ -244,7 +244,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let looks = look(&args, (early, key_intent), &input, &account, &writer, &me, ctx);
     let setup_plan = match poll_alongside(&mut tried, Box::pin(looks)).await {
         Ok(setup_plan) => setup_plan,
-        Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &ctx.global_flags(), &writer, &me),
     };
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);

@@ -676,7 +676,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
-        assert_eq!(left.said.unwrap().state, "Nothing was written.");
+        assert_eq!(left.note.unwrap().state, "Nothing was written.");
         assert_eq!(left.known.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {
