@@ -55,7 +55,7 @@ pub(crate) async fn apply(
         }
         for planned in wave.iter_mut() {
             if let Planned::JobGrant(step) = planned {
-                step.want.job = step.want.job.or(job);
+                step.want.object.job = step.want.object.job.or(job);
             }
         }
         let count = wave.chunk_by(|left, right| left.lane() == right.lane()).count();

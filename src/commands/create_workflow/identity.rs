@@ -9,7 +9,7 @@ use crate::credentials::Source;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::secrets::EVERYBODY;
-use crate::engine::kinds::{JobGrant, JobGrantWant, Workflow};
+use crate::engine::kinds::{JobGrant, Workflow, WorkflowJob};
 use crate::engine::{Planned, Step};
 use crate::failure::{Code, Failure, Hint};
 use crate::http::{Reader, side_by_side};
@@ -112,13 +112,12 @@ pub(super) async fn readers(
 /// Plans the grants on the workflow.
 pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>) -> Result<Vec<Planned>, Failure> {
     let plan = async |GrantTo { principal, level }: &GrantTo<JobLevel>| {
-        let want = JobGrantWant {
+        let object = WorkflowJob {
             workflow: step.want.name.clone(),
             identity: step.want.identity.clone(),
             job: step.have.as_ref().map(|have| have.job.id),
-            principal: principal.clone(),
-            level: *level,
         };
+        let want = JobGrant { object, principal: principal.clone(), level: *level };
         Step::<JobGrant>::plan(reader, want, &input.consents).await.map(Planned::JobGrant)
     };
     side_by_side(&input.grants, plan).await.into_iter().collect()

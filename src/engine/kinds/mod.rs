@@ -11,9 +11,8 @@ mod difference;
 mod digest;
 mod folder;
 mod grant;
-mod job_grant;
+mod grant_on;
 mod notebook;
-mod notebook_grant;
 mod one_time;
 mod scope;
 mod secret;
@@ -31,12 +30,11 @@ pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use digest::digest;
 pub(crate) use folder::{FolderRemoval, FolderRemovalWant};
 pub(crate) use grant::{Grant, GrantWant};
-pub(crate) use job_grant::{JobGrant, JobGrantWant};
+pub(crate) use grant_on::{JobGrant, NotebookGrant, WorkflowJob};
 pub(crate) use notebook::{
     DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
     NotebookWant, VERSION,
 };
-pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, format_acls};

@@ -5,7 +5,7 @@ use crate::commands::to_databricks;
 use crate::credentials::{self, AccountFlags, InputErrors};
 use crate::databricks::permissions::{JobLevel, NotebookLevel};
 use crate::databricks::secrets::Permission;
-use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, JobGrantWant, NotebookGrant, NotebookGrantWant};
+use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, NotebookGrant, WorkflowJob};
 use crate::engine::{Action, Consents, Inputs, Plan, Planned, Step, apply};
 use crate::events::Events;
 
@@ -263,15 +263,10 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     let none = Consents::default();
     let principal = "data-team".to_owned();
     let id = only_job(&ctx)["job_id"].as_u64().unwrap();
-    let on_job = JobGrantWant {
-        workflow: NAME.to_owned(),
-        identity: Identity::of_name(NAME),
-        job: Some(id),
-        principal: principal.clone(),
-        level: JobLevel::CanManageRun,
-    };
-    let on_notebook = NotebookGrantWant {
-        path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
+    let object = WorkflowJob { workflow: NAME.to_owned(), identity: Identity::of_name(NAME), job: Some(id) };
+    let on_job = JobGrant { object, principal: principal.clone(), level: JobLevel::CanManageRun };
+    let on_notebook = NotebookGrant {
+        object: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
         principal: principal.clone(),
         level: NotebookLevel::CanRun,
     };
