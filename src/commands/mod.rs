@@ -12,7 +12,6 @@ pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod doctor;
 pub(crate) mod explain;
-mod grants;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
 pub(crate) mod man;

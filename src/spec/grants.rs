@@ -31,9 +31,9 @@ impl Given for JobLevel {
 
 /// A principal and the level to grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct GrantTo<L> {
-    pub(super) principal: String,
-    pub(super) level: L,
+pub(crate) struct GrantTo<L> {
+    pub(crate) principal: String,
+    pub(crate) level: L,
 }
 
 impl<L: Given> FromStr for GrantTo<L> {
@@ -80,7 +80,7 @@ fn names<L: Given>(last: &str) -> String {
 
 /// One grant per principal; different levels for one are a contradiction. `refused` returns a failure for grants that
 /// need a consent.
-pub(super) fn settle<L: Given>(
+pub(crate) fn settle<L: Given>(
     given: Vec<GrantTo<L>>,
     refused: impl Fn(&GrantTo<L>) -> Option<Failure>,
 ) -> Result<Vec<GrantTo<L>>, Failure> {
