@@ -30,9 +30,9 @@ pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan
 use self::workflow_plan::{identity_of, own_notebook};
 use super::CommandContext;
 use super::deploy_notebook::default_path;
-use super::job_named::Narrow;
-use super::last_seen::LastSeen;
-use super::provision::{Finish, Provision, caller_and, no_plan};
+use super::shared::job_named::Narrow;
+use super::shared::last_seen::LastSeen;
+use super::shared::provision::{Finish, Provision, caller_and, no_plan};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::durations;
