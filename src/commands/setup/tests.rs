@@ -512,7 +512,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     let outcome = Box::pin(done(&world, &YES)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("may start only these dbt jobs: 222223"), "{outcome:?}");
     let dry = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
-    assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!(null)));
+    assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!([])));
     let shared = [&YES[..], &["--notebook", "/Shared/run"]].concat();
     let outcome = Box::pin(done(&world, &shared)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("--accept-shared-path"), "{outcome:?}");

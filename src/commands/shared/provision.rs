@@ -10,7 +10,7 @@ use crate::commands::shared::last_seen::LastSeen;
 use crate::commands::shared::prompts::unanswered;
 use crate::commands::{CommandContext, GlobalFlags, StateNote};
 use crate::databricks::me::{Me, me};
-use crate::document::{Data, ToDocument, document};
+use crate::document::{Data, ToDocument};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
@@ -205,30 +205,6 @@ fn would_be_refused(refusal: &Failure) -> Vec<String> {
     let mut lines = vec![format!("This plan would be refused: {what}")];
     lines.extend(causes.iter().map(|cause| format!("  cause: {cause}")));
     lines
-}
-
-/// The result if the lookups led to no plan. A dry run shows a refusal and succeeds; other failures stay failures.
-pub(crate) fn no_plan(
-    failure: Failure,
-    dry_run: bool,
-    global_flags: &GlobalFlags,
-    reader: &Reader,
-    me: &Me,
-) -> Result<Ended<Box<dyn Report>>, Failure> {
-    if !dry_run || failure.code != Code::Refused {
-        return Err(failure);
-    }
-    let failure = global_flags.failure(failure);
-    let fields = document!({ "refused": failure.json() });
-    Ok(Ended::well(Box::new(Provisioned {
-        workspace: reader.origin().to_owned(),
-        identity: me.user_name.clone(),
-        dry_run,
-        entries: Vec::new(),
-        lines: would_be_refused(&failure),
-        hints: failure.hints,
-        fields,
-    })))
 }
 
 /// Prints a remark for each grant that is skipped.

@@ -14,6 +14,7 @@ pub(crate) mod person;
 mod prompts_tests;
 mod provision_tests;
 mod refusal_tests;
+mod refused_plan_tests;
 mod retry_tests;
 mod run_tests;
 mod several_tests;
