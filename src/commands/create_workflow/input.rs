@@ -5,7 +5,7 @@ use super::named::{JobArgs, Place};
 use super::prerequisites::NotebookRequirements;
 use super::{Args, add_to};
 use crate::commands::CommandContext;
-use crate::commands::workflow_named::WorkflowNamed;
+use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Source, Token};
 use crate::dbt::Link;
 use crate::engine::{Consent, Consents};

@@ -1,7 +1,7 @@
 //! The dbt jobs of the command line: by ID, by URL or by name, which requires a request to dbt.
 
 use crate::commands::CommandContext;
-use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::credentials::{Account, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};

@@ -15,8 +15,8 @@ use super::create_workflow::{
     Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
 };
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
-use super::job_named::Narrow;
-use super::provision::{Finish, Provision, poll_alongside, who};
+use super::shared::job_named::Narrow;
+use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, KeySource, MissingInput, Source, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
