@@ -34,12 +34,12 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
         };
         let variable = filters.iter().find(|(_, filter)| filter.finds(&text)).map(|(name, _)| name);
         let what = match variable {
-            Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
-            None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),
+            Some(variable) => format!("refused {place}: it contains the secret in {variable}"),
+            None if holds_a_token(&text) => format!("refused {place}: it looks like a token"),
             None => {
                 let values = [Some(value), value.split_once('=').map(|(_, value)| value)];
                 if let Some(placeholder) = values.into_iter().flatten().find_map(Placeholder::of_whole) {
-                    return Err(Failure::new(Code::Usage, format!("Refused {place}: it is {placeholder}."))
+                    return Err(Failure::new(Code::Usage, format!("refused {place}: it is {placeholder}"))
                         .advise("pass the value itself"));
                 }
                 before = Some(text);

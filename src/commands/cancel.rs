@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// ID or URL of a run in dbt or Databricks [default: choose from a list]
     #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run; dbt is not asked for a run of this ID
+    /// ID of a Databricks run; skips the dbt lookup
     #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait for the run to end (90s, 10m, 2h)
@@ -73,15 +73,16 @@ async fn cancel_dbt(
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let seen =
-        match seen {
-            Some(seen) => *seen,
-            None => line.writer.read(get_run_with_trigger(line.account.id, run)).await.map_err(|error| {
-                of_dbt(&format!("Cannot read dbt run {run}"), &error).state("Nothing was canceled.")
-            })?,
-        };
+    let seen = match seen {
+        Some(seen) => *seen,
+        None => line
+            .writer
+            .read(get_run_with_trigger(line.account.id, run))
+            .await
+            .map_err(|error| of_dbt(&format!("cannot read dbt run {run}"), &error).state("nothing was canceled"))?,
+    };
     if seen.id != run {
-        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}."))
+        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}"))
             .advise("run the same command again with `-vv` to see the response"));
     }
     match ask_dbt(seen, line, report, ctx).await? {
@@ -164,8 +165,8 @@ async fn ask_dbt(
         Ok(latest) => latest,
         Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
         Err(NotCancelled::Failed(error)) => {
-            return Err(of_dbt(&format!("Cannot cancel dbt run {run}"), &error)
-                .state("It may still be running.")
+            return Err(of_dbt(&format!("cannot cancel dbt run {run}"), &error)
+                .state("it may still be running")
                 .run("try again", again));
         }
     };
@@ -198,12 +199,12 @@ async fn confirm_dbt(
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
             Code::StillRunning,
-            format!("Requested cancellation of dbt run {run}, but it has not ended yet."),
+            format!("requested cancellation of dbt run {run}, but it has not ended yet"),
         )
         .run("try again", again)),
         Followed::Gone(_, error) => Err(gone_dbt(run, &error, place, report)),
         Followed::Blind(_, error) => {
-            Err(of_dbt(&format!("Requested cancellation of dbt run {run}, but cannot read its status"), &error)
+            Err(of_dbt(&format!("requested cancellation of dbt run {run}, but cannot read its status"), &error)
                 .run("try again", again))
         }
     }
@@ -223,7 +224,7 @@ pub(super) async fn stop_workflow(
         Ok(seen) => seen,
         Err(error) => {
             let failure =
-                of_databricks(&format!("Cannot read Databricks run {run}"), &error).state("Nothing was canceled.");
+                of_databricks(&format!("cannot read Databricks run {run}"), &error).state("nothing was canceled");
             let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
             return Err(if is_dbts { of_other_service(failure, "cancel", run) } else { failure });
         }
@@ -264,8 +265,8 @@ pub(super) async fn stop_workflow(
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
                 Ok(now) if matches!(now.state(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
-                    return Err(of_databricks(&format!("Cannot cancel Databricks run {run}"), &error)
-                        .state("It may still be running.")
+                    return Err(of_databricks(&format!("cannot cancel Databricks run {run}"), &error)
+                        .state("it may still be running")
                         .run("try again", again));
                 }
             }
@@ -281,7 +282,7 @@ pub(super) async fn stop_workflow(
             }
             Followed::OutOfTime(state) => {
                 report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
-                let what = format!("Requested cancellation of Databricks run {run}, but it has not ended yet.");
+                let what = format!("requested cancellation of Databricks run {run}, but it has not ended yet");
                 Some(Failure::new(Code::StillRunning, what))
             }
             Followed::Gone(_, error) => {
@@ -290,7 +291,7 @@ pub(super) async fn stop_workflow(
             }
             Followed::Blind(state, error) => {
                 report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
-                let what = format!("Requested cancellation of Databricks run {run}, but cannot read its status");
+                let what = format!("requested cancellation of Databricks run {run}, but cannot read its status");
                 Some(of_databricks(&what, &error))
             }
         };
@@ -361,8 +362,8 @@ async fn cancel_child_runs(
     let look = async || {
         let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {
-            of_dbt(&format!("Cannot look up the dbt run of Databricks run {workflow_run}"), &error)
-                .state("It may still be running.")
+            of_dbt(&format!("cannot look up the dbt run of Databricks run {workflow_run}"), &error)
+                .state("it may still be running")
                 .run("try again", again)
         })
     };

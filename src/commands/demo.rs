@@ -74,11 +74,11 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let events = &ctx.events;
     let Some(program) = &ctx.context.program else {
         return Err(
-            Failure::new(Code::Failed, "Cannot find the dbtrigger executable.").advise("start it with its full path")
+            Failure::new(Code::Failed, "cannot find the dbtrigger executable").advise("start it with its full path")
         );
     };
     let folder = tempfile::tempdir().map_err(|error| {
-        Failure::new(Code::Failed, "Cannot create a temporary directory.")
+        Failure::new(Code::Failed, "cannot create a temporary directory")
             .cause(error.to_string())
             .advise("check TMPDIR")
     })?;
@@ -112,7 +112,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
                 failure: Some(
                     Failure::new(
                         Code::Failed,
-                        format!("Step {} of the demo ended with exit code {}.", number + 1, done.exit.unwrap_or(-1)),
+                        format!("step {} of the demo ended with exit code {}", number + 1, done.exit.unwrap_or(-1)),
                     )
                     .cause(format!("expected {}", step.exit))
                     .advise("this is a bug: report it with the output above"),
@@ -153,7 +153,7 @@ impl Child<'_> {
     ) -> Result<Done, Failure> {
         let Child { program, arguments, json, variables, state } = self;
         let failed = |error: std::io::Error| {
-            Failure::new(Code::Failed, format!("Cannot start {}.", program.display()))
+            Failure::new(Code::Failed, format!("cannot start {}", program.display()))
                 .cause(error.to_string())
                 .advise("start it with its full path")
         };

@@ -86,7 +86,7 @@ fn settle_grants(
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written"
                 ),
             )
             .advise("grant CAN_RUN, or name the user or group that should edit it")
@@ -136,7 +136,7 @@ fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Ve
         })
         .collect();
     if !values.is_empty() && values.len() != count {
-        return Err(Failure::new(Code::Contradiction, format!("{flag} \"{word}\" conflicts with a value."))
+        return Err(Failure::new(Code::Contradiction, format!("{flag} \"{word}\" conflicts with a value"))
             .advise(format!("use `{flag} {word}` alone, or only values")));
     }
     Ok(Some(values))
@@ -177,10 +177,10 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let identity = if print { None } else { credentials::databricks(environment, &ctx.vault, &mut errors) };
     errors.settle()?;
     let Some(account) = account else {
-        return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the dbt account is missing after it was resolved"));
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
-    account.check_bare_token("The dbt API key")?;
+    account.check_bare_token("the dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
     let notebook_settings = NotebookSettings { account, scope, key, allow_override, allow_job };
@@ -210,7 +210,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 
 /// `--print` needs no path; the source does not depend on it.
 fn nowhere() -> Result<NotebookPath, Failure> {
-    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("The default path is invalid: {bad}.")))
+    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("the default path is invalid: {bad}")))
 }
 
 /// Looks up the caller and the notebook: in parallel if the path is given, otherwise in sequence, since the path is in
@@ -246,7 +246,7 @@ async fn look(
 pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
     let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
     text.parse().map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("Your home folder {text} is not a valid notebook path: {bad}."))
+        Failure::new(Code::InvalidInput, format!("your home folder {text} is not a valid notebook path: {bad}"))
             .advise("choose a path with --notebook")
     })
 }

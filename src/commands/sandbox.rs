@@ -24,8 +24,8 @@ use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};
   dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
   dbtrigger sandbox --tls --env-file sandbox.env
 
-A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path after its
-version, such as dbt:jobs/run, databricks:jobs/create, or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip,
+A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path after its version, \
+such as dbt:jobs/run, databricks:jobs/create, or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip, \
 status=503, retry-after=5, login, empty, kill, and others; an unknown class prints the whole list.")]
 pub(crate) struct Args {
     /// Port on 127.0.0.1 [default: any free port]

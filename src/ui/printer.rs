@@ -64,9 +64,6 @@ struct Inner {
     on_close: tokio::sync::Notify,
 }
 
-/// Causes that have a label; the rest is a plain list.
-const LABELLED: usize = 3;
-
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
@@ -276,9 +273,8 @@ impl Printer {
         let Failure { code, what, causes, hints, open } = failure;
         let shown = causes.len() - if self.0.settings.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
-        for (place, cause) in causes[..shown].iter().enumerate() {
-            let label = if place < LABELLED { "  cause: " } else { "    " };
-            self.wrapped(label, &cause.replace('\n', "\n  "));
+        for cause in &causes[..shown] {
+            self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
         }
         if shown < causes.len() {
             self.err("  (-v shows where each was looked for)");
@@ -326,7 +322,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled(RED, "error", &format!("Cannot write output: {}.", io_reason(&error)));
+                    self.labelled(RED, "error", &format!("cannot write output: {}", io_reason(&error)));
                 }
             }
         }

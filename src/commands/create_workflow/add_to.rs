@@ -29,7 +29,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.job.len() > 1 {
         return Err(Failure::new(
             Code::Usage,
-            format!("--add-to adds one task, but {} --job are given.", args.job.len()),
+            format!("--add-to adds one task, but {} --job are given", args.job.len()),
         )
         .advise("run the command once for each --job"));
     }
@@ -53,7 +53,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Usage,
         format!(
-            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else.",
+            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else",
             given.join(", ")
         ),
     )
@@ -75,7 +75,7 @@ pub(super) async fn add(
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let [task] = input.jobs.as_slice() else {
-        return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
+        return Err(Failure::new(Code::Bug, "no job is left after the flags were checked"));
     };
     let writer = to_databricks(&input.databricks, ctx)?;
     writer.preconnect(3, false);
@@ -86,7 +86,7 @@ pub(super) async fn add(
     let requirements = input.requirements();
     let looks = async {
         let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
-            named.find(&writer, text, "Nothing was written.", again),
+            named.find(&writer, text, "nothing was written", again),
             read_prerequisites(&writer, &requirements, &me),
             async { Ok(UsualKeys::list(&writer).await) },
             compute::settle(&writer, input.compute.as_ref(), &me)
@@ -108,7 +108,7 @@ pub(super) async fn add(
         );
         let planned = planned?;
         let Some(job) = &planned.have else {
-            return Err(Failure::new(Code::Bug, "The workflow was read without a result."));
+            return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
         };
         check_needs(&planned.want, job)?;
         if has_active_trigger(&job.settings) {
@@ -158,7 +158,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::InvalidInput,
             format!(
-                "--depends-on names {}, but job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
+                "--depends-on names {}, but job {workflow} \"{name}\" has no such task; its tasks: {known}",
                 unknown.join(", ")
             ),
         )
@@ -170,7 +170,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::InvalidInput,
-        format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
+        format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")),
     )
     .advise("remove one of the dependencies, or change the other in the workspace"))
 }
@@ -197,7 +197,7 @@ fn describe(
         let changed = changed_meanwhile(&step.want, before, after);
         if !changed.is_empty() {
             let warning = format!(
-                "The workflow was changed at the same time: {}. That change is kept; only the task was written.",
+                "the workflow was changed at the same time: {}; that change is kept, and only the task was written",
                 changed.join(", ")
             );
             ctx.events.warning(warning.as_str());

@@ -15,7 +15,7 @@ const NONE: &str = "none";
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
 
 fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
-    Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}."))
+    Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}"))
 }
 
 /// Parses a timeout in whole seconds; zero would let a task hang forever.
@@ -63,8 +63,7 @@ pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failu
         return if given.len() == 1 {
             Ok(Some(Vec::new()))
         } else {
-            Err(Failure::new(Code::Contradiction, "--notify none conflicts with an address.")
-                .advise("drop one of them"))
+            Err(Failure::new(Code::Contradiction, "--notify none conflicts with an address").advise("drop one of them"))
         };
     }
     let mut all = Vec::new();
@@ -92,7 +91,7 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
         return if given.len() == 1 {
             Ok(Some(Map::new()))
         } else {
-            Err(Failure::new(Code::Contradiction, "--override none conflicts with an override.")
+            Err(Failure::new(Code::Contradiction, "--override none conflicts with an override")
                 .advise("drop one of them"))
         };
     }
@@ -137,12 +136,12 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
     match wrong_together(|name| all.contains_key(name)) {
         None => Ok(Some(all.into_iter().collect())),
         Some(Together::TwoPullRequests(one, other)) => {
-            let what = format!("--override {} conflicts with {}: a run is for one pull request.", one.name, other.name);
+            let what = format!("--override {} conflicts with {}: a run is for one pull request", one.name, other.name);
             Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
         }
         Some(Together::NoCommit(one)) => {
             let what =
-                format!("--override {} requires git_sha or git_branch: dbt does not look up the commit.", one.name);
+                format!("--override {} requires git_sha or git_branch: dbt does not look up the commit", one.name);
             Err(Failure::new(Code::Usage, what).advise("add --override git_sha=COMMIT or --override git_branch=BRANCH"))
         }
     }

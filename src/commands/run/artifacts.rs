@@ -35,7 +35,7 @@ const SAID: usize = 5;
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
     tried.map(drop).map_err(|error| {
-        let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
+        let what = format!("cannot write to --artifacts \"{}\"; nothing was started", folder.display());
         Failure::new(Code::InvalidInput, what)
             .cause(io_reason(&error))
             .advise("choose a directory that you can write to")

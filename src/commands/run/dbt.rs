@@ -74,7 +74,7 @@ pub(super) async fn run(
     let around =
         StartContext { means: ctx.run_context(), last_known: ctx.last_known.clone(), journal: &journal, shared: None };
     let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
     let Ended { report, failure } = start.run(&around).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
@@ -103,6 +103,8 @@ pub(super) struct PreparedRun {
     given: Given,
     /// The same command without an idempotency key.
     pub(super) again: String,
+    /// The command that retries the job's last failed run.
+    pub(super) retry_last: String,
     /// Resume the job's last run instead of starting one.
     failed: bool,
 }
@@ -162,7 +164,7 @@ async fn settle(
     let (account, writer) = line_to_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
@@ -198,8 +200,10 @@ async fn settle(
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
         let again = resume::of_dbt(&text, &ctx.account, &overrides, None);
+        // A retry keeps the parameters of the failed run.
+        let retry_last = resume::of_dbt(&text, &ctx.account, &Overrides::default(), None) + " --failed";
         let resume = if failed {
-            format!("{again} --failed")
+            retry_last.clone()
         } else {
             resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str()))
         };
@@ -235,6 +239,7 @@ async fn settle(
             flags,
             given: ctx.given(),
             again,
+            retry_last,
             failed,
         }
     });
@@ -272,7 +277,7 @@ impl PreparedRun {
         report
     }
 
-    /// The command that retries the failed run from its point of failure.
+    /// The command that retries the run of this start from its point of failure, and no other run.
     pub(super) fn retry_command(&self) -> String {
         let resume = &self.order.resume;
         if self.failed { resume.clone() } else { format!("{resume} --retry 1") }
@@ -475,6 +480,7 @@ impl PreparedRun {
             flags: _,
             given: _,
             again,
+            retry_last: _,
             failed: _,
         } = self;
         let means = &around.means;

@@ -32,7 +32,9 @@ impl PreparedRun {
             && !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            failure.hints.insert(0, Hint::run("retry from the point of failure", self.retry_command()));
+            // A generated key is of no use to the user.
+            let command = if order.look_first { self.retry_command() } else { self.retry_last.clone() };
+            failure.hints.insert(0, Hint::run("retry from the point of failure", command));
         }
         // The same key always leads to the same, ended run.
         if order.look_first

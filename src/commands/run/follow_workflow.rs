@@ -60,7 +60,7 @@ pub(crate) async fn follow_judged(
             let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.state.word().to_owned());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
+                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still running"))
                     .cause(format!("status: {word}"))
                     .run("follow it again", pick_up)
                     .advise(format!("see {}", report.url())),
@@ -75,8 +75,8 @@ pub(crate) async fn follow_judged(
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
-                of_databricks(&format!("Lost track of Databricks run {run}"), &error)
-                    .state("It may still be running.")
+                of_databricks(&format!("lost track of Databricks run {run}"), &error)
+                    .state("it may still be running")
                     .run("follow it again", pick_up),
             )
         }

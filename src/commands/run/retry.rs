@@ -98,7 +98,7 @@ impl PreparedRun {
         let job = &self.job;
         let Some(last) = last else {
             let failure =
-                Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet.")).run("start a run", &self.again);
+                Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet")).run("start a run", &self.again);
             return Err(progress.ended_early(progress.report(), failure, false, means));
         };
         let (run, mut report) = (last.id, progress.report());
@@ -110,11 +110,11 @@ impl PreparedRun {
                 return Ok(Begun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
             }
             None => {
-                let what = format!("dbt run {run}, the last one of job {job}, is still running.");
+                let what = format!("dbt run {run}, the last one of job {job}, is still running");
                 Some(Failure::new(Code::Refused, what).run("follow it", self.pick_up(run)))
             }
             Some(End::Success | End::Cancelled) => {
-                let what = format!("dbt run {run}, the last one of job {job}, did not fail.");
+                let what = format!("dbt run {run}, the last one of job {job}, did not fail");
                 let status = last.status.map(Status::word).unwrap_or_default();
                 Some(
                     Failure::new(Code::Refused, what)
@@ -151,17 +151,15 @@ impl PreparedRun {
 
 /// Why `--failed` has resumed nothing.
 fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &RunContext) -> Failure {
-    let nothing = |code, what: String| Failure::new(code, what).cause("nothing was started");
+    let nothing = |code, what: String| Failure::new(code, what).state("nothing was started");
     match not {
         NotResumed::Cannot(reason) => {
-            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure."))
+            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure"))
                 .cause(reason)
                 .run("start over", &start.again)
         }
-        NotResumed::Failed(error) => {
-            of_dbt(&format!("Cannot retry dbt run {run}"), error).state("Nothing was started.")
-        }
-        NotResumed::NoTime => nothing(Code::StillRunning, format!("Timed out before dbt run {run} could be retried."))
+        NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
+        NotResumed::NoTime => nothing(Code::StillRunning, format!("timed out before dbt run {run} could be retried"))
             .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(means.interruption.heard().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
@@ -171,7 +169,7 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &Run
 
 fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str) -> Failure {
     let unknown =
-        Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried."));
+        Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried"));
     let unknown = unknown.cause(error.to_string());
     let unknown = match looking {
         Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
@@ -182,7 +180,7 @@ fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str
 
 /// Keeps the run's own failure, unless an unknown retry may be active.
 fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
-    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed.")));
+    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed")));
     match not {
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),

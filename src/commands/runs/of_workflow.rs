@@ -25,14 +25,14 @@ pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Resu
         errors.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
     errors.settle()?;
     let (Some(identity), Some(named)) = (identity, named) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let reader = to_databricks(&identity, ctx)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
     let row = named.find(&reader, text, "its runs were not listed", again).await?;
     let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {
         let name = shown_name(Some(row.name()));
-        of_databricks(&format!("Cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
+        of_databricks(&format!("cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
     })?;
     let report = WorkflowRunsReport {
         workflow: row.job_id,
