@@ -15,7 +15,7 @@ use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::Background;
 
-/// Run the whole guide on a local sandbox; no account needed
+/// Run the guide on a local sandbox
 ///
 /// Starts the sandbox and runs the commands you would type: store the secret, deploy the notebook, create the workflow,
 /// run it with the real notebook in a real Python, run a dbt job directly, and run one that fails. Asks nothing.

@@ -92,7 +92,7 @@ fn exit_words(code: Code) -> String {
 fn page(code: Code) -> String {
     let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
     let head = format!("{} ({})", code.name(), exit_words(code));
-    let list = |lines: &[&str]| lines.iter().map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n");
+    let list = |lines: &[&str]| lines.iter().map(|line| format!("  • {line}")).collect::<Vec<_>>().join("\n");
     let comes = comes.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
     let (why, what_to_do) = (list(why), list(what_to_do));
     format!(

@@ -27,7 +27,7 @@ use crate::http::{HttpError, Meaning, Reader, Service, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
-/// Store the dbt API key in a Databricks secret scope
+/// Store the dbt API key in a secret scope
 ///
 /// Creates the scope if it is missing, stores the key, and grants access. The key is checked with dbt before anything is written.
 /// An existing key is kept unless you pass --rotate.

@@ -15,7 +15,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
-/// List recent runs of your dbt account or of a workflow, newest first
+/// List recent runs, newest first
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs

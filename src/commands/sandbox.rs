@@ -13,7 +13,7 @@ use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};
 
-/// Serve a local stand-in for Databricks and dbt
+/// Simulate Databricks and dbt locally
 ///
 /// Serves both APIs on one loopback address, prints the environment variables to connect to it, and runs until
 /// interrupted. Nothing is kept. Seeded dbt jobs: 222222 succeeds after a few simulated minutes, 222223 fails with a

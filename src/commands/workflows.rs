@@ -15,7 +15,7 @@ use crate::failure::{Ended, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 use crate::runs::plain;
 
-/// List the Databricks jobs that run dbt jobs
+/// List the Databricks jobs that run dbt
 ///
 /// Lists jobs created by dbtrigger, jobs with a task added by it, and other jobs that run a dbt job.
 #[derive(Clone, Debug, clap::Args)]

@@ -101,6 +101,20 @@ fn painted(text: &str) -> String {
     text.split('\n').map(paint).collect::<Vec<_>>().join("\n")
 }
 
+/// Wraps the line of a check or a change, and what is indented below it, between words. Tables and commands to paste
+/// stay whole.
+fn folded(line: &str, columns: usize) -> String {
+    let text = line.trim_start();
+    let leading = line.len() - text.len();
+    let word = text.split(' ').next().unwrap_or_default();
+    if leading < 6 && (leading == 0 || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•"].contains(&word)) {
+        return line.to_owned();
+    }
+    // Continuation lines are indented by two columns more, of which `wrapped` counts four.
+    let lines = wrapped(text, (columns + 2).saturating_sub(leading), 2);
+    format!("{}{}", " ".repeat(leading), lines.join(&format!("\n{}", " ".repeat(leading + 2))))
+}
+
 impl Inner {
     /// The width of stderr's terminal, in columns.
     fn columns(&self) -> Option<usize> {
@@ -304,7 +318,10 @@ impl Printer {
     }
 
     fn out(&self, text: &str) {
-        let clean = self.clean(text);
+        let mut clean = self.clean(text);
+        if let Some(columns) = self.0.columns().filter(|_| self.0.together) {
+            clean = clean.split('\n').map(|line| folded(line, columns)).collect::<Vec<_>>().join("\n");
+        }
         let painted = if self.0.settings.color && self.0.together { painted(&clean) } else { clean };
         self.out_line(&format!("{painted}\n"));
     }
@@ -415,6 +432,15 @@ fn same_device() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checks_and_changes_are_wrapped_between_words_and_commands_are_not() {
+        assert_eq!(folded("  ✓ one two three", 10), "  ✓ one\n    two\n    three");
+        assert_eq!(folded("      cause: one two", 16), "      cause: one\n        two");
+        for whole in ["  dbtrigger run 222222 --failed", "- a removed line", "1  2  a table"] {
+            assert_eq!(folded(whole, 10), whole);
+        }
+    }
 
     #[test]
     fn signs_and_outcomes_have_their_color_and_other_words_do_not() {

@@ -95,7 +95,7 @@ async fn ask_workspace(
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"));
     };
-    service_status.fact("auth_type", "way", identity.auth_method.name());
+    service_status.fact("auth_type", "auth", identity.auth_method.name());
     service_status.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     service_status.fact("tried", "", tried.collect::<Vec<_>>());
@@ -279,7 +279,10 @@ impl Report for StatusReport {
                 let logins: Vec<String> = logins.iter().map(ToString::to_string).collect();
                 format!("Keyring: {}", logins.join("; "))
             }
-            Err(trouble) => format!("Keyring: {trouble}"),
+            Err(trouble) => {
+                let trouble = trouble.to_string();
+                format!("Keyring: {}", trouble.strip_prefix("the keyring is ").unwrap_or(&trouble))
+            }
         });
         lines.join("\n")
     }

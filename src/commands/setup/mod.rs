@@ -28,7 +28,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Setting;
 use crate::secret::Secret;
 
-/// Set up everything: secret, notebook, and workflow
+/// Set up secret, notebook, and workflow
 ///
 /// Asks for what is missing, shows the plan, and applies it once you confirm: stores the dbt API key in a secret scope,
 /// deploys the notebook, creates a Databricks job for one dbt job, and checks it with a run that starts nothing in dbt.
@@ -326,8 +326,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 
 /// The equivalent commands, for display.
 fn closing_lines(again: &[String]) -> Vec<String> {
-    let title = (!again.is_empty())
-        .then(|| "Equivalent commands for CI, with the credentials of both services set:".to_owned());
+    let title = (!again.is_empty()).then(|| "For CI, with the credentials of both services set:".to_owned());
     title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
 }
 
