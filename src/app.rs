@@ -23,7 +23,7 @@ use crate::credentials::AccountFlags;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
-use crate::questions::{Question, Setting};
+use crate::questions::{PlanSetting, Question};
 use crate::secret::Vault;
 use crate::ui::{Color, Format, OutputSettings, Printer};
 
@@ -269,7 +269,7 @@ async fn converse(
 const CONTINUE: &str = "continue with these answers";
 
 /// The equivalent command, which asks only for secrets. An edited setting replaces its flag.
-fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Setting, Option<String>>) -> String {
+fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<PlanSetting, Option<String>>) -> String {
     let mut arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     for name in settings.keys().flat_map(|setting| setting.flags()) {
@@ -462,9 +462,9 @@ mod tests {
     #[test]
     fn an_edited_setting_replaces_its_flag_however_often_it_was_edited() {
         let settings = [
-            (Setting::Scope, Some("team".to_owned())),
-            (Setting::Notebook, None),
-            (Setting::Compute, Some("new".to_owned())),
+            (PlanSetting::Scope, Some("team".to_owned())),
+            (PlanSetting::Notebook, None),
+            (PlanSetting::Compute, Some("new".to_owned())),
         ];
         let line = arguments("dbtrigger setup --scope a --path /x --compute=serverless --key k");
         assert_eq!(next_time(&line, &[], &settings.into()), "dbtrigger setup --key k --scope team --compute new");

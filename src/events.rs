@@ -1,5 +1,7 @@
 //! Events of a running command, as data. Other modules emit them, and only the printer prints them.
 
+mod run;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,8 +9,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use self::run::{DuplicateOutcome, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
+    /// What happens while a run is triggered and followed; `ui::run_events` has the words.
+    Run(RunEvent),
+    /// An event of one of several jobs, which each of its lines names.
+    OfJob { job: String, event: Box<Event> },
     /// Something the user should know; goes to stderr unless quiet.
     Remark(String),
     /// What the user must see to answer the next question; goes to stderr even when quiet.
@@ -21,8 +29,7 @@ pub(crate) enum Event {
     ActivityState { what: String, state: String },
     /// The activity has ended.
     ActivityEnded { what: String },
-    /// Something awaited is still running, and nothing was printed for minutes; printed only where no progress
-    /// lines are shown.
+    /// Something awaited is still running; printed only where no progress lines are shown.
     Waiting(String),
     /// A line of stdout in any output format, for a command that prints and continues (`sandbox`).
     #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox goes on"))]
@@ -70,7 +77,9 @@ impl Events {
 
     pub(crate) fn emit(&self, event: Event) {
         match &event {
-            Event::Remark(_)
+            Event::Run(_)
+            | Event::OfJob { job: _, event: _ }
+            | Event::Remark(_)
             | Event::Asked(_)
             | Event::Warning(_)
             | Event::Progress(_)
@@ -84,11 +93,22 @@ impl Events {
         (self.sink)(event);
     }
 
-    /// Emits the line if nothing was printed for minutes.
-    pub(crate) fn waiting(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn run(&self, event: RunEvent) {
+        self.emit(Event::Run(event));
+    }
+
+    /// Emits the event if nothing was printed for minutes.
+    pub(crate) fn after_silence(&self, event: impl FnOnce() -> RunEvent) {
         if self.said.get().elapsed() >= SILENCE {
-            self.emit(Event::Waiting(line()));
+            self.run(event());
         }
+    }
+
+    /// The sink for one of several jobs.
+    pub(crate) fn of_job(&self, job: &str) -> Events {
+        let (job, events) = (job.to_owned(), self.clone());
+        let sink = move |event| events.emit(Event::OfJob { job: job.clone(), event: Box::new(event) });
+        Events::new(sink).with_bodies(self.bodies)
     }
 
     /// Starts an activity, such as `dbt run 123456`.

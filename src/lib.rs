@@ -33,6 +33,7 @@ mod schedule;
 mod secret;
 #[cfg(test)]
 mod sim;
+mod spec;
 mod text;
 mod ui;
 mod yaml;

@@ -37,7 +37,7 @@ pub(crate) enum Question {
     },
     /// A setting of the plan on the screen, to be edited.
     Setting {
-        setting: Setting,
+        setting: PlanSetting,
         /// Its value in that plan.
         now: String,
     },
@@ -45,7 +45,7 @@ pub(crate) enum Question {
 
 /// A setting of `setup` that can be edited before the plan is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Setting {
+pub(crate) enum PlanSetting {
     Scope,
     Notebook,
     Compute,
@@ -54,35 +54,39 @@ pub(crate) enum Setting {
     RunAs,
 }
 
-impl Setting {
+impl PlanSetting {
     /// The label of its line in the plan.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Setting::Scope => "Secret scope",
-            Setting::Notebook => "Notebook",
-            Setting::Compute => "Compute",
-            Setting::Schedule => "Schedule",
-            Setting::Zone => "Time zone",
-            Setting::RunAs => "Run as",
+            PlanSetting::Scope => "Secret scope",
+            PlanSetting::Notebook => "Notebook",
+            PlanSetting::Compute => "Compute",
+            PlanSetting::Schedule => "Schedule",
+            PlanSetting::Zone => "Time zone",
+            PlanSetting::RunAs => "Run as",
         }
     }
 
     /// The names of its flag.
     pub(crate) fn flags(self) -> Vec<&'static str> {
         match self {
-            Setting::Notebook => vec![self.flag(), "--path"],
-            Setting::Scope | Setting::Compute | Setting::Schedule | Setting::Zone | Setting::RunAs => vec![self.flag()],
+            PlanSetting::Notebook => vec![self.flag(), "--path"],
+            PlanSetting::Scope
+            | PlanSetting::Compute
+            | PlanSetting::Schedule
+            | PlanSetting::Zone
+            | PlanSetting::RunAs => vec![self.flag()],
         }
     }
 
     pub(crate) fn flag(self) -> &'static str {
         match self {
-            Setting::Scope => "--scope",
-            Setting::Notebook => "--notebook",
-            Setting::Compute => "--compute",
-            Setting::Schedule => "--schedule",
-            Setting::Zone => "--timezone",
-            Setting::RunAs => "--run-as",
+            PlanSetting::Scope => "--scope",
+            PlanSetting::Notebook => "--notebook",
+            PlanSetting::Compute => "--compute",
+            PlanSetting::Schedule => "--schedule",
+            PlanSetting::Zone => "--timezone",
+            PlanSetting::RunAs => "--run-as",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::harness::{Harness, Outcome, id};
 use super::run;
-use crate::events::Event;
+use crate::events::RunEvent;
 use crate::failure::Code;
 use crate::sandbox::FaultRule;
 
@@ -81,17 +81,17 @@ async fn fetching_takes_no_place_of_a_run_and_no_longer_than_the_time_given_and_
 
 #[tokio::test(start_paused = true)]
 async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
-    for (rule, says) in [
-        ("dbt:runs/artifacts/list=status=403,times=forever", "were not downloaded: "),
-        ("dbt:runs/artifacts/get=status=404,times=forever", "manifest.json of dbt run"),
+    for (rule, path) in [
+        ("dbt:runs/artifacts/list=status=403,times=forever", None),
+        ("dbt:runs/artifacts/get=status=404,times=forever", Some("manifest.json")),
     ] {
         let home = tempfile::tempdir().unwrap();
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = start(&ctx, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
-        let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains(says));
-        assert!(outcome.events.iter().any(warns), "{rule}: {}", outcome.said());
+        let warns = |event: &&RunEvent| matches!(event, RunEvent::ArtifactMissing { path: named, .. } if named.as_deref() == path);
+        assert!(outcome.run_events().iter().any(warns), "{rule}: {}", outcome.said());
         assert_eq!(names(home.path()), Vec::<String>::new());
     }
 }

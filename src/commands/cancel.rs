@@ -15,6 +15,7 @@ use super::{CommandContext, durations, line_to_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run, is_missing};
 use crate::dbt::{End, Run, cancel_run, get_run, get_run_with_trigger};
+use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Meaning, Writer};
 use crate::origin::Origin;
@@ -347,12 +348,10 @@ async fn cancel_child_runs(
         // The Databricks run can be canceled without access to dbt; the notebook tries to cancel its dbt run.
         Err(failure) => {
             let why = failure.causes.join("; ");
-            ctx.events.warning(format!(
-                "its dbt run was not looked up: {} {why}; with access to dbt, run `{again}`",
-                failure.what
-            ));
+            let error = format!("{} {why}", failure.what);
+            ctx.events.run(RunEvent::ChildRunsUnknown { error, command: again.to_owned() });
             for url in told_by_tasks(parent, deadline, ctx).await {
-                ctx.events.warning(format!("one of its tasks started a dbt run that may still be running: {url}"));
+                ctx.events.run(RunEvent::ChildRunMayBeActive { url });
             }
             return Ok(());
         }
@@ -401,7 +400,7 @@ async fn cancel_child_runs(
                 let rows = others.map(|run| stopped_dbt(run, &account, true));
                 report.dbt.get_or_insert_default().extend(rows);
             }
-            Err(error) => ctx.events.remark(format!("cannot look up which dbt runs its notebooks canceled: {error}")),
+            Err(error) => ctx.events.run(RunEvent::CanceledChildRunsUnknown { error: error.to_string() }),
         }
     }
     for run in asked {

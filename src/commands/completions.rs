@@ -1,20 +1,18 @@
 //! `completions`: shell completion scripts.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 
 use clap_complete::Shell;
 use clap_complete::env::Shells;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
+use super::cache::CacheFile;
 use super::job_named::names;
 use super::{CommandContext, line_to_dbt};
-use crate::credentials::{Account, InputErrors, account};
+use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::text::hex;
 
 /// Print a shell completion script
 ///
@@ -125,43 +123,28 @@ struct Listed {
     jobs: Vec<(u64, String)>,
 }
 
+impl Listed {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        let age = Timestamp::from_second(self.at).map(|at| now.duration_since(at));
+        age.is_ok_and(|age| !age.is_negative() && age < FRESH)
+    }
+}
+
 /// IDs and names of the account's dbt jobs, from the cache if it is fresh.
 pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
     let environment = &ctx.context.environment;
     let Some(account) = account(&ctx.account, &[], environment, &mut InputErrors::default()) else { return Vec::new() };
-    let file = environment.cache_folder().map(|folder| folder.join(file_name(&account)));
+    let file = CacheFile::new("jobs", &format!("{} {}", account.origin, account.id), environment);
     let now = ctx.context.wall.now();
-    if let Some(listed) = file.as_ref().and_then(|file| read(file, now)) {
-        return listed;
+    if let Some(listed) = file.load().filter(|listed: &Listed| listed.is_fresh(now)) {
+        return listed.jobs;
     }
     let Ok((account, reader)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return Vec::new() };
     let jobs = names(&reader, &account).await.unwrap_or_default();
-    if let Some(file) = file.filter(|_| !jobs.is_empty()) {
-        // Without the file, the next completion lists them again.
-        let _ = write(&file, &Listed { at: now.as_second(), jobs: jobs.clone() });
+    if !jobs.is_empty() {
+        file.store(&Listed { at: now.as_second(), jobs: jobs.clone() });
     }
     jobs
-}
-
-fn file_name(account: &Account) -> String {
-    let digest = Sha256::digest(format!("{} {}", account.origin, account.id));
-    format!("jobs-{}.json", &hex(digest)[..16])
-}
-
-fn read(file: &PathBuf, now: Timestamp) -> Option<Vec<(u64, String)>> {
-    let Listed { at, jobs } = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    let age = now.duration_since(Timestamp::from_second(at).ok()?);
-    (!age.is_negative() && age < FRESH).then_some(jobs)
-}
-
-fn write(file: &PathBuf, listed: &Listed) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(file);
-    std::fs::create_dir_all(folder)?;
-    // Replaced atomically, so that concurrent readers see a complete file.
-    let mut whole = tempfile::NamedTempFile::new_in(folder)?;
-    whole.write_all(&serde_json::to_vec(listed)?)?;
-    whole.persist(file)?;
-    Ok(())
 }
 
 struct Completions {

@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
+use super::last_seen::LastSeen;
 use super::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
@@ -17,6 +18,7 @@ use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::notebook::{OverrideKey, digest};
+use crate::spec::Setting;
 
 /// Deploy the notebook that runs a dbt job
 ///
@@ -51,10 +53,10 @@ pub(crate) struct Args {
     /// Let whoever starts the workflow set this override, such as git_branch; repeatable, none clears [default:
     /// unchanged, or none]
     #[arg(long, value_name = "OVERRIDE", value_parser = parse_override, help_heading = "Run options")]
-    allow_override: Vec<Allowed<OverrideKey>>,
+    allow_override: Vec<Setting<OverrideKey>>,
     /// Start only this dbt job; repeatable, any clears [default: unchanged, or any]
     #[arg(long, value_name = "ID", value_parser = parse_job, help_heading = "Run options")]
-    allow_job: Vec<Allowed<u64>>,
+    allow_job: Vec<Setting<u64>>,
     /// Grant access to the notebook: CAN_READ, CAN_RUN (default), CAN_EDIT, or CAN_MANAGE; repeatable
     ///
     /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
@@ -95,60 +97,34 @@ fn settle_grants(
     })
 }
 
-/// A value of a list, or the word that clears the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Allowed<T> {
-    Nothing,
-    This(T),
-}
-
-fn parse_override(text: &str) -> Result<Allowed<OverrideKey>, String> {
+fn parse_override(text: &str) -> Result<Setting<OverrideKey>, String> {
     if text == "none" {
-        return Ok(Allowed::Nothing);
+        return Ok(Setting::Clear);
     }
-    OverrideKey::named(text).map(Allowed::This).ok_or_else(|| {
+    OverrideKey::named(text).map(Setting::Set).ok_or_else(|| {
         let names: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
         format!("the overrides are none, {}", names.join(", "))
     })
 }
 
-fn parse_job(text: &str) -> Result<Allowed<u64>, String> {
+fn parse_job(text: &str) -> Result<Setting<u64>, String> {
     if text == "any" {
-        return Ok(Allowed::Nothing);
+        return Ok(Setting::Clear);
     }
     match text.parse::<u64>() {
-        Ok(id) if id > 0 && !text.starts_with('+') => Ok(Allowed::This(id)),
+        Ok(id) if id > 0 && !text.starts_with('+') => Ok(Setting::Set(id)),
         Ok(_) | Err(_) => Err("a dbt job ID is a number such as 222222; `any` clears".to_owned()),
     }
 }
 
-/// `None` if no flag was given. The clearing word conflicts with values.
-fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Vec<T>>, Failure> {
-    if given.is_empty() {
-        return Ok(None);
-    }
-    let count = given.len();
-    let values: Vec<T> = given
-        .into_iter()
-        .filter_map(|value| match value {
-            Allowed::Nothing => None,
-            Allowed::This(value) => Some(value),
-        })
-        .collect();
-    if !values.is_empty() && values.len() != count {
-        return Err(Failure::new(Code::Contradiction, format!("{flag} \"{word}\" conflicts with a value"))
-            .advise(format!("use `{flag} {word}` alone, or only values")));
-    }
-    Ok(Some(values))
-}
-
 /// Settings of the notebook, before its path is known.
+#[derive(Clone)]
 pub(super) struct NotebookSettings {
     pub(super) account: Account,
-    pub(super) scope: Option<String>,
-    pub(super) key: Option<String>,
-    pub(super) allow_override: Option<Vec<OverrideKey>>,
-    pub(super) allow_job: Option<Vec<u64>>,
+    pub(super) scope: Setting<String>,
+    pub(super) key: Setting<String>,
+    pub(super) allow_override: Setting<Vec<OverrideKey>>,
+    pub(super) allow_job: Setting<Vec<u64>>,
 }
 
 impl NotebookSettings {
@@ -169,8 +145,8 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let Args { path, accept_shared_path, scope, key, allow_override, allow_job, grant, force, adopt, print, dry_run } =
         args;
     let grants = settle_grants(grant, accept_shared_path)?;
-    let allow_override = settle("--allow-override", "none", allow_override)?;
-    let allow_job = settle("--allow-job", "any", allow_job)?;
+    let allow_override = Setting::list("--allow-override", "none", allow_override)?;
+    let allow_job = Setting::list("--allow-job", "any", allow_job)?;
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let account = credentials::account(&ctx.account, &[], environment, &mut errors);
@@ -182,7 +158,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("the dbt API key")?;
     let given_scope = scope.clone();
-    let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
+    let (scope, key) = (scope.map(|scope| scope.to_string()).into(), key.map(|key| key.to_string()).into());
     let notebook_settings = NotebookSettings { account, scope, key, allow_override, allow_job };
 
     let Some(identity) = identity else {
@@ -195,7 +171,8 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
     let default_path = path.is_none();
-    let (me, step, grant_steps) = look(&writer.reader(), path, notebook_settings, grants, &consents).await?;
+    let guess = LastSeen::load(writer.origin(), ctx).notebook(notebook_settings.account.id);
+    let (me, step, grant_steps) = look(&writer.reader(), path, guess, notebook_settings, grants, &consents).await?;
     // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
@@ -213,32 +190,41 @@ fn nowhere() -> Result<NotebookPath, Failure> {
     "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("the default path is invalid: {bad}")))
 }
 
-/// Looks up the caller and the notebook: in parallel if the path is given, otherwise in sequence, since the path is in
-/// the home folder.
+/// Looks up the caller and the notebook: in parallel if the path is given. The default path is in the caller's home
+/// folder; if it is the `guess`, what was read there beside the caller is used.
 async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
+    guess: Option<NotebookPath>,
     notebook_settings: NotebookSettings,
     grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
 ) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
     let account = notebook_settings.account.id;
-    let plans = async move |path: NotebookPath| {
-        let granting = grants.into_iter().map(|GrantTo { principal, level }| {
+    let plans = async |path: &NotebookPath| {
+        let granting = grants.iter().cloned().map(|GrantTo { principal, level }| {
             Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
         });
-        tokio::try_join!(
-            Step::<Notebook>::plan(reader, notebook_settings.at(path.clone()), consents),
-            try_join_all(granting)
-        )
+        let want = notebook_settings.clone().at(path.clone());
+        tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(path))).await?;
+        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(&path))).await?;
         return Ok((me, step, grants));
     }
-    let me = who(reader).await?;
+    let guessed = async {
+        match &guess {
+            Some(path) => Some(plans(path).await),
+            None => None,
+        }
+    };
+    let (me, guessed) = tokio::join!(who(reader), guessed);
+    let me = me?;
     let path = default_path(&me, account)?;
-    let (step, grants) = plans(path).await?;
+    let (step, grants) = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
+        Some(planned) => planned?,
+        None => plans(&path).await?,
+    };
     Ok((me, step, grants))
 }
 
@@ -331,10 +317,10 @@ mod tests {
             path: nowhere().unwrap(),
             host: crate::origin::Origin::parse("ab123.us1.dbt.com").unwrap(),
             account_id: 51234,
-            scope: None,
-            key: None,
-            allow_override: None,
-            allow_job: None,
+            scope: Setting::Keep,
+            key: Setting::Keep,
+            allow_override: Setting::Keep,
+            allow_job: Setting::Keep,
         };
         let page = Page::default();
         let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
@@ -346,10 +332,11 @@ mod tests {
 
     #[test]
     fn lists_are_emptied_by_a_word_that_stands_alone() {
-        assert_eq!(settle::<u64>("--allow-job", "any", Vec::new()).unwrap(), None);
-        assert_eq!(settle::<u64>("--allow-job", "any", vec![Allowed::Nothing]).unwrap(), Some(Vec::new()));
-        assert_eq!(settle("--allow-job", "any", vec![Allowed::This(7)]).unwrap(), Some(vec![7]));
-        let both = settle("--allow-job", "any", vec![Allowed::This(7), Allowed::Nothing]).unwrap_err();
+        let list = |given| Setting::list("--allow-job", "any", given);
+        assert_eq!(list(Vec::<Setting<u64>>::new()).unwrap(), Setting::Keep);
+        assert_eq!(list(vec![Setting::Clear]).unwrap(), Setting::Clear);
+        assert_eq!(list(vec![Setting::Set(7)]).unwrap(), Setting::Set(vec![7]));
+        let both = list(vec![Setting::Set(7), Setting::Clear]).unwrap_err();
         assert_eq!(both.code, Code::Contradiction);
         assert!(parse_override("cause").unwrap_err().contains("git_branch"));
         assert!(parse_job("0").is_err() && parse_job("+7").is_err() && parse_job("12a").is_err());

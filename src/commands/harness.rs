@@ -14,13 +14,14 @@ use tokio::time::{Instant, sleep};
 use super::{CommandContext, LastKnown, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
-use crate::events::{Event, Events, Interruption};
+use crate::events::{Event, Events, Interruption, RunEvent};
 use crate::failure::{Code, Ended, Report, RunOutcome};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
 use crate::keyring::Keyring;
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
 use crate::secret::Vault;
 use crate::sim::arrive;
+use crate::ui::run_events::printed;
 
 pub(crate) const DATABRICKS_TOKEN: &str = "dapi-rehearsal-0123456789";
 pub(crate) const DBT_TOKEN: &str = "dbtc_rehearsal-0123456789";
@@ -431,26 +432,45 @@ impl Harness {
 impl Outcome {
     /// All output except the result.
     pub(crate) fn said(&self) -> String {
-        let said = self.events.iter().filter_map(|event| match event {
+        let said = self.events.iter().cloned().flat_map(printed).filter_map(|event| match event {
             Event::Remark(text)
             | Event::Asked(text)
             | Event::Warning(text)
             | Event::Waiting(text)
-            | Event::Progress(text) => Some(text.as_str()),
+            | Event::Progress(text) => Some(text),
             Event::ActivityState { what: _, state: _ }
             | Event::ActivityEnded { what: _ }
             | Event::Document(_)
             | Event::Annotation { level: _, title: _, message: _ }
-            | Event::Trace { line: _, bodies: _ } => None,
+            | Event::Trace { line: _, bodies: _ }
+            | Event::Run(_)
+            | Event::OfJob { job: _, event: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The events of runs, whichever job they belong to.
+    pub(crate) fn run_events(&self) -> Vec<&RunEvent> {
+        fn run_event(event: &Event) -> Option<&RunEvent> {
+            if let Event::OfJob { job: _, event } = event {
+                return run_event(event);
+            }
+            if let Event::Run(event) = event { Some(event) } else { None }
+        }
+        self.events.iter().filter_map(run_event).collect()
     }
 }
 
 /// Whether the event prints a line.
 fn is_line(event: &Event) -> bool {
     match event {
-        Event::Remark(_) | Event::Asked(_) | Event::Warning(_) | Event::Waiting(_) | Event::Progress(_) => true,
+        Event::Remark(_)
+        | Event::Asked(_)
+        | Event::Warning(_)
+        | Event::Waiting(_)
+        | Event::Progress(_)
+        | Event::Run(_)
+        | Event::OfJob { job: _, event: _ } => true,
         Event::ActivityState { what: _, state: _ }
         | Event::ActivityEnded { what: _ }
         | Event::Document(_)

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod artifacts_tests;
 pub(crate) mod auth;
+mod cache;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;
@@ -42,6 +43,7 @@ mod identity_tests;
 mod interrupt_tests;
 pub(crate) mod job_named;
 mod last_known;
+mod last_seen;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
-use crate::questions::{OpenQuestions, Prompter, Question, Setting, Unanswered};
+use crate::questions::{OpenQuestions, PlanSetting, Prompter, Question, Unanswered};
 
 /// Maximum number of attempts at entering a token.
 const MOST_TRIES: usize = 3;
@@ -46,7 +46,7 @@ pub(crate) struct Prompts {
     /// The run that was chosen.
     pub(crate) run: Option<RunNamed>,
     /// Edited settings of the plan; `None` restores the default.
-    pub(crate) settings: BTreeMap<Setting, Option<String>>,
+    pub(crate) settings: BTreeMap<PlanSetting, Option<String>>,
 }
 
 /// A flag or variable that would have made a prompt unnecessary.

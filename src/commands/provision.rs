@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
+use super::last_seen::LastSeen;
 use super::prompts::unanswered;
 use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
@@ -160,6 +161,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, ctx);
+        LastSeen::note(&workspace, me, &plan, ctx);
         Applied { plan, finish, workspace, identity, dry_run, given, lines, hints, fields, failure }
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::last_known::Checkpoint;
-use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
+use super::run::{DbtReport, DbtRunEvents, Following, LONGEST, WorkflowReport, follow_run, resume, see};
 use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use super::{CommandContext, durations};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};
+use crate::events::{RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::{Deadline, Writer};
 use crate::origin::Origin;
@@ -86,11 +87,11 @@ async fn watch_dbt(
         .zip(overrides)
         .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &ctx.account, &overrides, None))
         .filter(|_| !by_address);
-    let mut lines = Lines::new(&means.events, account);
-    lines.header(&seen);
+    let mut changes = DbtRunEvents::new(&means.events, account);
+    changes.found(&seen);
     let probe = DbtRun::new(writer, &means.wall, &means.events, account.id, seen, None);
     let following = Following { account, writer, deadline, pick_up: &pick_up, again: again.as_deref() };
-    let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
+    let Ended { report, failure } = following.follow(probe, &mut changes, report, &means, &on_news).await;
     let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
         let journal = Journal::new(ctx.context.environment.state_folder());
@@ -127,10 +128,7 @@ async fn watch_workflow(
     };
     let report =
         WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
-    ctx.events.progress(format!("workflow_run_id = {run}"));
-    if !report.url().is_empty() {
-        ctx.events.progress(report.url());
-    }
+    ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
     let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
     Ok(follow_run(report, run, writer, deadline, again.as_deref(), ctx).await)
 }

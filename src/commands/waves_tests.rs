@@ -65,6 +65,8 @@ async fn several() -> (Harness, String) {
 async fn each_command_takes_the_waves_that_the_page_says() {
     let (apart, whole, (several, failed)) = (Harness::new(), Harness::new(), several().await);
     let folder = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    apart.set("XDG_CACHE_HOME", cache.path().to_str().unwrap());
     let files = ["222223", "--artifacts", folder.path().to_str().unwrap()];
     let failed = ["--workflow-run", failed.as_str()];
     let run_as = ["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"];

@@ -49,7 +49,7 @@ pub(crate) const VARIABLES: [Group; 8] = [
             ("XDG_STATE_HOME", "Directory of the journal of starts, instead of ~/.local/state"),
             (
                 "XDG_CACHE_HOME",
-                "Directory of the sandbox's Python packages and of job names for completions, instead of ~/.cache",
+                "Directory of the sandbox's Python packages, of job names for completions, and of guesses that save requests, instead of ~/.cache",
             ),
             ("LOCALAPPDATA", "Directory of both on Windows"),
             ("DBTRIGGER_NO_KEYRING", "Any value: never open the keyring"),

@@ -2,7 +2,7 @@
 
 use super::marker::Key;
 use crate::dbt::{End, PAGE, Run, RunFilter, Status, all_pages, get_run_with_trigger, list_account_runs};
-use crate::events::Events;
+use crate::events::{Events, RunEvent};
 use crate::http::{HttpError, Reader, side_by_side};
 
 /// Longest chain of resumed runs that is followed.
@@ -77,8 +77,7 @@ pub(crate) async fn dbt_runs_of_notebooks(
             Ok(Some(parent)) => found.push((row, parent)),
             Ok(None) => {}
             Err(error) => {
-                events
-                    .remark(format!("cannot read what started dbt run {}, or a run that it retries: {error}", row.id));
+                events.run(RunEvent::ParentUnknown { run: row.id, error: error.to_string() });
             }
         }
     }

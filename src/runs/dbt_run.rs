@@ -10,7 +10,7 @@ use super::poller::RunPoller;
 use super::trigger::DuplicateRisk;
 use crate::context::Wall;
 use crate::dbt::{self, End, JobDisabled, Run, Status, Steps};
-use crate::events::Events;
+use crate::events::{DuplicateOutcome, Events, RunEvent, RunId};
 use crate::http::{HttpError, Writer};
 
 /// The run with its steps includes all logs, so it is read when the status changes and on every fourth poll only.
@@ -38,28 +38,6 @@ pub(crate) struct DbtState {
     pub(crate) run: Run,
     /// The running step, if known: number, number of steps, title.
     pub(crate) step: Option<(u64, usize, String)>,
-}
-
-/// What happened to a second run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DuplicateOutcome {
-    /// It was queued, and was canceled.
-    Cancelled,
-    /// It was running or could not be canceled, and was left alone.
-    Left,
-    /// It had already ended.
-    Ended,
-}
-
-impl DuplicateOutcome {
-    /// The value in JSON output.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            DuplicateOutcome::Cancelled => "cancelled",
-            DuplicateOutcome::Left => "left",
-            DuplicateOutcome::Ended => "ended",
-        }
-    }
 }
 
 /// The probe of a dbt run.
@@ -191,9 +169,8 @@ impl<'a> DbtRun<'a> {
         if let Some(disabled) = &disabled
             && self.disabled_reason.is_none()
         {
-            let (why, advice) = (disabled.why(), disabled.advice());
-            self.events
-                .warning(format!("dbt run {} waits, and no run of dbt job {job} starts: {why}; {advice}", self.run.id));
+            let (why, advice) = (disabled.why(), disabled.advice().to_owned());
+            self.events.run(RunEvent::JobDisabled { run: self.run.id, job, why, advice });
         }
         self.disabled_reason = disabled;
     }
@@ -221,30 +198,21 @@ impl<'a> DbtRun<'a> {
         let mut own = own.into_iter();
         let Some(kept) = own.next() else { return complete };
         for other in own {
-            let known = self.duplicates.iter().find(|(id, _)| *id == other.id).map(|(_, fate)| *fate);
+            let known = self.duplicates.iter().find(|(id, _)| *id == other.id).map(|(_, outcome)| *outcome);
             if matches!(known, Some(DuplicateOutcome::Cancelled | DuplicateOutcome::Ended)) {
                 continue;
             }
-            let fate = self.stop(&other, marker).await;
-            if known == Some(fate) {
+            let outcome = self.stop(&other, marker).await;
+            if known == Some(outcome) {
                 continue;
             }
             self.duplicates.retain(|(id, _)| *id != other.id);
-            self.duplicates.push((other.id, fate));
-            self.events.warning(format!(
-                "dbt has a second run {} for this start besides {}; it {}: {}",
-                other.id,
-                kept.id,
-                match fate {
-                    DuplicateOutcome::Cancelled => "was canceled while queued",
-                    DuplicateOutcome::Left => "is already running or could not be canceled, and was left alone",
-                    DuplicateOutcome::Ended => "has already ended",
-                },
-                other.url(self.writer.origin(), *account)
-            ));
+            self.duplicates.push((other.id, outcome));
+            let url = other.url(self.writer.origin(), *account);
+            self.events.run(RunEvent::SecondRun { run: other.id, kept: kept.id, outcome, url });
         }
         if !resumes && kept.id != self.run.id {
-            self.events.remark(format!("following dbt run {}, the first of the two", kept.id));
+            self.events.run(RunEvent::FollowingFirst { run: kept.id });
             self.run = kept;
             (self.shown, self.step) = (None, None);
         }
@@ -289,8 +257,8 @@ impl<'a> DbtRun<'a> {
 impl Probe for DbtRun<'_> {
     type State = DbtState;
 
-    fn name(&self) -> String {
-        format!("dbt run {}", self.run.id)
+    fn run_id(&self) -> RunId {
+        RunId::Dbt(self.run.id)
     }
 
     async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
@@ -353,7 +321,7 @@ impl Probe for DbtRun<'_> {
                 return Ok(Seen::Going(self.seen()));
             }
             if !complete {
-                self.events.remark(format!("cannot check for a second run besides {}", self.run.id));
+                self.events.run(RunEvent::SecondRunUnknown { run: self.run.id });
             }
         }
         Ok(Seen::Ended(self.seen()))

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
 use crate::context::Wall;
+use crate::events::{Events, RunEvent, RunId};
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
 /// The last poll starts this long before the deadline, so that it can finish in time.
@@ -39,8 +40,7 @@ const GONE_YOUNG: u32 = 4;
 pub(crate) trait Probe {
     type State;
 
-    /// The name of what is polled, such as `dbt run 123456`.
-    fn name(&self) -> String;
+    fn run_id(&self) -> RunId;
 
     /// Polls once. Cancel-safe.
     async fn look(&mut self) -> Result<Seen<Self::State>, HttpError>;
@@ -147,9 +147,9 @@ where
                 }
                 asked = asked_to_wait(&error, &history);
                 if error.is_status(429) {
-                    events.remark(format!("{error}; retrying in {} s", asked.as_secs()));
+                    events.run(RunEvent::PollLimited { error: error.to_string(), wait: asked });
                 } else if history.failed == 3 {
-                    events.remark(format!("{error}; still waiting"));
+                    events.run(RunEvent::PollFailing { error: error.to_string() });
                 }
             }
             // The poll was cut off at `cut`.
@@ -160,7 +160,7 @@ where
         }
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
         let wake = (Instant::now() + wait).min(deadline - reserve);
-        let still = || format!("{} is still running after {}", probe.name(), in_minutes(begun.elapsed()));
+        let still = || RunEvent::StillRunning { run: probe.run_id(), age: begun.elapsed() };
         deadline += sleep_until_or_slept(wake, wall, events, &still).await;
         until.extend_to(deadline);
     }
@@ -194,21 +194,9 @@ fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
     wait.mul_f64(0.85 + 0.3 * fraction)
 }
 
-fn in_minutes(age: Duration) -> String {
-    match (age.as_secs() / 3600, age.as_secs() / 60 % 60) {
-        (0, minutes) => format!("{minutes}m"),
-        (hours, minutes) => format!("{hours}h {minutes}m"),
-    }
-}
-
 /// Sleeps until `wake`, or until the machine turns out to have been suspended. Returns by how much to extend the
 /// deadline, so that suspended time does not count.
-async fn sleep_until_or_slept(
-    wake: Instant,
-    wall: &Wall,
-    events: &crate::events::Events,
-    still: &dyn Fn() -> String,
-) -> Duration {
+async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &Events, still: &dyn Fn() -> RunEvent) -> Duration {
     loop {
         let (monotonic_before, wall_before) = (Instant::now(), wall.now());
         let left = wake.saturating_duration_since(monotonic_before);
@@ -216,17 +204,14 @@ async fn sleep_until_or_slept(
             return Duration::ZERO;
         }
         let slice = left.min(SLICE);
-        events.waiting(still);
+        events.after_silence(still);
         sleep(slice).await;
         let monotonic_over = monotonic_before.elapsed().saturating_sub(slice);
         let wall_over =
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
         // The monotonic clock stops during suspend on some systems and continues on others.
         if monotonic_over > SLEPT || wall_over > SLEPT {
-            events.remark(format!(
-                "this machine slept for {} s; checking again",
-                wall_over.max(monotonic_over).as_secs()
-            ));
+            events.run(RunEvent::Suspended { duration: wall_over.max(monotonic_over) });
             return if monotonic_over > SLEPT { monotonic_over } else { Duration::ZERO };
         }
     }
@@ -242,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::context::Entropy;
-    use crate::events::{Events, Interruption};
+    use crate::events::Interruption;
     use crate::http::{Net, NetKind, NoToken, RetryAfter, Service, ServiceError, meaning};
 
     fn error(fault: Fault) -> HttpError {
@@ -292,8 +277,8 @@ mod tests {
     impl Probe for Script {
         type State = u64;
 
-        fn name(&self) -> String {
-            "the script".to_owned()
+        fn run_id(&self) -> RunId {
+            RunId::Dbt(1)
         }
 
         async fn look(&mut self) -> Result<Seen<u64>, HttpError> {
@@ -472,7 +457,7 @@ mod tests {
         let mut probe = script(402, Vec::new());
         let followed = follow(&mut probe, begun + Duration::from_hours(1), &context, |_| {}).await;
         assert!(matches!(followed, Followed::Ended(402..=410)), "{followed:?}");
-        assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("slept")), "{remarks:?}");
+        assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("Suspended")), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -480,7 +465,9 @@ mod tests {
         let begun = Instant::now();
         let context = context();
         let moved = tokio::join!(
-            sleep_until_or_slept(begun + Duration::from_mins(1), &context.wall, &context.events, &String::new),
+            sleep_until_or_slept(begun + Duration::from_mins(1), &context.wall, &context.events, &|| {
+                RunEvent::StillRunning { run: RunId::Dbt(1), age: Duration::ZERO }
+            }),
             async {
                 tokio::time::advance(Duration::from_hours(8)).await;
             }

@@ -15,7 +15,7 @@ mod upload;
 mod workflow_run;
 
 pub(crate) use child_runs::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
-pub(crate) use dbt_run::{DbtRun, DbtState, DuplicateOutcome};
+pub(crate) use dbt_run::{DbtRun, DbtState};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, Probe, Seen, follow};
 pub(crate) use journal::{Intent, Journal};
@@ -26,7 +26,7 @@ pub(crate) use poller::RunPoller;
 pub(crate) use resume::{NotResumed, Resumption, newest_run, resume};
 pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, resume_alone, trigger};
 pub(crate) use upload::Upload;
-pub(crate) use workflow_run::{EarlierAttempt, RunsAhead, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState};
+pub(crate) use workflow_run::{EarlierAttempt, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};
 use crate::events::{Events, Interruption};

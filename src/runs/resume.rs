@@ -12,6 +12,7 @@ use super::RunContext;
 use super::look_up::{LookUp, RunLowerBound, invalid_response};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
+use crate::events::RunEvent;
 use crate::http::{HttpError, PATIENCE, Reader, Sent, Writer};
 
 /// How long after the end of a run its results may be uploaded (dbt-cloud-api §6); until then it cannot be resumed.
@@ -149,9 +150,7 @@ pub(crate) async fn resume(
             }
             Sent::Open(error) => error,
         };
-        context
-            .events
-            .remark(format!("unclear whether run {run} was retried ({error}); checking before sending anything again"));
+        context.events.run(RunEvent::ResumeUnclear { run, error: error.to_string() });
         match unclear_send.look_until_listed(look, found).await {
             Ok(Some(there)) => return Ok(there),
             Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),

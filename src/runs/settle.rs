@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::RunContext;
 use super::look_up::LookupResult;
 use crate::dbt::Run;
+use crate::events::RunEvent;
 use crate::http::{HttpError, PATIENCE, cool_down};
 
 /// Sends with an unclear outcome and no run found, before giving up.
@@ -91,7 +92,7 @@ pub(super) async fn wait_before_repeating(context: &RunContext, error: &HttpErro
     let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(context.entropy.fraction()));
     let wait = wait.min(patience.saturating_duration_since(Instant::now()));
     if wait >= Duration::from_secs(2) {
-        context.events.remark(format!("{error}; nothing was started, retrying in {} s", wait.as_secs()));
+        context.events.run(RunEvent::NotSent { error: error.to_string(), wait });
     }
     // The caller checks for an interruption before it sends again.
     let _ = context.interruption.or(sleep(wait)).await;

@@ -15,6 +15,7 @@ use super::marker::{Key, cause};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
+use crate::events::RunEvent;
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
 use crate::text::hex;
 
@@ -284,14 +285,12 @@ impl<'a> Attempt<'a> {
                 Ok(Turn::Busy) => {}
                 Err(error) => {
                     // The marker in `cause` is enough.
-                    context.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
+                    context.events.run(RunEvent::StartNotRecorded { error: error.to_string() });
                     return Ok((None, None));
                 }
             }
             if !said {
-                context
-                    .events
-                    .remark("another start with this key is in progress on this machine; waiting for its run");
+                context.events.run(RunEvent::OtherStartInProgress);
                 said = true;
             }
             let spent = "another start with this key was in progress on this machine";
@@ -327,7 +326,7 @@ impl<'a> Attempt<'a> {
         if age > TRIGGER_LIMIT + order.settle {
             return Ok(None);
         }
-        context.events.remark("another start with this key was just in progress; looking for its run first");
+        context.events.run(RunEvent::OtherStartEnded);
         self.settle_from = Instant::now();
         Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
     }
@@ -415,9 +414,7 @@ impl<'a> Attempt<'a> {
                 }
                 Sent::Open(error) => {
                     progress.open += 1;
-                    self.context.events.remark(format!(
-                        "unclear whether the run was started ({error}); looking for it before sending anything again"
-                    ));
+                    self.context.events.run(RunEvent::StartUnclear { error: error.to_string() });
                     if let Some(run) = self.settle(Some(&error)).await? {
                         return Ok(run);
                     }
@@ -431,8 +428,7 @@ impl<'a> Attempt<'a> {
                     if self.context.interruption.heard().is_some() {
                         continue;
                     }
-                    let seconds = self.settle_from.elapsed().as_secs();
-                    self.context.events.remark(format!("no run found after {seconds} s; starting it again"));
+                    self.context.events.run(RunEvent::StartRepeated { after: self.settle_from.elapsed() });
                 }
             }
         }
@@ -522,7 +518,7 @@ impl<'a> Attempt<'a> {
             && let Err(error) = intent.note(&self.entry())
         {
             // The marker in `cause` is enough.
-            self.context.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
+            self.context.events.run(RunEvent::StartNotRecorded { error: error.to_string() });
         }
     }
 

@@ -12,6 +12,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
+use crate::events::{RunId, RunsAhead};
 use crate::http::{BodyProblem, HttpError, Pages, Reader, side_by_side};
 
 /// Timeout for reading output, which is only displayed and must not delay the poll.
@@ -35,17 +36,6 @@ pub(crate) struct WorkflowState {
     pub(crate) tasks: Vec<TaskState>,
     /// The runs ahead of it while it is QUEUED, if they could be read.
     pub(crate) ahead: Option<RunsAhead>,
-}
-
-/// Other active runs of the same job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RunsAhead {
-    /// Runs that have started.
-    pub(crate) begun: Vec<u64>,
-    /// Number of runs that are queued and were created before.
-    pub(crate) waiting: usize,
-    /// Whether there are more than were read.
-    pub(crate) more: bool,
 }
 
 /// The latest attempt of a task.
@@ -211,8 +201,8 @@ fn run_in(line: &str) -> Option<(String, u64)> {
 impl Probe for WorkflowProbe<'_> {
     type State = WorkflowState;
 
-    fn name(&self) -> String {
-        format!("Databricks run {}", self.run)
+    fn run_id(&self) -> RunId {
+        RunId::Databricks(self.run)
     }
 
     async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {

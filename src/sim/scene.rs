@@ -16,6 +16,7 @@ use crate::http::{Credential, HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, follow, trigger};
 use crate::sandbox::{FaultRule, Seed, SimTime, World};
 use crate::secret::Vault;
+use crate::ui::run_events::printed;
 
 pub(super) const ACCOUNT: u64 = 51234;
 pub(super) const JOB: u64 = 222_222;
@@ -148,8 +149,10 @@ impl SimHost {
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
             entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
-                if let Event::Remark(text) | Event::Warning(text) = event {
-                    sink.borrow_mut().push(text);
+                for event in printed(event) {
+                    if let Event::Remark(text) | Event::Warning(text) = event {
+                        sink.borrow_mut().push(text);
+                    }
                 }
             }),
             interruption: Interruption::default(),

@@ -3,6 +3,7 @@
 mod ask;
 mod bars;
 mod printer;
+pub(crate) mod run_events;
 mod sanitise;
 
 pub(crate) use printer::{Color, Format, OutputSettings, Printer};

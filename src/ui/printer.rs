@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::ask::{Terminal, wrapped};
 use super::bars::{Bars, Screen};
+use super::run_events::printed;
 use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
@@ -190,6 +191,11 @@ impl Printer {
     fn draw(&self, event: Event) {
         let OutputSettings { format, quiet, verbose, color: _, draws: _ } = self.0.settings;
         match event {
+            event @ (Event::Run(_) | Event::OfJob { job: _, event: _ }) => {
+                for event in printed(event) {
+                    self.draw(event);
+                }
+            }
             Event::Progress(line) => match format {
                 Format::Text => self.out(&line),
                 Format::Json if quiet => {}

@@ -14,12 +14,13 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::document::Id;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, has_active_trigger,
-    keys_there, unknown_needs,
+    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle_with_ours, has_active_trigger, keys_there,
+    unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Writer;
+use crate::spec::TaskSpec;
 
 /// Refuses flags that apply to a whole workflow, and several jobs.
 pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
@@ -87,9 +88,9 @@ pub(super) async fn add(
     let looks = async {
         let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "nothing was written", again),
-            read_prerequisites(&writer, &requirements, &me),
+            read_prerequisites(&writer, &requirements, requirements.path(&me)?),
             async { Ok(UsualKeys::list(&writer).await) },
-            compute::settle(&writer, input.compute.as_ref(), &me)
+            compute::settle(&writer, &input.compute, &me)
         )?;
         warnings.extend(of_compute);
         let want = AddedTaskWant {
@@ -98,9 +99,7 @@ pub(super) async fn add(
             task: task.clone(),
             notebook: prerequisites.path.as_str().to_owned(),
             compute,
-            retries: input.retries,
-            task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
-            overrides: input.overrides.clone(),
+            settings: input.each_task.clone(),
         };
         let (planned, key) = tokio::join!(
             Step::<AddedTask>::plan(&writer, want, &input.consents),
@@ -183,7 +182,7 @@ fn describe(
     mut warnings: Vec<String>,
     ctx: &CommandContext,
     run_now: bool,
-) -> (Applied, Option<(Job, TaskWant)>) {
+) -> (Applied, Option<(Job, TaskSpec)>) {
     let Some(Planned::AddedTask(step)) = applied.plan.steps.last() else { return (applied, None) };
     let result = match (&step.action, applied.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
@@ -204,20 +203,11 @@ fn describe(
             warnings.push(warning);
         }
     }
-    let AddedTaskWant {
-        workflow,
-        workflow_name,
-        task,
-        notebook,
-        compute: _,
-        retries: _,
-        task_timeout: _,
-        overrides: _,
-    } = step.want.clone();
+    let AddedTaskWant { workflow, workflow_name, task, notebook, compute: _, settings: _ } = step.want.clone();
     // Our task keeps its key even if it was renamed in the workspace.
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
-    let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
+    let there = step.present().cloned().map(|job| (job, TaskSpec { key: key.clone(), ..task.clone() }));
     applied.field("job_id", Id(workflow));
     applied.field("url", url.clone());
     applied.field("name", workflow_name);

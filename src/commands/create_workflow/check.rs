@@ -12,10 +12,11 @@ use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
 use crate::databricks::workspace::NotebookPath;
 use crate::databricks::{RunState, WorkflowEnd, list_one_time_runs, submit_run};
-use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
+use crate::engine::kinds::{check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Deadline, Phrase, Reader, Service, Writer, says};
 use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState};
+use crate::spec::TaskSpec;
 
 /// How long the check is followed: longer than its tasks may take.
 const WAIT: Duration = Duration::from_hours(3);
@@ -45,7 +46,7 @@ const RUN_LINES: usize = 20;
 const MARK: usize = 8;
 
 impl Check {
-    pub(in crate::commands) fn of(job: &Job, tasks: &[TaskWant], prerequisites: &Prerequisites, me: &Me) -> Check {
+    pub(in crate::commands) fn of(job: &Job, tasks: &[TaskSpec], prerequisites: &Prerequisites, me: &Me) -> Check {
         let other = super::identity::other(None, job.run_as.as_deref(), me);
         Check {
             name: job.settings.read("name").unwrap_or_default(),

@@ -12,6 +12,7 @@ use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
 use crate::failure::{Code, Failure, io_reason, of_databricks};
 use crate::http::Reader;
+use crate::spec::Setting;
 
 /// Largest file accepted, in bytes: far more than any cluster needs.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -21,7 +22,6 @@ const NAMED: usize = 10;
 /// The parsed compute flags.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ComputeArg {
-    Serverless,
     Cluster(String),
     JobCluster(String),
     New {
@@ -37,23 +37,23 @@ pub(super) fn parse_flags(
     compute: Option<&str>,
     policy: Option<String>,
     file: Option<&PathBuf>,
-) -> Result<Option<ComputeArg>, Failure> {
+) -> Result<Setting<ComputeArg>, Failure> {
     if let Some(file) = file {
-        return whole(file).map(|cluster| Some(ComputeArg::Whole(cluster)));
+        return whole(file).map(|cluster| Setting::Set(ComputeArg::Whole(cluster)));
     }
     let flag = Source::Flag("--compute");
-    let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?;
+    let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
     match (&compute_arg, policy) {
-        (Some(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
+        (Setting::Set(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
         (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
             .advise("add --compute new, or drop --policy")),
     }
 }
 
-fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<ComputeArg, Failure> {
+fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<Setting<ComputeArg>, Failure> {
     let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
-    Ok(match (text, rest) {
-        ("serverless", _) => ComputeArg::Serverless,
+    Ok(Setting::Set(match (text, rest) {
+        ("serverless", _) => return Ok(Setting::Clear),
         ("new", _) => ComputeArg::New { node_type: None, policy },
         (_, Some(("cluster", id))) => ComputeArg::Cluster(id.to_owned()),
         (_, Some(("job-cluster", key))) => ComputeArg::JobCluster(key.to_owned()),
@@ -62,7 +62,7 @@ fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<
             return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
         }
-    })
+    }))
 }
 
 /// Reads a cluster from a file: the object under `new_cluster` in a job.
@@ -105,15 +105,16 @@ pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(
     parse_compute(text, None, source).map(|_| ())
 }
 
-/// The compute, if requested, and warnings about it.
-pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
+/// The compute, and warnings about it.
+pub(super) type Settled = Result<(Setting<Compute>, Vec<String>), Failure>;
 
 /// Looks up what the flags name.
-pub(super) async fn settle(reader: &Reader, compute_arg: Option<&ComputeArg>, me: &Me) -> Settled {
+pub(super) async fn settle(reader: &Reader, compute_arg: &Setting<ComputeArg>, me: &Me) -> Settled {
     let mut warnings = Vec::new();
     let compute = match compute_arg {
-        Some(compute_arg) => Some(Box::pin(look_up(reader, compute_arg, me, &mut warnings)).await?),
-        None => None,
+        Setting::Keep => Setting::Keep,
+        Setting::Set(compute_arg) => Setting::Set(Box::pin(look_up(reader, compute_arg, me, &mut warnings)).await?),
+        Setting::Clear => Setting::Clear,
     };
     Ok((compute, warnings))
 }
@@ -125,7 +126,6 @@ async fn look_up(
     warnings: &mut Vec<String>,
 ) -> Result<Compute, Failure> {
     match compute_arg {
-        ComputeArg::Serverless => Ok(Compute::Serverless),
         // Checked later, when the job is known.
         ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
         ComputeArg::Cluster(id) => existing(reader, id, me, warnings).await,
@@ -285,13 +285,14 @@ mod tests {
 
     #[test]
     fn every_form_of_compute_is_read_and_others_are_refused_with_the_list() {
-        let read = |text: &str| parse_flags(Some(text), None, None).unwrap().unwrap();
-        assert_eq!(read("serverless"), ComputeArg::Serverless);
+        let parsed = |text: &str| parse_flags(Some(text), None, None).unwrap();
+        let read = |text: &str| parsed(text).value().unwrap().clone();
+        assert_eq!(parsed("serverless"), Setting::Clear);
         assert_eq!(read("cluster:0101-a"), ComputeArg::Cluster("0101-a".to_owned()));
         assert_eq!(read("job-cluster:small"), ComputeArg::JobCluster("small".to_owned()));
         assert_eq!(read("new"), ComputeArg::New { node_type: None, policy: None });
         assert_eq!(read("new:m5d.large"), ComputeArg::New { node_type: Some("m5d.large".to_owned()), policy: None });
-        assert_eq!(parse_flags(None, None, None).unwrap(), None);
+        assert_eq!(parse_flags(None, None, None).unwrap(), Setting::Keep);
         for text in ["", "cluster", "cluster:", "new:", "job-cluster: ", "pool:x", "Serverless"] {
             let failure = parse_flags(Some(text), None, None).unwrap_err();
             assert_eq!(failure.code, Code::InvalidInput, "{text:?}");
@@ -321,6 +322,6 @@ mod tests {
         assert!(parse_flags(None, None, Some(&file)).unwrap_err().what.contains("larger"));
         assert!(parse_flags(None, None, Some(&directory.path().join("no"))).is_err());
         std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
-        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Some(ComputeArg::Whole(_))));
+        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Setting::Set(ComputeArg::Whole(_))));
     }
 }

@@ -51,7 +51,7 @@ pub(in crate::commands) fn describe(
     let tasks = want.tasks.iter().map(|task| document!({ "task_key": task.key, "dbt_job_id": Id(task.job) }));
     applied.field("tasks", tasks.collect::<Vec<_>>());
     applied.field("notebook", want.notebook);
-    applied.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
+    applied.field("run_as", want.settings.run_as.after(present.as_ref().and_then(|have| have.job.run_as.clone())));
     applied.field("warnings", warnings);
     let moments = job_schedule.as_ref().map(|job_schedule| next_starts(job_schedule, ctx)).unwrap_or_default();
     applied.field("schedule", job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &moments)));

@@ -1,10 +1,5 @@
 //! Resolves flags and environment into complete values; reports everything missing at once.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use serde_json::{Map, Value};
-
 use super::compute::ComputeArg;
 use super::identity::{Flags, read_run_as, settle_grants};
 use super::named::{JobArgs, Place};
@@ -18,12 +13,12 @@ use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, S
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
-use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::http::Service;
 use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
+use crate::spec::{Setting, TaskSettings, TaskSpec, WorkflowSettings};
 
 /// Longest name that Databricks accepts (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
@@ -49,7 +44,7 @@ pub(in crate::commands) struct Input {
     /// The jobs as given.
     pub(super) asked: JobArgs,
     /// At least one, once names are resolved.
-    pub(in crate::commands) jobs: Vec<TaskWant>,
+    pub(in crate::commands) jobs: Vec<TaskSpec>,
     pub(super) name: Option<String>,
     /// The existing workflow that gets the task.
     pub(super) add_to: Option<AddTo>,
@@ -59,17 +54,9 @@ pub(in crate::commands) struct Input {
     pub(in crate::commands) dbt: Option<Account>,
     pub(in crate::commands) token: Option<Token>,
     pub(super) notebook: Option<NotebookPath>,
-    pub(super) schedule: Option<Schedule>,
-    pub(super) zone: Option<Zone>,
-    pub(super) compute: Option<ComputeArg>,
-    pub(super) paused: Option<bool>,
-    pub(super) no_schedule: bool,
-    pub(super) retries: Option<u32>,
-    pub(super) task_timeout: Option<Duration>,
-    pub(super) overrides: Option<Map<String, Value>>,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) notify: Option<Vec<String>>,
-    pub(super) run_as: Option<String>,
+    pub(super) compute: Setting<ComputeArg>,
+    pub(super) each_task: TaskSettings,
+    pub(super) settings: WorkflowSettings,
     pub(super) grant_run_as: bool,
     pub(super) grants: Vec<GrantTo<JobLevel>>,
     pub(super) consents: Consents,
@@ -165,10 +152,11 @@ pub(in crate::commands) fn collect(
     let schedule = errors.optional(
         schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), ctx)).transpose(),
     );
-    let compute = errors.optional(compute::parse_flags(compute.as_deref(), policy, cluster_json.as_ref()));
-    let overrides = errors.optional(options::overrides(overrides));
+    let compute = compute::parse_flags(compute.as_deref(), policy, cluster_json.as_ref());
+    let compute = errors.optional(compute.map(Some)).unwrap_or_default();
+    let overrides = errors.optional(options::overrides(overrides).map(Some)).unwrap_or_default();
     let tags = errors.optional(options::tags(tag).map(Some)).unwrap_or_default();
-    let notify = errors.optional(options::addresses(notify));
+    let notify = errors.optional(options::addresses(notify).map(Some)).unwrap_or_default();
     let run_as = errors.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
     let grants = errors.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let databricks = credentials::databricks(environment, &ctx.vault, errors);
@@ -188,17 +176,24 @@ pub(in crate::commands) fn collect(
         dbt,
         token,
         notebook,
-        schedule,
-        zone,
         compute,
-        paused,
-        no_schedule,
-        retries,
-        task_timeout,
-        overrides,
-        tags,
-        notify,
-        run_as,
+        each_task: TaskSettings {
+            retries: retries.into(),
+            timeout: task_timeout.map(|limit| limit.as_secs()).into(),
+            overrides,
+        },
+        settings: WorkflowSettings {
+            schedule: if no_schedule {
+                Setting::Clear
+            } else {
+                schedule.map(|schedule| schedule.expression().to_owned()).into()
+            },
+            timezone: zone.map(|zone| zone.name().to_owned()).into(),
+            paused: paused.into(),
+            notify,
+            tags,
+            run_as: run_as.into(),
+        },
         grant_run_as,
         grants,
         consents,

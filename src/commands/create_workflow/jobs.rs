@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::kinds::{TaskWant, circle};
+use crate::engine::kinds::circle;
 use crate::failure::{Code, Failure};
+use crate::spec::{Setting, TaskSpec};
 
 /// Databricks truncates longer keys in run output (databricks-api §5.2).
 const LONGEST_KEY: usize = 100;
@@ -16,8 +17,8 @@ pub(super) fn split(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The tasks with their dependencies. Without `--depends-on`, dependencies are left unset.
-pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec<TaskWant>, Failure> {
+/// The tasks with their dependencies.
+pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &Setting<Vec<String>>) -> Result<Vec<TaskSpec>, Failure> {
     let mut keys = BTreeSet::new();
     for (key, job) in jobs {
         check_key("--job", key, *job)?;
@@ -25,9 +26,17 @@ pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec
             return Err(wrong_key("--job", key, *job, "two tasks have it"));
         }
     }
-    let needs = needs(&keys, depends_on)?;
-    let of = |key: &str| needs.as_ref().map(|needs| needs.get(key).into_iter().flatten().cloned().collect());
-    let tasks = jobs.iter().map(|(key, job)| TaskWant { key: key.clone(), job: *job, depends_on: of(key) });
+    let needs = match depends_on {
+        Setting::Keep => Setting::Keep,
+        Setting::Set(given) => Setting::Set(needs(&keys, given)?),
+        Setting::Clear => Setting::Clear,
+    };
+    let of = |key: &str| match &needs {
+        Setting::Keep => Setting::Keep,
+        Setting::Set(needs) if needs.contains_key(key) => Setting::Set(needs[key].iter().cloned().collect()),
+        Setting::Set(_) | Setting::Clear => Setting::Clear,
+    };
+    let tasks = jobs.iter().map(|(key, job)| TaskSpec { key: key.clone(), job: *job, depends_on: of(key) });
     Ok(tasks.collect())
 }
 
@@ -51,8 +60,8 @@ fn check_key(flag: &str, key: &str, job: u64) -> Result<(), Failure> {
 pub(super) fn added(
     jobs: &[(String, u64)],
     task_key: Option<String>,
-    depends_on: &[String],
-) -> Result<Vec<TaskWant>, Failure> {
+    depends_on: &Setting<Vec<String>>,
+) -> Result<Vec<TaskSpec>, Failure> {
     let [(key, job)] = jobs else {
         return Err(Failure::new(Code::Usage, "--add-to takes exactly one --job").advise("pass --job once"));
     };
@@ -69,9 +78,9 @@ pub(super) fn added(
     };
     check_key(flag, &key, *job)?;
     let depends_on = match depends_on {
-        [] => None,
-        [none] if none == "none" => Some(Vec::new()),
-        given => {
+        Setting::Keep => Setting::Keep,
+        Setting::Clear => Setting::Clear,
+        Setting::Set(given) => {
             let mut needs = BTreeSet::new();
             for text in given {
                 let wrong = |reason: String| {
@@ -96,21 +105,15 @@ pub(super) fn added(
                     needs.insert(other.to_owned());
                 }
             }
-            Some(needs.into_iter().collect())
+            Setting::Set(needs.into_iter().collect())
         }
     };
-    Ok(vec![TaskWant { key, job: *job, depends_on }])
+    Ok(vec![TaskSpec { key, job: *job, depends_on }])
 }
 
-/// Dependencies by task key; `None` if no flag was given.
-fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<String, BTreeSet<String>>>, Failure> {
-    if given.is_empty() {
-        return Ok(None);
-    }
+/// Dependencies by task key.
+fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
     let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    if given == ["none"] {
-        return Ok(Some(needs));
-    }
     for text in given {
         let wrong = |reason: String| {
             Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}"))
@@ -132,7 +135,7 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<Stri
         )
         .advise("remove one of the dependencies"));
     }
-    Ok(Some(needs))
+    Ok(needs)
 }
 
 #[cfg(test)]
@@ -143,8 +146,8 @@ mod tests {
         keys.iter().zip(1..).map(|(key, id)| ((*key).to_owned(), id)).collect()
     }
 
-    fn owned(given: &[&str]) -> Vec<String> {
-        given.iter().map(|text| (*text).to_owned()).collect()
+    fn set(given: &[&str]) -> Setting<Vec<String>> {
+        Setting::Set(given.iter().map(|text| (*text).to_owned()).collect())
     }
 
     #[test]
@@ -166,22 +169,22 @@ mod tests {
             (&["x".repeat(101).as_str()], "at most 100"),
             (&["a", "a"], "two tasks"),
         ] {
-            let failure = tasks(&jobs(keys), &[]).unwrap_err();
+            let failure = tasks(&jobs(keys), &Setting::Keep).unwrap_err();
             assert!(failure.what.contains(reason), "{keys:?}: {}", failure.what);
         }
-        assert!(tasks(&jobs(&["a", "B-2_c"]), &[]).unwrap().iter().all(|task| task.depends_on.is_none()));
+        assert!(
+            tasks(&jobs(&["a", "B-2_c"]), &Setting::Keep).unwrap().iter().all(|task| task.depends_on == Setting::Keep)
+        );
     }
 
     #[test]
     fn one_task_is_added_with_one_key_and_waits_for_whatever_the_workflow_has() {
         let one = [("dbt_1".to_owned(), 1)];
-        let add = |key: Option<&str>, needs: &[&str]| added(&one, key.map(ToOwned::to_owned), &owned(needs));
-        let task = |key: &str, needs: Option<&[&str]>| {
-            vec![TaskWant { key: key.to_owned(), job: 1, depends_on: needs.map(owned) }]
-        };
-        assert_eq!(add(None, &[]).unwrap(), task("dbt_1", None));
-        assert_eq!(add(Some("x"), &["x=b,a", "x=a"]).unwrap(), task("x", Some(&["a", "b"])));
-        assert_eq!(add(None, &["none"]).unwrap(), task("dbt_1", Some(&[])));
+        let add = |key: Option<&str>, needs: &[&str]| added(&one, key.map(ToOwned::to_owned), &set(needs));
+        let task = |key: &str, needs| vec![TaskSpec { key: key.to_owned(), job: 1, depends_on: needs }];
+        assert_eq!(added(&one, None, &Setting::Keep).unwrap(), task("dbt_1", Setting::Keep));
+        assert_eq!(add(Some("x"), &["x=b,a", "x=a"]).unwrap(), task("x", set(&["a", "b"])));
+        assert_eq!(added(&one, None, &Setting::Clear).unwrap(), task("dbt_1", Setting::Clear));
         for (key, needs, reason) in [
             (Some("a b"), &[][..], "\"a b\" in --task-key is invalid: a key may contain only letters"),
             (Some(""), &[], "a key may contain only letters, digits, - and _"),
@@ -189,13 +192,12 @@ mod tests {
             (None, &["dbt_1="], "a key is empty"),
             (None, &["dbt_1=dbt_1"], "wait for itself"),
             (None, &["load=dbt_1"], "only the added task dbt_1"),
-            (None, &["dbt_1=load", "none"], "no ="),
         ] {
             let failure = add(key, needs).unwrap_err();
             assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{needs:?}: {}", failure.what);
         }
-        let named = |key: &str| added(&[("load".to_owned(), 1)], Some(key.to_owned()), &[]);
-        assert_eq!(named("load").unwrap(), task("load", None));
+        let named = |key: &str| added(&[("load".to_owned(), 1)], Some(key.to_owned()), &Setting::Keep);
+        assert_eq!(named("load").unwrap(), task("load", Setting::Keep));
         let failure = named("other").unwrap_err();
         assert_eq!(failure.code, Code::Contradiction);
         assert!(failure.what.contains("\"other\"") && failure.what.contains("\"load\""), "{}", failure.what);
@@ -203,11 +205,11 @@ mod tests {
 
     #[test]
     fn dependencies_name_tasks_of_the_same_line_and_make_no_circle() {
-        let all = tasks(&jobs(&["a", "b", "c"]), &owned(&["c=a,b", "b=a", "c=a"])).unwrap();
-        let needs: Vec<Vec<String>> = all.into_iter().map(|task| task.depends_on.unwrap()).collect();
-        assert_eq!(needs, [vec![], owned(&["a"]), owned(&["a", "b"])]);
-        let none = tasks(&jobs(&["a", "b"]), &owned(&["none"])).unwrap();
-        assert!(none.iter().all(|task| task.depends_on == Some(vec![])));
+        let all = tasks(&jobs(&["a", "b", "c"]), &set(&["c=a,b", "b=a", "c=a"])).unwrap();
+        let needs: Vec<_> = all.into_iter().map(|task| task.depends_on).collect();
+        assert_eq!(needs, [Setting::Clear, set(&["a"]), set(&["a", "b"])]);
+        let none = tasks(&jobs(&["a", "b"]), &Setting::Clear).unwrap();
+        assert!(none.iter().all(|task| task.depends_on == Setting::Clear));
         for (given, reason) in [
             (&["a"][..], "no ="),
             (&["a=x"], "no --job has key \"x\""),
@@ -215,9 +217,8 @@ mod tests {
             (&["a="], "no --job has key \"\""),
             (&["a=a"], "cycle of a"),
             (&["a=b", "b=c", "c=a"], "cycle of a, b, c"),
-            (&["a=b", "none"], "no ="),
         ] {
-            let failure = tasks(&jobs(&["a", "b", "c"]), &owned(given)).unwrap_err();
+            let failure = tasks(&jobs(&["a", "b", "c"]), &set(given)).unwrap_err();
             assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{given:?}: {}", failure.what);
         }
     }

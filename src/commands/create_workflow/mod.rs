@@ -26,19 +26,20 @@ pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
 use self::prerequisites::read_prerequisites;
 pub(super) use self::prerequisites::{NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
-use self::workflow_plan::own_notebook;
 pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan_workflow};
+use self::workflow_plan::{identity_of, own_notebook};
 use super::CommandContext;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
+use super::last_seen::LastSeen;
 use super::provision::{Finish, Provision, caller_and, no_plan};
-use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::list_ahead;
+use crate::engine::kinds::JobsAhead;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
+use crate::spec::Setting;
 
 /// How long a created job may be missing from lists after its response was lost.
 const SETTLE: Duration = Duration::from_mins(1);
@@ -79,7 +80,7 @@ pub(crate) struct Args {
     job: Vec<String>,
     /// Tasks that a task waits for; repeatable, none clears [default: unchanged, or none]
     #[arg(long, value_name = "KEY=KEY[,KEY]", help_heading = "Job", hide_short_help = true)]
-    depends_on: Vec<String>,
+    depends_on: Vec<Setting<String>>,
     /// Name of the workflow
     #[arg(
         long,
@@ -134,13 +135,13 @@ pub(crate) struct Args {
     ///
     /// The notebook must allow it: see `deploy-notebook --allow-override`.
     #[arg(long = "override", value_name = "KEY=VALUE", help_heading = "Run options", hide_short_help = true)]
-    overrides: Vec<String>,
+    overrides: Vec<Setting<String>>,
     /// Add a tag to the workflow; repeatable
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Job", hide_short_help = true)]
     tag: Vec<String>,
     /// Email this address when a run fails; repeatable, none clears [default: unchanged, or none]
     #[arg(long, value_name = "EMAIL", help_heading = "Run options", hide_short_help = true)]
-    notify: Vec<String>,
+    notify: Vec<Setting<String>>,
     /// Retry a failed task up to N times; a retry resumes or repeats the dbt run [default: unchanged, or 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Run options", hide_short_help = true)]
     retries: Option<u32>,
@@ -231,10 +232,14 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     let writer = super::to_databricks(&input.databricks, ctx)?;
     writer.preconnect(3, !dry_run);
-    let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
-    let (me, (looked_up, listed)) = caller_and(&writer, Box::pin(early)).await?;
+    let last_seen = LastSeen::load(writer.origin(), ctx);
+    let early = async {
+        let ahead = read_ahead(&input, &last_seen, &writer);
+        tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
+    };
+    let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
     let (prerequisites, WorkflowPlan { steps, warnings }) =
-        match look(&mut input, &looked_up, listed, &writer, &me, ctx).await {
+        match look(&mut input, &looked_up, ahead, &writer, &me, ctx).await {
             Ok(planned) => planned,
             Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
         };
@@ -260,29 +265,55 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
 }
 
+/// What can be read before the caller and the name of the workflow are known.
+struct Ahead {
+    jobs: JobsAhead,
+    /// The notebook at its probable path, and the keys of the default scope.
+    notebook: Option<(NotebookPath, Result<Prerequisites, Failure>, UsualKeys)>,
+}
+
+async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahead {
+    let job = identity_of(input).ok().and_then(|identity| last_seen.job(&identity));
+    let path = input.account.filter(|_| input.notebook.is_none()).and_then(|account| last_seen.notebook(account));
+    let notebook = async {
+        let path = path?;
+        let requirements = input.requirements();
+        let reads = (read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader));
+        let (prerequisites, usual) = tokio::join!(reads.0, reads.1);
+        Some((path, prerequisites, usual))
+    };
+    let (jobs, notebook) = tokio::join!(JobsAhead::read(reader, job), notebook);
+    Ahead { jobs, notebook }
+}
+
 /// Looks up the prerequisites and the workflow. An existing workflow keeps its notebook unless `--notebook` names
 /// another.
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
-    listed: Option<Vec<Summary>>,
+    Ahead { jobs, mut notebook }: Ahead,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
 ) -> Result<(Prerequisites, WorkflowPlan), Failure> {
-    let looks = async |input: &Input, listed| {
+    let mut looks = async |input: &Input, jobs| {
         let requirements = input.requirements();
-        let (prerequisites, found, usual) = tokio::join!(
-            read_prerequisites(reader, &requirements, me),
-            find(reader, input, looked_up, listed, me),
-            UsualKeys::list(reader)
-        );
+        let path = requirements.path(me)?;
+        let reads = async {
+            match notebook.take_if(|(read, ..)| *read == path) {
+                Some((_, prerequisites, usual)) => (prerequisites, usual),
+                None => {
+                    tokio::join!(read_prerequisites(reader, &requirements, path), UsualKeys::list(reader))
+                }
+            }
+        };
+        let ((prerequisites, usual), found) = tokio::join!(reads, find(reader, input, looked_up, jobs, me));
         let prerequisites = prerequisites?;
         let workflow_plan =
             plan_workflow(reader, input, looked_up.clone(), found?, (&prerequisites, usual), me, ctx).await?;
         Ok::<_, Failure>((prerequisites, workflow_plan))
     };
-    let first = looks(input, listed).await;
+    let first = looks(input, jobs).await;
     let current_notebook = match &first {
         Ok((_, workflow_plan)) => workflow_plan.current_notebook(input),
         // The caller may differ from the creator, whose home folder has the notebook.
@@ -296,7 +327,7 @@ async fn look(
         return first;
     }
     input.notebook = current_notebook;
-    looks(input, None).await
+    looks(input, JobsAhead::default()).await
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use crate::commands::CommandContext;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::{Account, InputErrors, Token};
 use crate::dbt::Link;
-use crate::engine::kinds::TaskWant;
 use crate::failure::{Code, Failure};
 use crate::http::side_by_side;
+use crate::spec::{Setting, TaskSpec};
 
 /// Where the tasks go.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct JobArgs {
     jobs: Vec<(Option<String>, JobNamed)>,
     narrow: Narrow,
     place: Place,
-    depends_on: Vec<String>,
+    depends_on: Setting<Vec<String>>,
 }
 
 impl JobArgs {
@@ -33,7 +33,7 @@ impl JobArgs {
         given: &[String],
         narrow: Narrow,
         place: Place,
-        depends_on: Vec<String>,
+        depends_on: Vec<Setting<String>>,
         errors: &mut InputErrors,
     ) -> JobArgs {
         let mut jobs = Vec::new();
@@ -42,6 +42,8 @@ impl JobArgs {
             let Some(named) = errors.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
             jobs.push((key.map(ToOwned::to_owned), named));
         }
+        let depends_on = Setting::list("--depends-on", "none", depends_on);
+        let depends_on = errors.optional(depends_on.map(Some)).unwrap_or_default();
         let asked = JobArgs { jobs, narrow, place, depends_on };
         if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
             let what = "--project and --environment apply to a job given by name";
@@ -65,7 +67,7 @@ impl JobArgs {
     }
 
     /// The tasks, or `None` if a name must be resolved.
-    pub(super) fn tasks(&self) -> Option<Result<Vec<TaskWant>, Failure>> {
+    pub(super) fn tasks(&self) -> Option<Result<Vec<TaskSpec>, Failure>> {
         let ids: Option<Vec<u64>> = self
             .jobs
             .iter()
@@ -77,7 +79,7 @@ impl JobArgs {
         ids.map(|ids| self.with(&ids))
     }
 
-    fn with(&self, ids: &[u64]) -> Result<Vec<TaskWant>, Failure> {
+    fn with(&self, ids: &[u64]) -> Result<Vec<TaskSpec>, Failure> {
         let named = self.jobs.iter().zip(ids);
         let keyed: Vec<(String, u64)> =
             named.map(|((key, _), id)| (key.clone().unwrap_or_else(|| format!("dbt_{id}")), *id)).collect();
@@ -93,7 +95,7 @@ impl JobArgs {
         account: &Account,
         token: &Token,
         ctx: &CommandContext,
-    ) -> Result<Vec<TaskWant>, Failure> {
+    ) -> Result<Vec<TaskSpec>, Failure> {
         let reader = crate::commands::to_dbt(account, token, ctx)?.reader();
         let everywhere = Narrow::default();
         let find = async |(_, named): &(Option<String>, JobNamed)| {

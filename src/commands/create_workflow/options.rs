@@ -8,9 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::commands::durations;
 use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
 use crate::failure::{Code, Failure};
+use crate::spec::Setting;
 
-/// Value that clears a setting.
-const NONE: &str = "none";
 /// Tags that dbtrigger sets.
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
 
@@ -54,47 +53,31 @@ pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failu
     Ok(tags)
 }
 
-/// Addresses without duplicates, in order; empty for `none`; `None` if no flag was given.
-pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failure> {
-    if given.is_empty() {
-        return Ok(None);
-    }
-    if given.iter().any(|text| text == NONE) {
-        return if given.len() == 1 {
-            Ok(Some(Vec::new()))
-        } else {
-            Err(Failure::new(Code::Contradiction, "--notify none conflicts with an address").advise("drop one of them"))
-        };
-    }
-    let mut all = Vec::new();
-    for text in given {
+/// Checks `--notify`, and sorts the addresses.
+pub(super) fn addresses(given: Vec<Setting<String>>) -> Result<Setting<Vec<String>>, Failure> {
+    let mut given = Setting::list("--notify", "none", given)?;
+    let Setting::Set(all) = &mut given else { return Ok(given) };
+    for text in &*all {
         let sides =
             text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
         let odd = text.chars().any(|sign| sign.is_whitespace() || sign.is_control() || ",;<>\"".contains(sign));
         if sides.is_none() || odd || text.len() > 320 {
-            return Err(wrong("--notify", &text, "it is not a single email address")
+            return Err(wrong("--notify", text, "it is not a single email address")
                 .advise("pass one address at a time, such as --notify ops@example.com; `none` clears"));
         }
-        all.push(text);
     }
     all.sort_unstable();
     all.dedup();
-    Ok(Some(all))
+    Ok(given)
 }
 
-/// Overrides in the notebook's format; empty for `none`; `None` if no flag was given.
-pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>, Failure> {
-    if given.is_empty() {
-        return Ok(None);
-    }
-    if given.iter().any(|text| text == NONE) {
-        return if given.len() == 1 {
-            Ok(Some(Map::new()))
-        } else {
-            Err(Failure::new(Code::Contradiction, "--override none conflicts with an override")
-                .advise("drop one of them"))
-        };
-    }
+/// Overrides in the notebook's format.
+pub(super) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<String, Value>>, Failure> {
+    let given = match Setting::list("--override", "none", given)? {
+        Setting::Keep => return Ok(Setting::Keep),
+        Setting::Set(given) => given,
+        Setting::Clear => return Ok(Setting::Clear),
+    };
     // Sorted by key, so that the order of the flags makes no difference.
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     for text in given {
@@ -134,7 +117,7 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
         }
     }
     match wrong_together(|name| all.contains_key(name)) {
-        None => Ok(Some(all.into_iter().collect())),
+        None => Ok(Setting::Set(all.into_iter().collect())),
         Some(Together::TwoPullRequests(one, other)) => {
             let what = format!("--override {} conflicts with {}: a run is for one pull request", one.name, other.name);
             Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
@@ -153,6 +136,10 @@ mod tests {
 
     fn owned(given: &[&str]) -> Vec<String> {
         given.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn given(given: &[&str]) -> Vec<Setting<String>> {
+        given.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
@@ -179,33 +166,33 @@ mod tests {
 
     #[test]
     fn addresses_are_one_mailbox_each_and_none_takes_all_away() {
-        assert_eq!(addresses(vec![]).unwrap(), None);
-        assert_eq!(addresses(owned(&["none"])).unwrap(), Some(vec![]));
-        let both = addresses(owned(&["b@x.example", "a@x.example", "b@x.example"])).unwrap().unwrap();
-        assert_eq!(both, ["a@x.example", "b@x.example"]);
+        assert_eq!(addresses(vec![]).unwrap(), Setting::Keep);
+        assert_eq!(addresses(given(&["none"])).unwrap(), Setting::Clear);
+        let both = addresses(given(&["b@x.example", "a@x.example", "b@x.example"])).unwrap();
+        assert_eq!(both, Setting::Set(owned(&["a@x.example", "b@x.example"])));
         for text in ["ops", "@x", "a@", "a@b@c", "a@x,b@x", "A <a@x>", "a@x\n"] {
-            assert_eq!(addresses(owned(&[text])).unwrap_err().code, Code::InvalidInput, "{text:?}");
+            assert_eq!(addresses(given(&[text])).unwrap_err().code, Code::InvalidInput, "{text:?}");
         }
-        assert_eq!(addresses(owned(&["none", "a@x"])).unwrap_err().code, Code::Contradiction);
+        assert_eq!(addresses(given(&["none", "a@x"])).unwrap_err().code, Code::Contradiction);
     }
 
     #[test]
     fn overrides_get_the_type_that_dbt_wants_whatever_the_order_of_the_flags() {
-        let given = [
+        let flags = [
             "threads_override=8",
             "steps_override=dbt seed",
             "git_branch=a=b",
             "generate_docs_override=true",
             "steps_override=dbt run",
         ];
-        let all = overrides(owned(&given)).unwrap().unwrap();
+        let all = overrides(given(&flags)).unwrap();
         assert_eq!(
-            Value::Object(all).to_string(),
+            Value::Object(all.value().unwrap().clone()).to_string(),
             r#"{"generate_docs_override":true,"git_branch":"a=b","steps_override":["dbt seed","dbt run"],"threads_override":8}"#
         );
-        assert_eq!(overrides(vec![]).unwrap(), None);
-        assert_eq!(overrides(owned(&["none"])).unwrap(), Some(Map::new()));
-        for (given, reason) in [
+        assert_eq!(overrides(vec![]).unwrap(), Setting::Keep);
+        assert_eq!(overrides(given(&["none"])).unwrap(), Setting::Clear);
+        for (flags, reason) in [
             (&["git_branch"][..], "no ="),
             (&["cause=x"], "no such override"),
             (&["git_branch= "], "is empty"),
@@ -216,8 +203,8 @@ mod tests {
             (&["git_branch=a", "git_branch=b"], "more than once"),
             (&["git_branch=a", "none"], "conflicts"),
         ] {
-            let failure = overrides(owned(given)).unwrap_err();
-            assert!(failure.what.contains(reason), "{given:?}: {}", failure.what);
+            let failure = overrides(given(flags)).unwrap_err();
+            assert!(failure.what.contains(reason), "{flags:?}: {}", failure.what);
         }
     }
 

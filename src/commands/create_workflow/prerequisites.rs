@@ -43,20 +43,26 @@ pub(crate) struct Prerequisites {
     pub(super) is_there: bool,
 }
 
+impl NotebookRequirements<'_> {
+    /// The path of the notebook.
+    pub(crate) fn path(&self, me: &Me) -> Result<NotebookPath, Failure> {
+        match (self.notebook, self.account) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(account)) => default_path(me, account),
+            (None, None) => Err(Failure::new(Code::Bug, "no notebook and no account")),
+        }
+    }
+}
+
 /// Reads the notebook as the caller; if runs act as the caller, this proves that they can read it.
 pub(crate) async fn read_prerequisites(
     reader: &Reader,
     requirements: &NotebookRequirements<'_>,
-    me: &Me,
+    path: NotebookPath,
 ) -> Result<Prerequisites, Failure> {
-    let path = match (requirements.notebook, requirements.account) {
-        (Some(path), _) => path.clone(),
-        (None, Some(account)) => default_path(me, account)?,
-        (None, None) => return Err(Failure::new(Code::Bug, "no notebook and no account")),
-    };
     let text = reader.read(export(&path)).await.map_err(|error| {
         if is_missing(&error) {
-            return Failure::new(Code::NotFound, format!("no notebook at {path}, or {} cannot see it", me.user_name))
+            return Failure::new(Code::NotFound, format!("no notebook at {path}, or you cannot see it"))
                 .cause(error.to_string())
                 .run("deploy the notebook", deploy(requirements, &path, ""));
         }

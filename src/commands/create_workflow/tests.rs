@@ -67,7 +67,9 @@ pub(super) fn edit(ctx: &Harness, job: &Value, edit: impl FnOnce(&mut Value)) {
 pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
     let all = outcome.events.iter().filter_map(|event| match event {
         Event::Warning(text) => Some(text.as_str()),
-        Event::Remark(_)
+        Event::Run(_)
+        | Event::OfJob { job: _, event: _ }
+        | Event::Remark(_)
         | Event::Asked(_)
         | Event::Progress(_)
         | Event::ActivityState { what: _, state: _ }

@@ -5,17 +5,18 @@ use super::prerequisites::{Prerequisites, UsualKeys};
 use super::{SETTLE, compute, identity};
 use crate::commands::{CommandContext, to_dbt};
 use crate::credentials::Account;
-use crate::databricks::jobs::{self, Summary};
+use crate::databricks::jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
+    Compute, Identity, JobsAhead, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
     override_names, own_job, will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
+use crate::spec::{Setting, TaskSpec, WorkflowSettings};
 
 /// The steps, and problems to mention.
 pub(in crate::commands) struct WorkflowPlan {
@@ -52,14 +53,12 @@ pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
     LookedUp { name, warnings: _, scheduled: _ }: &LookedUp,
-    listed: Option<Vec<Summary>>,
+    ahead: JobsAhead,
     me: &Me,
 ) -> Result<Found, Failure> {
     let identity = identity_of(input)?;
-    let (workflow, compute) = tokio::join!(
-        find_workflow(reader, name, &identity, listed),
-        compute::settle(reader, input.compute.as_ref(), me)
-    );
+    let (workflow, compute) =
+        tokio::join!(find_workflow(reader, name, &identity, ahead), compute::settle(reader, &input.compute, me));
     Ok(Found { workflow, compute })
 }
 
@@ -102,7 +101,7 @@ pub(in crate::commands) async fn plan_workflow(
     )?;
     warnings.extend(prerequisites.warnings.iter().cloned());
     let current_run_as = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
-    let other = identity::other(planned.want.run_as.as_deref(), current_run_as, me);
+    let other = identity::other(planned.want.settings.run_as.value().map(String::as_str), current_run_as, me);
     let (mut steps, mut after) = (Vec::new(), Vec::new());
     // A refused plan writes nothing, so it needs no grants.
     if !matches!(planned.action, Action::Blocked { .. }) {
@@ -141,7 +140,7 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
     let Account { id, .. } = account;
     let (mut warnings, mut scheduled, mut named) = (Vec::new(), Vec::new(), name.clone());
     let asked = side_by_side(jobs, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
-    for (TaskWant { key: _, job, depends_on: _ }, found) in jobs.iter().zip(asked) {
+    for (TaskSpec { key: _, job, depends_on: _ }, found) in jobs.iter().zip(asked) {
         let found = match found {
             Ok(found) => found,
             // With a name dbt is optional, so only errors about the job itself are fatal.
@@ -184,7 +183,7 @@ pub(super) fn is_about_the_job(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotFound | Meaning::RightMissing | Meaning::OtherAccount)
 }
 
-fn identity_of(input: &Input) -> Result<Identity, Failure> {
+pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failure> {
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
@@ -195,7 +194,7 @@ fn identity_of(input: &Input) -> Result<Identity, Failure> {
 fn want(
     input: &Input,
     name: String,
-    compute: Option<Compute>,
+    compute: Setting<Compute>,
     prerequisites: &Prerequisites,
 ) -> Result<WorkflowWant, Failure> {
     Ok(WorkflowWant {
@@ -204,32 +203,24 @@ fn want(
         identity: identity_of(input)?,
         tasks: input.jobs.clone(),
         notebook: prerequisites.path.as_str().to_owned(),
-        schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
-        timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
-        paused: input.paused,
-        no_schedule: input.no_schedule,
         compute,
-        retries: input.retries,
-        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
-        overrides: input.overrides.clone(),
-        tags: input.tags.clone(),
-        notify: input.notify.clone(),
-        run_as: input.run_as.clone(),
+        each_task: input.each_task.clone(),
+        settings: input.settings.clone(),
         settle: SETTLE,
     })
 }
 
 /// Refuses schedule flags if there is no schedule in the flags or in the job.
 fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
-    let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
+    let WorkflowSettings { schedule, timezone, paused, .. } = &step.want.settings;
     let current_schedule = step.have.as_ref().and_then(|have| job_schedule(&have.job.settings));
-    let flag = match (paused, timezone) {
+    let flag = match (paused.value(), timezone.value()) {
         (Some(true), _) => "--paused",
         (Some(false), _) => "--unpaused",
         (None, Some(_)) => "--timezone",
         (None, None) => return Ok(()),
     };
-    if schedule.is_some() || current_schedule.is_some() {
+    if schedule.value().is_some() || current_schedule.is_some() {
         return Ok(());
     }
     Err(Failure::new(Code::Usage, format!("{flag} needs a schedule"))

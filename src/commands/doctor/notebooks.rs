@@ -15,6 +15,7 @@ use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
+use crate::spec::Setting;
 
 /// How a notebook is used.
 pub(super) struct NotebookUse {
@@ -83,7 +84,7 @@ pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebo
         jobs: notebook_use.jobs.iter().copied().collect(),
         host: None,
     };
-    let prerequisites = match read_prerequisites(reader, &asked, me).await {
+    let prerequisites = match read_prerequisites(reader, &asked, place.clone()).await {
         Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();
@@ -216,10 +217,10 @@ fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
         path: path.clone(),
         host: Origin::parse(host).ok()?,
         account_id: account_id.parse().ok()?,
-        scope: Some(scope.clone()),
-        key: Some(key.clone()),
-        allow_override: Some(allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect()),
-        allow_job: Some(allow_job.clone()),
+        scope: Setting::Set(scope.clone()),
+        key: Setting::Set(key.clone()),
+        allow_override: Setting::Set(allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect()),
+        allow_job: Setting::Set(allow_job.clone()),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, CreatedJob, ExistingTask, ID_TAG, Identity, JobSchedule, ReadBack, TaskWant, Workflow,
+    AddedTask, AddedTaskWant, CreatedJob, ExistingTask, ID_TAG, Identity, JobSchedule, ReadBack, Workflow,
     WorkflowHave, WorkflowWant, existing_tasks, has_active_trigger, job_in_key, job_schedule, override_names,
     read_back,
 };
@@ -20,6 +20,7 @@ use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::side_by_side;
 use crate::runs::plain;
+use crate::spec::TaskSpec;
 
 /// A workflow with tasks of ours.
 pub(super) struct WorkflowCheck {
@@ -209,7 +210,7 @@ pub(super) fn compare(
         }
     }
     for ReadBack { want, is_lost } in added {
-        let TaskWant { key, job: dbt_job, depends_on: _ } = &want.task;
+        let TaskSpec { key, job: dbt_job, depends_on: _ } = &want.task;
         let id = format!("task:{}/{key}", job.id);
         let at = at_notebook(chain, &want.notebook, notebook_checks);
         let again =
@@ -308,7 +309,7 @@ fn edits(changes: &[Change]) -> Vec<String> {
 fn again(chain: &Chain<'_>, want: &WorkflowWant, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<String> {
     let account = account(chain, &want.notebook, notebook_checks);
     let at = at_notebook(chain, &want.notebook, notebook_checks);
-    let named = |TaskWant { key, job, depends_on: _ }: &TaskWant| {
+    let named = |TaskSpec { key, job, depends_on: _ }: &TaskSpec| {
         if job_in_key(key) == Some(*job) { format!(" --job {job}") } else { format!(" --job {}={job}", quoted(key)) }
     };
     if let ([only], Some(account)) = (want.tasks.as_slice(), account)

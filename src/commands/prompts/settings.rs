@@ -5,11 +5,11 @@ use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule,
 use crate::databricks::secrets::ScopeName;
 use crate::databricks::workspace::NotebookPath;
 use crate::failure::{Code, Failure};
-use crate::questions::Setting;
+use crate::questions::PlanSetting;
 
 impl Dialog<'_> {
     /// Asks for a value that the flag would accept, with `now` as editable text. Empty input restores the default.
-    pub(super) async fn setting(&mut self, setting: Setting, now: &str) -> Result<(), Failure> {
+    pub(super) async fn setting(&mut self, setting: PlanSetting, now: &str) -> Result<(), Failure> {
         loop {
             let typed = self.ask(setting.label(), now).await?;
             let answer = (!typed.is_empty()).then_some(typed);
@@ -23,17 +23,17 @@ impl Dialog<'_> {
         }
     }
 
-    fn check(&self, setting: Setting, typed: &str) -> Result<(), Failure> {
+    fn check(&self, setting: PlanSetting, typed: &str) -> Result<(), Failure> {
         let wrong = |why: String| {
             Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}"))
         };
         match setting {
-            Setting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            Setting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            Setting::Compute => read_compute(typed, &TYPED),
-            Setting::Schedule => read_schedule(typed, &TYPED, None, self.ctx).map(|_| ()),
-            Setting::Zone => read_zone(typed, &TYPED).map(|_| ()),
-            Setting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
+            PlanSetting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
+            PlanSetting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
+            PlanSetting::Compute => read_compute(typed, &TYPED),
+            PlanSetting::Schedule => read_schedule(typed, &TYPED, None, self.ctx).map(|_| ()),
+            PlanSetting::Zone => read_zone(typed, &TYPED).map(|_| ()),
+            PlanSetting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
-use crate::events::Events;
+use crate::events::{Events, RunEvent};
 use crate::failure::{Code, Failure, io_reason};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
 use crate::runs::{Upload, plain};
@@ -104,14 +104,10 @@ impl Wanted<'_> {
         }
         let run = self.run;
         for Missing { path, reason } in files.missing.iter().take(SAID) {
-            events.warning(match path {
-                Some(path) => format!("{path} of dbt run {run} was not downloaded: {reason}"),
-                None => format!("artifacts of dbt run {run} were not downloaded: {reason}"),
-            });
+            events.run(RunEvent::ArtifactMissing { run, path: path.clone(), reason: reason.clone() });
         }
         if files.missing.len() > SAID {
-            events
-                .warning(format!("{} more artifacts of dbt run {run} were not downloaded", files.missing.len() - SAID));
+            events.run(RunEvent::MoreArtifactsMissing { run, count: files.missing.len() - SAID });
         }
         files
     }

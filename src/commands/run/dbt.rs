@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
-use super::follow_dbt::{Following, Lines};
+use super::follow_dbt::{DbtRunEvents, Following};
 use super::junit::Results;
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
@@ -18,6 +18,7 @@ use crate::commands::{CommandContext, Given, LastKnown, line_to_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
 use crate::dbt::{Link, Overrides, Run, get_job};
+use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::{Deadline, Writer};
 use crate::runs::{
@@ -336,10 +337,7 @@ impl PreparedRun {
         };
         progress.begun(&run, adopted, sends);
         if adopted && !self.failed {
-            means.events.remark(match run.ended() {
-                None => "this key was used before; following its run",
-                Some(_) => "this key was used before and its run has ended; use a new --idempotency-key for a new run",
-            });
+            means.events.run(RunEvent::Adopted { has_ended: run.ended().is_some() });
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
@@ -392,9 +390,7 @@ impl PreparedRun {
             if found.as_ref().is_some_and(|found| found.is_ci() && found.disabled_reason().is_none())
                 && !overrides.has_pull_request()
             {
-                means.events.remark(format!(
-                    "dbt job {job} is a CI job: use --github-pull-request-id (or GitLab, Azure) to run it for a pull request"
-                ));
+                means.events.run(RunEvent::CiJob { job });
             }
             let _ = tell.send(found.and_then(|found| found.disabled_reason()));
             std::future::pending::<Infallible>().await
@@ -432,13 +428,13 @@ impl PreparedRun {
         around: &StartContext<'_>,
     ) -> Ended<DbtReport> {
         let means = &around.means;
-        let mut lines = Lines::new(&means.events, &self.account);
-        lines.header(&run);
+        let mut changes = DbtRunEvents::new(&means.events, &self.account);
+        changes.found(&run);
         let mut report = progress.report();
         let mut probe = self.probe(run, duplicate_risk, around);
         // After an interrupt, the run is canceled later, together with any second one.
         if report.sends > 1 {
-            means.events.remark("the request was sent more than once; checking for a second run");
+            means.events.run(RunEvent::CheckingForSecondRun);
             let outlasting = self.writer.within(self.order.settle * 2, probe.watch_until_settled());
             let _ = means.interruption.or(outlasting).await;
         } else {
@@ -447,10 +443,10 @@ impl PreparedRun {
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
-        lines.state(&DbtState { run: probe.run().clone(), step: None });
+        changes.state(&DbtState { run: probe.run().clone(), step: None });
         if means.interruption.heard().is_none() {
-            let watch = self.given.command(&self.pick_up(probe.run().id));
-            means.events.remark(format!("next: {watch}"));
+            let command = self.given.command(&self.pick_up(probe.run().id));
+            means.events.run(RunEvent::Next { command });
         }
         Ended::well(report)
     }
@@ -484,13 +480,13 @@ impl PreparedRun {
             failed: _,
         } = self;
         let means = &around.means;
-        let mut lines = Lines::new(&means.events, account);
-        lines.header(&run);
+        let mut changes = DbtRunEvents::new(&means.events, account);
+        changes.found(&run);
         let pick_up = |run: u64| self.pick_up(run);
         let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
         let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
         let probe = self.probe(run, duplicate_risk, around);
-        let followed = following.follow(probe, &mut lines, progress.report(), means, &on_news);
+        let followed = following.follow(probe, &mut changes, progress.report(), means, &on_news);
         let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         loop {
             let mut resuming = |report: &DbtReport, ctx: Resuming| {
@@ -508,9 +504,9 @@ impl PreparedRun {
             if let Some(intent) = &mut intent {
                 let _ = intent.run(next.id);
             }
-            lines.header(&next);
+            changes.found(&next);
             let probe = self.probe(next, None, around);
-            let followed = following.follow(probe, &mut lines, report, means, &on_news);
+            let followed = following.follow(probe, &mut changes, report, means, &on_news);
             ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         }
         ended
@@ -535,10 +531,7 @@ fn point_at_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &Command
             && open.entry.account == start.account.id
     });
     for open in others.take(MOST_REMARKS) {
-        let (what, command) = match open.run {
-            Some(run) => (format!("dbt run {run} of job {}", open.entry.job), start.pick_up(run)),
-            None => (format!("a start of dbt job {}", open.entry.job), open.entry.resume.clone()),
-        };
-        ctx.events.remark(format!("{what} was not followed to its end; resume with `{command}`"));
+        let command = open.run.map_or_else(|| open.entry.resume.clone(), |run| start.pick_up(run));
+        ctx.events.run(RunEvent::OpenStart { job: open.entry.job, run: open.run, command });
     }
 }

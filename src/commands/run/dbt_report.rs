@@ -9,9 +9,10 @@ use super::on_interrupt::Cancellation;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};
+use crate::events::DuplicateOutcome;
 use crate::failure::{FailedPart, Report, RunOutcome};
 use crate::http::{Phrase, Service, says};
-use crate::runs::{DuplicateOutcome, FailedNode, Findings, Key, plain};
+use crate::runs::{FailedNode, Findings, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and `watch RUN`.
 #[derive(Clone, Debug)]
@@ -173,7 +174,7 @@ impl Report for DbtReport {
             .collect();
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Data> =
-            duplicates.iter().map(|(id, fate)| document!({ "run_id": Id(*id), "fate": fate.word() })).collect();
+            duplicates.iter().map(|(id, outcome)| document!({ "run_id": Id(*id), "fate": outcome.word() })).collect();
         let nodes: Vec<Data> = nodes
             .iter()
             .map(|node| {

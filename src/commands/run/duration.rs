@@ -1,4 +1,4 @@
-//! Durations for display and as arguments.
+//! Durations as arguments.
 
 use std::time::Duration;
 
@@ -13,16 +13,6 @@ pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// `4m 12s`, `1h 2m 3s`, `12s`.
-pub(crate) fn shown(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h {minutes}m {seconds}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,13 +22,6 @@ mod tests {
         assert_eq!(whole_seconds("10m"), Ok(Duration::from_mins(10)));
         for text in ["0s", "500ms", "1500ms", "soon"] {
             assert!(whole_seconds(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_shown_without_empty_parts_in_front() {
-        for (seconds, text) in [(12, "12s"), (252, "4m 12s"), (3723, "1h 2m 3s"), (90_000, "25h 0m 0s")] {
-            assert_eq!(shown(Duration::from_secs(seconds)), text);
         }
     }
 }

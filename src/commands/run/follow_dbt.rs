@@ -5,10 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::dbt_report::DbtReport;
-use super::duration::shown;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
-use crate::events::{Activity, Events};
+use crate::events::{Activity, Events, RunEvent, RunId, StatusDetail};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, RunContext, find_failures, follow, plain};
@@ -55,14 +54,14 @@ impl Following<'_> {
     pub(crate) async fn follow(
         &self,
         mut probe: DbtRun<'_>,
-        lines: &mut Lines<'_>,
+        changes: &mut DbtRunEvents<'_>,
         mut report: DbtReport,
         means: &RunContext,
         on_news: &dyn Fn(&Run),
     ) -> Ended<DbtReport> {
         let Following { account, writer, deadline, pick_up, again } = self;
         let followed = follow(&mut probe, (*deadline).clone(), means, |state| {
-            if lines.state(state) {
+            if changes.state(state) {
                 on_news(&state.run);
             }
         })
@@ -101,54 +100,53 @@ impl Following<'_> {
     }
 }
 
-/// Prints one line per change.
-pub(crate) struct Lines<'a> {
+/// Emits an event for each change of a dbt run.
+pub(crate) struct DbtRunEvents<'a> {
     events: &'a Events,
     account: &'a Account,
-    run: u64,
-    last: String,
-    going: Option<Activity>,
+    run: Option<u64>,
+    latest: Option<RunEvent>,
+    activity: Option<Activity>,
 }
 
-impl<'a> Lines<'a> {
-    pub(crate) fn new(events: &'a Events, account: &'a Account) -> Lines<'a> {
-        Lines { events, account, run: 0, last: String::new(), going: None }
+impl<'a> DbtRunEvents<'a> {
+    pub(crate) fn new(events: &'a Events, account: &'a Account) -> DbtRunEvents<'a> {
+        DbtRunEvents { events, account, run: None, latest: None, activity: None }
     }
 
-    pub(crate) fn header(&mut self, run: &Run) {
-        if self.run != run.id {
-            self.run = run.id;
-            self.last.clear();
-            self.going = Some(self.events.activity(format!("dbt run {}", run.id)));
-            self.events.progress(format!("job_run_id = {}", run.id));
-            self.events.progress(run.url(&self.account.origin.to_string(), self.account.id));
+    pub(crate) fn found(&mut self, run: &Run) {
+        if self.run != Some(run.id) {
+            let id = RunId::Dbt(run.id);
+            (self.run, self.latest) = (Some(run.id), None);
+            self.activity = Some(self.events.activity(id.to_string()));
+            let url = run.url(&self.account.origin.to_string(), self.account.id);
+            self.events.run(RunEvent::Found { run: id, url: Some(url) });
         }
     }
 
     /// Returns whether the state was new.
     pub(crate) fn state(&mut self, state: &DbtState) -> bool {
         let DbtState { run, step } = state;
-        self.header(run);
+        self.found(run);
         let Some(status) = run.status else { return false };
-        let more = match (run.ended(), step, run.blocked_by.as_deref()) {
-            (Some(_), _, _) => run.took().map(|took| format!("in {}", shown(took))),
-            (None, Some((index, count, title)), _) => Some(format!("step {index}/{count}: {}", plain(title, 200))),
-            (None, None, Some([first, ..])) if status == Status::Queued => Some(format!("waiting for run {first}")),
-            (None, None, Some(_) | None) => None,
+        let has_ended = run.ended().is_some();
+        let detail = match (step, run.blocked_by.as_deref()) {
+            _ if has_ended => run.took().map(StatusDetail::Took),
+            (Some((index, count, title)), _) => {
+                Some(StatusDetail::Step { index: *index, count: *count, title: plain(title, 200) })
+            }
+            (None, Some([first, ..])) if status == Status::Queued => Some(StatusDetail::WaitingFor(*first)),
+            (None, Some(_) | None) => None,
         };
-        let line = more.map_or_else(|| status.to_string(), |more| format!("{status}   {more}"));
-        if line == self.last {
+        let event = RunEvent::Status { run: RunId::Dbt(run.id), status: status.to_string(), has_ended, detail };
+        if self.latest.as_ref() == Some(&event) {
             return false;
         }
-        if run.ended().is_some() {
-            self.going = None;
+        if has_ended {
+            self.activity = None;
         }
-        // Update the progress bar first: it is drawn below the line and shows the same state.
-        if let Some(going) = &self.going {
-            going.state(line.clone());
-        }
-        self.events.progress(line.clone());
-        self.last = line;
+        self.events.run(event.clone());
+        self.latest = Some(event);
         true
     }
 }

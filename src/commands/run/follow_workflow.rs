@@ -1,19 +1,17 @@
 //! Follows a run of a Databricks job to its end and reports how it ended, for `run --workflow` and `watch`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::duration::shown;
 use super::on_interrupt::Stopped;
 use crate::commands::CommandContext;
 use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
-use crate::events::{Activity, Events};
+use crate::events::{Activity, Events, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
-use crate::runs::{
-    EarlierAttempt, Followed, RunsAhead, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow,
-};
+use crate::runs::{EarlierAttempt, Followed, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -43,12 +41,11 @@ pub(crate) async fn follow_judged(
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let going = ctx.events.activity(format!("Databricks run {run}"));
-    let mut lines = Lines::new(going, &ctx.events);
+    let mut changes = WorkflowRunEvents::new(run, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
-    let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
+    let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| changes.state(state)).await;
     // Clears the progress bar before the last messages.
-    drop(lines);
+    drop(changes);
     let failure = match followed {
         Followed::Ended(state) => {
             report.take(&state);
@@ -97,11 +94,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     let failure = match end {
         WorkflowEnd::Success(_) | WorkflowEnd::Excluded(_) => return None,
         WorkflowEnd::SuccessWithFailures(_) => {
-            let failed: Vec<String> = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
-            for cause in failed {
-                events.remark(cause);
-            }
-            events.remark("some tasks failed, but the run succeeded: SUCCESS_WITH_FAILURES");
+            let causes = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
+            events.run(RunEvent::SucceededWithFailures { causes });
             return None;
         }
         WorkflowEnd::Cancelled(word) => {
@@ -169,150 +163,119 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
     causes
 }
 
-/// Prints one line per change of the run and of each attempt of a task.
-struct Lines<'a> {
-    going: Activity,
+/// Emits an event for each change of a Databricks run and of each attempt of its tasks.
+struct WorkflowRunEvents<'a> {
     events: &'a Events,
-    run: String,
-    /// Run ID, last status printed and whether the output was printed, per attempt.
-    tasks: Vec<(u64, String, bool)>,
-    /// Last queue reason printed.
-    queue: String,
+    /// Ends its progress line when dropped.
+    _activity: Activity,
+    status: Option<RunEvent>,
+    queue: Option<RunEvent>,
+    attempts: BTreeMap<u64, ShownAttempt>,
     repairs: usize,
 }
 
-impl<'a> Lines<'a> {
-    fn new(going: Activity, events: &'a Events) -> Lines<'a> {
-        Lines { going, events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
-    }
+/// What was last emitted for an attempt of a task.
+#[derive(Default)]
+struct ShownAttempt {
+    status: String,
+    output: bool,
 }
 
-impl Lines<'_> {
+impl<'a> WorkflowRunEvents<'a> {
+    fn new(run: u64, events: &'a Events) -> WorkflowRunEvents<'a> {
+        let activity = events.activity(RunId::Databricks(run).to_string());
+        WorkflowRunEvents {
+            events,
+            _activity: activity,
+            status: None,
+            queue: None,
+            attempts: BTreeMap::new(),
+            repairs: 0,
+        }
+    }
+
     fn state(&mut self, state: &WorkflowState) {
         let WorkflowState { run, state, tasks, ahead } = state;
         if run.repairs() > self.repairs {
             self.repairs = run.repairs();
-            let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
-            self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
+            self.events.run(RunEvent::Repaired { times: self.repairs });
         }
-        // Tasks end before their run does, so they are printed first.
-        let over = state.is_over();
-        if !over {
-            self.run_line(state.word().to_owned());
+        let (id, has_ended) = (RunId::Databricks(run.run_id), state.is_over());
+        let status = |detail| RunEvent::Status { run: id, status: state.word().to_owned(), has_ended, detail };
+        // Tasks end before their run does, so their events come first.
+        if !has_ended {
+            emit_if_new(&mut self.status, status(None), self.events);
             if state.word() == "QUEUED" {
-                self.queue_line(&waits(run.queue_code(), run.message(), ahead.as_ref()));
+                let reason = queue_reason(run.queue_code(), run.message());
+                emit_if_new(&mut self.queue, RunEvent::Queued { reason, ahead: ahead.clone() }, self.events);
             }
         }
         for task in tasks {
-            self.task(task);
+            self.task(id, task);
         }
-        if over {
+        if has_ended {
             let (start, end) = run.span();
             let milliseconds = end.zip(start).and_then(|(end, start)| end.checked_sub(start));
-            let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
-            self.run_line(format!("{}{}", state.word(), took.unwrap_or_default()));
+            let took = milliseconds.map(|took| StatusDetail::Took(Duration::from_millis(took)));
+            emit_if_new(&mut self.status, status(took), self.events);
         }
     }
 
-    fn run_line(&mut self, line: String) {
-        if line != self.run {
-            self.going.state(line.clone());
-            self.events.progress(line.clone());
-            self.run = line;
-        }
-    }
-
-    fn queue_line(&mut self, line: &str) {
-        if line != self.queue {
-            self.events.remark(line);
-            line.clone_into(&mut self.queue);
-        }
-    }
-
-    /// What was last printed for this attempt.
-    fn known(&mut self, run_id: u64) -> &mut (u64, String, bool) {
-        let index = self.tasks.iter().position(|(known, _, _)| *known == run_id).unwrap_or_else(|| {
-            self.tasks.push((run_id, String::new(), false));
-            self.tasks.len() - 1
-        });
-        &mut self.tasks[index]
-    }
-
-    fn task(&mut self, task: &TaskState) {
-        let TaskState { key, run_id, attempt, repair, state, message: _, outcome, iterations, earlier, output } = task;
-        for before in earlier {
-            let EarlierAttempt { run_id, attempt, repair: in_repair, state, message: _, dbt_run_url: _ } = before;
-            let Some(state) = state else { continue };
-            let (_, last, _) = self.known(*run_id);
-            // Already printed when this was the newest attempt.
-            if last != state.word() {
-                state.word().clone_into(last);
-                let which =
-                    if in_repair < repair { format!("before repair {repair}") } else { format!("attempt {attempt}") };
-                self.events.progress(format!("task {key}   {}   ({which}; tried again)", state.word()));
+    fn task(&mut self, run: RunId, task: &TaskState) {
+        for earlier in &task.earlier {
+            let Some(status) = earlier.state.as_ref().map(|state| state.word().to_owned()) else { continue };
+            let shown = self.attempts.entry(earlier.run_id).or_default();
+            // Already emitted when this was the newest attempt.
+            if shown.status != status {
+                shown.status.clone_from(&status);
+                let repair = (earlier.repair < task.repair).then_some(task.repair);
+                let (task, attempt) = (task.key.clone(), earlier.attempt);
+                self.events.run(RunEvent::TaskRetried { task, status, attempt, repair });
             }
         }
-        let Some(state) = state else { return };
-        let (_, last, told) = self.known(*run_id);
-        if last != state.word() {
-            state.word().clone_into(last);
-            *told = false;
-            let mut notes = Vec::new();
-            notes.extend((*repair > 0).then(|| format!("repair {repair}")));
-            notes.extend((*attempt > 1).then(|| format!("attempt {attempt}")));
-            if state.is_over() {
-                notes.extend(outcome.as_ref().map(|outcome| format!("it is {outcome}")));
-                notes.extend(iterations.as_ref().map(loop_line));
-            }
-            let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
-            let line = format!("task {key}   {}{notes}", state.word());
-            self.going.state(line.clone());
-            self.events.progress(line);
+        let Some(state) = &task.state else { return };
+        let shown = self.attempts.entry(task.run_id).or_default();
+        if shown.status != state.word() {
+            *shown = ShownAttempt { status: state.word().to_owned(), output: false };
+            let counts = |iterations: &Iterations| {
+                let Iterations { total, succeeded, failed } = *iterations;
+                IterationCounts { total, succeeded, failed }
+            };
+            self.events.run(RunEvent::TaskStatus {
+                run,
+                task: task.key.clone(),
+                status: state.word().to_owned(),
+                attempt: task.attempt,
+                repair: task.repair,
+                outcome: task.outcome.clone().filter(|_| state.is_over()),
+                iterations: task.iterations.as_ref().filter(|_| state.is_over()).map(counts),
+            });
         }
-        let (_, _, told) = self.known(*run_id);
-        let Some(output) = output.as_ref().filter(|_| !*told) else { return };
-        *told = true;
-        for line in output.lines.iter().chain(&output.error) {
-            self.events.progress(format!("  {line}"));
-        }
-        let shown = |url: &&String| output.lines.contains(url) || output.error.contains(url);
-        if let Some(url) = output.dbt_run_url.as_ref().filter(|url| !shown(url)) {
-            self.events.progress(format!("  {url}"));
+        if let Some(output) = task.output.as_ref().filter(|_| !shown.output) {
+            shown.output = true;
+            let TaskOutputSummary { lines, error, dbt_run_url, .. } = output.clone();
+            self.events.run(RunEvent::TaskOutput { lines, error, dbt_run_url });
         }
     }
 }
 
-fn loop_line(iterations: &Iterations) -> String {
-    let Iterations { total, succeeded, failed } = iterations;
-    let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-    format!("{succeeded} of {total} iterations succeeded{failed}")
+fn emit_if_new(latest: &mut Option<RunEvent>, event: RunEvent, events: &Events) {
+    if latest.as_ref() != Some(&event) {
+        events.run(event.clone());
+        *latest = Some(event);
+    }
 }
 
-/// Why a queued run waits, and for which runs.
-fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&RunsAhead>) -> String {
-    let why = match code {
-        Some("MAX_CONCURRENT_RUNS_REACHED") => "the workflow is at its concurrency limit".to_owned(),
-        Some("ACTIVE_RUNS_LIMIT_REACHED") => "the workspace is at its run limit".to_owned(),
-        Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED") => "the workspace is at its task limit".to_owned(),
-        Some(other) => message.unwrap_or(other).to_owned(),
-        None => message.unwrap_or("it is queued").to_owned(),
-    };
-    let why = format!("queued: {}", crate::runs::plain(&why, 300));
-    let Some(RunsAhead { begun, waiting, more }) = ahead else { return why };
-    let ids: Vec<String> = begun.iter().take(3).map(u64::to_string).collect();
-    let runs = match (begun.len(), ids.join(", ")) {
-        (0, _) => None,
-        (1, id) => Some(format!("run {id}")),
-        (2 | 3, ids) => Some(format!("runs {ids}")),
-        (many, ids) => Some(format!("runs {ids} and {} more", many - 3)),
-    };
-    let waiting = match waiting {
-        0 => None,
-        1 => Some("1 run queued earlier".to_owned()),
-        many => Some(format!("{many} runs queued earlier")),
-    };
-    let parts: Vec<String> = runs.into_iter().chain(waiting).chain(more.then(|| "others".to_owned())).collect();
-    if parts.is_empty() { why } else { format!("{why}; behind {}", parts.join(" and ")) }
+fn queue_reason(code: Option<&str>, message: Option<&str>) -> QueueReason {
+    match code {
+        Some("MAX_CONCURRENT_RUNS_REACHED") => QueueReason::WorkflowRunLimit,
+        Some("ACTIVE_RUNS_LIMIT_REACHED") => QueueReason::WorkspaceRunLimit,
+        Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED") => QueueReason::WorkspaceTaskLimit,
+        Some(_) | None => {
+            let words = message.or(code).unwrap_or("it is queued");
+            QueueReason::Other(crate::runs::plain(words, 300))
+        }
+    }
 }
 
 /// What is known of the run: the `data` of `run --workflow` and `watch --workflow-run`.

@@ -28,8 +28,7 @@ use clap::builder::NonEmptyStringValueParser;
 
 pub(crate) use ci_outputs::{CiOutputs, Ending};
 pub(crate) use dbt_report::DbtReport;
-pub(crate) use duration::shown;
-pub(crate) use follow_dbt::{Following, Lines, see};
+pub(crate) use follow_dbt::{DbtRunEvents, Following, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
 pub(crate) use junit::Results;
 

@@ -12,11 +12,11 @@ use crate::commands::last_known::Checkpoint;
 use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
-use crate::events::Interruption;
+use crate::events::{DuplicateOutcome, Interruption, RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
-use crate::runs::{DbtRun, DuplicateOutcome, DuplicateRisk, Followed, RunContext, follow};
+use crate::runs::{DbtRun, DuplicateRisk, Followed, RunContext, follow};
 
 /// Longest time for the cancellation after an interrupt.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -113,7 +113,7 @@ impl LeftRun<'_> {
             return failure.advise(format!("see the run: {}", report.url()));
         }
         let (number, again) = (run.id, start.cancel(run.id));
-        means.events.remark(format!("interrupted: canceling dbt run {number}; press Ctrl-C again to exit now"));
+        means.events.run(RunEvent::Canceling { run: RunId::Dbt(number) });
         report.on_interrupt = Some(Cancellation::GoesOn);
         last_known.set(Checkpoint {
             known: Known::of(report),
@@ -162,7 +162,7 @@ impl LeftRun<'_> {
                 .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
                 .run("cancel it", &again),
         };
-        for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == DuplicateOutcome::Left) {
+        for (second, _) in report.duplicates.iter().filter(|(_, outcome)| *outcome == DuplicateOutcome::Left) {
             failure = failure
                 .cause(format!("a second run {second} of this start is still running"))
                 .run("cancel the second run", start.cancel(*second));
@@ -214,9 +214,7 @@ pub(super) async fn stop_workflow(
     writer: &Writer,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let mut line = format!("interrupted: canceling Databricks run {run} and its dbt runs");
-    line += "; press Ctrl-C again to exit now";
-    ctx.events.remark(line);
+    ctx.events.run(RunEvent::Canceling { run: RunId::Databricks(run) });
     let resume = format!("dbtrigger cancel --workflow-run {run}");
     let mut stopped = Stopped { became: Cancellation::GoesOn, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(stopped.clone());

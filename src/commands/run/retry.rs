@@ -6,6 +6,7 @@ use super::dbt::{Begun, PreparedRun};
 use super::dbt_report::{DbtReport, Resumed};
 use super::progress::RunProgress;
 use crate::dbt::{End, Run, Status};
+use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, of_dbt};
 use crate::http::{HttpError, Writer};
 use crate::runs::{
@@ -47,8 +48,7 @@ impl Retries {
             return None;
         }
         self.done += 1;
-        let attempt = format!("attempt {} of {}", self.done + 1, self.most + 1);
-        means.events.remark(format!("dbt run {run} failed; retrying from the point of failure ({attempt})"));
+        means.events.run(RunEvent::Resuming { run, attempt: Some((self.done + 1, self.most + 1)) });
         let resumption = resumption(order, run, report);
         resuming(report, Resuming::Looking);
         match resume(&resumption, writer, means, &mut || resuming(report, Resuming::Sending)).await {
@@ -72,7 +72,7 @@ fn resumption(order: &TriggerRequest, run: u64, report: &DbtReport) -> Resumptio
 
 /// The report goes on with the run that resumes this one.
 fn went_on(run: u64, next: &Run, report: &mut DbtReport, means: &RunContext) {
-    means.events.remark(format!("dbt run {} resumes run {run}", next.id));
+    means.events.run(RunEvent::Resumed { run: next.id, failed: run });
     report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
     report.findings = crate::runs::Findings::default();
 }
@@ -106,7 +106,7 @@ impl PreparedRun {
         let refused = match last.ended() {
             Some(End::Error) => None,
             None if last.retrying_run_id.is_some() => {
-                means.events.remark("the last run is being resumed already; following that run");
+                means.events.run(RunEvent::ResumedElsewhere);
                 return Ok(Begun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
             }
             None => {
@@ -126,7 +126,7 @@ impl PreparedRun {
         if let Some(refused) = refused {
             return Err(progress.ended_early(report, refused, false, means));
         }
-        means.events.remark(format!("dbt run {run} failed; retrying from the point of failure"));
+        means.events.run(RunEvent::Resuming { run, attempt: None });
         progress.resuming(&report, Resuming::Looking);
         let resumption = resumption(order, run, &report);
         let mut sends = 0;

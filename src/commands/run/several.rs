@@ -11,7 +11,6 @@ use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
-use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Report, RunOutcome, of_dbt};
 use crate::http::Reader;
 use crate::runs::{Journal, RunContext, RunPoller};
@@ -98,7 +97,7 @@ pub(super) async fn run(
     };
     let one = async |index: usize, start: &PreparedRun| {
         let last_known = ctx.last_known.one_of_several(index);
-        let means = RunContext { events: named(&start.job, &ctx.events), ..means.clone() };
+        let means = RunContext { events: ctx.events.of_job(&start.job), ..means.clone() };
         let around = StartContext { means, last_known: last_known.clone(), journal, shared: Some(shared) };
         let Ended { report, failure } = start.run(&around).await;
         let one = EndedRun { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
@@ -121,25 +120,6 @@ pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
     failure
         .as_ref()
         .is_some_and(|failure| failure.code != Code::RunGone && (unseen || failure.code == Code::OutcomeUnknown))
-}
-
-/// Prefixes the events with the job.
-fn named(job: &str, events: &Events) -> Events {
-    let (job, events) = (job.to_owned(), events.clone());
-    Events::new(move |event| {
-        events.emit(match event {
-            Event::Remark(text) => Event::Remark(format!("{job}: {text}")),
-            Event::Waiting(text) => Event::Waiting(format!("{job}: {text}")),
-            Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
-            Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
-            Event::ActivityState { what, state } => Event::ActivityState { what: format!("{job}: {what}"), state },
-            Event::ActivityEnded { what } => Event::ActivityEnded { what: format!("{job}: {what}") },
-            other @ (Event::Asked(_)
-            | Event::Document(_)
-            | Event::Annotation { level: _, title: _, message: _ }
-            | Event::Trace { line: _, bodies: _ }) => other,
-        });
-    })
 }
 
 /// How one of the runs ended.

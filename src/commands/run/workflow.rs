@@ -9,6 +9,7 @@ use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
 use crate::credentials::{Databricks, InputErrors, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
+use crate::events::{RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::{Reader, Sent};
 
@@ -105,8 +106,7 @@ async fn start(
     let run = started.run_id;
     report.run = Some(run);
     report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
-    ctx.events.progress(format!("workflow_run_id = {run}"));
-    ctx.events.progress(report.url());
+    ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
     if waiting.given
         && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
@@ -117,7 +117,7 @@ async fn start(
     let following = async {
         if waiting.no_wait {
             ctx.last_known.over(&report);
-            ctx.events.remark(format!("next: {}", ctx.given().command(&resume::watch_workflow(run))));
+            ctx.events.run(RunEvent::Next { command: ctx.given().command(&resume::watch_workflow(run)) });
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
         follow_run(report, run, &writer, deadline, Some(&again), ctx).await

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::with_name;
 use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
-use crate::commands::run::shown;
 use crate::commands::table::table;
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
@@ -17,6 +16,7 @@ use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
+use crate::text::duration;
 
 pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<WorkflowRunsReport, Failure> {
     let mut errors = InputErrors::default();
@@ -99,7 +99,7 @@ impl Report for WorkflowRunsReport {
                     run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
                     with_name(Some(&self.name), Some(self.workflow)),
                     span.started.map(moment).unwrap_or_default(),
-                    span.took().map(shown).unwrap_or_default(),
+                    span.took().map(duration).unwrap_or_default(),
                     run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
                 ]
             })

@@ -25,7 +25,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookHave};
 use crate::engine::{Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::Setting;
+use crate::questions::PlanSetting;
 use crate::secret::Secret;
 
 /// Set up secret, notebook, and workflow
@@ -145,15 +145,15 @@ impl Args {
     }
 
     /// Applies edits of the displayed plan; `None` restores the default.
-    fn edit(&mut self, settings: &BTreeMap<Setting, Option<String>>) {
+    fn edit(&mut self, settings: &BTreeMap<PlanSetting, Option<String>>) {
         for (setting, value) in settings.clone() {
             match setting {
-                Setting::Scope => self.scope = value.and_then(|value| value.parse().ok()),
-                Setting::Notebook => self.path = value.and_then(|value| value.parse().ok()),
-                Setting::Compute => self.compute = value,
-                Setting::Schedule => self.schedule = value,
-                Setting::Zone => self.timezone = value,
-                Setting::RunAs => self.run_as = value,
+                PlanSetting::Scope => self.scope = value.and_then(|value| value.parse().ok()),
+                PlanSetting::Notebook => self.path = value.and_then(|value| value.parse().ok()),
+                PlanSetting::Compute => self.compute = value,
+                PlanSetting::Schedule => self.schedule = value,
+                PlanSetting::Zone => self.timezone = value,
+                PlanSetting::RunAs => self.run_as = value,
             }
         }
     }

@@ -10,14 +10,14 @@ use crate::commands::deploy_notebook::{NotebookSettings, default_path};
 use crate::commands::grants::GrantTo;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
 use crate::credentials::Account;
-use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, Readers, SecretWant, list_ahead};
+use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, JobsAhead, Notebook, Readers, SecretWant};
 use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::Reader;
+use crate::spec::Setting;
 
 /// The plan and its inputs.
 pub(super) struct SetupPlan {
@@ -35,7 +35,7 @@ pub(super) struct SetupPlan {
 /// workspace, and the secret in its default location.
 pub(super) struct Early {
     looked_up: Result<LookedUp, Failure>,
-    listed: Option<Vec<Summary>>,
+    jobs: JobsAhead,
     at: (ScopeName, KeyName),
     secret_plan: Result<SecretPlan, Failure>,
     near: NearScopes,
@@ -57,13 +57,13 @@ pub(super) async fn observe_before_identity(
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
     let want = secret_want(scope.clone(), key.clone(), compare, &consents);
-    let (looked_up, listed, secret_plan, near) = tokio::join!(
+    let (looked_up, jobs, secret_plan, near) = tokio::join!(
         look_up(input, ctx),
-        list_ahead(reader),
+        JobsAhead::read(reader, None),
         plan_secret(reader, want, grants.to_vec(), &consents),
         near_scopes(reader, &scope)
     );
-    Ok(Early { looked_up, listed, at: (scope, key), secret_plan, near })
+    Ok(Early { looked_up, jobs, at: (scope, key), secret_plan, near })
 }
 
 fn secret_want(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
@@ -137,17 +137,17 @@ async fn look_from(
     ctx: &CommandContext,
 ) -> Result<(SetupPlan, Option<NotebookPath>), Failure> {
     let consents = consents(args);
-    let Early { looked_up, listed, at, mut secret_plan, mut near } = early;
+    let Early { looked_up, jobs, at, mut secret_plan, mut near } = early;
     let notebook_settings = NotebookSettings {
         account: account.clone(),
-        scope: args.scope.as_ref().map(ToString::to_string),
-        key: args.key.as_ref().map(ToString::to_string),
-        allow_override: None,
-        allow_job: None,
+        scope: args.scope.as_ref().map(ToString::to_string).into(),
+        key: args.key.as_ref().map(ToString::to_string).into(),
+        allow_override: Setting::Keep,
+        allow_job: Setting::Keep,
     };
     let found = async {
         match &looked_up {
-            Ok(looked_up) => find(reader, input, looked_up, listed, me).await.map(Some),
+            Ok(looked_up) => find(reader, input, looked_up, jobs, me).await.map(Some),
             Err(_) => Ok(None),
         }
     };

@@ -11,14 +11,14 @@ use crate::databricks::me::Me;
 use crate::document::Data;
 use crate::engine::{Action, Planned, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::{Prompter, Question, Setting};
+use crate::questions::{PlanSetting, Prompter, Question};
 
 /// A line above the plan.
 pub(super) struct Row {
     label: &'static str,
     value: String,
     /// The setting and its value, if it can be edited.
-    edit: Option<(Setting, String)>,
+    edit: Option<(PlanSetting, String)>,
 }
 
 impl Row {
@@ -53,7 +53,7 @@ pub(super) fn rows(
     }
     let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
     let fixed = |label, value| Row { label, value, edit: None };
-    let row = |setting: Setting, value: String, now: String| Row {
+    let row = |setting: PlanSetting, value: String, now: String| Row {
         label: setting.label(),
         value,
         edit: Some((setting, now)),
@@ -69,15 +69,15 @@ pub(super) fn rows(
         fixed("dbt job", format!("{job} in account {} ({})", account.id, account.origin)),
     ];
     rows.extend(key.filter(|_| setup_plan.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
-    rows.push(editable(Setting::Scope, setup_plan.scope.to_string()));
-    rows.push(editable(Setting::Notebook, path));
-    rows.push(optional(Setting::Compute, args.compute.as_ref(), "serverless", ""));
+    rows.push(editable(PlanSetting::Scope, setup_plan.scope.to_string()));
+    rows.push(editable(PlanSetting::Notebook, path));
+    rows.push(optional(PlanSetting::Compute, args.compute.as_ref(), "serverless", ""));
     let paused = if args.paused { " (paused)" } else { "" };
-    rows.push(optional(Setting::Schedule, args.schedule.as_ref(), "none", paused));
+    rows.push(optional(PlanSetting::Schedule, args.schedule.as_ref(), "none", paused));
     if args.schedule.is_some() {
-        rows.push(optional(Setting::Zone, args.timezone.as_ref(), "UTC", ""));
+        rows.push(optional(PlanSetting::Zone, args.timezone.as_ref(), "UTC", ""));
     }
-    rows.push(optional(Setting::RunAs, args.run_as.as_ref(), &me.user_name, ""));
+    rows.push(optional(PlanSetting::RunAs, args.run_as.as_ref(), &me.user_name, ""));
     rows
 }
 
@@ -118,7 +118,7 @@ impl Offered {
         if key != 'e' {
             return Ok(());
         }
-        let mut editable: Vec<(String, (Setting, String))> =
+        let mut editable: Vec<(String, (PlanSetting, String))> =
             self.rows.into_iter().filter_map(|row| Some((row.line(), row.edit?))).collect();
         let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
         let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;

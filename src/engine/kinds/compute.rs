@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::databricks::raw::Raw;
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Service, says};
+use crate::spec::Setting;
 
 /// The fields of a task that name its compute; a task without any of them is serverless (databricks-api §5.2).
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
@@ -13,7 +14,6 @@ const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluste
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Compute {
-    Serverless,
     /// An existing cluster, by ID.
     Cluster(String),
     /// A cluster defined by the job, by key.
@@ -29,7 +29,6 @@ pub(crate) enum Compute {
 impl Compute {
     fn field(&self) -> (&'static str, Value) {
         match self {
-            Compute::Serverless => ("", Value::Null),
             Compute::Cluster(id) => (FIELDS[0], id.as_str().into()),
             Compute::JobCluster(key) => (FIELDS[1], key.as_str().into()),
             Compute::New { cluster, defaulted_fields: _ } => (FIELDS[2], Value::Object(cluster.clone())),
@@ -59,7 +58,7 @@ impl Compute {
 /// Each field as it is and as it will be. With nothing requested, a dbtrigger job (`own`) keeps its compute, and
 /// other tasks become serverless.
 pub(super) fn fields(
-    want: Option<&Compute>,
+    want: &Setting<Compute>,
     task: Option<&Raw>,
     own: bool,
 ) -> [(&'static str, Option<String>, Option<String>); 3] {
@@ -67,31 +66,32 @@ pub(super) fn fields(
         let there: Option<Value> = task.and_then(|task| task.read(field));
         let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         let from = there.as_ref().map(shown);
-        let to = match want.or(if own && task.is_some() { None } else { Some(&Compute::Serverless) }) {
-            None => from.clone(),
-            Some(compute) if compute.is_met(field, there.as_ref()) => from.clone(),
-            Some(compute) => Some(compute.field()).filter(|(own, _)| *own == field).map(|(_, value)| shown(&value)),
+        let to = match want {
+            Setting::Keep if own => from.clone(),
+            Setting::Set(compute) if compute.is_met(field, there.as_ref()) => from.clone(),
+            Setting::Set(compute) => {
+                Some(compute.field()).filter(|(own, _)| *own == field).map(|(_, value)| shown(&value))
+            }
+            Setting::Keep | Setting::Clear => None,
         };
         (field, from, to)
     })
 }
 
-pub(super) fn write(want: Option<&Compute>, task: &mut Raw, own: bool) {
-    let Some(compute) = want.or(if own { None } else { Some(&Compute::Serverless) }) else { return };
+pub(super) fn write(want: &Setting<Compute>, task: &mut Raw, own: bool) {
     for field in FIELDS {
-        if compute.is_met(field, task.read::<Value>(field).as_ref()) {
-            continue;
-        }
-        match compute.field() {
-            (name, value) if name == field => task.set(field, &value),
-            _ => task.remove(field),
+        match want {
+            Setting::Keep if own => {}
+            Setting::Set(compute) if compute.is_met(field, task.read::<Value>(field).as_ref()) => {}
+            Setting::Set(compute) if compute.field().0 == field => task.set(field, &compute.field().1),
+            Setting::Keep | Setting::Set(_) | Setting::Clear => task.remove(field),
         }
     }
 }
 
 /// The requested job cluster if the job does not define it, with the keys of those that it does define.
-pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<(String, Vec<String>)> {
-    let Some(Compute::JobCluster(key)) = want else { return None };
+pub(super) fn missing_cluster(want: &Setting<Compute>, settings: &Raw) -> Option<(String, Vec<String>)> {
+    let Setting::Set(Compute::JobCluster(key)) = want else { return None };
     let clusters = settings.list("job_clusters");
     let keys: Vec<String> = clusters.iter().filter_map(|cluster| cluster.read("job_cluster_key")).collect();
     (!keys.contains(key)).then(|| (key.clone(), keys))

@@ -19,6 +19,7 @@ use crate::notebook::{
     Difference, Drift, Found, OverrideKey, Reading, Settings, State, drift, normalise, read, render,
 };
 use crate::origin::Origin;
+use crate::spec::Setting;
 
 /// The version written into the mark.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -30,19 +31,18 @@ pub(crate) const DEFAULT_KEY: &str = "api-key";
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
 
-/// The notebook that should exist. A setting that is `None` keeps its value in a dbtrigger notebook, else gets the
-/// default.
+/// The notebook that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookWant {
     pub(crate) path: NotebookPath,
     #[serde(skip)]
     pub(crate) host: Origin,
     pub(crate) account_id: u64,
-    pub(crate) scope: Option<String>,
-    pub(crate) key: Option<String>,
+    pub(crate) scope: Setting<String>,
+    pub(crate) key: Setting<String>,
     #[serde(skip)]
-    pub(crate) allow_override: Option<Vec<OverrideKey>>,
-    pub(crate) allow_job: Option<Vec<u64>>,
+    pub(crate) allow_override: Setting<Vec<OverrideKey>>,
+    pub(crate) allow_job: Setting<Vec<u64>>,
 }
 
 /// What is at the path.
@@ -65,21 +65,15 @@ impl NotebookWant {
         let NotebookWant { path: _, host, account_id, scope, key, allow_override, allow_job } = self;
         let kept = have.and_then(kept);
         let kept = kept.as_ref();
+        let overrides = |kept: &Found| kept.allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect();
+        let (kept_scope, kept_key) = (kept.map(|kept| kept.scope.clone()), kept.map(|kept| kept.key.clone()));
         Settings {
             host: host.clone(),
             account_id: *account_id,
-            scope: scope
-                .clone()
-                .or_else(|| kept.map(|kept| kept.scope.clone()))
-                .unwrap_or_else(|| DEFAULT_SCOPE.to_owned()),
-            key: key.clone().or_else(|| kept.map(|kept| kept.key.clone())).unwrap_or_else(|| DEFAULT_KEY.to_owned()),
-            allow_override: allow_override
-                .clone()
-                .or_else(|| {
-                    kept.map(|kept| kept.allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect())
-                })
-                .unwrap_or_default(),
-            allow_job: allow_job.clone().or_else(|| kept.map(|kept| kept.allow_job.clone())).unwrap_or_default(),
+            scope: scope.after(kept_scope).unwrap_or_else(|| DEFAULT_SCOPE.to_owned()),
+            key: key.after(kept_key).unwrap_or_else(|| DEFAULT_KEY.to_owned()),
+            allow_override: allow_override.after(kept.map(overrides)).unwrap_or_default(),
+            allow_job: allow_job.after(kept.map(|kept| kept.allow_job.clone())).unwrap_or_default(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::TaskWant;
 use super::task::{OVERRIDES, key_of};
 use crate::databricks::raw::Raw;
+use crate::spec::TaskSpec;
 
 /// In seconds. The notebook gives up after a minute, but a cluster may wait long for machines; a check that takes
 /// longer hangs.
@@ -12,14 +12,14 @@ const TIMEOUT: u64 = 7200;
 
 /// A check task for each task of a job: the same notebook on the same compute with the same overrides, in check
 /// mode. A one-time run cannot use the job's clusters, so it gets a copy.
-pub(crate) fn check_tasks(settings: &Raw, tasks: &[TaskWant]) -> Vec<Raw> {
+pub(crate) fn check_tasks(settings: &Raw, tasks: &[TaskSpec]) -> Vec<Raw> {
     let all = settings.list("tasks");
     let clusters = settings.list("job_clusters");
     let found = tasks.iter().filter_map(|wanted| Some((wanted, all.iter().find(|task| key_of(task) == wanted.key)?)));
     found.map(|(wanted, there)| check_task(wanted, there, &clusters)).collect()
 }
 
-fn check_task(wanted: &TaskWant, there: &Raw, clusters: &[Raw]) -> Raw {
+fn check_task(wanted: &TaskSpec, there: &Raw, clusters: &[Raw]) -> Raw {
     let mut task = Raw::default();
     task.set("task_key", &wanted.key);
     let notebook = there.object("notebook_task");

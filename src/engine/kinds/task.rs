@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::compute::{self, Compute};
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
+use crate::spec::{Setting, TaskSettings};
 
 /// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of a task.
 const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
@@ -36,7 +37,7 @@ pub(super) struct Chosen {
     pub(super) reason: &'static str,
 }
 
-/// What a dbtrigger task is built from. `None` keeps the existing value.
+/// What a dbtrigger task is built from.
 #[derive(Clone, Copy)]
 pub(super) struct Recipe<'a> {
     pub(super) key: &'a str,
@@ -44,11 +45,8 @@ pub(super) struct Recipe<'a> {
     /// The task parameter that names the dbt job; `None`: a parameter of the workflow does.
     pub(super) job_parameter: Option<&'static str>,
     pub(super) notebook: &'a str,
-    pub(super) compute: Option<&'a Compute>,
-    pub(super) retries: Option<u32>,
-    /// In seconds.
-    pub(super) timeout: Option<u64>,
-    pub(super) overrides: Option<&'a Map<String, Value>>,
+    pub(super) compute: &'a Setting<Compute>,
+    pub(super) settings: &'a TaskSettings,
 }
 
 /// Returns strings as they are, other values as JSON.
@@ -253,23 +251,29 @@ impl Recipe<'_> {
     }
 
     fn retries(&self, existing: Option<&Raw>) -> i64 {
-        let there = || existing.map(|task| task.read("max_retries").unwrap_or(0));
-        self.retries.map(i64::from).or_else(there).unwrap_or(0)
+        let there = existing.and_then(|task| task.read("max_retries"));
+        match &self.settings.retries {
+            Setting::Keep => there.unwrap_or(0),
+            Setting::Set(retries) => i64::from(*retries),
+            Setting::Clear => 0,
+        }
     }
 
     fn timeout(&self, existing: Option<&Raw>) -> u64 {
-        let there = || existing.map(|task| task.read("timeout_seconds").unwrap_or(0));
-        self.timeout.or_else(there).unwrap_or(TASK_TIMEOUT)
+        let there = existing.map(|task| task.read("timeout_seconds").unwrap_or(0));
+        self.settings.timeout.after(there).unwrap_or(TASK_TIMEOUT)
     }
 
     /// The overrides parameter to write. An equal text in another order is kept.
     fn overrides(&self, existing: Option<String>) -> Option<String> {
-        let Some(overrides) = self.overrides else { return existing };
-        let wanted = (!overrides.is_empty()).then(|| overrides.clone());
-        let there = existing.as_deref().map(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-        match (there, wanted) {
-            (Some(Some(there)), Some(wanted)) if there == wanted => existing,
-            (_, wanted) => wanted.map(|wanted| Value::Object(wanted).to_string()),
+        match &self.settings.overrides {
+            Setting::Keep => existing,
+            Setting::Set(wanted) => {
+                let is_equal =
+                    |text: &String| serde_json::from_str(text).is_ok_and(|there: Map<_, _>| there == *wanted);
+                existing.filter(is_equal).or_else(|| Some(Value::Object(wanted.clone()).to_string()))
+            }
+            Setting::Clear => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::{Action, Consent, Consents, Kind, Step};
 use crate::notebook::{OverrideKey, Settings, normalise, render};
 use crate::origin::Origin;
 use crate::secret::Vault;
+use crate::spec::Setting;
 
 fn none() -> Consents {
     Consents::default()
@@ -406,10 +407,10 @@ fn notebook_want() -> NotebookWant {
         path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
         host: Origin::parse("ab123.us1.dbt.com").unwrap(),
         account_id: 51234,
-        scope: None,
-        key: None,
-        allow_override: None,
-        allow_job: None,
+        scope: Setting::Keep,
+        key: Setting::Keep,
+        allow_override: Setting::Keep,
+        allow_job: Setting::Keep,
     }
 }
 
@@ -524,11 +525,11 @@ fn what_is_not_said_stays_as_it_is_in_a_notebook_of_ours() {
     let have = there(exported(&deployed, VERSION));
     assert_eq!(word(&Notebook::diff(&notebook_want(), have.as_ref(), &none())), "keep");
     // An explicit flag counts: fewer allowed overrides are an ordinary change, another key is not.
-    let fewer = NotebookWant { allow_override: Some(Vec::new()), ..notebook_want() };
+    let fewer = NotebookWant { allow_override: Setting::Clear, ..notebook_want() };
     let Action::Update(changes) = Notebook::diff(&fewer, have.as_ref(), &none()) else { panic!("it differs") };
     assert_eq!((changes.len(), changes[0].field.as_str()), (1, "overrides"));
     assert_eq!((changes[0].from.as_deref(), changes[0].to.as_deref()), (Some("git_branch"), Some("none")));
-    let elsewhere = NotebookWant { key: Some("api-key".to_owned()), ..notebook_want() };
+    let elsewhere = NotebookWant { key: Setting::Set("api-key".to_owned()), ..notebook_want() };
     assert_eq!(word(&Notebook::diff(&elsewhere, have.as_ref(), &none())), "blocked --force");
     // An edited notebook's settings are not reused.
     let have = there(edited(&exported(&deployed, VERSION)));

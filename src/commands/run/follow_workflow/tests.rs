@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::databricks::WorkflowRun;
 use crate::events::Event;
+use crate::ui::run_events::printed;
 
 /// What is printed for a run, and the exit code; `None` while it is active.
 struct Shown {
@@ -19,18 +20,21 @@ struct Shown {
 fn shown_state(state: &WorkflowState) -> Shown {
     let lines: Rc<RefCell<Vec<String>>> = Rc::default();
     let sink = lines.clone();
-    let events = Events::new(move |event| match event {
-        Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
-            sink.borrow_mut().push(text);
-        }
-        Event::ActivityState { what: _, state: _ }
-        | Event::Waiting(_)
-        | Event::ActivityEnded { what: _ }
-        | Event::Document(_)
-        | Event::Annotation { level: _, title: _, message: _ }
-        | Event::Trace { line: _, bodies: _ } => {}
+    let events = Events::new(move |event| {
+        let printed = printed(event).into_iter().filter_map(|event| match event {
+            Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => Some(text),
+            Event::ActivityState { what: _, state: _ }
+            | Event::Waiting(_)
+            | Event::ActivityEnded { what: _ }
+            | Event::Document(_)
+            | Event::Annotation { level: _, title: _, message: _ }
+            | Event::Trace { line: _, bodies: _ }
+            | Event::Run(_)
+            | Event::OfJob { job: _, event: _ } => None,
+        });
+        sink.borrow_mut().extend(printed);
     });
-    Lines::new(events.activity("run"), &events).state(state);
+    WorkflowRunEvents::new(1, &events).state(state);
     let report = WorkflowReport {
         workflow: 2,
         name: "dbt".to_owned(),
@@ -254,21 +258,20 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     assert_eq!(shown.lines[..2], lines);
     assert_eq!((shown.lines[2].as_str(), shown.exit), ("task dbt   SUCCESS   (repair 1)", Some(0)));
     // Followed from its start, each attempt is printed once.
-    let said: Rc<RefCell<Vec<String>>> = Rc::default();
-    let sink = said.clone();
+    let statuses: Rc<RefCell<Vec<(String, u64)>>> = Rc::default();
+    let sink = statuses.clone();
     let events = Events::new(move |event| {
-        if let Event::Progress(line) = event {
-            sink.borrow_mut().push(line);
+        if let Event::Run(RunEvent::TaskStatus { status, attempt, .. }) = event {
+            sink.borrow_mut().push((status, attempt));
         }
     });
-    let mut lines = Lines::new(events.activity("run"), &events);
-    lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
+    let mut changes = WorkflowRunEvents::new(1, &events);
+    changes.task(RunId::Databricks(1), &task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
     let mut waiting = task("dbt", 12, RunState::Going("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);
-    lines.task(&waiting);
-    lines.task(&waiting);
-    assert_eq!(said.borrow().len(), 2, "{said:?}");
-    assert!(said.borrow()[1].contains("WAITING_FOR_RETRY   (attempt 2)"), "{said:?}");
+    changes.task(RunId::Databricks(1), &waiting);
+    changes.task(RunId::Databricks(1), &waiting);
+    assert_eq!(*statuses.borrow(), [("FAILED".to_owned(), 1), ("WAITING_FOR_RETRY".to_owned(), 2)]);
 }
 
 #[test]
@@ -317,6 +320,7 @@ fn a_queued_run_says_at_which_limit_and_behind_what() {
         (Some("BRAND_NEW"), None, None, "queued: BRAND_NEW"),
         (None, None, None, "queued: it is queued"),
     ] {
-        assert_eq!(waits(code, message, ahead.as_ref()), says);
+        let queued = RunEvent::Queued { reason: queue_reason(code, message), ahead };
+        assert_eq!(printed(Event::Run(queued)), [Event::Remark(says.to_owned())]);
     }
 }

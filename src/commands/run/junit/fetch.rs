@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Part, Results};
 use crate::dbt::{Node, RESULTS, Step, Steps, get_run_results, get_run_with_steps};
-use crate::events::Events;
+use crate::events::{Events, RunEvent};
 use crate::http::Reader;
 use crate::runs::Upload;
 
@@ -48,7 +48,7 @@ impl Wanted {
         let run = self.run;
         for Part { step, results } in &parts {
             if let Err(reason) = results {
-                events.warning(format!("the JUnit report lacks the results of dbt run {run}, {step}: {reason}"));
+                events.run(RunEvent::ResultsMissing { run, step: step.clone(), reason: reason.clone() });
             }
         }
         results.keep(run, parts);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::commands::harness::{Harness, Outcome, number};
 use crate::commands::run;
-use crate::events::Event;
+use crate::events::RunEvent;
 use crate::sandbox::FaultRule;
 
 fn node(unique_id: &str, status: &str, message: &str) -> Node {
@@ -199,8 +199,8 @@ async fn results_are_waited_for_and_what_is_not_to_be_had_is_a_warning_and_chang
         let (outcome, results) = start(&ctx, &line).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
         assert!(outcome.took <= std::time::Duration::from_secs(661), "{rule}: {:?}", outcome.took);
-        let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains("the JUnit report lacks"));
-        assert_eq!(outcome.events.iter().any(warns), !there, "{rule}: {}", outcome.said());
+        let warns = |event: &&RunEvent| matches!(event, RunEvent::ResultsMissing { .. });
+        assert_eq!(outcome.run_events().iter().any(warns), !there, "{rule}: {}", outcome.said());
         let expected = if there { ("passed", 6) } else { ("skipped", 1) };
         assert_eq!(verdicts(&outcome, &results), BTreeMap::from([expected]), "{rule}");
     }

@@ -9,7 +9,7 @@ mod removal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use self::mark::Mark;
 pub(crate) use self::needs::{circle_with_ours, unknown_needs};
@@ -20,7 +20,7 @@ use super::task::{
     self, ATTEMPT_PARAMETER, Chosen, JOB, JOB_THAT_WINS, KEY_PARAMETER, OVERRIDES, Recipe, State, bare, has_key, key_of,
 };
 use super::unmanaged::{FILLED_IN, canonical, fields};
-use super::workflow::{ID_TAG, TaskWant, managed_elsewhere};
+use super::workflow::{ID_TAG, managed_elsewhere};
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::raw::Raw;
@@ -28,28 +28,25 @@ use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
+use crate::spec::{Setting, TaskSettings, TaskSpec};
 
 /// Maximum number of tasks in a job (databricks-api §5.1).
 const MOST_TASKS: usize = 1000;
 
 pub(crate) enum AddedTask {}
 
-/// The task that should exist. `None` keeps the existing value.
+/// The task that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct AddedTaskWant {
     pub(crate) workflow: u64,
     /// The workflow's name in the workspace.
     pub(crate) workflow_name: String,
-    pub(crate) task: TaskWant,
+    pub(crate) task: TaskSpec,
     /// The notebook's path in the workspace.
     pub(crate) notebook: String,
-    /// The task's compute; `None`: unchanged, serverless for a new task.
-    pub(crate) compute: Option<Compute>,
-    pub(crate) retries: Option<u32>,
-    /// In seconds.
-    pub(crate) task_timeout: Option<u64>,
-    /// Overrides for every run of the dbt job; an empty map removes the existing ones.
-    pub(crate) overrides: Option<Map<String, Value>>,
+    /// By default serverless.
+    pub(crate) compute: Setting<Compute>,
+    pub(crate) settings: TaskSettings,
 }
 
 /// Whether a task was added to an existing workflow.
@@ -123,10 +120,8 @@ fn whole<'a>(want: &'a AddedTaskWant, settings: &Raw, key: &'a str, task: Option
         job: want.task.job,
         job_parameter: Some(job_parameter(settings)),
         notebook: &want.notebook,
-        compute: want.compute.as_ref(),
-        retries: want.retries,
-        timeout: want.task_timeout,
-        overrides: want.overrides.as_ref(),
+        compute: &want.compute,
+        settings: &want.settings,
     };
     Whole { recipe, needs: needs::after(&want.task, task), mark: Mark::new(&want.task.key, marked(&recipe.managed())) }
 }
@@ -279,7 +274,7 @@ impl Kind for AddedTask {
                 .advise("remove the mark from the copy's description, or delete the copy")
                 .always();
         }
-        if let Some((cluster, keys)) = compute::missing_cluster(want.compute.as_ref(), settings) {
+        if let Some((cluster, keys)) = compute::missing_cluster(&want.compute, settings) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!("the {name} has no job cluster {cluster}; its job clusters: {known}"))
                 .advise("name one of them, or use --compute serverless, cluster:ID, or new")

@@ -6,19 +6,23 @@ use super::{AddedTaskWant, key, there};
 use crate::databricks::jobs::Job;
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::task::{circle, key_of, need, needs_of};
-use crate::engine::kinds::workflow::TaskWant;
+use crate::spec::{Setting, TaskSpec};
 
 /// The task's future dependencies: as requested, else unchanged. An existing entry is kept whole, since it may say
 /// more than the key (the outcome of a condition, databricks-api §5.2).
-pub(super) fn after(want: &TaskWant, task: Option<&Raw>) -> Vec<Raw> {
+pub(super) fn after(want: &TaskSpec, task: Option<&Raw>) -> Vec<Raw> {
     let mut needs = task.map(|task| task.list("depends_on")).unwrap_or_default();
-    if let Some(keys) = &want.depends_on {
-        needs.retain(|need| keys.contains(&key_of(need)));
-        for key in keys {
-            if !needs.iter().any(|need| key_of(need) == *key) {
-                needs.push(need(key));
+    match &want.depends_on {
+        Setting::Keep => {}
+        Setting::Set(keys) => {
+            needs.retain(|need| keys.contains(&key_of(need)));
+            for key in keys {
+                if !needs.iter().any(|need| key_of(need) == *key) {
+                    needs.push(need(key));
+                }
             }
         }
+        Setting::Clear => needs.clear(),
     }
     needs.sort_by_key(key_of);
     needs
@@ -30,7 +34,7 @@ pub(crate) fn unknown_needs(want: &AddedTaskWant, job: &Job) -> Option<(Vec<Stri
     let own = key(want, there.task().0);
     let tasks = job.settings.list("tasks");
     let known: Vec<String> = tasks.iter().map(key_of).filter(|key| *key != own).collect();
-    let named = want.task.depends_on.iter().flatten();
+    let named = want.task.depends_on.value().into_iter().flatten();
     let unknown: Vec<String> = named.filter(|key| !known.contains(key)).cloned().collect();
     (!unknown.is_empty()).then_some((unknown, known))
 }

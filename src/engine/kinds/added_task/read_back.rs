@@ -3,8 +3,9 @@
 use super::mark::Mark;
 use super::{AddedTaskWant, marked, whole};
 use crate::databricks::jobs::Job;
+use crate::engine::kinds::ReadBack;
 use crate::engine::kinds::task::{ExistingTask, existing_task, found, job_in_key};
-use crate::engine::kinds::{ReadBack, TaskWant};
+use crate::spec::{Setting, TaskSettings, TaskSpec};
 
 /// The wanted state that would add our tasks to this workflow again with no new settings. Comparing it with the
 /// workflow shows later edits. If the dbt job or the notebook was edited, the digest in the mark tells whether it
@@ -18,12 +19,10 @@ pub(crate) fn read_back(job: &Job, name: &str, notebook: Option<&str>) -> Vec<Re
         let there = AddedTaskWant {
             workflow: job.id,
             workflow_name: name.to_owned(),
-            task: TaskWant { key, job: dbt_job.or(in_key)?, depends_on: None },
+            task: TaskSpec { key, job: dbt_job.or(in_key)?, depends_on: Setting::Keep },
             notebook: path,
-            compute: None,
-            retries: None,
-            task_timeout: None,
-            overrides: None,
+            compute: Setting::Keep,
+            settings: TaskSettings::default(),
         };
         if digest == Mark::digest(marked(&found(Some(task)))) || !Mark::is_current(&digest) {
             return Some(ReadBack { want: there, is_lost: false });
@@ -31,7 +30,7 @@ pub(crate) fn read_back(job: &Job, name: &str, notebook: Option<&str>) -> Vec<Re
         let mut candidates = Vec::new();
         for path in [Some(there.notebook.as_str()), notebook].into_iter().flatten() {
             for dbt_job in [Some(there.task.job), in_key].into_iter().flatten() {
-                let task = TaskWant { job: dbt_job, ..there.task.clone() };
+                let task = TaskSpec { job: dbt_job, ..there.task.clone() };
                 candidates.push(AddedTaskWant { task, notebook: path.to_owned(), ..there.clone() });
             }
         }

@@ -10,12 +10,10 @@ fn want() -> AddedTaskWant {
     AddedTaskWant {
         workflow: 987_654_321_012_345_678,
         workflow_name: "Daily load".to_owned(),
-        task: TaskWant { key: "dbt_222222".to_owned(), job: 222_222, depends_on: None },
+        task: TaskSpec { key: "dbt_222222".to_owned(), job: 222_222, depends_on: Setting::Keep },
         notebook: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".to_owned(),
-        compute: None,
-        retries: None,
-        task_timeout: None,
-        overrides: None,
+        compute: Setting::Keep,
+        settings: TaskSettings::default(),
     }
 }
 
@@ -236,7 +234,7 @@ fn a_parameter_of_the_workflow_that_would_win_over_ours_is_refused_even_if_it_ca
     ] {
         let mut want = want();
         if overrides {
-            want.overrides = json!({ "git_branch": "main" }).as_object().cloned();
+            want.settings.overrides = json!({ "git_branch": "main" }).as_object().cloned().into();
         }
         let mut settings = after(&want, &foreign());
         assert_eq!(diff(&want, &settings, &none()), Action::Keep(None));
@@ -254,7 +252,7 @@ fn a_parameter_of_the_workflow_that_would_win_over_ours_is_refused_even_if_it_ca
 #[test]
 fn what_the_service_fills_in_or_orders_otherwise_is_no_difference() {
     let mut want = want();
-    want.task.depends_on = Some(vec!["load".to_owned(), "report".to_owned()]);
+    want.task.depends_on = Setting::Set(vec!["load".to_owned(), "report".to_owned()]);
     let fills: [(&str, Edit); 5] = [
         ("the order of tasks", |settings| settings["tasks"].as_array_mut().unwrap().reverse()),
         ("the order of depends_on", |settings| {
@@ -283,11 +281,11 @@ fn what_the_service_fills_in_or_orders_otherwise_is_no_difference() {
 #[test]
 fn flags_change_their_own_field_and_left_out_it_stays() {
     let mut other = want();
-    other.retries = Some(2);
-    other.task_timeout = Some(60);
-    other.compute = Some(Compute::JobCluster("small".to_owned()));
-    other.overrides = json!({ "git_branch": "main" }).as_object().cloned();
-    other.task.depends_on = Some(vec!["load".to_owned()]);
+    other.settings.retries = Setting::Set(2);
+    other.settings.timeout = Setting::Set(60);
+    other.compute = Setting::Set(Compute::JobCluster("small".to_owned()));
+    other.settings.overrides = json!({ "git_branch": "main" }).as_object().cloned().into();
+    other.task.depends_on = Setting::Set(vec!["load".to_owned()]);
     let settings = added();
     assert_eq!(
         fields(&diff(&other, &settings, &none())),
@@ -302,18 +300,18 @@ fn flags_change_their_own_field_and_left_out_it_stays() {
     let next = after(&other, &settings);
     assert_eq!(diff(&want(), &next, &none()), Action::Keep(None));
     assert_eq!(overrides(&want(), &job(&next).settings), BTreeSet::from(["git_branch".to_owned()]));
-    other.task.depends_on = Some(Vec::new());
+    other.task.depends_on = Setting::Clear;
     assert_eq!(fields(&diff(&other, &next, &none())), ["task.depends_on"]);
 }
 
 #[test]
 fn an_entry_of_depends_on_that_says_more_than_the_key_stays_as_it_is() {
     let mut want = want();
-    want.task.depends_on = Some(vec!["load".to_owned()]);
+    want.task.depends_on = Setting::Set(vec!["load".to_owned()]);
     let mut settings = after(&want, &foreign());
     settings["tasks"][2]["depends_on"] = json!([{ "task_key": "load", "outcome": "true" }]);
     assert_eq!(diff(&want, &settings, &none()), Action::Keep(None));
-    want.task.depends_on = Some(vec!["load".to_owned(), "report".to_owned()]);
+    want.task.depends_on = Setting::Set(vec!["load".to_owned(), "report".to_owned()]);
     let due = json!([{ "task_key": "load", "outcome": "true" }, { "task_key": "report" }]);
     assert_eq!(sent(&want, &settings)["depends_on"], due);
 }
@@ -353,9 +351,9 @@ fn jobs_that_take_no_more_tasks_are_refused_with_the_reason() {
     // Updating an existing task needs no room.
     let full = after(&want(), &full);
     let mut other = want();
-    other.retries = Some(1);
+    other.settings.retries = Setting::Set(1);
     assert_eq!(fields(&diff(&other, &full, &none())), ["task.max_retries"]);
-    other.compute = Some(Compute::JobCluster("big".to_owned()));
+    other.compute = Setting::Set(Compute::JobCluster("big".to_owned()));
     assert!(refusal(&diff(&other, &foreign(), &none())).0.contains("no job cluster big; its job clusters: small"));
 }
 
@@ -389,7 +387,7 @@ fn a_description_without_room_for_the_mark_is_refused() {
 fn tasks_that_are_not_there_and_circles_through_tasks_of_others_are_found() {
     let needs = |keys: &[&str]| {
         let mut want = want();
-        want.task.depends_on = Some(keys.iter().map(ToString::to_string).collect());
+        want.task.depends_on = Setting::Set(keys.iter().map(ToString::to_string).collect());
         want
     };
     let plain = job(&added());

@@ -2,6 +2,7 @@
 
 use super::WorkflowWant;
 use crate::databricks::raw::Raw;
+use crate::spec::WorkflowSettings;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobSchedule {
@@ -21,15 +22,14 @@ pub(crate) fn job_schedule(settings: &Raw) -> Option<JobSchedule> {
 
 /// The wanted schedule: a flag that was not given keeps the existing value, or the default if there is none.
 pub(crate) fn planned_schedule(want: &WorkflowWant, existing: Option<JobSchedule>) -> Option<JobSchedule> {
-    if want.no_schedule {
-        return None;
-    }
-    let expression = want.schedule.clone().or_else(|| existing.as_ref().map(|existing| existing.expression.clone()))?;
-    let timezone = want.timezone.clone().or_else(|| existing.as_ref().map(|existing| existing.timezone.clone()));
+    let WorkflowSettings { schedule, timezone, paused, .. } = &want.settings;
+    let of = |existing: &Option<JobSchedule>, part: fn(&JobSchedule) -> String| existing.as_ref().map(part);
     Some(JobSchedule {
-        expression,
-        timezone: timezone.unwrap_or_else(|| "UTC".to_owned()),
-        paused: want.paused.unwrap_or_else(|| existing.is_some_and(|existing| existing.paused)),
+        expression: schedule.after(of(&existing, |existing| existing.expression.clone()))?,
+        timezone: timezone
+            .after(of(&existing, |existing| existing.timezone.clone()))
+            .unwrap_or_else(|| "UTC".to_owned()),
+        paused: paused.after(existing.map(|existing| existing.paused)).unwrap_or_default(),
     })
 }
 

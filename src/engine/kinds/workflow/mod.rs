@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::job_schedule::{
@@ -35,6 +35,7 @@ use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, RaceOutcome, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, Fault, HttpError, Reader, Rows, Writer};
+use crate::spec::{Setting, TaskSettings, TaskSpec, WorkflowSettings};
 
 /// How long the job list and the job itself may disagree.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
@@ -75,18 +76,7 @@ impl Identity {
     }
 }
 
-/// A task that runs one dbt job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct TaskWant {
-    /// Its key in the workflow.
-    pub(crate) key: String,
-    /// The dbt job's ID.
-    pub(crate) job: u64,
-    /// The keys of our tasks that it depends on; `None`: unchanged.
-    pub(crate) depends_on: Option<Vec<String>>,
-}
-
-/// The workflow that should exist. `None`, `false` and empty keep the existing value.
+/// The workflow that should exist.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowWant {
     pub(crate) name: String,
@@ -94,30 +84,13 @@ pub(crate) struct WorkflowWant {
     pub(crate) named: bool,
     pub(crate) identity: Identity,
     /// At least one. The dbt job's ID is a workflow parameter if there is one task, else a task parameter.
-    pub(crate) tasks: Vec<TaskWant>,
+    pub(crate) tasks: Vec<TaskSpec>,
     /// The notebook's path in the workspace.
     pub(crate) notebook: String,
-    /// A validated Quartz expression.
-    pub(crate) schedule: Option<String>,
-    /// An IANA time zone name.
-    pub(crate) timezone: Option<String>,
-    pub(crate) paused: Option<bool>,
-    /// Removes the schedule.
-    pub(crate) no_schedule: bool,
-    /// The tasks' compute; `None`: unchanged, serverless for a new job.
-    pub(crate) compute: Option<Compute>,
-    /// How often a failed task is retried.
-    pub(crate) retries: Option<u32>,
-    /// In seconds.
-    pub(crate) task_timeout: Option<u64>,
-    /// Overrides for every run of the dbt job; an empty map removes the existing ones.
-    pub(crate) overrides: Option<Map<String, Value>>,
-    /// Additional tags, besides ours and those of others.
-    pub(crate) tags: BTreeMap<String, String>,
-    /// Emails notified of failed runs, sorted; an empty list removes the existing ones.
-    pub(crate) notify: Option<Vec<String>>,
-    /// The identity of its runs: a user's email or a service principal's application ID.
-    pub(crate) run_as: Option<String>,
+    /// The tasks' compute; by default serverless.
+    pub(crate) compute: Setting<Compute>,
+    pub(crate) each_task: TaskSettings,
+    pub(crate) settings: WorkflowSettings,
     /// How long a job may take to become visible after a lost response, before it counts as not created.
     #[serde(skip)]
     pub(crate) settle: Duration,
@@ -240,21 +213,35 @@ async fn look_in(
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
 }
 
-/// Lists all jobs if they fit on one page; runs in parallel with requests that must precede the workflow look-up.
-pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
-    match reader.read_once(jobs::list(None, None)).await {
-        Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
-        // The look-up that needs the list reports the error.
-        Ok(_) | Err(_) => None,
+/// What was read in parallel with requests that must precede the workflow look-up.
+#[derive(Debug, Default)]
+pub(crate) struct JobsAhead {
+    /// All jobs, if they fit on one page.
+    listed: Option<Vec<Summary>>,
+    /// The job that the workflow probably is.
+    guessed: Option<Job>,
+}
+
+impl JobsAhead {
+    /// `guess`: the ID that the workflow had before.
+    pub(crate) async fn read(reader: &Reader, guess: Option<u64>) -> JobsAhead {
+        let guessed = async { jobs::get(reader, guess?).await.ok() };
+        let (listed, guessed) = tokio::join!(reader.read_once(jobs::list(None, None)), guessed);
+        let listed = match listed {
+            Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
+            // The look-up that needs the list reports the error.
+            Ok(_) | Err(_) => None,
+        };
+        JobsAhead { listed, guessed }
     }
 }
 
-/// Finds the workflow of this name and mark. `listed`: all jobs, if they were just listed.
+/// Finds the workflow of this name and mark.
 pub(crate) async fn find_workflow(
     reader: &Reader,
     name: &str,
     identity: &Identity,
-    mut listed: Option<Vec<Summary>>,
+    JobsAhead { mut listed, mut guessed }: JobsAhead,
 ) -> Result<Option<WorkflowHave>, HttpError> {
     let begun = Instant::now();
     let end = begun + AGREES_WITHIN;
@@ -262,7 +249,11 @@ pub(crate) async fn find_workflow(
     loop {
         let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
-        match jobs::get(reader, first.id).await {
+        let job = match guessed.take_if(|job| job.id == first.id) {
+            Some(job) => Ok(job),
+            None => jobs::get(reader, first.id).await,
+        };
+        match job {
             // Created by concurrent runs of this command, which will resolve it.
             Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
             Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, created_job: CreatedJob::None })),
@@ -317,13 +308,13 @@ impl Kind for Workflow {
     }
 
     async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
-        find_workflow(reader, &want.name, &want.identity, None).await
+        find_workflow(reader, &want.name, &want.identity, JobsAhead::default()).await
     }
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
         let nothing = Raw::default();
         let there = have.map_or(&nothing, |have| &have.job.settings);
-        if let Some((key, keys)) = compute::missing_cluster(want.compute.as_ref(), there) {
+        if let Some((key, keys)) = compute::missing_cluster(&want.compute, there) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!(
                 "workflow \"{}\" has no job cluster {key}; its job clusters: {known}",
@@ -350,7 +341,7 @@ impl Kind for Workflow {
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
-        if let Some(start) = other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+        if let Some(start) = other_start(&job.settings).filter(|_| want.settings.schedule.value().is_some()) {
             return Refusal::new(format!(
                 "job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule"
             ))
@@ -520,7 +511,7 @@ impl Kind for Workflow {
         if error.service_error().is_none() {
             return failure.advise("run the same command again: it looks for the job by its tag before creating one");
         }
-        let failure = match (&want.run_as, error.service_error()) {
+        let failure = match (want.settings.run_as.value(), error.service_error()) {
             (Some(run_as), Some(said)) => run_as::refused(run_as, said, failure),
             (None, _) | (_, None) => failure,
         };

@@ -1,13 +1,13 @@
 //! The wanted state of a dbtrigger job, reconstructed from the job. Comparing the two shows later edits and what this
 //! version would write differently. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::settings::{Record, is_written, record};
-use super::{ID_TAG, Identity, TaskWant, WorkflowHave, WorkflowWant, tasks};
+use super::{ID_TAG, Identity, WorkflowHave, WorkflowWant, tasks};
 use crate::databricks::jobs::Job;
 use crate::engine::kinds::task::{ExistingTask, job_in_key};
+use crate::spec::{Setting, TaskSettings, TaskSpec, WorkflowSettings};
 
 /// What was written, as far as it can be reconstructed.
 #[derive(Clone, Debug)]
@@ -28,19 +28,19 @@ impl WorkflowHave {
             Record::Agrees | Record::Unknown => return Some(ReadBack { want: there, is_lost: false }),
             Record::Differs => {}
         }
-        let with = |task_of: &dyn Fn(&TaskWant) -> TaskWant, path: &str| WorkflowWant {
+        let with = |task_of: &dyn Fn(&TaskSpec) -> TaskSpec, path: &str| WorkflowWant {
             tasks: there.tasks.iter().map(task_of).collect(),
             notebook: path.to_owned(),
             ..there.clone()
         };
-        let in_key = |task: &TaskWant| TaskWant { job: job_in_key(&task.key).unwrap_or(task.job), ..task.clone() };
+        let in_key = |task: &TaskSpec| TaskSpec { job: job_in_key(&task.key).unwrap_or(task.job), ..task.clone() };
         let mut candidates = Vec::new();
         for path in [Some(there.notebook.as_str()), notebook].into_iter().flatten() {
-            candidates.push(with(&TaskWant::clone, path));
+            candidates.push(with(&TaskSpec::clone, path));
             candidates.push(with(&in_key, path));
             for job in jobs.iter().filter(|_| there.tasks.len() == 1) {
-                candidates.push(with(&|task| TaskWant { job: *job, ..task.clone() }, path));
-                candidates.push(with(&|task| TaskWant { job: *job, key: format!("dbt_{job}"), ..task.clone() }, path));
+                candidates.push(with(&|task| TaskSpec { job: *job, ..task.clone() }, path));
+                candidates.push(with(&|task| TaskSpec { job: *job, key: format!("dbt_{job}"), ..task.clone() }, path));
             }
         }
         let written = candidates.into_iter().find(|want| is_written(want, settings));
@@ -56,7 +56,7 @@ impl WorkflowHave {
         for ExistingTask { key, job, notebook: path } in tasks::own_tasks(settings) {
             // If the parameter was removed, the key may still name the dbt job.
             let job = job.or_else(|| job_in_key(&key));
-            wanted.push(TaskWant { key, job: job?, depends_on: None });
+            wanted.push(TaskSpec { key, job: job?, depends_on: Setting::Keep });
             notebook.get_or_insert(path);
         }
         Some(WorkflowWant {
@@ -65,17 +65,9 @@ impl WorkflowHave {
             identity,
             tasks: wanted,
             notebook: notebook?,
-            schedule: None,
-            timezone: None,
-            paused: None,
-            no_schedule: false,
-            compute: None,
-            retries: None,
-            task_timeout: None,
-            overrides: None,
-            tags: BTreeMap::new(),
-            notify: None,
-            run_as: None,
+            compute: Setting::Keep,
+            each_task: TaskSettings::default(),
+            settings: WorkflowSettings::default(),
             settle: Duration::ZERO,
         })
     }

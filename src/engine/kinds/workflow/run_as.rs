@@ -12,7 +12,7 @@ use crate::http::{Phrase, Service, ServiceError, says};
 
 /// The change of `run_as`, if another identity is requested. Emails and IDs are compared case-insensitively.
 pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
-    let wanted = want.run_as.as_ref()?;
+    let wanted = want.settings.run_as.value()?;
     let there = job.and_then(|job| job.run_as.as_ref());
     if there.is_some_and(|there| there.eq_ignore_ascii_case(wanted)) {
         return None;
@@ -28,7 +28,7 @@ pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
 /// Sets the requested identity. If omitted, it stays as it is (databricks-api §5.5), which requires no permission.
 pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) {
     if change(want, job).is_some()
-        && let Some(wanted) = &want.run_as
+        && let Some(wanted) = want.settings.run_as.value()
     {
         settings.set("run_as", &json!({ Principal::of_run_as(wanted).field(): wanted }));
     }

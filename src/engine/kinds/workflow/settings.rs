@@ -14,6 +14,7 @@ use crate::databricks::raw::Raw;
 use crate::engine::Change;
 use crate::engine::kinds::digest::digest;
 use crate::engine::kinds::task::{self, plain};
+use crate::spec::Setting;
 
 /// For users who filter jobs by tags.
 const MANAGED_BY: (&str, &str) = ("managed-by", "dbtrigger");
@@ -132,10 +133,10 @@ pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {
 }
 
 /// The emails notified of failed runs, sorted.
-fn notified(settings: &Raw) -> Vec<String> {
-    let mut all: Vec<String> = settings.object("email_notifications").read("on_failure").unwrap_or_default();
+fn notified(settings: &Raw) -> Option<Vec<String>> {
+    let mut all: Vec<String> = settings.object("email_notifications").read("on_failure")?;
     all.sort_unstable();
-    all
+    (!all.is_empty()).then_some(all)
 }
 
 /// The changes to an existing job, field by field.
@@ -176,12 +177,11 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     ] {
         compare(field, part(existing.as_ref(), of), part(schedule.as_ref(), of), reason);
     }
-    if let Some(notify) = &want.notify {
-        let shown = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
-        compare("email_notifications.on_failure", shown(&notified(settings)), shown(notify), "from --notify");
-    }
+    let shown = |all: Vec<String>| all.join(", ");
+    let (from, to) = (notified(settings), want.settings.notify.after(notified(settings)));
+    compare("email_notifications.on_failure", from.map(shown), to.map(shown), "from --notify");
     let there = tags(settings);
-    for (name, value) in &want.tags {
+    for (name, value) in &want.settings.tags {
         compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value.clone()), "from --tag");
     }
     for (name, value) in our_tags(want) {
@@ -193,7 +193,7 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
 
 pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
     let mut all = tags(settings);
-    all.extend(want.tags.clone());
+    all.extend(want.settings.tags.clone());
     all.extend(our_tags(want).map(|(name, value)| (name.to_owned(), value)));
     all.len()
 }
@@ -207,7 +207,7 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
         settings.set("name", &want.name);
     }
     let mut all_tags = settings.object("tags");
-    for (name, value) in &want.tags {
+    for (name, value) in &want.settings.tags {
         all_tags.set(name, value);
     }
     for (name, value) in our_tags(want) {
@@ -233,15 +233,15 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
         raw.set("timezone_id", &timezone);
         raw.set("pause_status", if paused { "PAUSED" } else { "UNPAUSED" });
         settings.set("schedule", &raw);
-    } else if want.no_schedule {
+    } else if want.settings.schedule == Setting::Clear {
         settings.remove("schedule");
     }
-    if let Some(notify) = want.notify.as_ref().filter(|notify| **notify != notified(&settings)) {
+    let notify = want.settings.notify.after(notified(&settings));
+    if notify != notified(&settings) {
         let mut emails = settings.object("email_notifications");
-        if notify.is_empty() {
-            emails.remove("on_failure");
-        } else {
-            emails.set("on_failure", notify);
+        match notify {
+            Some(notify) => emails.set("on_failure", &notify),
+            None => emails.remove("on_failure"),
         }
         settings.set("email_notifications", &emails);
     }

@@ -2,31 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::WorkflowWant;
 use super::settings::{Field, is_own};
-use super::{TaskWant, WorkflowWant};
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::added_task::is_added;
 use crate::engine::kinds::task::{self, Chosen, ExistingTask, JOB, Recipe, State, has_key, key_of, need};
+use crate::spec::{Setting, TaskSpec};
 
 /// Name of the field that lists our tasks that are no longer wanted.
 const FURTHER: &str = "other dbtrigger tasks";
 
 /// The name of a task's field, in reports and in the digest.
-fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
+fn called(want: &WorkflowWant, task: &TaskSpec, field: &str) -> String {
     if want.tasks.len() == 1 { format!("task.{field}") } else { format!("tasks.{}.{field}", task.key) }
 }
 
-fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskWant) -> Recipe<'a> {
+fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskSpec) -> Recipe<'a> {
     Recipe {
         key: &task.key,
         job: task.job,
         // A workflow parameter would win over each task's own (databricks-api §5.3).
         job_parameter: (want.tasks.len() > 1).then_some(JOB),
         notebook: &want.notebook,
-        compute: want.compute.as_ref(),
-        retries: want.retries,
-        timeout: want.task_timeout,
-        overrides: want.overrides.as_ref(),
+        compute: &want.compute,
+        settings: &want.each_task,
     }
 }
 
@@ -69,7 +68,7 @@ pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, State> {
 }
 
 /// The settings that a flag may choose and an operator may change, by task.
-fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskWant, Vec<Chosen>)> {
+fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskSpec, Vec<Chosen>)> {
     let tasks = settings.list("tasks");
     let own = is_own(want, settings);
     let chosen = want.tasks.iter().zip(places(want, settings)).map(|(wanted, place)| {
@@ -102,7 +101,7 @@ pub(crate) fn override_names(want: &WorkflowWant, settings: Option<&Raw>) -> BTr
 
 /// A task's future dependencies: those on others' tasks are kept; those on ours follow `--depends-on`, or without
 /// the flag are kept as long as the task remains.
-fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, settings: &Raw) -> Vec<Raw> {
+fn needs_after(want: &WorkflowWant, wanted: &TaskSpec, task: Option<&Raw>, settings: &Raw) -> Vec<Raw> {
     let tasks = settings.list("tasks");
     let places = places(want, settings);
     let ours: BTreeSet<String> = tasks.iter().filter(|task| is_ours(task)).map(key_of).collect();
@@ -118,12 +117,14 @@ fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, setti
     }
     needs.retain(|need| {
         let key = key_of(need);
+        let is_ours = ours.contains(&key);
         match &wanted.depends_on {
-            Some(keys) => keys.contains(&key) || !(ours.contains(&key) || is_wanted(&key)),
-            None => is_wanted(&key) || !ours.contains(&key),
+            Setting::Set(keys) => keys.contains(&key) || !(is_ours || is_wanted(&key)),
+            Setting::Clear => !(is_ours || is_wanted(&key)),
+            Setting::Keep => is_wanted(&key) || !is_ours,
         }
     });
-    for key in wanted.depends_on.iter().flatten() {
+    for key in wanted.depends_on.value().into_iter().flatten() {
         if !needs.iter().any(|need| key_of(need) == *key) {
             needs.push(need(key));
         }

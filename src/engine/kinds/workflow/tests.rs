@@ -8,11 +8,12 @@ use crate::engine::kinds::tests::Cell;
 
 /// An edit to a job.
 type Edit = fn(&mut Value);
+type WantEdit = fn(&mut WorkflowWant);
 
 const ID: u64 = 987_654_321_012_345_678;
 
-fn task(job: u64) -> TaskWant {
-    TaskWant { key: format!("dbt_{job}"), job, depends_on: None }
+fn task(job: u64) -> TaskSpec {
+    TaskSpec { key: format!("dbt_{job}"), job, depends_on: Setting::Keep }
 }
 
 fn want() -> WorkflowWant {
@@ -22,17 +23,9 @@ fn want() -> WorkflowWant {
         identity: Identity::of_job(51_234, 222_222),
         tasks: vec![task(222_222)],
         notebook: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".to_owned(),
-        schedule: None,
-        timezone: None,
-        paused: None,
-        no_schedule: false,
-        compute: None,
-        retries: None,
-        task_timeout: None,
-        overrides: None,
-        tags: BTreeMap::new(),
-        notify: None,
-        run_as: None,
+        compute: Setting::Keep,
+        each_task: TaskSettings::default(),
+        settings: WorkflowSettings::default(),
         settle: Duration::from_mins(1),
     }
 }
@@ -156,7 +149,7 @@ pub(in crate::engine::kinds) fn cells() -> Vec<Cell> {
 #[test]
 fn a_new_job_is_as_the_guide_says_and_carries_our_tags() {
     let mut want = want();
-    want.schedule = Some("0 0 6 * * ?".to_owned());
+    want.settings.schedule = Setting::Set("0 0 6 * * ?".to_owned());
     let settings = made(&want);
     assert_eq!(settings["name"], "dbt: Nightly (222222)");
     assert_eq!(settings["parameters"], json!([{ "name": "job_id", "default": "222222" }]));
@@ -289,7 +282,11 @@ fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() 
 #[test]
 fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
     let (ana, id) = ("ana@example.com", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11");
-    let saying = |run_as: Option<&str>| WorkflowWant { run_as: run_as.map(ToOwned::to_owned), ..want() };
+    let saying = |run_as: Option<&str>| {
+        let mut want = want();
+        want.settings.run_as = run_as.map(ToOwned::to_owned).into();
+        want
+    };
     let job = made(&want());
     let existing = |who: &str| {
         let mut have = have(&want(), &[&job]);
@@ -405,7 +402,7 @@ fn schedule_and_pause_that_operators_set_survive_unless_a_flag_says_otherwise() 
     assert_eq!(diff(&plain, &[&job], &none()), Action::Keep(None));
 
     let mut other = plain.clone();
-    other.schedule = Some("0 0 6 * * ?".to_owned());
+    other.settings.schedule = Setting::Set("0 0 6 * * ?".to_owned());
     assert_eq!(fields(&diff(&other, &[&job], &none())), ["schedule.quartz_cron_expression"]);
     let next = as_value(&whole(&other, Some(&raw(&job))));
     assert_eq!(
@@ -413,11 +410,11 @@ fn schedule_and_pause_that_operators_set_survive_unless_a_flag_says_otherwise() 
         json!({ "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "Europe/Berlin", "pause_status": "PAUSED", "x": 1.50 })
     );
 
-    other.timezone = Some("UTC".to_owned());
+    other.settings.timezone = Setting::Set("UTC".to_owned());
     assert_eq!(fields(&diff(&other, &[&job], &none())), ["schedule.quartz_cron_expression", "schedule.timezone_id"]);
 
     let mut paused = plain.clone();
-    paused.paused = Some(true);
+    paused.settings.paused = Setting::Set(true);
     job["schedule"]["pause_status"] = "UNPAUSED".into();
     assert_eq!(fields(&diff(&paused, &[&job], &none())), ["schedule.pause_status"]);
     job["schedule"].as_object_mut().unwrap().shift_remove("pause_status");
@@ -430,7 +427,7 @@ fn a_job_that_starts_by_something_else_gets_no_schedule_beside_it() {
     let mut job = made(&want);
     job["continuous"] = json!({ "pause_status": "UNPAUSED" });
     assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None));
-    want.schedule = Some("0 0 6 * * ?".to_owned());
+    want.settings.schedule = Setting::Set("0 0 6 * * ?".to_owned());
     assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Force))).1, None);
 }
 
@@ -535,39 +532,36 @@ fn what_operators_chose_survives_and_a_flag_changes_only_its_own_field() {
         json!({ "quartz_cron_expression": "0 0 5 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED" });
     assert_eq!(diff(&plain, &[&job], &none()), Action::Keep(None));
 
-    let same = WorkflowWant {
-        retries: Some(3),
-        overrides: Some(serde_json::from_str(r#"{"git_branch":"x","threads_override":4}"#).unwrap()),
-        notify: Some(vec!["a@x.example".to_owned(), "b@x.example".to_owned()]),
-        paused: Some(true),
-        ..plain.clone()
-    };
+    let mut same = plain.clone();
+    same.each_task.retries = Setting::Set(3);
+    same.each_task.overrides =
+        Setting::Set(serde_json::from_str(r#"{"git_branch":"x","threads_override":4}"#).unwrap());
+    same.settings.notify = Setting::Set(vec!["a@x.example".to_owned(), "b@x.example".to_owned()]);
+    same.settings.paused = Setting::Set(true);
     assert_eq!(diff(&same, &[&job], &none()), Action::Keep(None), "said again in another order");
 
-    let flags: [(&str, WorkflowWant); 8] = [
-        ("task.max_retries", WorkflowWant { retries: Some(0), ..plain.clone() }),
-        ("task.timeout_seconds", WorkflowWant { task_timeout: Some(60), ..plain.clone() }),
-        (
-            "task.notebook_task.base_parameters.dbtrigger_overrides",
-            WorkflowWant { overrides: Some(Map::new()), ..plain.clone() },
-        ),
-        ("email_notifications.on_failure", WorkflowWant { notify: Some(vec![]), ..plain.clone() }),
-        (
-            "email_notifications.on_failure",
-            WorkflowWant { notify: Some(vec!["d@x.example".to_owned()]), ..plain.clone() },
-        ),
-        ("tags.team", WorkflowWant { tags: BTreeMap::from([("team".to_owned(), "x".to_owned())]), ..plain.clone() }),
-        ("schedule.pause_status", WorkflowWant { paused: Some(false), ..plain.clone() }),
-        ("schedule.quartz_cron_expression", WorkflowWant { no_schedule: true, ..plain.clone() }),
+    let flags: [(&str, WantEdit); 10] = [
+        ("task.max_retries", |want| want.each_task.retries = Setting::Set(0)),
+        ("task.max_retries", |want| want.each_task.retries = Setting::Clear),
+        ("task.timeout_seconds", |want| want.each_task.timeout = Setting::Set(60)),
+        ("task.timeout_seconds", |want| want.each_task.timeout = Setting::Clear),
+        ("task.notebook_task.base_parameters.dbtrigger_overrides", |want| want.each_task.overrides = Setting::Clear),
+        ("email_notifications.on_failure", |want| want.settings.notify = Setting::Clear),
+        ("email_notifications.on_failure", |want| want.settings.notify = Setting::Set(vec!["d@x.example".to_owned()])),
+        ("tags.team", |want| want.settings.tags = BTreeMap::from([("team".to_owned(), "x".to_owned())])),
+        ("schedule.pause_status", |want| want.settings.paused = Setting::Set(false)),
+        ("schedule.quartz_cron_expression", |want| want.settings.schedule = Setting::Clear),
     ];
-    for (field, want) in flags {
+    for (field, edit) in flags {
+        let mut want = plain.clone();
+        edit(&mut want);
         let action = diff(&want, &[&job], &none());
         assert_eq!(fields(&action)[0], field);
         let next = as_value(&whole(&want, Some(&raw(&job))));
         assert_eq!(diff(&want, &[&next], &none()), Action::Keep(None), "{field}: the second time");
         assert_eq!(diff(&plain, &[&next], &none()), Action::Keep(None), "{field}: without the flag");
         assert_eq!(next["email_notifications"]["on_start"], json!(["c@x.example"]));
-        assert_eq!(next.get("schedule").is_none(), want.no_schedule);
+        assert_eq!(next.get("schedule").is_none(), want.settings.schedule == Setting::Clear);
     }
 }
 
@@ -589,10 +583,10 @@ fn what_others_chose_in_a_job_that_is_taken_over_does_not_count() {
 fn more_tags_than_databricks_takes_and_a_key_that_others_use_are_refused() {
     let mut want = want();
     let job = made(&want);
-    want.tags = (0..23).map(|number| (format!("t{number}"), String::new())).collect();
+    want.settings.tags = (0..23).map(|number| (format!("t{number}"), String::new())).collect();
     let action = diff(&want, &[&job], &with(Consent::Force));
     assert!(blocked(&action).0.contains("26 tags") && blocked(&action).1.is_none(), "{action:?}");
-    want.tags.pop_first();
+    want.settings.tags.pop_first();
     assert!(matches!(diff(&want, &[&job], &none()), Action::Update(_)));
 
     let mut job = job;
@@ -608,8 +602,9 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
     one.named = true;
     one.identity = Identity::of_name(&one.name);
     let mut two = one.clone();
-    two.tasks = vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }];
-    two.tasks[0].depends_on = Some(vec![]);
+    two.tasks =
+        vec![task(222_222), TaskSpec { depends_on: Setting::Set(vec!["dbt_222222".to_owned()]), ..task(333_333) }];
+    two.tasks[0].depends_on = Setting::Clear;
     let mut first = made(&one);
     first["tasks"][0]["max_retries"] = 4.into();
     let action = diff(&two, &[&first], &none());
@@ -625,10 +620,10 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
 
     // Without the flag the dependencies stay; an empty list removes them.
     let mut unsaid = two.clone();
-    unsaid.tasks.iter_mut().for_each(|task| task.depends_on = None);
+    unsaid.tasks.iter_mut().for_each(|task| task.depends_on = Setting::Keep);
     assert_eq!(diff(&unsaid, &[&second], &none()), Action::Keep(None));
     let mut taken = two.clone();
-    taken.tasks.iter_mut().for_each(|task| task.depends_on = Some(vec![]));
+    taken.tasks.iter_mut().for_each(|task| task.depends_on = Setting::Clear);
     assert_eq!(fields(&diff(&taken, &[&second], &none())), ["tasks.dbt_333333.depends_on"]);
 
     for back in [one.clone(), WorkflowWant { tasks: vec![task(333_333)], ..one.clone() }] {
@@ -647,7 +642,7 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
 
 #[test]
 fn under_other_keys_what_operators_set_stays_with_its_dbt_job_in_whatever_order_the_tasks_come() {
-    let named = |key: &str, job| TaskWant { key: key.to_owned(), ..task(job) };
+    let named = |key: &str, job| TaskSpec { key: key.to_owned(), ..task(job) };
     let both = WorkflowWant { tasks: vec![named("one", 222_222), named("two", 333_333)], ..want() };
     let mut job = made(&both);
     let mail = |who: &str| json!({ "on_failure": [who] });
@@ -712,7 +707,10 @@ fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole(
     job["tasks"][2]["depends_on"] = json!([{ "task_key": "load" }]);
     assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None), "a dependency on others is theirs");
     let next = WorkflowWant {
-        tasks: vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }],
+        tasks: vec![
+            task(222_222),
+            TaskSpec { depends_on: Setting::Set(vec!["dbt_222222".to_owned()]), ..task(333_333) },
+        ],
         ..want.clone()
     };
     let sent = as_value(&whole(&next, Some(&raw(&job))));
