@@ -2,7 +2,7 @@
 
 mod complete;
 mod help;
-mod on_interrupt;
+mod signals;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -14,10 +14,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::help::{command_line, parse};
-use self::on_interrupt::{InterruptEffect, interrupted, on_interrupt, reader_gone};
+use self::signals::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire, quoted};
+use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -25,6 +25,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
 use crate::questions::{PlanSetting, Question};
 use crate::secret::Vault;
+use crate::text::quoted;
 use crate::ui::{Color, Format, OutputSettings, Printer};
 
 /// Run dbt platform (dbt Cloud) jobs from Databricks Workflows
@@ -409,7 +410,7 @@ mod tests {
     fn what_the_pages_of_explain_tell_people_to_type_can_be_typed() {
         let mut typed: Vec<(Code, &str)> = Vec::new();
         for code in Code::ALL {
-            let page = code.page();
+            let page = code.explanation();
             // The page on usage errors shows a wrong one.
             if code != Code::Usage {
                 typed.push((code, page.example.0));
@@ -443,7 +444,7 @@ mod tests {
         ];
         assert_eq!(
             next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead, &BTreeMap::new()),
-            r"DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'"
+            r#"DATABRICKS_HOST=https://w.cloud.databricks.com dbtrigger run --cause a:b --dbt-account 1 "it's nightly""#
         );
     }
 

@@ -14,6 +14,7 @@ mod credentials;
 mod databricks;
 mod dbt;
 mod document;
+mod durations;
 mod engine;
 mod events;
 mod failure;

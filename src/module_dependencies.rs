@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may use. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 25] = [
+const MAY_USE: [(&str, &str); 26] = [
     ("context", "keyring placeholder"),
     ("document", ""),
+    ("durations", ""),
     ("events", ""),
     ("keyring", "secret"),
     ("nearest", ""),
@@ -18,20 +19,20 @@ const MAY_USE: [(&str, &str); 25] = [
     ("yaml", ""),
     ("origin", "secret"),
     ("notebook", "origin text"),
-    ("http", "context events origin secret"),
+    ("http", "context durations events origin secret"),
     ("dbt", "http origin"),
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http text"),
     ("failure", "dbt document http questions runs"),
-    ("ui", "document events failure questions secret text"),
-    ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
+    ("ui", "document durations events failure questions secret text"),
+    ("credentials", "context dbt durations failure http keyring nearest origin placeholder questions secret yaml"),
     ("spec", "failure"),
-    ("engine", "databricks document failure http notebook origin secret spec text"),
+    ("engine", "databricks document durations failure http notebook origin secret spec text"),
     (
         "commands",
-        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret spec text",
+        "context credentials databricks dbt document durations engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret spec text",
     ),
-    ("app", "commands context document credentials events failure http nearest placeholder questions secret ui"),
+    ("app", "commands context document credentials events failure http nearest placeholder questions secret text ui"),
 ];
 
 fn sources(module: &str) -> Vec<PathBuf> {

@@ -12,25 +12,18 @@ use crate::secret::MASK;
 pub(crate) struct Origin(Url);
 
 /// Why a credential must not be sent to a text's host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadOrigin {
+    #[error("it is empty")]
     Empty,
+    #[error("it is not a host name or address")]
     NotUrl,
+    #[error("only https is allowed, except for a loopback address such as 127.0.0.1")]
     PlainHttp,
+    #[error("only https is allowed")]
     OtherScheme,
+    #[error("it contains a user name or password")]
     UserInfo,
-}
-
-impl fmt::Display for BadOrigin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            BadOrigin::Empty => "it is empty",
-            BadOrigin::NotUrl => "it is not a host name or address",
-            BadOrigin::PlainHttp => "only https is allowed, except for a loopback address such as 127.0.0.1",
-            BadOrigin::OtherScheme => "only https is allowed",
-            BadOrigin::UserInfo => "it contains a user name or password",
-        })
-    }
 }
 
 impl Origin {

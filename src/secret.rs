@@ -111,37 +111,26 @@ impl fmt::Debug for UncheckedSecret {
 }
 
 /// Why a text is not accepted as a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSecret {
+    #[error("it is empty")]
     Empty,
+    #[error("it has more than one line")]
     SeveralLines,
+    #[error("it contains a space or tab")]
     Blank,
+    #[error("it is wrapped in quotation marks")]
     Quoted,
+    #[error("it contains a control character")]
     Control,
+    #[error("it contains a character that no token has (perhaps invisible, from pasting)")]
     NotAscii,
+    #[error("it is {0}")]
     Unexpanded(Placeholder),
-    /// UTF-16, as written by PowerShell.
+    #[error("it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)")]
     Utf16,
-    /// Old Mac line endings, or a stray carriage return.
+    #[error("it contains a carriage return outside a line ending")]
     CarriageReturn,
-}
-
-impl fmt::Display for InvalidSecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            InvalidSecret::Unexpanded(placeholder) => return write!(formatter, "it is {placeholder}"),
-            InvalidSecret::Utf16 => {
-                "it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)"
-            }
-            InvalidSecret::CarriageReturn => "it contains a carriage return outside a line ending",
-            InvalidSecret::Empty => "it is empty",
-            InvalidSecret::SeveralLines => "it has more than one line",
-            InvalidSecret::Blank => "it contains a space or tab",
-            InvalidSecret::Quoted => "it is wrapped in quotation marks",
-            InvalidSecret::Control => "it contains a control character",
-            InvalidSecret::NotAscii => "it contains a character that no token has (perhaps invisible, from pasting)",
-        })
-    }
 }
 
 /// Creates secrets, and provides the filter that masks them in all output.

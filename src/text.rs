@@ -1,7 +1,6 @@
 //! Small helpers for text.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 /// Lowercase hex digits.
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
@@ -11,14 +10,9 @@ pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     })
 }
 
-/// `4m 12s`, `1h 2m 3s`, `12s`.
-pub(crate) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h {minutes}m {seconds}s"),
-    }
+/// Quotes as one word for bash, zsh and fish. No shell can pass NUL, so a word with it becomes an empty one.
+pub(crate) fn quoted(word: &str) -> String {
+    shlex::try_quote(word).unwrap_or("''".into()).into_owned()
 }
 
 #[cfg(test)]
@@ -26,9 +20,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_shown_without_empty_parts_in_front() {
-        for (seconds, text) in [(12, "12s"), (252, "4m 12s"), (3723, "1h 2m 3s"), (90_000, "25h 0m 0s")] {
-            assert_eq!(duration(Duration::from_secs(seconds)), text);
+    fn a_word_reaches_the_program_as_it_is() {
+        for word in
+            ["", "a b", "it's", "end\\", "$HOME `id` !x", "=x", "{a,b}", "ä", "line\nbreak", "/Users/ana@example.com/x"]
+        {
+            let line = format!("printf %s {}", quoted(word));
+            for shell in ["bash", "zsh", "fish"] {
+                // Only bash is on every machine.
+                let Ok(output) = std::process::Command::new(shell).args(["-c", &line]).output() else { continue };
+                assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{shell}: {line}");
+            }
         }
     }
 }

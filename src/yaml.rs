@@ -1,6 +1,5 @@
 //! YAML from other tools: read with limits; errors name the line.
 
-use std::fmt;
 use std::io::Read;
 
 use serde::de::DeserializeOwned;
@@ -12,30 +11,17 @@ const LONGEST: u64 = 1 << 20;
 const MOST_NODES: usize = 20_000;
 
 /// Why a file was not read. It never quotes the text, which may contain secrets.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum BadYaml {
+    #[error(transparent)]
     Unread(std::io::Error),
+    #[error("it is longer than {LONGEST} bytes")]
     TooLong,
+    #[error("it is not text")]
     NotText,
-    /// Not YAML, or not of the expected structure.
-    At {
-        place: Option<(u64, u64)>,
-        why: &'static str,
-    },
-}
-
-impl fmt::Display for BadYaml {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadYaml::Unread(error) => write!(formatter, "{error}"),
-            BadYaml::TooLong => write!(formatter, "it is longer than {LONGEST} bytes"),
-            BadYaml::NotText => formatter.write_str("it is not text"),
-            BadYaml::At { place: Some((line, column)), why } => {
-                write!(formatter, "line {line}, column {column}: {why}")
-            }
-            BadYaml::At { place: None, why } => formatter.write_str(why),
-        }
-    }
+    /// Not YAML, or not of the expected structure; the place is line and column.
+    #[error("{}{why}", .place.map(|(line, column)| format!("line {line}, column {column}: ")).unwrap_or_default())]
+    At { place: Option<(u64, u64)>, why: &'static str },
 }
 
 /// Reads one document. A string is kept as written, quoted or not.

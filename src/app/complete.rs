@@ -11,13 +11,14 @@ use clap_complete::env::Shells;
 use super::help::command_line;
 use super::{Globals, Root};
 use crate::commands::run::Results;
-use crate::commands::{self, CommandContext, LastKnown, Prompts, Wire, quoted};
+use crate::commands::{self, CommandContext, LastKnown, Prompts, Wire};
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::{Events, Interruption};
 use crate::failure::Code;
 use crate::http::Pace;
 use crate::secret::Vault;
+use crate::text::quoted;
 
 /// Longest wait for dbt while a user waits for completions.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -117,7 +118,7 @@ fn with_values(command: clap::Command, globals: Option<&Globals>) -> clap::Comma
 }
 
 fn codes() -> Vec<CompletionCandidate> {
-    let candidate = |code: Code| CompletionCandidate::new(code.name()).help(Some(code.page().means.into()));
+    let candidate = |code: Code| CompletionCandidate::new(code.name()).help(Some(code.explanation().means.into()));
     Code::ALL.into_iter().map(candidate).collect()
 }
 

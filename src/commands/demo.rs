@@ -14,6 +14,7 @@ use crate::document::{Data, document};
 use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::Background;
+use crate::text::quoted;
 
 /// Run the guide on a local sandbox
 ///
@@ -96,7 +97,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
         events.progress(format!("\n{}/{}  {}", number + 1, STEPS.len(), step.about));
         events.progress(format!(
             "$ dbtrigger {}",
-            step.arguments.iter().map(|argument| quote(argument)).collect::<Vec<_>>().join(" ")
+            step.arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
         ));
         let child = Child {
             program,
@@ -219,12 +220,6 @@ async fn lines(
 
 fn is_credential(name: &str) -> bool {
     ["DATABRICKS_", "DBT_", "ARM_", "GITHUB_"].iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Quotes the argument for a shell.
-fn quote(argument: &str) -> String {
-    let plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@=,".contains(&byte));
-    if plain { argument.to_owned() } else { format!("\"{argument}\"") }
 }
 
 /// The steps and what each printed.

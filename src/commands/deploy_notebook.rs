@@ -19,6 +19,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::notebook::{OverrideKey, digest};
 use crate::spec::Setting;
+use crate::text::quoted;
 
 /// Deploy the notebook that runs a dbt job
 ///
@@ -264,14 +265,6 @@ fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
     applied
 }
 
-/// Quotes the text for a shell.
-pub(crate) fn quoted(text: &str) -> String {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// The source of the notebook.
 struct Printed {
     text: String,
@@ -340,11 +333,5 @@ mod tests {
         assert_eq!(both.code, Code::Contradiction);
         assert!(parse_override("cause").unwrap_err().contains("git_branch"));
         assert!(parse_job("0").is_err() && parse_job("+7").is_err() && parse_job("12a").is_err());
-    }
-
-    #[test]
-    fn a_path_is_quoted_where_a_shell_would_split_it() {
-        assert_eq!(quoted("/Users/ana@example.com/x"), "/Users/ana@example.com/x");
-        assert_eq!(quoted("/Users/a/it's mine"), r"'/Users/a/it'\''s mine'");
     }
 }

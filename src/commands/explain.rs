@@ -1,7 +1,7 @@
 //! `explain`: describes error codes and exit codes, offline.
 
 use crate::document::{Data, document};
-use crate::failure::{Code, Ended, Failure, Page, Report};
+use crate::failure::{Code, Ended, Explanation, Failure, Report};
 use crate::nearest::nearest_names;
 
 /// Explain an error code or exit code
@@ -90,7 +90,7 @@ fn exit_words(code: Code) -> String {
 }
 
 fn page(code: Code) -> String {
-    let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
+    let Explanation { means, why, what_to_do, example: (typed, comes) } = code.explanation();
     let head = format!("{} ({})", code.name(), exit_words(code));
     let list = |lines: &[&str]| lines.iter().map(|line| format!("  • {line}")).collect::<Vec<_>>().join("\n");
     let comes = comes.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
@@ -108,7 +108,7 @@ fn overview(exits: &[(u8, &str)]) -> String {
         let shown = if *exit > 128 { "128+n".to_owned() } else { exit.to_string() };
         lines.push(format!("{shown:<5}  {means}"));
         let codes = Code::ALL.into_iter().filter(|code| code.exit() == *exit);
-        lines.extend(codes.map(|code| format!("         {:<width$}  {}", code.name(), code.page().means)));
+        lines.extend(codes.map(|code| format!("         {:<width$}  {}", code.name(), code.explanation().means)));
     }
     lines.join("\n")
 }
@@ -131,7 +131,7 @@ impl Report for Explained {
             .codes()
             .into_iter()
             .map(|code| {
-                let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
+                let Explanation { means, why, what_to_do, example: (typed, comes) } = code.explanation();
                 let example = document!({ "typed": typed, "comes": comes });
                 document!({
                     "code": code.name(), "exit_code": code.exit(), "means": means, "why": why, "what_to_do": what_to_do,

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::quoted;
 use crate::credentials::AccountFlags;
 use crate::failure::{Ended, Failure, Hint};
+use crate::text::quoted;
 
 /// The global flags for profile, CA bundle and dbt account, with their values.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +114,7 @@ mod tests {
         };
         let none = AccountFlags::default();
         assert_eq!(hints(Some("work"), None, &none), ["dbtrigger -p work deploy-notebook", "ls", "none"]);
-        assert_eq!(hints(Some("it's"), None, &none)[0], r"dbtrigger -p 'it'\''s' deploy-notebook");
+        assert_eq!(hints(Some("it's"), None, &none)[0], "dbtrigger -p \"it's\" deploy-notebook");
         assert_eq!(hints(Some(""), None, &none)[0], "dbtrigger -p '' deploy-notebook");
         assert_eq!(hints(None, None, &none)[0], "dbtrigger deploy-notebook");
         assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
         };
         assert_eq!(
             hint("/bin/dbtrigger -p work deploy-notebook --scope a:b"),
-            Some("dbtrigger -p work deploy-notebook --scope 'a:b' --force".to_owned())
+            Some("dbtrigger -p work deploy-notebook --scope a:b --force".to_owned())
         );
         assert_eq!(hint("dbtrigger x -- y"), Some("dbtrigger x --force -- y".to_owned()));
         assert_eq!(refused().hints[0].to_string(), "to do it anyway, add --force");

@@ -235,7 +235,7 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     // This command sends several requests in parallel.
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!(outcome.failure, "");
-    assert!(outcome.said().contains("retrying in 30 s"), "{}", outcome.said());
+    assert!(outcome.said().contains("retrying in 30s"), "{}", outcome.said());
     assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
     assert_eq!(count(&ctx, "databricks:oidc/token").0, 3, "nobody asks while it wants to be left alone");
     // A Retry-After beyond the limit for all attempts is not awaited.

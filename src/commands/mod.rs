@@ -31,7 +31,6 @@ mod concurrent_tests;
 mod connect;
 #[cfg(test)]
 mod deadline_tests;
-mod durations;
 mod given;
 #[cfg(test)]
 mod gone_tests;
@@ -75,7 +74,6 @@ mod waves_tests;
 mod workflow_named;
 
 pub(crate) use connect::{line_to_databricks, line_to_dbt, probe_host, roots, to_databricks, to_dbt};
-pub(crate) use deploy_notebook::quoted;
 pub(crate) use given::Given;
 pub(crate) use last_known::{Interrupted, LastKnown, StateNote};
 pub(crate) use prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};

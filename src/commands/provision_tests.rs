@@ -1124,7 +1124,7 @@ async fn names_that_need_escaping_arrive_as_they_are() {
         let outcome = deploy(&ctx, &["--notebook", &path, "--grant", "data-engineers"]).await;
         assert_eq!((outcome.exit, outcome.data["path"].as_str()), (0, Some(path.as_str())), "{outcome:?}");
         assert!(ctx.world(|world| world.inspect())["workspace"][&path]["content"].is_string(), "{path}");
-        let next = format!("--notebook {}", deploy_notebook::quoted(&path));
+        let next = format!("--notebook {}", crate::text::quoted(&path));
         assert!(outcome.text.contains(&next) && next.contains('\''), "{}", outcome.text);
         ctx.take_log();
         assert_eq!(deploy(&ctx, &["--notebook", &path, "--grant", "data-engineers"]).await.exit, 0);

@@ -12,8 +12,8 @@ use super::{CommandContext, line_to_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
+use crate::durations::shown;
 use crate::failure::{Ended, Failure, Report, of_dbt};
-use crate::text::duration;
 
 /// List recent runs, newest first
 #[derive(Clone, Debug, clap::Args)]
@@ -151,7 +151,7 @@ impl Report for RunsReport {
                     run.status.map(Status::word).unwrap_or_default(),
                     with_name(run.job_name(), run.job_definition_id),
                     run.created().map(moment).unwrap_or_default(),
-                    run.took().map(duration).unwrap_or_default(),
+                    run.took().map(shown).unwrap_or_default(),
                 ]
             })
             .collect();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::CommandContext;
-use super::durations;
 use crate::context::{Context, Environment};
+use crate::durations;
 use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};

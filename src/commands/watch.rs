@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::CommandContext;
 use super::last_known::Checkpoint;
 use super::run::{DbtReport, DbtRunEvents, Following, LONGEST, WorkflowReport, follow_run, resume, see};
 use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
-use super::{CommandContext, durations};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};
+use crate::durations;
 use crate::events::{RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::{Deadline, Writer};

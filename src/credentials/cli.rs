@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use super::Tried;
 use super::databricks::ATTRIBUTES;
 use crate::context::Wall;
+use crate::durations::shown;
 use crate::http::{IssuedToken, Issuer, NoToken, TokenFuture, shorten};
 use crate::secret::Vault;
 
@@ -84,7 +85,7 @@ impl FromCli {
             words.push("--force-refresh");
         }
         let output = match tokio::time::timeout(PATIENCE, self.run(&words)).await {
-            Err(_) => return Err(self.none(&format!("it did not exit within {} s", PATIENCE.as_secs()))),
+            Err(_) => return Err(self.none(&format!("it did not exit within {}", shown(PATIENCE)))),
             Ok(Err(error)) => return Err(self.none(&error.to_string())),
             Ok(Ok(output)) => output,
         };

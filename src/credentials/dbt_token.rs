@@ -9,6 +9,7 @@ use super::dbt_file::Active;
 use super::{Account, AccountFlags, InputErrors, Source, Sourced, text_of};
 use crate::context::Environment;
 use crate::dbt::Link;
+use crate::durations::shown;
 use crate::failure::{Code, Failure, io_reason};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
@@ -187,7 +188,7 @@ pub(crate) async fn given_token(
         None => short(std::io::stdin()),
     });
     let Ok(read) = Box::pin(tokio::time::timeout(patience, read)).await else {
-        let why = format!("it sent nothing for {} s", PIPE.as_secs());
+        let why = format!("it sent nothing for {}", shown(PIPE));
         return Err(unreadable(what, &source, &std::io::Error::other(why)));
     };
     match read {

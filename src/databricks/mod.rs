@@ -1,6 +1,5 @@
 //! Databricks endpoints and wire types, one file per API.
 
-mod attempts;
 pub(crate) mod clusters;
 mod errors;
 pub(crate) mod jobs;
@@ -12,13 +11,13 @@ pub(crate) mod raw;
 mod run_state;
 mod runs;
 pub(crate) mod secrets;
+mod task_attempts;
 pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Map, Value};
 
-pub(crate) use attempts::{Attempt, Iterations};
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, parse_error};
 pub(crate) use run_state::{RunState, WorkflowEnd};
 pub(crate) use runs::{
@@ -26,6 +25,7 @@ pub(crate) use runs::{
     get_workflow_run, latest_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now,
     submit_run,
 };
+pub(crate) use task_attempts::{Attempt, Iterations};
 
 use crate::http::{BodyProblem, lenient_number, optional, optional_list, or_default, parse_json, skip_invalid};
 

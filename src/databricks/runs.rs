@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::attempts::{Condition, ForEach, Repair};
 use super::permissions::Principal;
 use super::raw::Raw;
 use super::run_state::{NewStatus, RunState, State, message, run_state};
+use super::task_attempts::{Condition, ForEach, Repair};
 use super::{lenient_number, optional, optional_list};
 use crate::http::{Call, Idempotent, Path, Read, Rows};
 

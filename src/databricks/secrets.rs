@@ -26,16 +26,9 @@ pub(crate) struct ScopeName(String);
 pub(crate) struct KeyName(String);
 
 /// Why a name is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct BadName(&'static str);
-
-impl fmt::Display for BadName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0)
-    }
-}
-
-impl std::error::Error for BadName {}
 
 fn is_name(text: &str, signs: &[u8]) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte))

@@ -20,30 +20,19 @@ const LARGEST_EXPORT: usize = 16 << 20;
 pub(crate) struct NotebookPath(String);
 
 /// Why a path is not valid for a notebook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadPath {
+    #[error("a workspace path starts with `/`, such as /Users/ana@example.com/run_dbt_job")]
     Relative,
+    #[error("it is a directory; add the notebook's name")]
     NoName,
+    #[error("`.` and `..` are not resolved in the workspace: write the full path")]
     Dots,
+    #[error("a notebook has no file extension: Databricks would keep `.py` in its name, and jobs would not find it")]
     Extension,
+    #[error("it contains a line break or another control character")]
     Control,
 }
-
-impl fmt::Display for BadPath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            BadPath::Relative => "a workspace path starts with `/`, such as /Users/ana@example.com/run_dbt_job",
-            BadPath::NoName => "it is a directory; add the notebook's name",
-            BadPath::Dots => "`.` and `..` are not resolved in the workspace: write the full path",
-            BadPath::Extension => {
-                "a notebook has no file extension: Databricks would keep `.py` in its name, and jobs would not find it"
-            }
-            BadPath::Control => "it contains a line break or another control character",
-        })
-    }
-}
-
-impl std::error::Error for BadPath {}
 
 impl FromStr for NotebookPath {
     type Err = BadPath;

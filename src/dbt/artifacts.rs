@@ -7,7 +7,7 @@ use http::Response;
 use serde::Deserialize;
 
 use super::envelope::{optional, or_default, skip_invalid};
-use super::runs::run_path;
+use super::run_requests::run_path;
 use crate::http::{BodyProblem, Call, Read, parse_json, title_of_page};
 
 /// `run_results.json` (dbt-cloud-api §6), with the fields needed for failures.

@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::runs::PAGE;
 use crate::http::{BodyProblem, HttpError, Read, Reader, Rows};
 pub(super) use crate::http::{lenient_number, optional, optional_list, or_default, skip_invalid};
+
+/// Largest page of a list.
+pub(crate) const PAGE: u64 = 100;
 
 #[derive(Deserialize)]
 struct Envelope<T> {

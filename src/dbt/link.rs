@@ -1,7 +1,5 @@
 //! dbt URLs, as users paste them (dbt-cloud-api §1.3).
 
-use std::fmt;
-
 use url::Url;
 
 use crate::origin::{BadOrigin, Origin, with_scheme};
@@ -17,30 +15,19 @@ pub(crate) struct Link {
 }
 
 /// Why a URL cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinkError {
-    Origin(BadOrigin),
+    #[error(transparent)]
+    Origin(#[from] BadOrigin),
     /// The host serves something else, described here.
+    #[error("it is {0}, not an account's own host such as ab123.us1.dbt.com")]
     OtherHost(&'static str),
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LinkError::Origin(bad) => write!(formatter, "{bad}"),
-            LinkError::OtherHost(what) => {
-                write!(formatter, "it is {what}, not an account's own host such as ab123.us1.dbt.com")
-            }
-        }
-    }
 }
 
 impl Link {
     /// Parses any URL form of dbt's current pages, older pages and API. IDs are found by the path segment before them.
     pub(crate) fn parse(text: &str) -> Result<Link, LinkError> {
-        let url = with_scheme(text)
-            .and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))
-            .map_err(LinkError::Origin)?;
+        let url = with_scheme(text).and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))?;
         let origin = host(&url)?;
         // The oldest pages have their path after `#/`.
         let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
@@ -62,14 +49,12 @@ impl Link {
 
 /// Parses a host, as in `--dbt-host` and `DBT_CLOUD_HOST`.
 pub(crate) fn parse_host(text: &str) -> Result<Origin, LinkError> {
-    let url = with_scheme(text)
-        .and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))
-        .map_err(LinkError::Origin)?;
+    let url = with_scheme(text).and_then(|text| Url::parse(&text).map_err(|_| BadOrigin::NotUrl))?;
     host(&url)
 }
 
 fn host(url: &Url) -> Result<Origin, LinkError> {
-    let origin = Origin::of(url).map_err(LinkError::Origin)?;
+    let origin = Origin::of(url)?;
     let name = origin.host();
     let other = match name.split('.').next().unwrap_or_default() {
         "login" if origin.is_under("dbt.com") => Some("dbt's sign-in page"),

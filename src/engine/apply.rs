@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::plan::{
     Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, RaceOutcome, Refusal, Step, each, failed,
 };
+use crate::durations::shown;
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
@@ -359,7 +360,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
             RaceOutcome::NotYet if differences.is_empty() && late => break,
             RaceOutcome::Ours | RaceOutcome::NotYet if late => {
                 return Err(Failure::new(Code::Failed, format!("{}, but reads back differently", done(step)))
-                    .cause(format!("{} s after the write: {}", VISIBILITY_TIMEOUT.as_secs(), differences.join("; ")))
+                    .cause(format!("{} after the write: {}", shown(VISIBILITY_TIMEOUT), differences.join("; ")))
                     .advise(
                         "compare it in the workspace, or run the same command again: it writes only what differs",
                     ));

@@ -2,10 +2,10 @@
 //!
 //! Each file maps the errors of one layer, exhaustively.
 
+mod explanations;
 mod hint;
 mod http;
 mod io;
-mod pages;
 mod remedy;
 mod report;
 mod runs;
@@ -15,10 +15,10 @@ use std::borrow::Cow;
 use crate::document::{Data, document};
 use crate::questions::OpenQuestions;
 
+pub(crate) use self::explanations::Explanation;
 pub(crate) use self::hint::{Hint, hints_in_json, next_lines};
 pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::io::io_reason;
-pub(crate) use self::pages::Page;
 pub(crate) use self::remedy::Remedy;
 pub(crate) use self::report::{Ended, FailedPart, Known, Report, RunOutcome, TaskRun};
 pub(crate) use self::runs::{of_gone, of_start};

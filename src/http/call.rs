@@ -13,17 +13,21 @@ use serde::de::DeserializeOwned;
 pub(crate) type Parse<T> = fn(&Response<Bytes>) -> Result<T, BodyProblem>;
 
 /// How a response differs from what the API promises.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyProblem {
     /// A web page (a login page, a proxy, the wrong host), with its title.
+    #[error("received a web page{} instead of data", if .0.is_empty() { String::new() } else { format!(" titled \"{}\"", .0) })]
     Page(String),
-    /// The body is empty although data was expected.
+    /// Although data was expected.
+    #[error("empty response")]
     Empty,
-    /// The body is larger than `cap` bytes.
+    #[error("the response is larger than {cap} bytes")]
     TooLarge { cap: usize },
     /// Not valid JSON, for example truncated.
+    #[error("unexpected response: {0}")]
     Broken(String),
     /// Any other reason.
+    #[error("unexpected response: {0}")]
     Unreadable(String),
 }
 
@@ -35,20 +39,6 @@ impl BodyProblem {
             BodyProblem::Unreadable(error.to_string())
         } else {
             BodyProblem::Broken(error.to_string())
-        }
-    }
-}
-
-impl fmt::Display for BodyProblem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BodyProblem::Page(title) if title.is_empty() => formatter.write_str("received a web page instead of data"),
-            BodyProblem::Page(title) => write!(formatter, "received a web page titled \"{title}\" instead of data"),
-            BodyProblem::Empty => formatter.write_str("empty response"),
-            BodyProblem::TooLarge { cap } => write!(formatter, "the response is larger than {cap} bytes"),
-            BodyProblem::Broken(reason) | BodyProblem::Unreadable(reason) => {
-                write!(formatter, "unexpected response: {reason}")
-            }
         }
     }
 }

@@ -21,6 +21,7 @@ use super::token::{Credential, RefusedToken};
 use super::trace;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::{Entropy, Wall};
+use crate::durations::shown;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
@@ -208,8 +209,8 @@ impl Reader {
         }
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
-            let seconds = wait.as_secs();
-            self.line.events.remark(format!("{service}: {fault} ({operation}); retrying in {seconds} s"));
+            let wait = shown(wait);
+            self.line.events.remark(format!("{service}: {fault} ({operation}); retrying in {wait}"));
         }
         sleep(wait).await;
         Ok(())
@@ -281,9 +282,7 @@ impl Reader {
         let limits = Limits { attempt: call.attempt.min(left), cap: call.cap, longest_text: call.longest_text };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            Err(WireError::Lost(Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs()))))
-        });
+        let sent = sent.unwrap_or_else(|_| Err(WireError::Lost(Net::new(NetKind::Timeout, shown(limits.attempt)))));
         self.trace(call, &sent, begun.elapsed());
         sent.map_err(|error| match error {
             WireError::NotSent(net) => Fault::NotSent(net).into(),

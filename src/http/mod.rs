@@ -3,11 +3,11 @@
 //! A [`Read`] changes nothing and may be retried, an [`Idempotent`] write may be retried, and a [`NonIdempotent`] one
 //! is sent once, on a new connection; its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
+mod body;
 mod call;
 mod client;
 mod deadline;
 mod error;
-mod intake;
 mod lenient;
 mod pages;
 mod preconnect;
@@ -19,12 +19,12 @@ mod token;
 mod trace;
 mod transport;
 
+#[cfg(test)]
+pub(crate) use body::BodyReader;
 pub(crate) use call::{BodyProblem, Call, Idempotent, NonIdempotent, Path, Read, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use deadline::{Deadline, Limit};
 pub(crate) use error::{Fault, HttpError, ServiceError, shorten, title_of_page};
-#[cfg(test)]
-pub(crate) use intake::Intake;
 pub(crate) use lenient::{Rows, lenient_number, optional, optional_list, or_default, skip_invalid};
 pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use probe::probe;

@@ -5,7 +5,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -108,13 +107,6 @@ where
 }
 
 /// Stops reqwest after connecting, before anything is sent.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the connection waits for a request")]
 struct NoRequest;
-
-impl fmt::Display for NoRequest {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the connection waits for a request")
-    }
-}
-
-impl Error for NoRequest {}

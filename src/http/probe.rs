@@ -11,6 +11,7 @@ use url::Url;
 
 use super::retry::date;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+use crate::durations::shown;
 
 /// Timeout of the whole probe.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ pub(crate) async fn probe(origin: &Url, transport: &dyn Transport, user_agent: &
         Ok(Ok(answer)) => Ok(answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?))),
         Ok(Err(WireError::TooLarge)) => Ok(None),
         Ok(Err(WireError::Lost(net) | WireError::NotSent(net))) => Err(net),
-        Err(_) => Err(Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs()))),
+        Err(_) => Err(Net::new(NetKind::Timeout, shown(limits.attempt))),
     }
 }
 

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-use super::intake::Intake;
+use super::body::BodyReader;
 use super::preconnect::Preconnected;
 use super::transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 
@@ -154,7 +154,7 @@ impl Transport for Sockets {
             }
             let lost = |error| classify(error, self.origin.scheme() == "https", self.proxied);
             let mut answer = client.execute(request).await.map_err(lost)?;
-            let mut body = Intake::new(limits);
+            let mut body = BodyReader::new(limits);
             while let Some(chunk) = answer.chunk().await.map_err(lost)? {
                 body.push(&chunk)?;
             }

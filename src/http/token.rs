@@ -3,7 +3,6 @@
 //! The token is requested for every request and cached here while it is valid. A copy kept elsewhere would break long
 //! follows once it expires (databricks-api §1.7).
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use url::Url;
 use super::retry::RetryAfter;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::Wall;
+use crate::durations;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
@@ -51,7 +51,8 @@ pub(crate) struct IssuedToken {
 }
 
 /// Why no token is available.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no token: {message}")]
 pub(crate) struct NoToken {
     /// The message, including the issuer.
     pub(crate) message: String,
@@ -65,12 +66,6 @@ pub(crate) struct NoToken {
     pub(crate) advice: String,
     /// The other auth methods, and why each does not apply.
     pub(crate) tried: Vec<String>,
-}
-
-impl fmt::Display for NoToken {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "no token: {}", self.message)
-    }
 }
 
 /// The pending response of an issuer.
@@ -274,7 +269,7 @@ impl TokenClient {
         let begun = Instant::now();
         let sent = timeout(PATIENCE, self.transport.send(request, limits, Lane::Pooled))
             .await
-            .unwrap_or_else(|_| Err(WireError::Lost(Net::new(NetKind::Timeout, format!("{} s", PATIENCE.as_secs())))));
+            .unwrap_or_else(|_| Err(WireError::Lost(Net::new(NetKind::Timeout, durations::shown(PATIENCE)))));
         let took = begun.elapsed().as_millis();
         let (line, answer) = match sent {
             Ok(answer) => (format!("{method} {shown} -> {} in {took} ms", answer.status().as_u16()), Ok(answer)),

@@ -1,6 +1,5 @@
 //! The interface between requests and what carries them: real sockets, or an in-memory world on simulated time.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -44,39 +43,26 @@ impl Net {
 }
 
 /// Kinds of network problems that need different advice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NetKind {
-    /// The host name does not resolve.
+    #[error("the name does not resolve")]
     Name,
-    /// The connection is refused.
+    #[error("connection refused")]
     Connect,
-    /// The connection attempt times out.
+    #[error("the connection timed out")]
     ConnectTimeout,
-    /// The proxy refuses the connection.
+    #[error("the proxy refused the connection")]
     Proxy,
-    /// The certificate is not trusted. Never retried.
+    /// Never retried.
+    #[error("the certificate is not trusted")]
     Certificate,
-    /// The TLS handshake fails for another reason.
+    /// For another reason than the certificate.
+    #[error("the TLS handshake failed")]
     Tls,
-    /// The connection was closed or reset before the response was complete.
+    #[error("the connection broke before the response was complete")]
     Broken,
-    /// The response was not complete in time.
+    #[error("the response timed out")]
     Timeout,
-}
-
-impl fmt::Display for NetKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            NetKind::Name => "the name does not resolve",
-            NetKind::Connect => "connection refused",
-            NetKind::ConnectTimeout => "the connection timed out",
-            NetKind::Proxy => "the proxy refused the connection",
-            NetKind::Certificate => "the certificate is not trusted",
-            NetKind::Tls => "the TLS handshake failed",
-            NetKind::Broken => "the connection broke before the response was complete",
-            NetKind::Timeout => "the response timed out",
-        })
-    }
 }
 
 /// Why an attempt returned no complete response.

@@ -70,45 +70,27 @@ impl fmt::Display for Owner {
 }
 
 /// Why a keyring operation failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyringError {
     /// This environment variable forbids opening it.
+    #[error("the keyring is not used: {0} is set")]
     Closed(&'static str),
-    /// There is no keyring, with the reason.
+    /// With the reason.
+    #[error("no keyring on this system")]
     Absent(String),
     /// It requires its password, and the user did not enter it.
+    #[error("the keyring is locked")]
     Locked(String),
-    /// No response within this time.
+    #[error("the keyring did not respond within {} s: it may be asking for its password in a separate window", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The entry's content is not what dbtrigger wrote.
+    #[error("keyring entry \"{entry}\" is unusable: {why}")]
     Corrupt { entry: String, why: String },
-    /// A newer version of dbtrigger wrote this entry in this format version.
+    #[error("keyring entry \"{entry}\" was written by a newer version of dbtrigger (format {form})")]
     Newer { entry: String, form: u32 },
     /// Any other error, as the system words it.
+    #[error("the keyring failed: {0}")]
     Failed(String),
-}
-
-impl fmt::Display for KeyringError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyringError::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
-            KeyringError::Absent(_) => formatter.write_str("no keyring on this system"),
-            KeyringError::Locked(_) => formatter.write_str("the keyring is locked"),
-            KeyringError::TimedOut(limit) => write!(
-                formatter,
-                "the keyring did not respond within {} s: it may be asking for its password in a separate window",
-                limit.as_secs_f64()
-            ),
-            KeyringError::Corrupt { entry, why } => {
-                write!(formatter, "keyring entry \"{entry}\" is unusable: {why}")
-            }
-            KeyringError::Newer { entry, form } => write!(
-                formatter,
-                "keyring entry \"{entry}\" was written by a newer version of dbtrigger (format {form})"
-            ),
-            KeyringError::Failed(why) => write!(formatter, "the keyring failed: {why}"),
-        }
-    }
 }
 
 impl KeyringError {

@@ -1,7 +1,5 @@
 //! The key of a start, and the marker that carries it in `cause`, where dbt keeps it for us.
 
-use std::fmt;
-
 use sha2::{Digest as _, Sha256};
 
 use crate::context::Entropy;
@@ -21,26 +19,17 @@ const DIGEST: usize = 8;
 pub(crate) struct Key(String);
 
 /// Why a key is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadKey {
+    #[error("it is empty")]
     Empty,
+    #[error("it has more than {KEY_LIMIT} characters")]
     TooLong,
+    #[error("it contains {0:?}; use letters, digits, and . _ : / -")]
     Character(char),
+    /// The cause ends up in SQL comments.
+    #[error("it contains `--`, which starts an SQL comment")]
     CommentMark,
-}
-
-impl fmt::Display for BadKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadKey::Empty => formatter.write_str("it is empty"),
-            BadKey::TooLong => write!(formatter, "it has more than {KEY_LIMIT} characters"),
-            BadKey::Character(character) => {
-                write!(formatter, "it contains {character:?}; use letters, digits, and . _ : / -")
-            }
-            // The cause ends up in SQL comments.
-            BadKey::CommentMark => formatter.write_str("it contains `--`, which starts an SQL comment"),
-        }
-    }
 }
 
 impl Key {

@@ -1,7 +1,6 @@
 //! Sandbox options, and the reasons a start can fail.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,9 +70,13 @@ impl Options {
 }
 
 /// The reason the sandbox did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken or not permitted.
+    #[error(
+        "Port {port} on 127.0.0.1 {}",
+        if .source.kind() == std::io::ErrorKind::AddrInUse { "is taken by another program" } else { "cannot be used" }
+    )]
     Port {
         /// The requested port; 0 for any.
         port: u16,
@@ -81,6 +84,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The fault cannot be produced on sockets, names no operation, or is not supported on this system.
+    #[error("The fault `{rule}`: {reason}")]
     Fault {
         /// The rule in its text form.
         rule: String,
@@ -88,8 +92,10 @@ pub enum StartError {
         reason: &'static str,
     },
     /// The speed is not above 0 and at most 100,000.
+    #[error("The speed must be above 0 and at most {FASTEST}, not {0}")]
     Speed(f64),
     /// A file cannot be written.
+    #[error("Cannot write {}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -97,37 +103,6 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The system provides no thread, event loop or TLS certificate.
-    System(std::io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Port { port, source } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                write!(to, "Port {port} on 127.0.0.1 is taken by another program")
-            }
-            StartError::Port { port, source: _ } => {
-                write!(to, "Port {port} on 127.0.0.1 cannot be used")
-            }
-            StartError::Fault { rule, reason } => write!(to, "The fault `{rule}`: {reason}"),
-            StartError::Speed(speed) => {
-                write!(to, "The speed must be above 0 and at most {FASTEST}, not {speed}")
-            }
-            StartError::File { path, source: _ } => {
-                write!(to, "Cannot write {}", path.display())
-            }
-            StartError::System(_) => write!(to, "The sandbox cannot run on this system"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Port { port: _, source }
-            | StartError::File { path: _, source }
-            | StartError::System(source) => Some(source),
-            StartError::Fault { rule: _, reason: _ } | StartError::Speed(_) => None,
-        }
-    }
+    #[error("The sandbox cannot run on this system")]
+    System(#[source] std::io::Error),
 }

@@ -40,16 +40,9 @@ enum Unanswered {
 }
 
 /// Tells hyper that there is no response. The reason is in the [`Slot`].
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is spoilt on purpose")]
 struct NoAnswer;
-
-impl std::fmt::Display for NoAnswer {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.write_str("the answer is spoilt on purpose")
-    }
-}
-
-impl std::error::Error for NoAnswer {}
 
 type Slot = Arc<Mutex<Option<Unanswered>>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;

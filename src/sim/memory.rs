@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::service::Service;
-use crate::http::{Intake, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+use crate::http::{BodyReader, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 use crate::sandbox::{BrokenConnection, Reply, SimTime, World};
 
 /// Time that each request takes, so that time passes.
@@ -77,9 +77,9 @@ pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Res
     match reply {
         Reply::Answer(answer) => {
             let (head, body) = answer.into_parts();
-            let mut intake = Intake::new(limits);
-            intake.push(&body)?;
-            Ok(Response::from_parts(head, intake.done()))
+            let mut reader = BodyReader::new(limits);
+            reader.push(&body)?;
+            Ok(Response::from_parts(head, reader.done()))
         }
         Reply::Hold => pending().await,
         Reply::Broken(connection) => match connection {

@@ -1,7 +1,7 @@
 //! The words of run events: lines, warnings and the state on a progress line.
 
+use crate::durations::shown;
 use crate::events::{DuplicateOutcome, Event, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
-use crate::text::duration;
 
 /// Replaces an event of a run by what is printed for it. With several jobs, each line names its job.
 pub(crate) fn printed(event: Event) -> Vec<Event> {
@@ -79,9 +79,7 @@ fn lines(event: RunEvent) -> Vec<Event> {
                 .collect();
         }
         RunEvent::StillRunning { run, age } => {
-            let (hours, minutes) = (age.as_secs() / 3600, age.as_secs() / 60 % 60);
-            let age = if hours == 0 { format!("{minutes}m") } else { format!("{hours}h {minutes}m") };
-            return vec![Event::Waiting(format!("{run} is still running after {age}"))];
+            return vec![Event::Waiting(format!("{run} is still running after {}", shown(age)))];
         }
         RunEvent::SucceededWithFailures { mut causes } => {
             causes.push("some tasks failed, but the run succeeded: SUCCESS_WITH_FAILURES".to_owned());
@@ -140,12 +138,12 @@ fn lines(event: RunEvent) -> Vec<Event> {
             format!("{what} was not followed to its end; resume with `{command}`")
         }
         RunEvent::NotSent { error, wait } => {
-            format!("{error}; nothing was started, retrying in {} s", wait.as_secs())
+            format!("{error}; nothing was started, retrying in {}", shown(wait))
         }
         RunEvent::StartUnclear { error } => {
             format!("unclear whether the run was started ({error}); looking for it before sending anything again")
         }
-        RunEvent::StartRepeated { after } => format!("no run found after {} s; starting it again", after.as_secs()),
+        RunEvent::StartRepeated { after } => format!("no run found after {}; starting it again", shown(after)),
         RunEvent::CheckingForSecondRun => "the request was sent more than once; checking for a second run".to_owned(),
         RunEvent::FollowingFirst { run } => format!("following dbt run {run}, the first of the two"),
         RunEvent::SecondRunUnknown { run } => format!("cannot check for a second run besides {run}"),
@@ -154,10 +152,10 @@ fn lines(event: RunEvent) -> Vec<Event> {
             let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
             format!("this run was repaired {times}; the last attempt of each task counts")
         }
-        RunEvent::PollLimited { error, wait } => format!("{error}; retrying in {} s", wait.as_secs()),
+        RunEvent::PollLimited { error, wait } => format!("{error}; retrying in {}", shown(wait)),
         RunEvent::PollFailing { error } => format!("{error}; still waiting"),
         RunEvent::Suspended { duration } => {
-            format!("this machine slept for {} s; checking again", duration.as_secs())
+            format!("this machine slept for {}; checking again", shown(duration))
         }
         RunEvent::Resuming { run, attempt } => {
             let attempt = attempt.map(|(number, most)| format!(" (attempt {number} of {most})")).unwrap_or_default();
@@ -192,7 +190,7 @@ fn warning(text: String) -> Vec<Event> {
 
 fn status_detail(detail: &StatusDetail) -> String {
     match detail {
-        StatusDetail::Took(took) => format!("   in {}", duration(*took)),
+        StatusDetail::Took(took) => format!("   in {}", shown(*took)),
         StatusDetail::Step { index, count, title } => format!("   step {index}/{count}: {title}"),
         StatusDetail::WaitingFor(run) => format!("   waiting for run {run}"),
     }

@@ -182,7 +182,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     std::fs::write(&file, profile).unwrap();
     let unset = ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"];
     let host = set("DBT_CLOUD_HOST");
-    let flags = format!("-p dev --dbt-host '{host}' --dbt-account {}", set("DBT_CLOUD_ACCOUNT_ID"));
+    let flags = format!("-p dev --dbt-host {host} --dbt-account {}", set("DBT_CLOUD_ACCOUNT_ID"));
     // From nothing: each failed check names a command that can be pasted.
     let document = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225 -o json"), &unset).ends(1).json();
     for (link, command) in [

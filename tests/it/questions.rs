@@ -57,13 +57,12 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     ];
     assert_eq!(lines[..4], asked, "{}", left.screen);
     let whole = left.screen.replace('\n', "");
-    for part in
-        ["Without questions: DATABRICKS_HOST='http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234"]
+    for part in ["Without questions: DATABRICKS_HOST=http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234"]
     {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
     // The next command gets the answers as flags, so that it does not ask again.
-    let next = format!("next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
+    let next = format!("next: dbtrigger --dbt-host {origin} --dbt-account 51234 deploy-notebook");
     assert!(left.screen.contains(&next), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
         assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));

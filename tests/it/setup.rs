@@ -157,7 +157,7 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
         let mut pty = guide(&site);
         for (index, (question, answer)) in conversation(&site).into_iter().enumerate() {
             if index == leave {
-                pty.sees(question);
+                pty.hides(question);
                 pty.keys("\u{3}");
                 break;
             }

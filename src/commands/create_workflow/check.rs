@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::prerequisites::{Prerequisites, at};
 use crate::commands::CommandContext;
-use crate::commands::deploy_notebook::quoted;
 use crate::commands::run::{WorkflowReport, follow_judged};
 use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
@@ -17,6 +16,7 @@ use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Deadline, Phrase, Reader, Service, Writer, says};
 use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState};
 use crate::spec::TaskSpec;
+use crate::text::quoted;
 
 /// How long the check is followed: longer than its tasks may take.
 const WAIT: Duration = Duration::from_hours(3);

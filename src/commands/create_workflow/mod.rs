@@ -35,6 +35,7 @@ use super::last_seen::LastSeen;
 use super::provision::{Finish, Provision, caller_and, no_plan};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
+use crate::durations;
 use crate::engine::kinds::JobsAhead;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -146,7 +147,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Run options", hide_short_help = true)]
     retries: Option<u32>,
     /// Time limit of a task [default: unchanged, or 24h10m: ten minutes longer than the notebook waits]
-    #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds, help_heading = "Run options", hide_short_help = true)]
+    #[arg(long, value_name = "DURATION", value_parser = durations::whole_seconds, help_heading = "Run options", hide_short_help = true)]
     task_timeout: Option<Duration>,
     /// Add a task to this existing workflow (ID, URL, or exact name) instead
     ///

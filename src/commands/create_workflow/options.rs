@@ -1,11 +1,9 @@
 //! Optional settings of the workflow: tags, email addresses, retries and overrides. No I/O.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::durations;
 use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
 use crate::failure::{Code, Failure};
 use crate::spec::Setting;
@@ -15,15 +13,6 @@ const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"]
 
 fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
     Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}"))
-}
-
-/// Parses a timeout in whole seconds; zero would let a task hang forever.
-pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = durations::parse(text)?;
-    if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
-        return Err(format!("\"{text}\" is not a whole number of seconds, at least 1"));
-    }
-    Ok(duration)
 }
 
 /// Job tags become cluster tags, so their rules apply (databricks-api §5.1).
@@ -205,14 +194,6 @@ mod tests {
         ] {
             let failure = overrides(given(flags)).unwrap_err();
             assert!(failure.what.contains(reason), "{flags:?}: {}", failure.what);
-        }
-    }
-
-    #[test]
-    fn a_limit_is_whole_seconds_from_one() {
-        assert_eq!(whole_seconds("90s"), Ok(Duration::from_secs(90)));
-        for text in ["0s", "500ms", "90", "x"] {
-            assert!(whole_seconds(text).is_err(), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::commands::CommandContext;
-use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::commands::deploy_notebook::default_path;
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
@@ -15,6 +15,7 @@ use crate::http::{HttpError, Reader};
 use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
+use crate::text::quoted;
 
 /// What the workflow needs from its notebook.
 pub(crate) struct NotebookRequirements<'a> {

@@ -1,7 +1,6 @@
 //! Whether the run-as identity can read notebook and key, and the grants that it lacks.
 
 use super::prerequisites::{Prerequisites, at};
-use crate::commands::deploy_notebook::quoted;
 use crate::databricks::has_no_acls;
 use crate::databricks::me::groups_of;
 use crate::databricks::permissions::{Level as _, NotebookLevel, Principal, notebook_permissions};
@@ -11,6 +10,7 @@ use crate::engine::kinds::{Grant, GrantWant, NotebookGrant, NotebookGrantWant};
 use crate::engine::{Consents, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Rows};
+use crate::text::quoted;
 
 /// Whether an identity can read one object.
 #[derive(Clone, Debug, PartialEq, Eq)]

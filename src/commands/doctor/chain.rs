@@ -2,41 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::{Check, Section};
+use super::check::Check;
+use super::context::{Chain, Dbt, PART, Selection};
 use super::notebooks::{NotebookCheck, check_notebook};
 use super::workflows::{self, WorkflowCheck};
 use super::{jobs, last_run, notebooks};
 use crate::commands::create_workflow::prerequisites::Prerequisites;
 use crate::commands::create_workflow::rights;
-use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::workflow_named::WorkflowNamed;
-use crate::credentials::Account;
+use crate::commands::job_named::JobNamed;
 use crate::databricks::me::Me;
 use crate::failure::Failure;
 use crate::http::{Reader, side_by_side};
-
-pub(super) const PART: Section = Section::Chain;
-
-/// The connection to dbt, or the check that failed on the way.
-pub(super) struct Dbt {
-    pub(super) line: Result<(Account, Reader), String>,
-    pub(super) account: Option<u64>,
-}
-
-/// What the user wants checked.
-pub(super) struct Selection {
-    /// With its name or ID as typed.
-    pub(super) workflow: Option<(WorkflowNamed, String)>,
-    pub(super) job: Option<JobNamed>,
-    pub(super) narrow: Narrow,
-}
-
-/// What the checks in the workspace use.
-pub(super) struct Chain<'a> {
-    pub(super) reader: &'a Reader,
-    pub(super) me: &'a Me,
-    pub(super) dbt: &'a Dbt,
-}
 
 /// By identity and notebook path: missing access, or warnings about unknown access.
 type Rights = BTreeMap<(String, String), Result<Vec<String>, Failure>>;

@@ -9,6 +9,7 @@ use crate::commands::{CommandContext, probe_host};
 use crate::context::Environment;
 use crate::credentials::{Account, Databricks};
 use crate::databricks::me::Me;
+use crate::durations::shown;
 use crate::failure::{Code, Failure, of_databricks, of_dbt};
 use crate::http::{Fault, HttpError, Meaning, Net, NetKind, Reader, is_proxied};
 use crate::origin::{Origin, is_loopback};
@@ -91,7 +92,7 @@ impl Host<'_> {
         };
         let off = now.duration_since(date);
         let side = if off.is_negative() { "behind" } else { "ahead of" };
-        let what = format!("the clock of this machine is {} s {side} {host}", off.abs().as_secs());
+        let what = format!("the clock of this machine is {} {side} {host}", shown(off.unsigned_abs()));
         let advice = "set the clock and enable NTP";
         if off.abs() > WRONG {
             let failure = Failure::new(Code::Failed, what);
@@ -181,9 +182,9 @@ mod tests {
         let remote = "https://ab123.us1.dbt.com";
         for (date, words) in [
             ("2026-11-10T12:01:00Z", ["Ok", "the clock of this machine matches"]),
-            ("2026-11-10T12:01:01Z", ["Warning", "61 s behind ab123"]),
-            ("2026-11-10T11:55:00Z", ["Warning", "300 s ahead of ab123"]),
-            ("2026-11-10T11:54:59Z", ["Failed", "301 s ahead of ab123"]),
+            ("2026-11-10T12:01:01Z", ["Warning", "1m 1s behind ab123"]),
+            ("2026-11-10T11:55:00Z", ["Warning", "5m ahead of ab123"]),
+            ("2026-11-10T11:54:59Z", ["Failed", "5m 1s ahead of ab123"]),
         ] {
             let shown = shown(remote, Some(date));
             assert!(words.iter().all(|word| shown.contains(word)), "{date}: {shown}");

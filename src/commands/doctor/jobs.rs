@@ -1,7 +1,7 @@
 //! Checks of the dbt jobs.
 
-use super::chain::{Dbt, PART};
 use super::check::Check;
+use super::context::{Dbt, PART};
 use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
 use crate::dbt::{Status, get_job, list_runs};

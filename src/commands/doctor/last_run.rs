@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::chain::{Chain, PART};
 use super::check::Check;
+use super::context::{Chain, PART};
 use super::notebooks::NotebookCheck;
 use super::workflows::WorkflowCheck;
 use crate::commands::create_workflow::Used;

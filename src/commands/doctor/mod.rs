@@ -4,14 +4,15 @@
 
 mod chain;
 mod check;
+mod context;
 mod hosts;
 mod jobs;
 mod last_run;
 mod notebooks;
 mod workflows;
 
-use self::chain::{Chain, Dbt, Selection};
 use self::check::{Check, Examined, Section};
+use self::context::{Chain, Dbt, Selection};
 use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
 use super::job_named::{JobNamed, Narrow};
 use super::workflow_named::WorkflowNamed;

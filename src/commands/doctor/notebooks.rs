@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::chain::{Chain, PART};
 use super::check::Check;
+use super::context::{Chain, PART};
 use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
-use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::commands::deploy_notebook::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{
@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure, of_databricks};
 use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
 use crate::spec::Setting;
+use crate::text::quoted;
 
 /// How a notebook is used.
 pub(super) struct NotebookUse {

@@ -301,7 +301,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
         &outcome,
         "chain.rights:",
         BO,
-        &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant '{BO}:READ'"),
+        &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant {BO}:READ"),
     );
     assert!(
         check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --notebook"),
@@ -779,7 +779,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
         mend(&ctx, &[]).await,
         [
             "deploy-notebook --notebook '/Shared/dbt/run it' --accept-shared-path --allow-job 1 --allow-job 222225",
-            "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
+            "init-secrets --scope team --key dbt.key --grant bo@example.com:READ"
         ]
     );
     // The key that a deleted notebook read is unknown, which the advice mentions.

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{Chain, PART, Selection};
 use super::check::Check;
+use super::context::{Chain, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
-use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::commands::deploy_notebook::default_path;
 use crate::commands::job_named::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
@@ -21,6 +21,7 @@ use crate::failure::{Code, Failure, of_databricks};
 use crate::http::side_by_side;
 use crate::runs::plain;
 use crate::spec::TaskSpec;
+use crate::text::quoted;
 
 /// A workflow with tasks of ours.
 pub(super) struct WorkflowCheck {

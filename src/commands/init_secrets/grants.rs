@@ -1,9 +1,9 @@
 //! Grants on the scope.
 
 use crate::commands::grants::{self, GrantTo};
-use crate::commands::quoted;
 use crate::databricks::secrets::{EVERYBODY, Permission};
 use crate::failure::{Code, Failure};
+use crate::text::quoted;
 
 /// The flags that repeat these grants.
 pub(super) fn repeated(grants: &[GrantTo<Permission>]) -> String {

@@ -4,7 +4,6 @@ mod artifacts;
 mod ci_outputs;
 mod dbt;
 mod dbt_report;
-mod duration;
 #[cfg(test)]
 mod failure_tests;
 mod finish;
@@ -32,11 +31,11 @@ pub(crate) use follow_dbt::{DbtRunEvents, Following, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
 pub(crate) use junit::Results;
 
-use super::durations;
 use super::job_named::Narrow;
 use super::{CommandContext, line_to_dbt};
 use crate::credentials::{Databricks, InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
+use crate::durations;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Deadline;
 use crate::questions::Question;
@@ -194,7 +193,7 @@ struct Changes {
     #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
     generate_docs: Option<bool>,
     /// Time limit of the run in dbt
-    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration::whole_seconds, hide_short_help = true)]
+    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = durations::whole_seconds, hide_short_help = true)]
     run_timeout: Option<Duration>,
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::credentials::{Account, AccountFlags};
 use crate::dbt::{FIELDS, Field, Kind, Overrides};
+use crate::text::quoted;
 
 /// The command for a dbt job. It repeats the parameters, since the key is refused with others.
 pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
@@ -72,16 +73,6 @@ pub(crate) fn of_workflow(workflow: &str, parameters: &BTreeMap<String, String>,
     format!("dbtrigger run --workflow {}{parameters}{key}", quoted(workflow))
 }
 
-/// Quotes as one word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +91,7 @@ mod tests {
         };
         assert_eq!(
             of_dbt("222222", &account, &overrides, Some("k")),
-            r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --github-pull-request-id 9007199254740993 --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
+            r#"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch "it's" --github-pull-request-id 9007199254740993 --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"#
         );
         let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
         assert_eq!(

@@ -13,10 +13,10 @@ use crate::commands::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, databricks};
 use crate::databricks::{RunState, WorkflowRun, list_workflow_runs};
 use crate::document::{Data, Id, document};
+use crate::durations::shown;
 use crate::failure::{Code, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
-use crate::text::duration;
 
 pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<WorkflowRunsReport, Failure> {
     let mut errors = InputErrors::default();
@@ -99,7 +99,7 @@ impl Report for WorkflowRunsReport {
                     run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
                     with_name(Some(&self.name), Some(self.workflow)),
                     span.started.map(moment).unwrap_or_default(),
-                    span.took().map(duration).unwrap_or_default(),
+                    span.took().map(shown).unwrap_or_default(),
                     run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
                 ]
             })

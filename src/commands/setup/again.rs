@@ -3,11 +3,11 @@
 use super::Args;
 use crate::commands::create_workflow::Input;
 use crate::commands::init_secrets::names;
-use crate::commands::quoted;
 use crate::credentials::Account;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::engine::{Plan, Planned};
+use crate::text::quoted;
 
 /// Shell commands. They include only the consents that a new workspace needs, so that a pipeline does not overwrite
 /// later changes.

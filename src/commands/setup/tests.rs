@@ -152,8 +152,8 @@ async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_of
     assert_eq!(
         data["commands"],
         json!([
-            "export DATABRICKS_HOST='http://127.0.0.1:1'",
-            "export DBT_CLOUD_HOST='http://127.0.0.1:1' DBT_CLOUD_ACCOUNT_ID=51234",
+            "export DATABRICKS_HOST=http://127.0.0.1:1",
+            "export DBT_CLOUD_HOST=http://127.0.0.1:1 DBT_CLOUD_ACCOUNT_ID=51234",
             "dbtrigger init-secrets --scope team",
             format!("dbtrigger deploy-notebook --notebook {PATH} --scope team"),
             format!(
@@ -264,7 +264,7 @@ async fn the_commands_for_ci_name_the_workspace_of_a_host_that_serves_several() 
     world.set("DATABRICKS_WORKSPACE_ID", "4242");
     let outcome = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
     assert_eq!(
-        outcome.data["commands"][0], "export DATABRICKS_HOST='http://127.0.0.1:1' DATABRICKS_WORKSPACE_ID=4242",
+        outcome.data["commands"][0], "export DATABRICKS_HOST=http://127.0.0.1:1 DATABRICKS_WORKSPACE_ID=4242",
         "{outcome:?}"
     );
 }
@@ -435,7 +435,7 @@ async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_command
     let line = [&YES[..], &grants, &schedule, &["--paused"]].concat();
     let first = Box::pin(done(&world, &line)).await;
     assert_eq!((first.exit, &first.data["schedule"]["paused"]), (0, &json!(true)), "{first:?}");
-    let granted = format!("  dbtrigger init-secrets --grant 'data-engineers:READ' --grant '{SERVICE}:WRITE'\n");
+    let granted = format!("  dbtrigger init-secrets --grant data-engineers:READ --grant {SERVICE}:WRITE\n");
     assert!(first.said().contains(granted.trim_end()), "{}", first.said());
     // A one-time choice of the user is not repeated by a pipeline.
     assert!(!first.data["commands"].to_string().contains("--paused"), "{}", first.data["commands"]);
@@ -610,12 +610,12 @@ async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_n
     let shared = Box::pin(done(&world, &line)).await;
     assert!(shared.data["commands"][3].as_str().unwrap().ends_with(" --accept-shared-path"), "{shared:?}");
     let run_as = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE])).await;
-    let grant = format!(" --grant '{SERVICE}:CAN_RUN'");
+    let grant = format!(" --grant {SERVICE}:CAN_RUN");
     assert!(run_as.data["commands"][3].as_str().unwrap().ends_with(&grant), "{run_as:?}");
     // The identity is named twice, but gets one grant, with the level of the flag.
     let more = format!("{SERVICE}:WRITE");
     let both = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE, "--grant", &more])).await;
-    assert_eq!(both.data["commands"][2], format!("dbtrigger init-secrets --grant '{more}'"), "{both:?}");
+    assert_eq!(both.data["commands"][2], format!("dbtrigger init-secrets --grant {more}"), "{both:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,9 +135,10 @@ pub enum NotebookOutcome {
 }
 
 /// Why `dbutils.secrets.get` raised. `Display` uses Databricks' words (databricks-api §10.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretRefused {
     /// No such scope or key.
+    #[error("Secret does not exist with scope: {scope} and key: {key}")]
     Missing {
         /// The requested scope.
         scope: String,
@@ -145,6 +146,7 @@ pub enum SecretRefused {
         key: String,
     },
     /// The run's identity has no READ on the scope.
+    #[error("PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")]
     Forbidden {
         /// The requested scope.
         scope: String,
@@ -152,21 +154,6 @@ pub enum SecretRefused {
         identity: String,
     },
 }
-
-impl std::fmt::Display for SecretRefused {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SecretRefused::Missing { scope, key } => {
-                write!(out, "Secret does not exist with scope: {scope} and key: {key}")
-            }
-            SecretRefused::Forbidden { scope, identity } => {
-                write!(out, "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SecretRefused {}
 
 impl World {
     /// Creates a world with the seeded account, projects and jobs, and an empty workspace.

@@ -112,7 +112,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("proxy", Code::Network, &["proxy", "HTTPS_PROXY"]),
         ("network", Code::Network, &["broke"]),
         ("tls", Code::Tls, &["TLS", "REQUESTS_CA_BUNDLE"]),
-        ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
+        ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant ana@example.com:READ"]),
         ("input", Code::Refused, &["rejects the workflow's parameters", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
         ("nonsense", Code::InvalidResponse, &["the host that answers the workflow's compute is not dbt"]),
@@ -144,7 +144,7 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
     let words = format!("{SERVICE} cannot read notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
     assert!(
-        outcome.failure.contains(&words) && outcome.failure.contains(&format!("--grant '{SERVICE}:CAN_RUN'")),
+        outcome.failure.contains(&words) && outcome.failure.contains(&format!("--grant {SERVICE}:CAN_RUN")),
         "{}",
         outcome.failure
     );

@@ -91,9 +91,9 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
-        &format!("init-secrets --scope dbt-cloud --key api-key --grant '{SERVICE}:READ'"),
+        &format!("init-secrets --scope dbt-cloud --key api-key --grant {SERVICE}:READ"),
         &format!(
-            "deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234 --grant '{SERVICE}:CAN_RUN'"
+            "deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234 --grant {SERVICE}:CAN_RUN"
         ),
     ] {
         assert!(outcome.failure.contains(word), "{word} in {}", outcome.failure);

@@ -9,7 +9,7 @@ use super::transport::{Limits, WireError};
 const GAP: &[u8] = b" [...] ";
 
 /// A body being received.
-pub(crate) struct Intake {
+pub(crate) struct BodyReader {
     kept: Vec<u8>,
     cap: usize,
     longest: Option<usize>,
@@ -38,10 +38,10 @@ struct Text {
     has_gap: bool,
 }
 
-impl Intake {
-    pub(crate) fn new(limits: Limits) -> Intake {
+impl BodyReader {
+    pub(crate) fn new(limits: Limits) -> BodyReader {
         let Limits { attempt: _, cap, longest_text } = limits;
-        Intake { kept: Vec::new(), cap, longest: longest_text, place: Place::Outside }
+        BodyReader { kept: Vec::new(), cap, longest: longest_text, place: Place::Outside }
     }
 
     /// # Errors
@@ -111,11 +111,11 @@ mod tests {
     use super::*;
 
     fn taken(body: &str, chunk: usize, longest: Option<usize>, cap: usize) -> Result<Value, WireError> {
-        let mut intake = Intake::new(Limits { attempt: Duration::MAX, cap, longest_text: longest });
+        let mut reader = BodyReader::new(Limits { attempt: Duration::MAX, cap, longest_text: longest });
         for part in body.as_bytes().chunks(chunk) {
-            intake.push(part)?;
+            reader.push(part)?;
         }
-        Ok(serde_json::from_slice(&intake.done()).expect("it is still JSON"))
+        Ok(serde_json::from_slice(&reader.done()).expect("it is still JSON"))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Code;
 
 /// The explanation of one code.
-pub(crate) struct Page {
+pub(crate) struct Explanation {
     pub(crate) means: &'static str,
     /// Full sentences, most common first.
     pub(crate) why: &'static [&'static str],
@@ -66,9 +66,9 @@ impl Code {
 
     /// The explanation of this code.
     #[expect(clippy::too_many_lines, reason = "one page for each code, in one exhaustive match")]
-    pub(crate) fn page(self) -> Page {
+    pub(crate) fn explanation(self) -> Explanation {
         match self {
-            Code::Failed => Page {
+            Code::Failed => Explanation {
                 means: "Something failed that has no code of its own.",
                 why: &[
                     "A service rejected a request with a status that gives no reason.",
@@ -80,7 +80,7 @@ impl Code {
                 ],
                 example: ("dbtrigger sandbox --port 8080", "error: port 8080 on 127.0.0.1 cannot be used [failed]"),
             },
-            Code::Usage => Page {
+            Code::Usage => Explanation {
                 means: "A flag, argument, or command does not exist, or flags conflict.",
                 why: &[
                     "A name is mistyped; the error suggests the nearest one.",
@@ -90,7 +90,7 @@ impl Code {
                 what_to_do: &["Read the command's help: `dbtrigger run --help`."],
                 example: ("dbtrigger jobs --projekt Finance", "error: unexpected argument '--projekt' found [usage]"),
             },
-            Code::MissingInput => Page {
+            Code::MissingInput => Explanation {
                 means: "Values are missing, and there is no terminal to prompt for them. The error lists all of them.",
                 why: &[
                     "A variable is not set in this shell or pipeline, or is empty.",
@@ -102,7 +102,7 @@ impl Code {
                 ],
                 example: ("dbtrigger jobs", "error: 3 values are missing [missing-input]"),
             },
-            Code::InvalidInput => Page {
+            Code::InvalidInput => Explanation {
                 means: "A value is malformed, or matches several things.",
                 why: &[
                     "A URL was truncated when it was copied, or is for something else.",
@@ -116,7 +116,7 @@ impl Code {
                 ],
                 example: ("dbtrigger run 0", "error: \"0\" is not a dbt job: it is not a job ID [invalid-input]"),
             },
-            Code::Contradiction => Page {
+            Code::Contradiction => Explanation {
                 means: "Two sources conflict, and neither takes precedence.",
                 why: &[
                     "A pasted URL is for a different host or account than the variables.",
@@ -133,7 +133,7 @@ impl Code {
                     "error: conflicting dbt account IDs: DBT_CLOUD_ACCOUNT_ID says 1234, the job as an argument says 99 [contradiction]",
                 ),
             },
-            Code::RunFailed => Page {
+            Code::RunFailed => Explanation {
                 means: "The run was started and failed. dbtrigger itself did its job.",
                 why: &[
                     "A model or test failed: the output lists failures with their messages.",
@@ -146,7 +146,7 @@ impl Code {
                 ],
                 example: ("dbtrigger run 222223", "DbtJobRunStatus.ERROR   in 2m 30s"),
             },
-            Code::NotAuthenticated => Page {
+            Code::NotAuthenticated => Explanation {
                 means: "The service rejects the token, or there is none.",
                 why: &[
                     "The token is expired, revoked, or incomplete.",
@@ -164,7 +164,7 @@ impl Code {
                     "error: cannot list the projects of the account: token rejected (401) [not-authenticated]",
                 ),
             },
-            Code::NotAllowed => Page {
+            Code::NotAllowed => Explanation {
                 means: "The identity is known but lacks a permission.",
                 why: &[
                     "The dbt token lacks the permission set Job Admin (or Job Runner) on the project, or is for another account.",
@@ -181,7 +181,7 @@ impl Code {
                     "error: cannot read the secret scope dbt-cloud as ana@example.com: permission denied (403) [not-allowed]",
                 ),
             },
-            Code::NotFound => Page {
+            Code::NotFound => Explanation {
                 means: "It does not exist, or this identity cannot see it: the services do not distinguish the two.",
                 why: &[
                     "A name or ID is mistyped; the error suggests the nearest names where it can list them.",
@@ -199,7 +199,7 @@ impl Code {
                     "error: no dbt job is named \"nightly build\", or this token cannot see it [not-found]\nnext: did you mean \"Nightly build\" (222222)?",
                 ),
             },
-            Code::RunGone => Page {
+            Code::RunGone => Explanation {
                 means: "The run no longer exists, or this identity can no longer see it.",
                 why: &[
                     "The run or its job was deleted while dbtrigger followed or canceled the run.",
@@ -211,7 +211,7 @@ impl Code {
                     "error: dbt run 70471805314449 is gone: it was deleted, or is no longer visible [run-gone]",
                 ),
             },
-            Code::Refused => Page {
+            Code::Refused => Explanation {
                 means: "Nothing was written because it could do harm: the object is not ours, was edited by hand, or is open to others.",
                 why: &[
                     "Someone else created a notebook or job with that name.",
@@ -228,7 +228,7 @@ impl Code {
                     "error: notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234 was edited by hand since dbtrigger 0.1.0 wrote it [refused]",
                 ),
             },
-            Code::ChangedMeanwhile => Page {
+            Code::ChangedMeanwhile => Explanation {
                 means: "Something changed between our comparison and our write. That change was kept.",
                 why: &[
                     "A colleague edits the same workflow or notebook, or a pipeline runs the same command at the same time.",
@@ -243,7 +243,7 @@ impl Code {
                     "error: the workflow \"dbt: Nightly build (222222)\" was not written: it has changed since it was compared [changed-meanwhile]",
                 ),
             },
-            Code::StillRunning => Page {
+            Code::StillRunning => Explanation {
                 means: "The wait timed out. The run is still active, or was not started yet: the message says which. Nothing was canceled.",
                 why: &[
                     "--timeout includes time in the queue.",
@@ -260,7 +260,7 @@ impl Code {
                     "error: timed out; dbt run 70471805314449 is still running [still-running]",
                 ),
             },
-            Code::OutcomeUnknown => Page {
+            Code::OutcomeUnknown => Explanation {
                 means: "The start request got no clear response, and no run was found so far. It was not sent again.",
                 why: &[
                     "The connection broke after the request was sent, and looking for the run failed too.",
@@ -275,7 +275,7 @@ impl Code {
                     "error: it is unknown whether a run of dbt job 222222 was started; nothing was sent again [outcome-unknown]",
                 ),
             },
-            Code::Network => Page {
+            Code::Network => Explanation {
                 means: "The service could not be reached: DNS, connection, or proxy.",
                 why: &[
                     "The host name is mistyped.",
@@ -291,7 +291,7 @@ impl Code {
                     "error: cannot list the projects of the account: connection refused [network]",
                 ),
             },
-            Code::Tls => Page {
+            Code::Tls => Explanation {
                 means: "The connection was made, but the certificate or handshake was rejected.",
                 why: &[
                     "A TLS-inspecting proxy is in use, and its CA is not trusted here.",
@@ -305,7 +305,7 @@ impl Code {
                     "error: cannot list the projects of the account: the certificate is not trusted [tls]",
                 ),
             },
-            Code::InvalidResponse => Page {
+            Code::InvalidResponse => Explanation {
                 means: "The service sent an unexpected response.",
                 why: &[
                     "The host is wrong: a web page or sign-in page answers there.",
@@ -321,7 +321,7 @@ impl Code {
                     "error: cannot list the projects of the account: unexpected response [nonsense]",
                 ),
             },
-            Code::RunCancelled => Page {
+            Code::RunCancelled => Explanation {
                 means: "The run was canceled before it ended.",
                 why: &[
                     "Someone canceled it in dbt, in Databricks, or with the command cancel.",
@@ -330,7 +330,7 @@ impl Code {
                 what_to_do: &["See who canceled it on the run's page.", "Start a new run: `dbtrigger run 222222`."],
                 example: ("dbtrigger run 222224", "DbtJobRunStatus.CANCELLED   in 1m 12s"),
             },
-            Code::Bug => Page {
+            Code::Bug => Explanation {
                 means: "dbtrigger reached a state that should be impossible.",
                 why: &["This is a bug in dbtrigger."],
                 what_to_do: &[
@@ -338,7 +338,7 @@ impl Code {
                 ],
                 example: ("dbtrigger run 222222", "error: a value is missing without an error [bug]"),
             },
-            Code::RateLimited => Page {
+            Code::RateLimited => Explanation {
                 means: "The service still limits requests after all retries.",
                 why: &["Other tools use the same token or account at the same time."],
                 what_to_do: &["Run the same command again in a few minutes: it continues where it stopped."],
@@ -347,7 +347,7 @@ impl Code {
                     "error: cannot list the jobs of the account: too many requests (429) [rate-limited]",
                 ),
             },
-            Code::Unavailable => Page {
+            Code::Unavailable => Explanation {
                 means: "The service is still unavailable after all retries.",
                 why: &["The service has an outage or maintenance.", "--timeout expired before the service responded."],
                 what_to_do: &["Run the same command again in a few minutes.", "Check the service's status page."],
@@ -356,7 +356,7 @@ impl Code {
                     "error: cannot list the jobs of the account: service unavailable (503) [unavailable]",
                 ),
             },
-            Code::Interrupted(_) => Page {
+            Code::Interrupted(_) => Explanation {
                 means: "A signal ended the program. The exit code is 128 plus its number.",
                 why: &[
                     "Ctrl-C was pressed (130), the pipeline stopped the step (143), or the terminal was closed (129).",
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn each_page_says_all_of_it_and_in_sentences() {
         for code in Code::ALL {
-            let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
+            let Explanation { means, why, what_to_do, example: (typed, comes) } = code.explanation();
             assert!(!why.is_empty() && !what_to_do.is_empty() && typed.starts_with("dbtrigger "), "{code:?}");
             for text in why.iter().chain(what_to_do).chain([&means]) {
                 assert!(text.ends_with('.') && !text.contains('\n'), "{code:?}: {text}");

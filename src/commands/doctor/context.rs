@@ -1,0 +1,31 @@
+//! What the checks use.
+
+use super::check::Section;
+use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::workflow_named::WorkflowNamed;
+use crate::credentials::Account;
+use crate::databricks::me::Me;
+use crate::http::Reader;
+
+pub(super) const PART: Section = Section::Chain;
+
+/// The connection to dbt, or the check that failed on the way.
+pub(super) struct Dbt {
+    pub(super) line: Result<(Account, Reader), String>,
+    pub(super) account: Option<u64>,
+}
+
+/// What the user wants checked.
+pub(super) struct Selection {
+    /// With its name or ID as typed.
+    pub(super) workflow: Option<(WorkflowNamed, String)>,
+    pub(super) job: Option<JobNamed>,
+    pub(super) narrow: Narrow,
+}
+
+/// What the checks in the workspace use.
+pub(super) struct Chain<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) me: &'a Me,
+    pub(super) dbt: &'a Dbt,
+}
