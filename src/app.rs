@@ -234,11 +234,12 @@ async fn converse(
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
-        if open.questions.is_empty() && !instead.is_empty() {
+        if open.questions.is_empty() && !(instead.is_empty() && ctx.prompts.settings.is_empty()) {
             let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
             if let Some(failure) = ended.failure {
                 // Left at the question after the work is done: its command is the next step.
-                let is_done = matches!(failure.code, Code::Interrupted(_)) && !failure.hints.is_empty();
+                let is_done = matches!(failure.code, Code::Interrupted(_))
+                    && failure.hints.iter().any(|hint| hint.command().is_some());
                 let failure = if is_done { failure } else { failure.run(CONTINUE, next_time) };
                 return Ended { report: ended.report, failure: Some(failure) };
             }

@@ -128,7 +128,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = rendered.split("\n\n");
     let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
-    let failure = Failure::new(Code::Usage, format!("{what}."));
+    let failure = Failure::new(Code::Usage, what);
     let meant = meant(error, command, &root);
     let tips = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
     let failure = if meant.is_empty() {

@@ -125,8 +125,9 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
         }
         shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
     }
-    events.progress("\nThat was the whole guide. Try more here: dbtrigger sandbox");
-    events.progress("Set up your own workspace: dbtrigger setup");
+    events.progress("\nThat was the whole guide.");
+    events.progress("next: set up your own workspace: dbtrigger setup");
+    events.progress("next: try more without an account: dbtrigger sandbox");
     Ok(Ended::well(Box::new(Shown(shown))))
 }
 

@@ -267,7 +267,7 @@ impl Code {
                     "--at-most-once was given, and no run appeared within --settle.",
                 ],
                 what_to_do: &[
-                    "Run the command that the message names: it carries this start's key and looks for the run before starting anything.",
+                    "Run the command that the message names: it has the key of this start, and looks for the run before starting anything.",
                     "Look at the job in dbt, or list the latest runs: `dbtrigger runs`.",
                 ],
                 example: (

@@ -70,8 +70,8 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// The colors of plan and check signs and of run outcomes.
-const COLORS: [(&str, &str); 11] = [
+/// The colors of plan and check signs, of run outcomes, and of the labels that `demo` repeats.
+const COLORS: [(&str, &str); 13] = [
     ("+", GREEN),
     ("~", YELLOW),
     ("-", RED),
@@ -82,6 +82,8 @@ const COLORS: [(&str, &str); 11] = [
     ("ERROR", RED),
     ("FAILED", RED),
     ("CANCELLED", YELLOW),
+    ("error:", RED),
+    ("warning:", YELLOW),
     ("next:", CYAN),
 ];
 
@@ -108,7 +110,10 @@ fn folded(line: &str, columns: usize) -> String {
     let text = line.trim_start();
     let leading = line.len() - text.len();
     let word = text.split(' ').next().unwrap_or_default();
-    if leading < 6 && (leading == 0 || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•"].contains(&word)) {
+    if leading < 6
+        && (leading == 0
+            || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•", "cause:", "error:", "warning:"].contains(&word))
+    {
         return line.to_owned();
     }
     // Continuation lines are indented by two columns more, of which `wrapped` counts four.

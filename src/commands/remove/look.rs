@@ -74,7 +74,7 @@ pub(super) async fn look(
         candidate(reader, job, is_named, &listed, me).await.transpose()
     });
     let candidates = candidates.await.into_iter().flatten().collect::<Result<Vec<_>, _>>();
-    let mut candidates = candidates.map_err(|error| of_databricks("cannot look at the workflows", &error))?;
+    let mut candidates = candidates.map_err(|error| of_databricks("cannot read the workflows", &error))?;
     candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Host(..)));
     let mut view = View {
         selection,
@@ -108,7 +108,7 @@ async fn named(selection: &Selection, reader: &Reader) -> Result<Vec<Job>, Failu
         let again = |id: u64| format!("dbtrigger remove --workflow {id}");
         let row = named.find(reader, text, "nothing was removed", again).await?;
         let job = jobs::get(reader, row.job_id).await;
-        found.push(job.map_err(|error| of_databricks(&format!("cannot look at the workflow {text}"), &error))?);
+        found.push(job.map_err(|error| of_databricks(&format!("cannot read workflow {text}"), &error))?);
     }
     Ok(found)
 }

@@ -229,7 +229,7 @@ fn write(folder: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let target = folder.join(place);
     if fs::symlink_metadata(&target).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other(format!("{} is there, and is no file", target.display())));
+        return Err(io::Error::other(format!("{} exists and is not a file", target.display())));
     }
     let mut file = tempfile::NamedTempFile::new_in(&inner)?;
     file.write_all(bytes)?;
