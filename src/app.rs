@@ -180,7 +180,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &last_known, &printer).0, false),
             ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, rerun_hint, &mut ctx) => (ended, true),
         };
-        let ended = ctx.given().complete(ended, &arguments);
+        let ended = ctx.global_flags().complete(ended, &arguments);
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {

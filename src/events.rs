@@ -57,12 +57,12 @@ pub(crate) struct Events {
     sink: Rc<dyn Fn(Event)>,
     bodies: bool,
     /// When the last line was printed.
-    said: Rc<Cell<Instant>>,
+    last_printed: Rc<Cell<Instant>>,
 }
 
 impl Events {
     pub(crate) fn new(sink: impl Fn(Event) + 'static) -> Events {
-        Events { sink: Rc::new(sink), bodies: false, said: Rc::new(Cell::new(Instant::now())) }
+        Events { sink: Rc::new(sink), bodies: false, last_printed: Rc::new(Cell::new(Instant::now())) }
     }
 
     /// Enables bodies of requests and responses in [`Event::Trace`], which are expensive to prepare.
@@ -84,7 +84,7 @@ impl Events {
             | Event::Warning(_)
             | Event::Progress(_)
             | Event::Waiting(_)
-            | Event::Document(_) => self.said.set(Instant::now()),
+            | Event::Document(_) => self.last_printed.set(Instant::now()),
             Event::ActivityState { what: _, state: _ }
             | Event::ActivityEnded { what: _ }
             | Event::Annotation { level: _, title: _, message: _ }
@@ -99,7 +99,7 @@ impl Events {
 
     /// Emits the event if nothing was printed for minutes.
     pub(crate) fn after_silence(&self, event: impl FnOnce() -> RunEvent) {
-        if self.said.get().elapsed() >= SILENCE {
+        if self.last_printed.get().elapsed() >= SILENCE {
             self.run(event());
         }
     }

@@ -31,18 +31,18 @@ pub(super) fn on_interrupt(
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
     let failure = match (last_known.get(), interrupt_effect) {
-        (Some(Interrupted { known, going, said }), _) => {
-            let failure = match said {
+        (Some(Interrupted { known, active, note }), _) => {
+            let failure = match note {
                 Some(StateNote { cause, state, next }) => {
                     let failure =
                         if printer.is_asking() { Failure::new(Code::Interrupted(signal), "canceled") } else { failure };
                     let failure = cause.into_iter().fold(failure.state(state), Failure::cause);
                     next.into_iter().fold(failure, Failure::hint)
                 }
-                None if going.is_empty() => failure.state("no run is active"),
+                None if active.is_empty() => failure.state("no run is active"),
                 None => failure,
             };
-            let failure = going
+            let failure = active
                 .into_iter()
                 .fold(failure, |failure, (line, resume)| failure.cause(line).run("follow it again", resume));
             let report: Option<Box<dyn Report>> = Some(Box::new(known));

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use self::report::Stopped;
+use self::report::CanceledRun;
 pub(super) use self::report::{CancelOutcome, CancelReport};
 use super::last_known::Checkpoint;
 use super::run::resume;
 use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run, is_missing};
 use crate::dbt::{End, Run, cancel_run, get_run, get_run_with_trigger};
@@ -20,7 +20,7 @@ use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Meaning, Writer};
 use crate::origin::Origin;
-use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_behind, follow};
+use crate::runs::{DbtRun, Followed, WorkflowProbe, active_child_runs, canceled_child_runs, follow};
 
 /// Pause before the second lookup: a dbt run that has just started may not be in lists yet.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -51,35 +51,35 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let mut report = CancelReport::default();
     let failure = match Box::pin(find_run(run.as_deref(), workflow_run, true, &deadline, ctx)).await {
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
-            let again = resume::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
-            let line = DbtLine { account: &account, writer: &writer, again: &again };
-            cancel_dbt(run, seen, &line, &deadline, &mut report, ctx).await.err()
+            let retry_command = resume::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
+            let client = DbtClient { account: &account, writer: &writer, retry_command: &retry_command };
+            cancel_dbt(run, seen, &client, &deadline, &mut report, ctx).await.err()
         }
         Ok(RunFound::Workflow { run, identity, writer }) => {
-            stop_workflow(run, &identity.origin, &writer, &deadline, &mut report, ctx).await.err()
+            cancel_workflow(run, &identity.origin, &writer, &deadline, &mut report, ctx).await.err()
         }
         Err(failure) => Some(failure),
     };
     if failure.is_none() {
         ctx.last_known.clear();
     }
-    let known = report.workflow.is_some() || report.dbt.as_ref().is_some_and(|stopped| !stopped.is_empty());
+    let known = report.workflow.is_some() || report.dbt.as_ref().is_some_and(|canceled| !canceled.is_empty());
     Ended { report: known.then(|| Box::new(report) as Box<dyn Report>), failure }
 }
 
 async fn cancel_dbt(
     run: u64,
     seen: Option<Box<Run>>,
-    line: &DbtLine<'_>,
+    client: &DbtClient<'_>,
     deadline: &Deadline,
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
     let seen = match seen {
         Some(seen) => *seen,
-        None => line
+        None => client
             .writer
-            .read(get_run_with_trigger(line.account.id, run))
+            .read(get_run_with_trigger(client.account.id, run))
             .await
             .map_err(|error| of_dbt(&format!("cannot read dbt run {run}"), &error).state("nothing was canceled"))?,
     };
@@ -87,35 +87,35 @@ async fn cancel_dbt(
         return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}"))
             .advise("run the same command again with `-vv` to see the response"));
     }
-    match ask_dbt(seen, line, report, ctx).await? {
-        Some(asked) => confirm_dbt(asked, line, deadline, report, ctx).await,
+    match request_dbt_cancellation(seen, client, report, ctx).await? {
+        Some(pending) => await_dbt_cancellation(pending, client, deadline, report, ctx).await,
         None => Ok(()),
     }
 }
 
 /// Account and client for canceling dbt runs, and the command that tries again.
-struct DbtLine<'a> {
+struct DbtClient<'a> {
     account: &'a Account,
     writer: &'a Writer,
-    again: &'a str,
+    retry_command: &'a str,
 }
 
 /// A dbt run whose cancellation was requested, and its index in the report.
-struct AskedToStop {
+struct PendingCancellation {
     run: Run,
-    place: usize,
+    index: usize,
 }
 
-fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
-    Stopped {
+fn dbt_row(run: &Run, account: &Account, had_ended: bool) -> CanceledRun {
+    CanceledRun {
         run: run.id,
         url: run.url(&account.origin.to_string(), account.id),
         status: run.status.map(crate::dbt::Status::word).unwrap_or_default(),
-        already,
-        fate: match run.ended() {
+        had_ended,
+        outcome: match run.ended() {
             Some(End::Cancelled) => CancelOutcome::Cancelled,
-            Some(End::Success | End::Error) => CancelOutcome::EndedItself,
-            None => CancelOutcome::GoesOn,
+            Some(End::Success | End::Error) => CancelOutcome::Ended,
+            None => CancelOutcome::StillRunning,
         },
     }
 }
@@ -128,7 +128,7 @@ pub(super) enum NotCancelled {
 }
 
 /// Asks dbt to cancel the run. Returns its state after that.
-pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run, NotCancelled> {
+pub(super) async fn request_cancellation(writer: &Writer, account: u64, seen: Run) -> Result<Run, NotCancelled> {
     let run = seen.id;
     match writer.put(cancel_run(account, run)).await {
         Ok(now) if now.id == run => Ok(now),
@@ -143,77 +143,77 @@ pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run,
 }
 
 /// Requests cancellation. Returns `None` if the run has ended.
-async fn ask_dbt(
+async fn request_dbt_cancellation(
     seen: Run,
-    line: &DbtLine<'_>,
+    client: &DbtClient<'_>,
     report: &mut CancelReport,
     ctx: &CommandContext,
-) -> Result<Option<AskedToStop>, Failure> {
-    let DbtLine { account, writer, again } = *line;
+) -> Result<Option<PendingCancellation>, Failure> {
+    let DbtClient { account, writer, retry_command } = *client;
     let run = seen.id;
-    let already = seen.ended().is_some();
+    let had_ended = seen.ended().is_some();
     let rows = report.dbt.get_or_insert_default();
-    rows.push(stopped_dbt(&seen, account, already));
-    let place = rows.len() - 1;
-    if already {
+    rows.push(dbt_row(&seen, account, had_ended));
+    let index = rows.len() - 1;
+    if had_ended {
         return Ok(None);
     }
     ctx.last_known.set(Checkpoint {
         known: report.known().into(),
         line: format!("canceling dbt run {run}: {}", seen.url(&account.origin.to_string(), account.id)),
-        resume: again.to_owned(),
+        resume: retry_command.to_owned(),
     });
-    let latest = match ask(writer, account.id, seen).await {
+    let latest = match request_cancellation(writer, account.id, seen).await {
         Ok(latest) => latest,
-        Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
+        Err(NotCancelled::Gone(error)) => return Err(record_gone(run, &error, index, report)),
         Err(NotCancelled::Failed(error)) => {
             return Err(of_dbt(&format!("cannot cancel dbt run {run}"), &error)
                 .state("it may still be running")
-                .run("try again", again));
+                .run("try again", retry_command));
         }
     };
-    report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
-    Ok(latest.ended().is_none().then_some(AskedToStop { run: latest, place }))
+    report.dbt.get_or_insert_default()[index] = dbt_row(&latest, account, false);
+    Ok(latest.ended().is_none().then_some(PendingCancellation { run: latest, index }))
 }
 
 /// Records that a dbt run no longer exists.
-fn gone_dbt(run: u64, error: &HttpError, place: usize, report: &mut CancelReport) -> Failure {
-    report.dbt.get_or_insert_default()[place].fate = CancelOutcome::Gone;
+fn record_gone(run: u64, error: &HttpError, index: usize, report: &mut CancelReport) -> Failure {
+    report.dbt.get_or_insert_default()[index].outcome = CancelOutcome::Gone;
     of_gone(&format!("dbt run {run}"), error).run("list recent runs", "dbtrigger runs")
 }
 
 /// Waits until a run whose cancellation was requested has ended.
-async fn confirm_dbt(
-    asked: AskedToStop,
-    line: &DbtLine<'_>,
+async fn await_dbt_cancellation(
+    pending: PendingCancellation,
+    client: &DbtClient<'_>,
     deadline: &Deadline,
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let DbtLine { account, writer, again } = *line;
-    let AskedToStop { run: latest, place } = asked;
+    let DbtClient { account, writer, retry_command } = *client;
+    let PendingCancellation { run: latest, index } = pending;
     let run = latest.id;
-    let means = ctx.run_context();
-    let mut probe = DbtRun::new(writer, &means.wall, &means.events, account.id, latest, None);
-    let followed = follow(&mut probe, deadline.clone(), &means, |_| {}).await;
-    report.dbt.get_or_insert_default()[place] = stopped_dbt(probe.run(), account, false);
+    let run_ctx = ctx.run_context();
+    let mut probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, latest, None);
+    let followed = follow(&mut probe, deadline.clone(), &run_ctx, |_| {}).await;
+    report.dbt.get_or_insert_default()[index] = dbt_row(probe.run(), account, false);
     match followed {
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
             Code::StillRunning,
             format!("requested cancellation of dbt run {run}, but it has not ended yet"),
         )
-        .run("try again", again)),
-        Followed::Gone(_, error) => Err(gone_dbt(run, &error, place, report)),
+        .run("try again", retry_command)),
+        Followed::Gone(_, error) => Err(record_gone(run, &error, index, report)),
         Followed::Blind(_, error) => {
             Err(of_dbt(&format!("requested cancellation of dbt run {run}, but cannot read its status"), &error)
-                .run("try again", again))
+                .run("try again", retry_command))
         }
     }
 }
 
 /// Cancels a Databricks run and the dbt runs it started.
-pub(super) async fn stop_workflow(
+pub(super) async fn cancel_workflow(
     run: u64,
     origin: &Origin,
     writer: &Writer,
@@ -221,7 +221,7 @@ pub(super) async fn stop_workflow(
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let again = format!("dbtrigger cancel --workflow-run {run}");
+    let retry_command = format!("dbtrigger cancel --workflow-run {run}");
     let seen = match writer.read(get_workflow_run(run, None)).await {
         Ok(seen) => seen,
         Err(error) => {
@@ -233,12 +233,12 @@ pub(super) async fn stop_workflow(
     };
     let workspace = seen.workspace();
     let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
-    let stopped = |state: Option<&RunState>, already: bool| Stopped {
+    let canceled = |state: Option<&RunState>, had_ended: bool| CanceledRun {
         run,
         url: url.clone(),
         status: state.map(|state| state.word().to_owned()).unwrap_or_default(),
-        already,
-        fate: match state {
+        had_ended,
+        outcome: match state {
             Some(RunState::Ended(WorkflowEnd::Cancelled(_))) => CancelOutcome::Cancelled,
             Some(RunState::Ended(
                 WorkflowEnd::Success(_)
@@ -246,20 +246,20 @@ pub(super) async fn stop_workflow(
                 | WorkflowEnd::Excluded(_)
                 | WorkflowEnd::NotRun(_)
                 | WorkflowEnd::Failed(_),
-            )) => CancelOutcome::EndedItself,
-            Some(RunState::Going(_)) | None => CancelOutcome::GoesOn,
+            )) => CancelOutcome::Ended,
+            Some(RunState::Active(_)) | None => CancelOutcome::StillRunning,
         },
     };
     let state = seen.state();
-    let already = matches!(state, Some(RunState::Ended(_)));
-    report.workflow = Some(stopped(state.as_ref(), already));
+    let had_ended = matches!(state, Some(RunState::Ended(_)));
+    report.workflow = Some(canceled(state.as_ref(), had_ended));
     let mut gone = None;
     // Databricks first: otherwise its notebook would see a canceled dbt run, or start another one.
-    if !already {
+    if !had_ended {
         ctx.last_known.set(Checkpoint {
             known: report.known().into(),
             line: format!("canceling Databricks run {run}: {url}"),
-            resume: again.clone(),
+            resume: retry_command.clone(),
         });
         // The refusal may mean that the run has just ended, so read its status.
         if let Err(error) = writer.put(cancel_workflow_run(run)).await {
@@ -269,21 +269,21 @@ pub(super) async fn stop_workflow(
                 Ok(_) | Err(_) => {
                     return Err(of_databricks(&format!("cannot cancel Databricks run {run}"), &error)
                         .state("it may still be running")
-                        .run("try again", again));
+                        .run("try again", retry_command));
                 }
             }
         }
     }
-    if !already && gone.is_none() {
+    if !had_ended && gone.is_none() {
         let mut probe = WorkflowProbe::new(writer, run);
         let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await;
         let failure = match followed {
             Followed::Ended(state) => {
-                report.workflow = Some(stopped(Some(&state.state), false));
+                report.workflow = Some(canceled(Some(&state.state), false));
                 None
             }
             Followed::OutOfTime(state) => {
-                report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
+                report.workflow = Some(canceled(state.as_ref().map(|state| &state.state), false));
                 let what = format!("requested cancellation of Databricks run {run}, but it has not ended yet");
                 Some(Failure::new(Code::StillRunning, what))
             }
@@ -292,22 +292,22 @@ pub(super) async fn stop_workflow(
                 None
             }
             Followed::Blind(state, error) => {
-                report.workflow = Some(stopped(state.as_ref().map(|state| &state.state), false));
+                report.workflow = Some(canceled(state.as_ref().map(|state| &state.state), false));
                 let what = format!("requested cancellation of Databricks run {run}, but cannot read its status");
                 Some(of_databricks(&what, &error))
             }
         };
         if let Some(failure) = failure {
-            return Err(failure.cause("its dbt run was not looked up yet").run("try again", again));
+            return Err(failure.cause("its dbt run was not looked up yet").run("try again", retry_command));
         }
     }
     // The dbt runs go on even if their Databricks run is deleted.
     let gone = gone.map(|error| {
-        report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(state.as_ref(), false) });
+        report.workflow = Some(CanceledRun { outcome: CancelOutcome::Gone, ..canceled(state.as_ref(), false) });
         of_gone(&format!("Databricks run {run}"), &error)
     });
-    let parent = ParentRun { workflow_run: run, workspace, fresh: !already, databricks: writer };
-    let cancelled = cancel_child_runs(&parent, deadline, &again, report, ctx).await;
+    let parent = ParentRun { workflow_run: run, workspace, just_active: !had_ended, databricks: writer };
+    let cancelled = cancel_child_runs(&parent, deadline, &retry_command, report, ctx).await;
     match (gone, cancelled) {
         (None, cancelled) => cancelled,
         (Some(gone), Ok(())) => Err(gone),
@@ -320,12 +320,12 @@ struct ParentRun<'a> {
     workflow_run: u64,
     workspace: Option<String>,
     /// The run was active until now, so its notebooks may just have started a dbt run.
-    fresh: bool,
+    just_active: bool,
     databricks: &'a Writer,
 }
 
 /// Returns the URLs of the dbt runs that the run's tasks report.
-async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
+async fn dbt_urls_of_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
     let mut probe = WorkflowProbe::new(parent.databricks, parent.workflow_run);
     match follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await {
         Followed::Ended(state) => {
@@ -340,38 +340,38 @@ async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &Comman
 async fn cancel_child_runs(
     parent: &ParentRun<'_>,
     deadline: &Deadline,
-    again: &str,
+    retry_command: &str,
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let (account, writer) = match line_to_dbt(&[], InputErrors::default(), ctx) {
+    let (account, writer) = match connect_dbt(&[], InputErrors::default(), ctx) {
         Ok((account, writer)) => (account, writer.until(deadline)),
         // The Databricks run can be canceled without access to dbt; the notebook tries to cancel its dbt run.
         Err(failure) => {
             let why = failure.causes.join("; ");
             let error = format!("{} {why}", failure.what);
-            ctx.events.run(RunEvent::ChildRunsUnknown { error, command: again.to_owned() });
-            for url in told_by_tasks(parent, deadline, ctx).await {
+            ctx.events.run(RunEvent::ChildRunsUnknown { error, command: retry_command.to_owned() });
+            for url in dbt_urls_of_tasks(parent, deadline, ctx).await {
                 ctx.events.run(RunEvent::ChildRunMayBeActive { url });
             }
             return Ok(());
         }
     };
     report.dbt = Some(Vec::new());
-    let ParentRun { workflow_run, ref workspace, fresh, databricks: _ } = *parent;
-    let look = async || {
-        let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
+    let ParentRun { workflow_run, ref workspace, just_active, databricks: _ } = *parent;
+    let list_child_runs = async || {
+        let looking = active_child_runs(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {
             of_dbt(&format!("cannot look up the dbt run of Databricks run {workflow_run}"), &error)
                 .state("it may still be running")
-                .run("try again", again)
+                .run("try again", retry_command)
         })
     };
-    let line = DbtLine { account: &account, writer: &writer, again };
-    let (mut known, mut asked, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-    for last in [!fresh, true] {
+    let client = DbtClient { account: &account, writer: &writer, retry_command };
+    let (mut known, mut pending, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for last in [!just_active, true] {
         // Request all cancellations before waiting for any; one failure does not stop the others.
-        let found = match look().await {
+        let found = match list_child_runs().await {
             Ok(found) => found,
             // Still wait for the runs already requested.
             Err(failure) => {
@@ -384,8 +384,8 @@ async fn cancel_child_runs(
                 continue;
             }
             known.push(run.id);
-            match ask_dbt(run, &line, report, ctx).await {
-                Ok(going) => asked.extend(going),
+            match request_dbt_cancellation(run, &client, report, ctx).await {
+                Ok(active) => pending.extend(active),
                 Err(failure) => failures.push(failure),
             }
         }
@@ -394,18 +394,18 @@ async fn cancel_child_runs(
         }
         sleep(SETTLE.min(deadline.left())).await;
     }
-    if fresh && failures.is_empty() {
-        match cancelled_behind(&writer, account.id, workflow_run, workspace.as_deref()).await {
+    if just_active && failures.is_empty() {
+        match canceled_child_runs(&writer, account.id, workflow_run, workspace.as_deref()).await {
             Ok(cancelled) => {
                 let others = cancelled.iter().filter(|run| !known.contains(&run.id));
-                let rows = others.map(|run| stopped_dbt(run, &account, true));
+                let rows = others.map(|run| dbt_row(run, &account, true));
                 report.dbt.get_or_insert_default().extend(rows);
             }
             Err(error) => ctx.events.run(RunEvent::CanceledChildRunsUnknown { error: error.to_string() }),
         }
     }
-    for run in asked {
-        failures.extend(confirm_dbt(run, &line, deadline, report, ctx).await.err());
+    for run in pending {
+        failures.extend(await_dbt_cancellation(run, &client, deadline, report, ctx).await.err());
     }
     let mut failures = failures.into_iter();
     match failures.next() {

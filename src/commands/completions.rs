@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::CacheFile;
 use super::job_named::names;
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -139,7 +139,7 @@ pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
     if let Some(listed) = file.load().filter(|listed: &Listed| listed.is_fresh(now)) {
         return listed.jobs;
     }
-    let Ok((account, reader)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return Vec::new() };
+    let Ok((account, reader)) = connect_dbt(&[], InputErrors::default(), ctx) else { return Vec::new() };
     let jobs = names(&reader, &account).await.unwrap_or_default();
     if !jobs.is_empty() {
         file.store(&Listed { at: now.as_second(), jobs: jobs.clone() });

@@ -78,11 +78,11 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
         workspace: workspace.as_ref().map(|id| id.value.clone()),
         parse_error: crate::databricks::parse_error,
     };
-    line(origin, profile, ctx)
+    client(origin, profile, ctx)
 }
 
 /// The Databricks identity from the environment, and a client for its workspace.
-pub(crate) fn line_to_databricks(
+pub(crate) fn connect_databricks(
     mut errors: InputErrors,
     ctx: &CommandContext,
 ) -> Result<(Databricks, Writer), Failure> {
@@ -111,11 +111,11 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> 
         workspace: None,
         parse_error: crate::dbt::parse_error,
     };
-    line(&account.origin, profile, ctx)
+    client(&account.origin, profile, ctx)
 }
 
 /// The dbt account and its client, from flags, pasted URLs, the environment and dbt's credential file.
-pub(crate) fn line_to_dbt(
+pub(crate) fn connect_dbt(
     pasted: &[(String, Link)],
     mut errors: InputErrors,
     ctx: &CommandContext,
@@ -133,23 +133,10 @@ pub(crate) fn line_to_dbt(
     Ok((account, writer))
 }
 
-fn line(origin: &Origin, profile: Profile, ctx: &CommandContext) -> Result<Writer, Failure> {
-    let CommandContext {
-        context,
-        vault: _,
-        events,
-        json: _,
-        account: _,
-        ca_bundle: _,
-        pace,
-        last_known: _,
-        interruption: _,
-        wire: _,
-        prompts: _,
-        results: _,
-    } = ctx;
-    let transport = transport(origin, ctx)?;
-    Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
+fn client(origin: &Origin, profile: Profile, ctx: &CommandContext) -> Result<Writer, Failure> {
+    let (transport, context) = (transport(origin, ctx)?, &ctx.context);
+    let (entropy, wall) = (context.entropy.clone(), context.wall.clone());
+    Ok(Writer::new(profile, transport, ctx.pace.clone(), entropy, wall, ctx.events.clone()))
 }
 
 /// The client that requests tokens from this origin.
@@ -174,7 +161,7 @@ pub(crate) async fn probe_host(
         }
         // There is no connection to the in-memory sandbox.
         #[cfg(test)]
-        Wire::Given(_) => Ok(Ok(None)),
+        Wire::Memory(_) => Ok(Ok(None)),
     }
 }
 
@@ -186,7 +173,7 @@ fn transport(origin: &Origin, ctx: &CommandContext) -> Result<Rc<dyn Transport>,
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
         })?),
         #[cfg(test)]
-        Wire::Given(transport) => transport.clone(),
+        Wire::Memory(transport) => transport.clone(),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::document::{Data, Id, document};
-use crate::engine::kinds::{Notebook, NotebookGrant, NotebookGrantWant, NotebookHave, NotebookWant, VERSION};
+use crate::engine::kinds::{Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -182,7 +182,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let mut steps = vec![Planned::Notebook(step)];
     steps.extend(grant_steps.into_iter().map(Planned::NotebookGrant));
-    let applied = provision.apply(Plan { steps }).await;
+    let applied = provision.apply(Plan { steps, ..Plan::default() }).await;
     Ok(describe(applied, found, default_path).end())
 }
 
@@ -204,7 +204,7 @@ async fn look(
     let account = notebook_settings.account.id;
     let plans = async |path: &NotebookPath| {
         let granting = grants.iter().cloned().map(|GrantTo { principal, level }| {
-            Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
+            Step::<NotebookGrant>::plan(reader, NotebookGrant { object: path.clone(), principal, level }, consents)
         });
         let want = notebook_settings.clone().at(path.clone());
         tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))

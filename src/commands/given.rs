@@ -9,14 +9,14 @@ use crate::text::quoted;
 
 /// The global flags for profile, CA bundle and dbt account, with their values.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Given(Vec<(&'static str, String)>);
+pub(crate) struct GlobalFlags(Vec<(&'static str, String)>);
 
 /// Flags that select the dbt account; `--dbt-url` includes the other two.
 const OF_DBT: [&str; 3] = ["--dbt-url", "--dbt-host", "--dbt-account"];
 
-impl Given {
+impl GlobalFlags {
     /// `profile`: value of `-p`.
-    pub(crate) fn of(profile: Option<&str>, ca_bundle: Option<&Path>, account: &AccountFlags) -> Given {
+    pub(crate) fn of(profile: Option<&str>, ca_bundle: Option<&Path>, account: &AccountFlags) -> GlobalFlags {
         let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
         let [url, host, id] = OF_DBT;
         let all = [
@@ -26,7 +26,7 @@ impl Given {
             (host, dbt_host.clone()),
             (id, dbt_account.clone()),
         ];
-        Given(all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect())
+        GlobalFlags(all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect())
     }
 
     /// Adds the flags to a dbtrigger command, unless it has them.
@@ -102,8 +102,8 @@ mod tests {
         let failure =
             || Failure::new(Code::NotFound, "x").run("x", "dbtrigger deploy-notebook").run("y", "ls").advise("look");
         let hints = |profile, ca_bundle: Option<&str>, account: &AccountFlags| {
-            let given = Given::of(profile, ca_bundle.map(Path::new), account);
-            let ended = given.complete(Ended::<()>::from(failure()), &[]);
+            let global_flags = GlobalFlags::of(profile, ca_bundle.map(Path::new), account);
+            let ended = global_flags.complete(Ended::<()>::from(failure()), &[]);
             ended
                 .failure
                 .unwrap()
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_a_command_says_itself_is_not_said_twice_nor_contradicted() {
-        let command = |account: &AccountFlags, command| Given::of(None, None, account).command(command);
+        let command = |account: &AccountFlags, command| GlobalFlags::of(None, None, account).command(command);
         let both = account(None, Some("h"), Some("7"));
         assert_eq!(command(&both, "dbtrigger x --dbt-account 8"), "dbtrigger --dbt-host h x --dbt-account 8");
         assert_eq!(command(&both, "dbtrigger x --dbt-url u"), "dbtrigger x --dbt-url u");
@@ -138,8 +138,8 @@ mod tests {
     fn the_flag_that_consents_comes_with_the_whole_line() {
         let refused = || Failure::new(Code::Refused, "x").unless("--force");
         let hint = |line: &str| {
-            let given = Given::of(Some("work"), None, &AccountFlags::default());
-            let ended = given.complete(Ended::<()>::from(refused()), &arguments(line));
+            let global_flags = GlobalFlags::of(Some("work"), None, &AccountFlags::default());
+            let ended = global_flags.complete(Ended::<()>::from(refused()), &arguments(line));
             ended.failure.unwrap().hints[0].command().map(str::to_owned)
         };
         assert_eq!(

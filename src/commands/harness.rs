@@ -368,7 +368,7 @@ impl Harness {
             last_known: LastKnown::default(),
             results: super::run::Results::default(),
             interruption,
-            wire: Wire::Given(Rc::new(self.clone())),
+            wire: Wire::Memory(Rc::new(self.clone())),
             prompts: Prompts::default(),
         }
     }

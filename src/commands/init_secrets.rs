@@ -146,7 +146,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
     steps.extend(grant_steps.into_iter().map(Planned::Grant));
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
-    let mut applied = provision.apply(Plan { steps }).await;
+    let mut applied = provision.apply(Plan { steps, ..Plan::default() }).await;
     applied.field("scope", scope.as_str());
     applied.field("key", key.as_str());
     if readers.is_none() {

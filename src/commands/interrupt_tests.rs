@@ -304,7 +304,7 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         let ended = ctx.copy();
         ended.interrupt_at(read, 3);
         assert_eq!(ended.run(command, &line).await.unwrap().code, TERMINATED);
-        let going = known.borrow().get().map(|left| left.going).unwrap_or_default();
+        let going = known.borrow().get().map(|left| left.active).unwrap_or_default();
         assert!(going.is_empty() || write.starts_with("dbt:"), "{going:?}");
         ctx.interrupt_at(read, 3);
         let cancelling = async {
@@ -317,7 +317,7 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
             () = cancelling => {}
         }
         let left = known.borrow().get().expect("what may go on");
-        let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
+        let [(goes_on, resume)] = &left.active[..] else { panic!("{left:?}") };
         assert!(goes_on.contains("canceling") && resume.starts_with("dbtrigger cancel "), "{left:?}");
         assert_eq!(left.known.data["on_interrupt"], "goes-on", "{left:?}");
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::table::table;
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::dbt::{Job, JobDisabled, Status};
 use crate::document::{Data, Id, document};
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 }
 
 async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Failure> {
-    let (account, reader) = line_to_dbt(&[], InputErrors::default(), ctx)?;
+    let (account, reader) = connect_dbt(&[], InputErrors::default(), ctx)?;
     let places = Places::read(&reader, &account, narrow).await?;
     if places.unnamed {
         ctx.events.remark("this token cannot list projects; showing their IDs");

@@ -22,9 +22,9 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Interrupted {
     pub(crate) known: Known,
     /// What is still running, each with the command that resumes it.
-    pub(crate) going: Vec<(String, String)>,
+    pub(crate) active: Vec<(String, String)>,
     /// A note, if nothing is running.
-    pub(crate) said: Option<StateNote>,
+    pub(crate) note: Option<StateNote>,
 }
 
 /// The state if nothing is running.
@@ -68,13 +68,13 @@ impl LastKnown {
     }
 
     /// Nothing is running any more; keeps what is known.
-    pub(crate) fn over(&self, report: &dyn Report) {
+    pub(crate) fn ended(&self, report: &dyn Report) {
         self.entries.borrow_mut().insert(self.slot, Entry::Ended(Known::of(report)));
     }
 
     /// Nothing was started; keeps what is known, and a note.
-    pub(crate) fn set_note(&self, known: impl Into<Known>, said: StateNote) {
-        self.entries.borrow_mut().insert(self.slot, Entry::NothingStarted(known.into(), said));
+    pub(crate) fn set_note(&self, known: impl Into<Known>, note: StateNote) {
+        self.entries.borrow_mut().insert(self.slot, Entry::NothingStarted(known.into(), note));
     }
 
     /// This run is finished: keeps what is known of it, unless it is still running.
@@ -87,17 +87,17 @@ impl LastKnown {
 
     pub(crate) fn get(&self) -> Option<Interrupted> {
         let entries = self.entries.borrow();
-        let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
+        let (mut all, mut active, mut last) = (Vec::new(), Vec::new(), None);
         for entry in entries.values() {
             match entry {
                 Entry::Running(Checkpoint { known, line, resume }) => {
                     all.push(known.clone());
-                    going.push((line.clone(), resume.clone()));
+                    active.push((line.clone(), resume.clone()));
                 }
                 Entry::Ended(known) => all.push(known.clone()),
-                Entry::NothingStarted(known, said) => {
+                Entry::NothingStarted(known, note) => {
                     all.push(known.clone());
-                    last = Some(said.clone());
+                    last = Some(note.clone());
                 }
             }
         }
@@ -110,6 +110,6 @@ impl LastKnown {
             let data: Vec<_> = all.iter().map(|known| known.data.clone()).collect();
             Known { data: document!({ "runs": data }), runs: all.into_iter().flat_map(|known| known.runs).collect() }
         };
-        Some(Interrupted { known, going, said: last })
+        Some(Interrupted { known, active, note: last })
     }
 }

@@ -86,7 +86,7 @@ async fn exit(line: Line, lists: Lists) -> u8 {
         A::from_arg_matches(&matches).unwrap()
     }
     let mut ctx = Harness::new().ctx(AccountFlags::default(), Events::new(|_| ()));
-    ctx.wire = Wire::Given(Rc::new(lists));
+    ctx.wire = Wire::Memory(Rc::new(lists));
     let Ended { report: _, failure } = match line {
         Line::Jobs(line) => jobs::run(read(line), &ctx).await,
         Line::Run(line) => Box::pin(run::run(read(line), &ctx)).await,

@@ -60,6 +60,8 @@ mod provision_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
+mod refused_plan_tests;
+#[cfg(test)]
 mod retry_tests;
 mod run_named;
 #[cfg(test)]
@@ -73,8 +75,8 @@ mod table;
 mod waves_tests;
 mod workflow_named;
 
-pub(crate) use connect::{line_to_databricks, line_to_dbt, probe_host, roots, to_databricks, to_dbt};
-pub(crate) use given::Given;
+pub(crate) use connect::{connect_databricks, connect_dbt, probe_host, roots, to_databricks, to_dbt};
+pub(crate) use given::GlobalFlags;
 pub(crate) use last_known::{Interrupted, LastKnown, StateNote};
 pub(crate) use prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};
 
@@ -111,8 +113,8 @@ pub(crate) struct CommandContext {
 
 impl CommandContext {
     /// The flags that printed commands repeat.
-    pub(crate) fn given(&self) -> Given {
-        Given::of(self.context.environment.profile(), self.ca_bundle.as_deref(), &self.account)
+    pub(crate) fn global_flags(&self) -> GlobalFlags {
+        GlobalFlags::of(self.context.environment.profile(), self.ca_bundle.as_deref(), &self.account)
     }
 
     /// The parts that `runs` needs.
@@ -133,5 +135,5 @@ pub(crate) enum Wire {
     Sockets(Roots),
     /// The in-memory sandbox.
     #[cfg(test)]
-    Given(std::rc::Rc<dyn crate::http::Transport>),
+    Memory(std::rc::Rc<dyn crate::http::Transport>),
 }

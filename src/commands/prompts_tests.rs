@@ -3,7 +3,7 @@
 use super::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Harness};
 use super::person::{Answer, Person};
 use super::prompts::{Instead, answer};
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{AccountFlags, InputErrors};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
@@ -33,7 +33,7 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
     let token = Instead::Variable("DBT_CLOUD_TOKEN", None);
     assert_eq!(instead.unwrap(), [token.clone(), Instead::Flag("--job", "222222".to_owned())]);
     assert_eq!(ctx.prompts.job, Some(222_222));
-    assert_eq!(line_to_dbt(&[], InputErrors::default(), &ctx).map(|(account, _)| account.id), Ok(51_234));
+    assert_eq!(connect_dbt(&[], InputErrors::default(), &ctx).map(|(account, _)| account.id), Ok(51_234));
     // A filter flag cannot be combined with an ID, but with a name.
     let script = [Ok(DBT_TOKEN), Ok("222222")];
     let (instead, _) = asked(&world, &[job(None, Some("Jaffle Shop"))], &script).await;

@@ -8,9 +8,9 @@ use futures_util::future::MaybeDone;
 
 use super::last_seen::LastSeen;
 use super::prompts::unanswered;
-use super::{CommandContext, Given, StateNote};
+use super::{CommandContext, GlobalFlags, StateNote};
 use crate::databricks::me::{Me, me};
-use crate::document::{Data, ToDocument, document};
+use crate::document::{Data, ToDocument};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
@@ -110,7 +110,7 @@ pub(crate) struct Applied {
     workspace: String,
     identity: String,
     dry_run: bool,
-    given: Given,
+    global_flags: GlobalFlags,
     lines: Vec<String>,
     hints: Vec<Hint>,
     fields: Data,
@@ -123,7 +123,7 @@ impl Provision<'_> {
         let Provision { ctx, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
-        let given = ctx.given();
+        let global_flags = ctx.global_flags();
         let (mut lines, mut hints, mut fields) = (Vec::new(), Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() {
@@ -131,7 +131,7 @@ impl Provision<'_> {
             }
             // A dry run shows a refusal and still succeeds.
             if let Some(refusal) = refusal {
-                let refusal = given.failure(refusal);
+                let refusal = global_flags.failure(refusal);
                 lines = would_be_refused(&refusal);
                 fields.set("refused", refusal.json());
                 hints = refusal.hints;
@@ -162,7 +162,7 @@ impl Provision<'_> {
         };
         tell_of_skipped(&plan, ctx);
         LastSeen::note(&workspace, me, &plan, ctx);
-        Applied { plan, finish, workspace, identity, dry_run, given, lines, hints, fields, failure }
+        Applied { plan, finish, workspace, identity, dry_run, global_flags, lines, hints, fields, failure }
     }
 }
 
@@ -207,30 +207,6 @@ fn would_be_refused(refusal: &Failure) -> Vec<String> {
     lines
 }
 
-/// The result if the lookups led to no plan. A dry run shows a refusal and succeeds; other failures stay failures.
-pub(crate) fn no_plan(
-    failure: Failure,
-    dry_run: bool,
-    given: &Given,
-    reader: &Reader,
-    me: &Me,
-) -> Result<Ended<Box<dyn Report>>, Failure> {
-    if !dry_run || failure.code != Code::Refused {
-        return Err(failure);
-    }
-    let failure = given.failure(failure);
-    let fields = document!({ "refused": failure.json() });
-    Ok(Ended::well(Box::new(Provisioned {
-        workspace: reader.origin().to_owned(),
-        identity: me.user_name.clone(),
-        dry_run,
-        entries: Vec::new(),
-        lines: would_be_refused(&failure),
-        hints: failure.hints,
-        fields,
-    })))
-}
-
 /// Prints a remark for each grant that is skipped.
 fn tell_of_skipped(plan: &Plan, ctx: &CommandContext) {
     for entry in plan.entries() {
@@ -261,7 +237,7 @@ impl Applied {
 
     /// Adds a next step.
     pub(crate) fn then(&mut self, hint: Hint) {
-        self.hints.push(self.given.hint(hint));
+        self.hints.push(self.global_flags.hint(hint));
     }
 
     /// Adds a field to the JSON data.
@@ -271,7 +247,8 @@ impl Applied {
 
     /// The report, with the failure if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
-        let Applied { plan, finish, workspace, identity, dry_run, given: _, mut lines, hints, fields, failure } = self;
+        let Applied { plan, finish, workspace, identity, dry_run, global_flags: _, mut lines, hints, fields, failure } =
+            self;
         if finish == Finish::Unchanged {
             lines.insert(0, "Nothing to change.".to_owned());
         }

@@ -573,9 +573,9 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         ctx.inject_fault(at, InjectedFault::KilledBefore);
         assert!(ctx.run(command, &line).await.is_none());
         let left = known.borrow().get().expect("how far it is");
-        let said = left.said.expect("how things stand");
-        assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
-        assert!(said.next.as_ref().unwrap().to_string().contains("run the same command again"), "{said:?}");
+        let note = left.note.expect("how things stand");
+        assert_eq!(note.cause, cause.map(|steps| format!("already written: {steps}")));
+        assert!(note.next.as_ref().unwrap().to_string().contains("run the same command again"), "{note:?}");
         assert_eq!(left.known.data["dry_run"], false);
         let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");

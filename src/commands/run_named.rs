@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{CommandContext, line_to_databricks, line_to_dbt};
+use super::{CommandContext, connect_databricks, connect_dbt};
 use crate::credentials::{Account, Databricks, InputErrors, MissingInput};
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Run, get_run, get_run_with_trigger};
@@ -65,9 +65,9 @@ fn missing(active: bool, ctx: &CommandContext) -> Failure {
     let give = "its ID or URL (`dbtrigger runs` lists them)";
     let missing = MissingInput::value("RUN", give, Some(Question::Run { active }));
     errors.need(Ok(None::<u64>), missing);
-    let lines = (line_to_dbt(&[], InputErrors::default(), ctx), line_to_databricks(InputErrors::default(), ctx));
+    let lines = (connect_dbt(&[], InputErrors::default(), ctx), connect_databricks(InputErrors::default(), ctx));
     let failure = match lines {
-        (Err(_), Err(_)) => line_to_dbt(&[], errors, ctx).err(),
+        (Err(_), Err(_)) => connect_dbt(&[], errors, ctx).err(),
         (Ok(_), _) | (_, Ok(_)) => errors.settle().err(),
     };
     failure.unwrap_or_else(|| Failure::new(Code::Bug, "the run is missing without an error"))
@@ -77,7 +77,7 @@ impl RunNamed {
     /// Finds the service that has the run. dbt is asked first for a bare id: most runs that people name are there.
     async fn find(self, deadline: &Deadline, ctx: &CommandContext) -> Result<RunFound, Failure> {
         match self {
-            RunNamed::Id(run) => match line_to_dbt(&[], InputErrors::default(), ctx) {
+            RunNamed::Id(run) => match connect_dbt(&[], InputErrors::default(), ctx) {
                 Ok((account, writer)) => {
                     let writer = writer.until(deadline);
                     let looked = writer.read(get_run_with_trigger(account.id, run)).await;
@@ -93,11 +93,11 @@ impl RunNamed {
                 Err(failure) => in_databricks(run, deadline, ctx).await.ok_or(failure),
             },
             RunNamed::Dbt { run, pasted } => {
-                let (account, writer) = line_to_dbt(&[pasted], InputErrors::default(), ctx)?;
+                let (account, writer) = connect_dbt(&[pasted], InputErrors::default(), ctx)?;
                 Ok(RunFound::Dbt { run, seen: None, account, writer: writer.until(deadline), by_address: true })
             }
             RunNamed::Workflow { run, origin } => {
-                let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
+                let (identity, writer) = connect_databricks(InputErrors::default(), ctx)?;
                 check_workspace(origin.as_ref(), &identity.origin)?;
                 Ok(RunFound::Workflow { run, identity, writer: writer.until(deadline) })
             }
@@ -151,7 +151,7 @@ fn databricks_run(url: &Url) -> Option<u64> {
 
 /// The run of this id in the workspace, if there is access to one and it has such a run.
 async fn in_databricks(run: u64, deadline: &Deadline, ctx: &CommandContext) -> Option<RunFound> {
-    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx).ok()?;
+    let (identity, writer) = connect_databricks(InputErrors::default(), ctx).ok()?;
     let writer = writer.until(deadline);
     writer.read_once(get_workflow_run(run, None)).await.ok().filter(|seen| seen.run_id == run)?;
     ctx.events.remark(format!("{run} is a Databricks run"));
@@ -160,7 +160,7 @@ async fn in_databricks(run: u64, deadline: &Deadline, ctx: &CommandContext) -> O
 
 /// Whether dbt has a run of this id, as far as it can be asked.
 pub(crate) async fn is_dbt_run(run: u64, deadline: &Deadline, ctx: &CommandContext) -> bool {
-    let Ok((account, writer)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return false };
+    let Ok((account, writer)) = connect_dbt(&[], InputErrors::default(), ctx) else { return false };
     writer.until(deadline).read_once(get_run(account.id, run)).await.is_ok_and(|seen| seen.id == run)
 }
 

@@ -8,7 +8,7 @@ pub(crate) use of_workflow::Span;
 use super::job_named::{JobNamed, Narrow, shown_name};
 use super::jobs::moment;
 use super::table::table;
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
@@ -100,7 +100,7 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<RunsReport, Failure>
     let mut errors = InputErrors::default();
     let named = errors.optional(job.as_deref().map(JobNamed::read).transpose());
     let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
-    let (account, reader) = line_to_dbt(&pasted, errors, ctx)?;
+    let (account, reader) = connect_dbt(&pasted, errors, ctx)?;
     let narrow = Narrow { project, environment };
     let job = match &named {
         Some(named) => Some(named.find(&reader, &account, &narrow).await?),

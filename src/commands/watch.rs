@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::CommandContext;
 use super::last_known::Checkpoint;
-use super::run::{DbtReport, DbtRunEvents, Following, LONGEST, WorkflowReport, follow_run, resume, see};
+use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run, resume};
 use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
             let seen = match seen {
                 Some(seen) => Ok(*seen),
-                None => see(&writer, &account, run, deadline.at()).await,
+                None => read_run(&writer, &account, run, deadline.at()).await,
             };
             match seen {
                 Ok(seen) => Ok(watch_dbt(seen, &account, &writer, by_address, &deadline, ctx).await),
@@ -68,8 +68,8 @@ async fn watch_dbt(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let run = seen.id;
-    let pick_up = |run: u64| resume::watch_dbt(run, account, &ctx.account, by_address);
-    let means = ctx.run_context();
+    let watch_command = |run: u64| resume::watch_dbt(run, account, &ctx.account, by_address);
+    let run_ctx = ctx.run_context();
     let mut report = DbtReport::new(account);
     report.adopted = true;
     report.take(&seen);
@@ -78,25 +78,26 @@ async fn watch_dbt(
         let mut report = known.clone();
         report.take(run);
         let line = format!("dbt run {} is still running: {}", run.id, report.url());
-        ctx.last_known.set(Checkpoint { known: Known::of(&report), line, resume: pick_up(run.id) });
+        ctx.last_known.set(Checkpoint { known: Known::of(&report), line, resume: watch_command(run.id) });
     };
     on_news(&seen);
     // Suggest no restart command unless all overrides are known: it would start something else.
     let overrides = seen.trigger.as_ref().and_then(Overrides::of);
-    let again = seen
+    let start_over = seen
         .job_definition_id
         .zip(overrides)
         .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &ctx.account, &overrides, None))
         .filter(|_| !by_address);
-    let mut changes = DbtRunEvents::new(&means.events, account);
+    let mut changes = DbtRunEvents::new(&run_ctx.events, account);
     changes.found(&seen);
-    let probe = DbtRun::new(writer, &means.wall, &means.events, account.id, seen, None);
-    let following = Following { account, writer, deadline, pick_up: &pick_up, again: again.as_deref() };
-    let Ended { report, failure } = following.follow(probe, &mut changes, report, &means, &on_news).await;
+    let probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, seen, None);
+    let follower =
+        DbtFollower { account, writer, deadline, watch_command: &watch_command, start_over: start_over.as_deref() };
+    let Ended { report, failure } = follower.follow(probe, &mut changes, report, &run_ctx, &on_news).await;
     let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
         let journal = Journal::new(ctx.context.environment.state_folder());
-        journal.close_run(writer.origin(), account.id, run, means.wall.now());
+        journal.close_run(writer.origin(), account.id, run, run_ctx.wall.now());
         ctx.last_known.clear();
     }
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
@@ -130,6 +131,6 @@ async fn watch_workflow(
     let report =
         WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
     ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
-    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
-    Ok(follow_run(report, run, writer, deadline, again.as_deref(), ctx).await)
+    let start_over = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
+    Ok(follow_run(report, run, writer, deadline, start_over.as_deref(), ctx).await)
 }

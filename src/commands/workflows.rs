@@ -5,7 +5,7 @@ use super::job_named::shown_name;
 use super::jobs::moment;
 use super::runs::Span;
 use super::table::table;
-use super::{CommandContext, line_to_databricks};
+use super::{CommandContext, connect_databricks};
 use crate::credentials::InputErrors;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::{RunState, WorkflowRun, is_missing, latest_workflow_run};
@@ -32,7 +32,7 @@ pub(crate) async fn run(_: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>>
 }
 
 async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
-    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
+    let (identity, writer) = connect_databricks(InputErrors::default(), ctx)?;
     let workflows = rows(&writer.reader(), ctx).await?;
     if workflows.is_empty() {
         ctx.events.remark("No workflows yet.");

@@ -64,7 +64,7 @@ struct Version {
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct TokenResponse {
     access_token: String,
     expiry: Option<String>,
 }
@@ -93,12 +93,12 @@ impl FromCli {
             return Err(self.none(&shorten(&String::from_utf8_lossy(&output.stderr))));
         }
         // The output may contain part of a token, so do not quote it.
-        let told: Told = serde_json::from_slice(&output.stdout)
+        let response: TokenResponse = serde_json::from_slice(&output.stdout)
             .map_err(|_| self.none("it printed no JSON with access_token; it may be older than 0.207"))?;
         let secret = vault
-            .admit(told.access_token)
+            .admit(response.access_token)
             .map_err(|odd| self.none(&format!("its access_token is not a token: {odd}")))?;
-        let life = told
+        let life = response
             .expiry
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
             .map(|at| at.duration_since(wall.now()).try_into().unwrap_or(Duration::ZERO));

@@ -49,7 +49,7 @@ pub(crate) struct FromGitHub {
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct TokenResponse {
     access_token: String,
     expires_in: Option<u64>,
 }
@@ -193,7 +193,7 @@ impl Endpoint {
             let retry_after = self.token_client.retry_after(&answer);
             return Err(NoToken { advice: advice.to_owned(), retry_after, ..none(&message, is_passing(status)) });
         }
-        let Told { access_token, expires_in } = serde_json::from_slice(answer.body())
+        let TokenResponse { access_token, expires_in } = serde_json::from_slice(answer.body())
             .map_err(|_| none(&format!("{url} returned no access_token"), false))?;
         let secret = self
             .vault

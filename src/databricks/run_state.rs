@@ -48,7 +48,7 @@ impl NewStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunState {
     /// Active, with the service's status, such as `RUNNING`.
-    Going(String),
+    Active(String),
     Ended(WorkflowEnd),
 }
 
@@ -113,14 +113,14 @@ impl RunState {
     /// The service's status, result or code.
     pub(crate) fn word(&self) -> &str {
         match self {
-            RunState::Going(word) => word,
+            RunState::Active(word) => word,
             RunState::Ended(end) => end.word(),
         }
     }
 
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            RunState::Going(_) => false,
+            RunState::Active(_) => false,
             RunState::Ended(_) => true,
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn run_state(state: Option<&State>, status: Option<&NewStatus>) -> Op
         (None, None) => return None,
     };
     if !over {
-        return Some(RunState::Going(life.or(new).unwrap_or_default().to_owned()));
+        return Some(RunState::Active(life.or(new).unwrap_or_default().to_owned()));
     }
     // SKIPPED and INTERNAL_ERROR may come without a result.
     let end = WorkflowEnd::of(result.or(code).or(life).or(new).unwrap_or_default());

@@ -83,7 +83,7 @@ impl WorkflowRun {
         }
         for attempts in &mut tasks {
             attempts.sort_by_key(|Attempt { task, repair }| {
-                let waits = matches!(task.state(), Some(RunState::Going(_)));
+                let waits = matches!(task.state(), Some(RunState::Active(_)));
                 let started = task.start_time.filter(|at| *at > 0).unwrap_or(if waits { u64::MAX } else { 0 });
                 (*repair, task.attempt_number.unwrap_or(0), started, task.run_id)
             });

@@ -11,7 +11,7 @@ use super::plan::{
     Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, RaceOutcome, Refusal, Step, each, failed,
 };
 use crate::durations::shown;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Hint};
 use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
 
@@ -55,7 +55,7 @@ pub(crate) async fn apply(
         }
         for planned in wave.iter_mut() {
             if let Planned::JobGrant(step) = planned {
-                step.want.job = step.want.job.or(job);
+                step.want.object.job = step.want.object.job.or(job);
             }
         }
         let count = wave.chunk_by(|left, right| left.lane() == right.lane()).count();
@@ -183,15 +183,19 @@ pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
 
 /// Adds a refusal to the failure so far.
 fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Failure {
-    let Refusal { what, diff: _, advice } = why;
+    let Refusal { what, causes, diff: _, hints } = why;
     let mut failure = match before {
         None => Failure::new(Code::Refused, what),
         Some(before) => before.cause(what),
     };
-    if let Some(consent) = unless {
-        failure = failure.unless(consent.flag());
+    failure.causes.extend(causes);
+    failure.hints.extend(unless.map(|consent| Hint::Add(consent.flag())));
+    for hint in hints {
+        if !failure.hints.contains(&hint) {
+            failure.hints.push(hint);
+        }
     }
-    advice.into_iter().fold(failure, Failure::advise)
+    failure
 }
 
 /// Reads the object again directly before each attempt to write it, and leaves it alone if it has changed since the
@@ -313,11 +317,7 @@ fn changed_meanwhile<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
             let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
             failure.cause(format!("differences: {}", fields.join(", ")))
         }
-        Action::Blocked { why: Refusal { what, diff: _, advice }, unless } => {
-            let failure = failure.cause(what);
-            let failure = unless.into_iter().fold(failure, |failure, consent| failure.unless(consent.flag()));
-            advice.into_iter().fold(failure, Failure::advise)
-        }
+        Action::Blocked { why, unless } => refused(Some(failure), why, unless),
     };
     step.progress = Progress::Failed;
     Err(failure.advise("run the same command again to compare with the current state"))

@@ -51,7 +51,7 @@ impl Code {
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
             Code::NotFound | Code::RunGone => "not found, or not visible to you",
             Code::Refused | Code::ChangedMeanwhile => {
-                "refused: not ours, edited by hand, open to others, or changed meanwhile"
+                "refused: not ours, edited by hand, open to others, something is missing, or changed meanwhile"
             }
             Code::StillRunning => "timed out; the run is still active",
             Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
@@ -187,12 +187,10 @@ impl Code {
                     "A name or ID is mistyped; the error suggests the nearest names where it can list them.",
                     "It was deleted or renamed.",
                     "The token cannot see it.",
-                    "An earlier setup step is missing, such as the notebook.",
                 ],
                 what_to_do: &[
                     "List what exists: `dbtrigger jobs`, `dbtrigger runs`.",
                     "Compare the IDs with the URL in your browser.",
-                    "Run the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
                 ],
                 example: (
                     "dbtrigger run 'nightly build'",
@@ -212,15 +210,17 @@ impl Code {
                 ),
             },
             Code::Refused => Explanation {
-                means: "Nothing was written because it could do harm: the object is not ours, was edited by hand, or is open to others.",
+                means: "Nothing was written: an object is not ours, was edited by hand, or is open to others, or something that the plan needs is missing.",
                 why: &[
                     "Someone else created a notebook or job with that name.",
                     "It was edited by hand; the error shows the difference.",
                     "People other than those named with --grant could read the key.",
+                    "Something that the plan needs is missing: a notebook, a key, a cluster, or access for the run-as identity.",
                     "An idempotency key belongs to a run that was started with other parameters.",
                 ],
                 what_to_do: &[
                     "Review the difference; then use another name, or add the flag that the message names.",
+                    "Run the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
                     "See the plan without writing anything: `dbtrigger deploy-notebook --dry-run`.",
                 ],
                 example: (

@@ -46,7 +46,7 @@ pub(crate) enum Code {
     NotFound,
     /// The run existed before and no longer does.
     RunGone,
-    /// Not ours, edited by hand, or open to others. A flag of its own overrides this.
+    /// Not ours, edited by hand, open to others, or lacking something that a plan needs.
     Refused,
     /// Another process or user changed the object while the command ran. Their change is kept.
     ChangedMeanwhile,

@@ -23,20 +23,20 @@ impl Parent {
 }
 
 /// Returns the active dbt runs that were started, or resumed, for this Databricks run.
-pub(crate) async fn dbt_runs_behind(
+pub(crate) async fn active_child_runs(
     reader: &Reader,
     account: u64,
     workflow_run: u64,
     workspace: Option<&str>,
     events: &Events,
 ) -> Result<Vec<Run>, HttpError> {
-    let all = dbt_runs_of_notebooks(reader, account, events).await?;
+    let all = active_notebook_runs(reader, account, events).await?;
     Ok(all.into_iter().filter(|(_, parent)| parent.is_of(workflow_run, workspace)).map(|(run, _)| run).collect())
 }
 
 /// Returns the dbt runs of this Databricks run that were recently canceled, as its notebook does when it is canceled
 /// itself. Reads only the newest page: the result is only displayed.
-pub(crate) async fn cancelled_behind(
+pub(crate) async fn canceled_child_runs(
     reader: &Reader,
     account: u64,
     workflow_run: u64,
@@ -59,7 +59,7 @@ pub(crate) async fn cancelled_behind(
 
 /// Returns the active dbt runs that notebooks started, or resumed. A run whose cause cannot be read is left out with a
 /// remark.
-pub(crate) async fn dbt_runs_of_notebooks(
+pub(crate) async fn active_notebook_runs(
     reader: &Reader,
     account: u64,
     events: &Events,

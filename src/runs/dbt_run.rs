@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::follow::{Probe, Seen};
+use super::follow::{PollResult, Probe};
 use super::look_up::{LookUp, LookupResult, invalid_response, is_own};
 use super::poller::RunPoller;
 use super::trigger::DuplicateRisk;
@@ -14,7 +14,7 @@ use crate::events::{DuplicateOutcome, Events, RunEvent, RunId};
 use crate::http::{HttpError, Writer};
 
 /// The run with its steps includes all logs, so it is read when the status changes and on every fourth poll only.
-const LOOKS_PER_STEPS: u32 = 4;
+const POLLS_PER_STEPS: u32 = 4;
 
 /// Timeout for reading steps and the job, which are only displayed and must not delay the poll.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const AUDIT_LATE: Duration = Duration::from_mins(1);
 
 /// How often to read the job of a queued run: if dbt deactivated the job meanwhile, the run never starts (dbt-cloud-api
 /// §7).
-const JOB_LOOKS: Duration = Duration::from_mins(1);
+const JOB_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Attempts at the final lookup, in total.
 const FINAL_AUDITS: u32 = 3;
@@ -49,19 +49,19 @@ pub(crate) struct DbtRun<'a> {
     /// Shares polls with other followed runs.
     poller: Option<&'a RunPoller>,
     run: Run,
-    begun: Instant,
-    shown: Option<Status>,
+    started_at: Instant,
+    last_status: Option<Status>,
     step: Option<(u64, usize, String)>,
-    looks: u32,
+    polls: u32,
     shows_steps: bool,
     duplicate_risk: Option<DuplicateRisk>,
     /// `None`: look only at the end.
     next_audit: Option<Instant>,
     final_audits: u32,
     /// Whether the run had ended before the first poll.
-    was_over: bool,
+    had_ended: bool,
     duplicates: Vec<(u64, DuplicateOutcome)>,
-    next_job_look: Instant,
+    next_job_read: Instant,
     /// Why the job starts no runs, if it does not.
     disabled_reason: Option<JobDisabled>,
 }
@@ -78,7 +78,7 @@ impl<'a> DbtRun<'a> {
         let now = Instant::now();
         let next_audit =
             duplicate_risk.as_ref().map(|duplicate_risk| if duplicate_risk.likely { now } else { now + AUDIT_EARLY });
-        let was_over = run.ended().is_some();
+        let had_ended = run.ended().is_some();
         DbtRun {
             writer,
             wall,
@@ -86,17 +86,17 @@ impl<'a> DbtRun<'a> {
             account,
             poller: None,
             run,
-            begun: now,
-            shown: None,
+            started_at: now,
+            last_status: None,
             step: None,
-            looks: 0,
+            polls: 0,
             shows_steps: true,
             duplicate_risk,
             next_audit,
             final_audits: 0,
-            was_over,
+            had_ended,
             duplicates: Vec::new(),
-            next_job_look: now + JOB_LOOKS,
+            next_job_read: now + JOB_INTERVAL,
             disabled_reason: None,
         }
     }
@@ -127,14 +127,14 @@ impl<'a> DbtRun<'a> {
     }
 
     /// Looks for a second run once, for callers who do not wait for the end.
-    pub(crate) async fn look_for_second(&mut self) {
+    pub(crate) async fn check_for_second_run(&mut self) {
         if let Some(duplicate_risk) = self.duplicate_risk.clone() {
             self.audit(&duplicate_risk).await;
         }
     }
 
     /// Looks for a second run until none can appear, for callers who do not wait for the end.
-    pub(crate) async fn watch_until_settled(&mut self) {
+    pub(crate) async fn check_until_settled(&mut self) {
         let Some(duplicate_risk) = self.duplicate_risk.clone() else { return };
         while Instant::now() < duplicate_risk.until {
             sleep_until(duplicate_risk.until.min(Instant::now() + AUDIT_EARLY)).await;
@@ -142,7 +142,7 @@ impl<'a> DbtRun<'a> {
         }
     }
 
-    fn seen(&self) -> DbtState {
+    fn state(&self) -> DbtState {
         DbtState { run: self.run.clone(), step: self.step.clone() }
     }
 
@@ -156,12 +156,12 @@ impl<'a> DbtRun<'a> {
     }
 
     /// Reads the job of a queued run.
-    async fn look_at_job(&mut self) {
+    async fn check_job(&mut self) {
         let Some(job) = self.run.job_definition_id else { return };
-        if Instant::now() < self.next_job_look {
+        if Instant::now() < self.next_job_read {
             return;
         }
-        self.next_job_look = Instant::now() + JOB_LOOKS;
+        self.next_job_read = Instant::now() + JOB_INTERVAL;
         let Ok(Ok(found)) = timeout(SHOW_LIMIT, self.writer.read_once(dbt::get_job(self.account, job))).await else {
             return;
         };
@@ -202,7 +202,7 @@ impl<'a> DbtRun<'a> {
             if matches!(known, Some(DuplicateOutcome::Cancelled | DuplicateOutcome::Ended)) {
                 continue;
             }
-            let outcome = self.stop(&other, marker).await;
+            let outcome = self.cancel_if_queued(&other, marker).await;
             if known == Some(outcome) {
                 continue;
             }
@@ -214,7 +214,7 @@ impl<'a> DbtRun<'a> {
         if !resumes && kept.id != self.run.id {
             self.events.run(RunEvent::FollowingFirst { run: kept.id });
             self.run = kept;
-            (self.shown, self.step) = (None, None);
+            (self.last_status, self.step) = (None, None);
         }
         complete
     }
@@ -223,28 +223,28 @@ impl<'a> DbtRun<'a> {
     /// against another one with the same key that is not listed yet.
     fn settled(&mut self, duplicate_risk: &mut DuplicateRisk) -> Instant {
         let lost = self.run.ended() == Some(End::Cancelled) && self.run.started().is_none();
-        if duplicate_risk.likely && lost && !self.was_over && self.final_audits == 0 {
+        if duplicate_risk.likely && lost && !self.had_ended && self.final_audits == 0 {
             duplicate_risk.until = duplicate_risk.until.max(Instant::now() + duplicate_risk.settle);
             self.duplicate_risk = Some(duplicate_risk.clone());
         }
         duplicate_risk.until
     }
 
-    async fn stop(&self, other: &Run, marker: &str) -> DuplicateOutcome {
+    async fn cancel_if_queued(&self, other: &Run, marker: &str) -> DuplicateOutcome {
         if other.ended().is_some() {
             return DuplicateOutcome::Ended;
         }
-        let may_be_stopped = |run: &Run| {
+        let may_be_canceled = |run: &Run| {
             run.status == Some(Status::Queued)
                 && is_own(run, marker)
                 && run.trigger.as_ref().is_some_and(|trigger| trigger.cause_category.as_deref() == Some("api"))
         };
-        if !may_be_stopped(other) {
+        if !may_be_canceled(other) {
             return DuplicateOutcome::Left;
         }
         // The list may be outdated, so check the current state.
         match self.writer.read_once(dbt::get_run_with_trigger(self.account, other.id)).await {
-            Ok(now) if now.id == other.id && may_be_stopped(&now) => {}
+            Ok(now) if now.id == other.id && may_be_canceled(&now) => {}
             Ok(_) | Err(_) => return DuplicateOutcome::Left,
         }
         match self.writer.put(dbt::cancel_run(self.account, other.id)).await {
@@ -261,17 +261,17 @@ impl Probe for DbtRun<'_> {
         RunId::Dbt(self.run.id)
     }
 
-    async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
+    async fn poll(&mut self) -> Result<PollResult<DbtState>, HttpError> {
         if let Some(duplicate_risk) = self.duplicate_risk.clone()
             && self.next_audit.is_some_and(|next| Instant::now() >= next)
         {
             let complete = self.audit(&duplicate_risk).await;
-            let interval = match self.begun.elapsed().as_secs() {
+            let interval = match self.started_at.elapsed().as_secs() {
                 0..30 => AUDIT_AT_FIRST,
                 30..600 => AUDIT_EARLY,
                 _ => AUDIT_LATE,
             };
-            let (now, settled) = (Instant::now(), self.begun + duplicate_risk.settle);
+            let (now, settled) = (Instant::now(), self.started_at + duplicate_risk.settle);
             // A second run of the same POST is listed by then.
             self.next_audit = if duplicate_risk.likely || !complete {
                 Some(now + interval)
@@ -280,7 +280,7 @@ impl Probe for DbtRun<'_> {
             };
         }
         let mut run = match self.poller {
-            Some(poller) => poller.look(self.run.id).await?,
+            Some(poller) => poller.poll(self.run.id).await?,
             None => self.writer.read_once(dbt::get_run(self.account, self.run.id)).await?,
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
@@ -290,22 +290,22 @@ impl Probe for DbtRun<'_> {
         // The response without includes has no trigger; keep the known one.
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());
         self.run = run;
-        self.looks += 1;
+        self.polls += 1;
         if self.shows_steps && self.run.status == Some(Status::Running) {
-            if self.shown != self.run.status || self.looks.is_multiple_of(LOOKS_PER_STEPS) {
+            if self.last_status != self.run.status || self.polls.is_multiple_of(POLLS_PER_STEPS) {
                 self.fetch_step().await;
             }
         } else {
             self.step = None;
         }
-        self.shown = self.run.status;
+        self.last_status = self.run.status;
         if self.run.status == Some(Status::Queued) {
-            self.look_at_job().await;
+            self.check_job().await;
         } else {
             self.disabled_reason = None;
         }
         if self.run.ended().is_none() {
-            return Ok(Seen::Going(self.seen()));
+            return Ok(PollResult::Active(self.state()));
         }
         if let Some(mut duplicate_risk) = self.duplicate_risk.clone() {
             // A second run may appear only now, and is not harmless because the first one ended.
@@ -315,15 +315,15 @@ impl Probe for DbtRun<'_> {
             self.final_audits += 1;
             if self.run.id != followed {
                 self.final_audits = 0;
-                return Ok(Seen::Going(self.seen()));
+                return Ok(PollResult::Active(self.state()));
             }
             if !settled || (!complete && self.final_audits < FINAL_AUDITS) {
-                return Ok(Seen::Going(self.seen()));
+                return Ok(PollResult::Active(self.state()));
             }
             if !complete {
                 self.events.run(RunEvent::SecondRunUnknown { run: self.run.id });
             }
         }
-        Ok(Seen::Ended(self.seen()))
+        Ok(PollResult::Ended(self.state()))
     }
 }

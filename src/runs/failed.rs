@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::upload::Upload;
-use crate::dbt::{self, Node, RESULTS, Run, Steps};
+use crate::dbt::{self, Node, Run, Steps};
 use crate::http::Reader;
 
 /// Time limit of the search.
@@ -73,15 +73,8 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
     findings.step = Some(FailedStep { index, count: steps.count(), title: plain(step.title(), MESSAGE) });
     if step.has_results() {
         let mut upload = Upload::new(reader, account, &seen);
-        loop {
-            match reader.read_once(dbt::get_run_results(account, run, index)).await {
-                Ok(results) => {
-                    findings.nodes = results.results.iter().filter(|node| node.failed()).map(failed_node).collect();
-                    break;
-                }
-                Err(error) if upload.may_still_bring(RESULTS, &error).await => {}
-                Err(_) => break,
-            }
+        if let Ok(nodes) = upload.results(index, true).await {
+            findings.nodes = nodes.iter().filter(|node| node.failed()).map(failed_node).collect();
         }
         // dbt reports a run as not resumable until its results are uploaded.
         if let Some(run) = upload.seen() {

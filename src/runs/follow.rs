@@ -13,28 +13,28 @@ use crate::events::{Events, RunEvent, RunId};
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
 /// The last poll starts this long before the deadline, so that it can finish in time.
-const LAST_LOOK: Duration = Duration::from_secs(2);
+const FINAL_POLL: Duration = Duration::from_secs(2);
 
 /// Longest uninterrupted sleep, so that a suspended machine is noticed soon after it resumes.
 const SLICE: Duration = Duration::from_secs(5);
 
 /// A sleep that took this much longer than planned, by either clock, means that the machine was suspended.
-const SLEPT: Duration = Duration::from_secs(30);
+const SUSPENDED: Duration = Duration::from_secs(30);
 
 /// First wait after a 429 without a `Retry-After`; doubled each time. The service may need minutes to cool down
 /// (dbt-cloud-api §7), or recover at once.
-const LIMITED: Duration = Duration::from_secs(10);
-const LIMITED_CAP: Duration = Duration::from_mins(5);
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(10);
+const RATE_LIMIT_CAP: Duration = Duration::from_mins(5);
 
 /// Cap on `Retry-After`: longer waits would turn every hiccup into a timeout.
-const LONGEST_WISH: Duration = Duration::from_mins(15);
+const LONGEST_REQUESTED: Duration = Duration::from_mins(15);
 
 /// How long a new run may not be found (dbt-cloud-api §4.5).
-const FRESH: Duration = Duration::from_mins(1);
+const NEW: Duration = Duration::from_mins(1);
 
 /// In its first minute, a run that was seen must be missing from this many polls in a row, because another server of
 /// the service may not know it yet.
-const GONE_YOUNG: u32 = 4;
+const NOT_FOUND_WHILE_NEW: u32 = 4;
 
 /// Polls something that runs.
 pub(crate) trait Probe {
@@ -43,13 +43,13 @@ pub(crate) trait Probe {
     fn run_id(&self) -> RunId;
 
     /// Polls once. Cancel-safe.
-    async fn look(&mut self) -> Result<Seen<Self::State>, HttpError>;
+    async fn poll(&mut self) -> Result<PollResult<Self::State>, HttpError>;
 }
 
 /// Result of a poll.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Seen<S> {
-    Going(S),
+pub(crate) enum PollResult<S> {
+    Active(S),
     Ended(S),
 }
 
@@ -95,7 +95,7 @@ impl History {
         // An endpoint that worked before exists, so a later 501 comes from a gateway.
         let missing =
             matches!(means, Meaning::NotFound | Meaning::WrongHost) || (means == Meaning::NotImplemented && !seen);
-        self.young = age <= FRESH;
+        self.young = age <= NEW;
         self.gone = if missing && (seen || !self.young) { self.gone + 1 } else { 0 };
     }
 }
@@ -103,18 +103,18 @@ impl History {
 /// Whether a failed poll proves anything. `history` includes this error.
 pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
     let History { denied, gone, young, failed: _ } = history;
-    let enough = if *young { GONE_YOUNG } else { 2 };
+    let enough = if *young { NOT_FOUND_WHILE_NEW } else { 2 };
     // An untrusted certificate is proof at once; anything else may be temporary and has to repeat.
     if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::StopPolling } else { Verdict::KeepGoing }
 }
 
-/// Polls until the run ends, the deadline passes, or there is proof that polling is useless. `on_look` receives every
+/// Polls until the run ends, the deadline passes, or there is proof that polling is useless. `on_poll` receives every
 /// state.
 pub(crate) async fn follow<P: Probe>(
     probe: &mut P,
     until: impl Into<Deadline>,
     context: &RunContext,
-    mut on_look: impl FnMut(&P::State),
+    mut on_poll: impl FnMut(&P::State),
 ) -> Followed<P::State>
 where
     P::State: Clone,
@@ -126,16 +126,16 @@ where
     let mut history = History::default();
     let mut last: Option<P::State> = None;
     loop {
-        let last_look = Instant::now() >= deadline - reserve;
-        let cut = if last_look { deadline } else { deadline - reserve };
-        let mut asked = Duration::ZERO;
-        match timeout_at(cut, probe.look()).await {
-            Ok(Ok(Seen::Ended(state))) => {
-                on_look(&state);
+        let final_poll = Instant::now() >= deadline - reserve;
+        let cut = if final_poll { deadline } else { deadline - reserve };
+        let mut requested_wait = Duration::ZERO;
+        match timeout_at(cut, probe.poll()).await {
+            Ok(Ok(PollResult::Ended(state))) => {
+                on_poll(&state);
                 return Followed::Ended(state);
             }
-            Ok(Ok(Seen::Going(state))) => {
-                on_look(&state);
+            Ok(Ok(PollResult::Active(state))) => {
+                on_poll(&state);
                 last = Some(state);
                 history = History::default();
             }
@@ -145,9 +145,9 @@ where
                     let is_gone = error.means() == Meaning::NotFound;
                     return if is_gone { Followed::Gone(last, error) } else { Followed::Blind(last, error) };
                 }
-                asked = asked_to_wait(&error, &history);
+                requested_wait = requested_wait_of(&error, &history);
                 if error.is_status(429) {
-                    events.run(RunEvent::PollLimited { error: error.to_string(), wait: asked });
+                    events.run(RunEvent::PollLimited { error: error.to_string(), wait: requested_wait });
                 } else if history.failed == 3 {
                     events.run(RunEvent::PollFailing { error: error.to_string() });
                 }
@@ -155,34 +155,34 @@ where
             // The poll was cut off at `cut`.
             Err(_) => {}
         }
-        if last_look {
+        if final_poll {
             return Followed::OutOfTime(last);
         }
-        let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
+        let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(requested_wait);
         let wake = (Instant::now() + wait).min(deadline - reserve);
         let still = || RunEvent::StillRunning { run: probe.run_id(), age: begun.elapsed() };
-        deadline += sleep_until_or_slept(wake, wall, events, &still).await;
+        deadline += sleep_or_notice_suspend(wake, wall, events, &still).await;
         until.extend_to(deadline);
     }
 }
 
 /// How long before the deadline the last poll starts: at most half of the time left.
 pub(super) fn reserve(deadline: Instant) -> Duration {
-    LAST_LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2)
+    FINAL_POLL.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
 /// The wait that a failed poll asks for.
-fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
+fn requested_wait_of(error: &HttpError, history: &History) -> Duration {
     match error.last_fault() {
         Fault::Status(status, service_error) => match service_error.retry_after {
-            Some(after) => after.0.min(LONGEST_WISH),
+            Some(after) => after.0.min(LONGEST_REQUESTED),
             None if status.as_u16() == 429 => {
                 let doubled = 1 << history.failed.saturating_sub(1).min(16);
-                (LIMITED * doubled).min(LIMITED_CAP)
+                (RATE_LIMIT_WAIT * doubled).min(RATE_LIMIT_CAP)
             }
             None => Duration::ZERO,
         },
-        Fault::NoToken(none) => none.retry_after.map_or(Duration::ZERO, |after| after.0.min(LONGEST_WISH)),
+        Fault::NoToken(none) => none.retry_after.map_or(Duration::ZERO, |after| after.0.min(LONGEST_REQUESTED)),
         Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => Duration::ZERO,
     }
 }
@@ -196,7 +196,12 @@ fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
 
 /// Sleeps until `wake`, or until the machine turns out to have been suspended. Returns by how much to extend the
 /// deadline, so that suspended time does not count.
-async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &Events, still: &dyn Fn() -> RunEvent) -> Duration {
+async fn sleep_or_notice_suspend(
+    wake: Instant,
+    wall: &Wall,
+    events: &Events,
+    still: &dyn Fn() -> RunEvent,
+) -> Duration {
     loop {
         let (monotonic_before, wall_before) = (Instant::now(), wall.now());
         let left = wake.saturating_duration_since(monotonic_before);
@@ -210,9 +215,9 @@ async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &Events, still
         let wall_over =
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
         // The monotonic clock stops during suspend on some systems and continues on others.
-        if monotonic_over > SLEPT || wall_over > SLEPT {
+        if monotonic_over > SUSPENDED || wall_over > SUSPENDED {
             events.run(RunEvent::Suspended { duration: wall_over.max(monotonic_over) });
-            return if monotonic_over > SLEPT { monotonic_over } else { Duration::ZERO };
+            return if monotonic_over > SUSPENDED { monotonic_over } else { Duration::ZERO };
         }
     }
 }
@@ -271,7 +276,7 @@ mod tests {
         faults: Vec<Option<HttpError>>,
         forever: bool,
         hang: bool,
-        looks: u32,
+        polls: u32,
     }
 
     impl Probe for Script {
@@ -281,8 +286,8 @@ mod tests {
             RunId::Dbt(1)
         }
 
-        async fn look(&mut self) -> Result<Seen<u64>, HttpError> {
-            self.looks += 1;
+        async fn poll(&mut self) -> Result<PollResult<u64>, HttpError> {
+            self.polls += 1;
             if self.hang {
                 std::future::pending::<()>().await;
             }
@@ -297,13 +302,13 @@ mod tests {
             }
             let age = self.begun.elapsed();
             let state = age.as_secs();
-            Ok(if age >= self.ends_at { Seen::Ended(state) } else { Seen::Going(state) })
+            Ok(if age >= self.ends_at { PollResult::Ended(state) } else { PollResult::Active(state) })
         }
     }
 
     fn script(ends_at: u64, faults: Vec<Option<HttpError>>) -> Script {
         let ends_at = Duration::from_secs(ends_at);
-        Script { begun: Instant::now(), ends_at, faults, forever: false, hang: false, looks: 0 }
+        Script { begun: Instant::now(), ends_at, faults, forever: false, hang: false, polls: 0 }
     }
 
     fn context() -> RunContext {
@@ -372,7 +377,7 @@ mod tests {
                 match followed {
                     Followed::OutOfTime(None) => {
                         assert!(took <= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
-                        assert!(took + LAST_LOOK >= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
+                        assert!(took + FINAL_POLL >= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
                     }
                     Followed::Gone(None, _) | Followed::Blind(None, _) => assert!(proof, "{fault}"),
                     other @ (Followed::Ended(_)
@@ -433,7 +438,7 @@ mod tests {
     async fn looks_become_rarer_with_age() {
         let mut probe = script(3600, Vec::new());
         let _ = run(&mut probe, 86400).await;
-        assert!((240..330).contains(&probe.looks), "{}", probe.looks);
+        assert!((240..330).contains(&probe.polls), "{}", probe.polls);
     }
 
     #[tokio::test(start_paused = true)]
@@ -465,7 +470,7 @@ mod tests {
         let begun = Instant::now();
         let context = context();
         let moved = tokio::join!(
-            sleep_until_or_slept(begun + Duration::from_mins(1), &context.wall, &context.events, &|| {
+            sleep_or_notice_suspend(begun + Duration::from_mins(1), &context.wall, &context.events, &|| {
                 RunEvent::StillRunning { run: RunId::Dbt(1), age: Duration::ZERO }
             }),
             async {

@@ -121,7 +121,7 @@ impl LookUp<'_> {
         let (mut runs, mut rows, mut seen, mut singles, mut unreadable) = (Vec::new(), Rows::default(), 0, 0, 0);
         let (mut horizon, mut total) = (Timestamp::MIN, None);
         let incomplete = loop {
-            let page = match self.ask(self.page(seen)).await {
+            let page = match self.read(self.page(seen)).await {
                 Ok(page) => page,
                 Err(error) => break Some(error),
             };
@@ -192,7 +192,7 @@ impl LookUp<'_> {
 
     /// Returns no runs, only the lower bound for the run of a new key.
     pub(super) async fn newest(&self, job: u64) -> LookupResult {
-        let (since, incomplete) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
+        let (since, incomplete) = match self.read(dbt::list_runs(self.account, job, 0, 1)).await {
             Ok(page) if page.unreadable > 0 => {
                 (RunLowerBound::default(), Some(self.invalid_response("a row of its list cannot be read")))
             }
@@ -214,7 +214,7 @@ impl LookUp<'_> {
         if singles > MOST_SINGLES {
             return Err(self.invalid_response("the list of runs does not include what started them"));
         }
-        let single = self.ask(dbt::get_run_with_trigger(self.account, run)).await?;
+        let single = self.read(dbt::get_run_with_trigger(self.account, run)).await?;
         if single.id == run && single.trigger.is_some() {
             Ok(single)
         } else {
@@ -222,7 +222,7 @@ impl LookUp<'_> {
         }
     }
 
-    async fn ask<T>(&self, read: Read<T>) -> Result<T, HttpError> {
+    async fn read<T>(&self, read: Read<T>) -> Result<T, HttpError> {
         if self.patient { self.reader.read(read).await } else { self.reader.read_once(read).await }
     }
 
@@ -264,7 +264,7 @@ pub(super) fn first_own<'a>(runs: &'a [Run], marker: &str) -> Option<&'a Run> {
 }
 
 /// The run with the marker, and the last run that resumed it, or itself.
-pub(super) fn found<'a>(runs: &'a [Run], marker: &str) -> Option<(&'a Run, &'a Run)> {
+pub(super) fn first_and_latest<'a>(runs: &'a [Run], marker: &str) -> Option<(&'a Run, &'a Run)> {
     // The first run may be too old to be listed while a run that resumed it is not.
     let first = first_own(runs, marker)
         .or_else(|| runs.iter().filter(|run| carries(run.trigger.as_ref(), marker)).max_by_key(|run| run.id))?;
@@ -461,8 +461,8 @@ mod tests {
             run(4, "x [dbtrigger:k]", None),
         ];
         assert_eq!(first_own(&runs, marker).map(|run| run.id), Some(4));
-        assert_eq!(found(&runs, marker).map(|(first, now)| (first.id, now.id)), Some((4, 9)));
-        assert_eq!(found(&runs[..3], marker).map(|(first, now)| (first.id, now.id)), Some((7, 9)));
-        assert_eq!(found(&runs, "[dbtrigger:other]"), None);
+        assert_eq!(first_and_latest(&runs, marker).map(|(first, now)| (first.id, now.id)), Some((4, 9)));
+        assert_eq!(first_and_latest(&runs[..3], marker).map(|(first, now)| (first.id, now.id)), Some((7, 9)));
+        assert_eq!(first_and_latest(&runs, "[dbtrigger:other]"), None);
     }
 }

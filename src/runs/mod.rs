@@ -14,10 +14,10 @@ mod trigger;
 mod upload;
 mod workflow_run;
 
-pub(crate) use child_runs::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
+pub(crate) use child_runs::{Parent, active_child_runs, active_notebook_runs, canceled_child_runs};
 pub(crate) use dbt_run::{DbtRun, DbtState};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
-pub(crate) use follow::{Followed, Probe, Seen, follow};
+pub(crate) use follow::{Followed, PollResult, Probe, follow};
 pub(crate) use journal::{Intent, Journal};
 pub(crate) use marker::Key;
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl RunPoller {
     }
 
     /// Polls a run. Cancel-safe.
-    pub(super) async fn look(&self, run: u64) -> Result<Run, HttpError> {
+    pub(super) async fn poll(&self, run: u64) -> Result<Run, HttpError> {
         let (answer, heard) = oneshot::channel();
         self.waiting.borrow_mut().push(Waiter { run, answer });
         self.wakeup.notify_one();

@@ -58,38 +58,40 @@ pub(crate) async fn newest_run(account: u64, job: u64, reader: &Reader) -> Resul
 
 /// Resumes the run, or returns the run that already resumes it. `sending` is called before each send.
 pub(crate) async fn resume(
-    order: &Resumption,
+    resumption: &Resumption,
     writer: &Writer,
     context: &RunContext,
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
-    let Resumption { account, job, run, created, settle, at_most_once, deadline } = *order;
+    let Resumption { account, job, run, created, settle, at_most_once, deadline } = *resumption;
     let patient = writer.patient();
     let look_up = LookUp { reader: writer, wall: &context.wall, account, job: Some(job), patient: false };
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
     let since = RunLowerBound { id: run, at: created };
-    let look = async || look_up.runs(Some(since)).await;
-    let in_time = async |looking| {
+    let list_newer = async || look_up.runs(Some(since)).await;
+    let before_deadline = async |looking| {
         let looked = context.interruption.or(timeout_at(deadline, looking)).await;
         looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
     };
     // It may already be resumed: by the same start on another machine, or by a user in dbt.
     let first_look = LookUp { reader: &patient, wall: &context.wall, account, job: Some(job), patient: true };
-    let looked = in_time(first_look.runs(Some(since))).await?;
+    let looked = before_deadline(first_look.runs(Some(since))).await?;
     if let Some(there) = found(&looked.runs) {
         return Ok(there);
     }
     if let Some(error) = looked.incomplete {
         return Err(NotResumed::Failed(error));
     }
-    let against = context.interruption.or(may_not(order, &patient)).await.map_err(|_| NotResumed::Interrupted)??;
-    if let Some(against) = against {
+    let obstacle = context.interruption.or(why_not_resumable(resumption, &patient)).await;
+    if let Some(obstacle) = obstacle.map_err(|_| NotResumed::Interrupted)?? {
         let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
-        let cannot = || NotResumed::Cannot(against.to_string());
+        let cannot = || NotResumed::Cannot(obstacle.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
-        return match against {
-            NoRetry::NotLatest => unclear_send.look_until_listed(look, found).await.ok().flatten().ok_or_else(cannot),
+        return match obstacle {
+            NoRetry::NotLatest => {
+                unclear_send.look_until_listed(list_newer, found).await.ok().flatten().ok_or_else(cannot)
+            }
             NoRetry::Command(_)
             | NoRetry::Version(_)
             | NoRetry::NotFailed
@@ -99,14 +101,14 @@ pub(crate) async fn resume(
         };
     }
     let patience = (Instant::now() + PATIENCE).min(deadline);
-    let (mut open, mut refused): (Option<HttpError>, u32) = (None, 0);
-    let mut unclear = 0;
+    let (mut unclear, mut refused): (Option<HttpError>, u32) = (None, 0);
+    let mut unclear_sends = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let interrupted = context.interruption.heard().is_some();
         if left.is_zero() || interrupted {
             let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
-            return Err(open.map_or(not_sent, |error| NotResumed::Unknown { error, looking: None }));
+            return Err(unknown_or(unclear, not_sent));
         }
         sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
@@ -117,9 +119,7 @@ pub(crate) async fn resume(
             Sent::Done(_) => invalid_response("runs/retry", writer.origin(), "it returned no new run"),
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
-                    return Err(
-                        open.map_or(NotResumed::Failed(error), |error| NotResumed::Unknown { error, looking: None })
-                    );
+                    return Err(unknown_or(unclear, NotResumed::Failed(error)));
                 }
                 refused += 1;
                 let limited = error.is_status(429);
@@ -128,21 +128,18 @@ pub(crate) async fn resume(
                     // The service says that it did not resume the run; if a new run appears anyway, it is ours.
                     let settled = Instant::now().checked_sub(settle).unwrap_or(unclear_send.from);
                     let unclear_send = UnclearSend { from: unclear_send.from.max(settled), ..unclear_send };
-                    match unclear_send.look_until_listed(look, found).await {
+                    match unclear_send.look_until_listed(list_newer, found).await {
                         Ok(Some(there)) => return Ok(there),
                         Ok(None) => {}
-                        Err(_) => {
-                            let failed = NotResumed::Failed(error);
-                            return Err(open.map_or(failed, |error| NotResumed::Unknown { error, looking: None }));
-                        }
+                        Err(_) => return Err(unknown_or(unclear, NotResumed::Failed(error))),
                     }
                 }
                 continue;
             }
             Sent::Rejected(error) => {
-                let Some(first) = open else { return Err(NotResumed::Cannot(error.to_string())) };
+                let Some(first) = unclear else { return Err(NotResumed::Cannot(error.to_string())) };
                 // Possibly because an earlier send took effect.
-                return match unclear_send.look_until_listed(look, found).await {
+                return match unclear_send.look_until_listed(list_newer, found).await {
                     Ok(Some(there)) => Ok(there),
                     Ok(None) => Err(NotResumed::Cannot(error.to_string())),
                     Err(looking) => Err(NotResumed::Unknown { error: first, looking }),
@@ -151,30 +148,36 @@ pub(crate) async fn resume(
             Sent::Open(error) => error,
         };
         context.events.run(RunEvent::ResumeUnclear { run, error: error.to_string() });
-        match unclear_send.look_until_listed(look, found).await {
+        match unclear_send.look_until_listed(list_newer, found).await {
             Ok(Some(there)) => return Ok(there),
             Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),
             Ok(None) => {}
             Err(looking) => return Err(NotResumed::Unknown { error, looking }),
         }
-        unclear += 1;
-        if unclear >= MOST_OPEN_SENDS {
+        unclear_sends += 1;
+        if unclear_sends >= MOST_OPEN_SENDS {
             return Err(NotResumed::Unknown { error, looking: None });
         }
-        open = Some(error);
+        unclear = Some(error);
     }
 }
 
+/// After an unclear send it is unknown whether the run was resumed, whatever came later.
+fn unknown_or(unclear: Option<HttpError>, not_resumed: NotResumed) -> NotResumed {
+    unclear.map_or(not_resumed, |error| NotResumed::Unknown { error, looking: None })
+}
+
 /// Why dbt cannot resume the run, if it says so.
-async fn may_not(order: &Resumption, reader: &Reader) -> Result<Option<NoRetry>, NotResumed> {
-    let until = (Instant::now() + UPLOAD).min(order.deadline);
+async fn why_not_resumable(resumption: &Resumption, reader: &Reader) -> Result<Option<NoRetry>, NotResumed> {
+    let until = (Instant::now() + UPLOAD).min(resumption.deadline);
     loop {
-        let looked = timeout_at(order.deadline, reader.read(dbt::get_run(order.account, order.run))).await;
+        let looked =
+            timeout_at(resumption.deadline, reader.read(dbt::get_run(resumption.account, resumption.run))).await;
         let seen = looked.map_err(|_| NotResumed::NoTime)?.map_err(NotResumed::Failed)?;
-        let against = seen.no_retry();
-        let may_come = matches!(against, Some(NoRetry::NoResults(_)));
+        let obstacle = seen.no_retry();
+        let may_come = matches!(obstacle, Some(NoRetry::NoResults(_)));
         if !may_come || Instant::now() + BETWEEN >= until {
-            return Ok(against);
+            return Ok(obstacle);
         }
         sleep(BETWEEN).await;
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
-use super::look_up::{LookUp, LookupResult, RunLowerBound, first_own, found, invalid_response, is_own};
+use super::look_up::{LookUp, LookupResult, RunLowerBound, first_and_latest, first_own, invalid_response, is_own};
 use super::marker::{Key, cause};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
@@ -28,7 +28,7 @@ pub(crate) struct TriggerRequest {
     /// The user chose the key, so an earlier start may have used it.
     pub(crate) look_first: bool,
     /// The text in `cause` after the marker.
-    pub(crate) said: String,
+    pub(crate) reason: String,
     pub(crate) overrides: Overrides,
     /// How long a new run may take to appear in lists.
     pub(crate) settle: Duration,
@@ -120,7 +120,7 @@ impl NotStarted {
 /// Starts a run of the job, or finds the one started with the same key. `disabled` resolves to the reason why the job
 /// starts no runs, if any, while earlier runs are looked up.
 pub(crate) async fn trigger(
-    order: &TriggerRequest,
+    request: &TriggerRequest,
     writer: &Writer,
     context: &RunContext,
     journal: &Journal,
@@ -128,14 +128,14 @@ pub(crate) async fn trigger(
     disabled: impl Future<Output = Option<JobDisabled>>,
 ) -> Result<Triggered, NotStarted> {
     // 1. Key and marker.
-    let marker = order.key.marker();
-    let cause = cause(&order.said, &order.key);
+    let marker = request.key.marker();
+    let cause = cause(&request.reason, &request.key);
     let since = RunLowerBound::default();
-    let mut started = Attempt { order, writer, context, marker: &marker, since, settle_from: Instant::now() };
+    let mut started = Attempt { request, writer, context, marker: &marker, since, settle_from: Instant::now() };
 
     // 2. One start at a time on this machine, then a lookup before the first POST. Its list also bounds later lookups.
-    let (mut intent, left) = started.turn(journal).await?;
-    match started.look_before(left.as_ref()).await {
+    let (mut intent, left_behind) = started.turn(journal).await?;
+    match started.look_before(left_behind.as_ref()).await {
         Ok(Some((first, now))) => return started.adopt(&first, now, intent, milestone),
         Ok(None) => {}
         Err(failed) => {
@@ -166,15 +166,15 @@ pub(crate) async fn trigger(
                 intent.share();
             }
             let unclear = progress.open > 0 || progress.sends > 1;
-            let until = if unclear { started.settle_from + order.settle } else { Instant::now() };
+            let until = if unclear { started.settle_from + request.settle } else { Instant::now() };
             // If another process used the key before, it may have started a run too.
-            let duplicate_risk = started.duplicate_risk(until, unclear || order.look_first);
+            let duplicate_risk = started.duplicate_risk(until, unclear || request.look_first);
             Ok(Triggered { run, adopted: false, sends: progress.sends, duplicate_risk, intent })
         }
         Err(failed) => {
             // Nothing was started, so leave no intent, unless an earlier start left one.
             if progress.open == 0
-                && left.is_none()
+                && left_behind.is_none()
                 && let Some(intent) = intent
             {
                 intent.close();
@@ -184,21 +184,21 @@ pub(crate) async fn trigger(
     }
 }
 
-/// Resumes a run as [`resume`] does, on this machine one process at a time: the others follow the run of the first. `order`: the
+/// Resumes a run as [`resume`] does, on this machine one process at a time: the others follow the run of the first. `request`: the
 /// start that asks for it.
 pub(crate) async fn resume_alone(
-    order: &TriggerRequest,
+    request: &TriggerRequest,
     resumption: &Resumption,
     writer: &Writer,
     context: &RunContext,
     journal: &Journal,
     sending: &mut dyn FnMut(),
 ) -> Result<(Run, Option<Intent>), NotResumed> {
-    let order = TriggerRequest { key: Key::of_resumption(resumption.run), ..order.clone() };
-    let marker = order.key.marker();
+    let request = TriggerRequest { key: Key::of_resumption(resumption.run), ..request.clone() };
+    let marker = request.key.marker();
     let (since, settle_from) = (RunLowerBound::default(), Instant::now());
-    let started = Attempt { order: &order, writer, context, marker: &marker, since, settle_from };
-    let (mut intent, left) = started.turn(journal).await.map_err(|error| match error {
+    let started = Attempt { request: &request, writer, context, marker: &marker, since, settle_from };
+    let (mut intent, left_behind) = started.turn(journal).await.map_err(|error| match error {
         NotStarted::Interrupted(_) => NotResumed::Interrupted,
         NotStarted::NoTime(_)
         | NotStarted::Blind(_)
@@ -210,7 +210,8 @@ pub(crate) async fn resume_alone(
         | NotStarted::Unknown { error: _, looking: _ } => NotResumed::NoTime,
     })?;
     let known = async {
-        let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, left.as_ref()?.run?))).await;
+        let looked =
+            timeout_at(request.deadline, writer.read(dbt::get_run(request.account, left_behind.as_ref()?.run?))).await;
         looked.ok()?.ok().filter(|there| there.retrying_run_id == Some(resumption.run))
     };
     let known = context.interruption.or(known).await.map_err(|_| NotResumed::Interrupted)?;
@@ -230,7 +231,7 @@ pub(crate) async fn resume_alone(
         // A later command looks for it.
         Err(NotResumed::Unknown { error: _, looking: _ }) => {}
         Err(NotResumed::Cannot(_) | NotResumed::Failed(_) | NotResumed::NoTime | NotResumed::Interrupted) => {
-            if left.is_none()
+            if left_behind.is_none()
                 && let Some(intent) = intent.take()
             {
                 intent.close();
@@ -241,17 +242,17 @@ pub(crate) async fn resume_alone(
 }
 
 /// Runs a lookup before anything is sent, when the deadline or a signal means that nothing will be.
-async fn in_time<T>(
-    order: &TriggerRequest,
+async fn before_deadline<T>(
+    request: &TriggerRequest,
     context: &RunContext,
     spent: &str,
     looking: impl Future<Output = T>,
 ) -> Result<T, NotStarted> {
-    let looked = context.interruption.or(timeout_at(order.deadline, looking)).await;
+    let looked = context.interruption.or(timeout_at(request.deadline, looking)).await;
     looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime(spent.to_owned()))
 }
 
-const LOOKING: &str = "dbt had not listed earlier runs by then";
+const NOT_LISTED: &str = "dbt had not listed earlier runs by then";
 
 /// Sends so far.
 #[derive(Default)]
@@ -263,7 +264,7 @@ struct Progress {
 
 /// One start, with what is known so far.
 struct Attempt<'a> {
-    order: &'a TriggerRequest,
+    request: &'a TriggerRequest,
     writer: &'a Writer,
     context: &'a RunContext,
     marker: &'a str,
@@ -275,8 +276,8 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     /// Waits until no other process on this machine is starting a run with this key. Returns what it recorded.
     async fn turn(&self, journal: &Journal) -> Result<(Option<Intent>, Option<OpenIntent>), NotStarted> {
-        let Attempt { order, context, .. } = self;
-        let mut said = false;
+        let Attempt { request, context, .. } = self;
+        let mut announced = false;
         loop {
             match journal.turn(&self.entry()) {
                 Ok(Turn::NoJournal) => return Ok((None, None)),
@@ -289,24 +290,25 @@ impl<'a> Attempt<'a> {
                     return Ok((None, None));
                 }
             }
-            if !said {
+            if !announced {
                 context.events.run(RunEvent::OtherStartInProgress);
-                said = true;
+                announced = true;
             }
             let spent = "another start with this key was in progress on this machine";
-            in_time(order, context, spent, sleep(BETWEEN_TURNS)).await?;
+            before_deadline(request, context, spent, sleep(BETWEEN_TURNS)).await?;
         }
     }
 
     /// Looks for a run of an earlier start with this key; returns the first one, and the last one that resumed it. Sets
     /// the lower bound for our run.
-    async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
-        let Attempt { order, context, marker, .. } = *self;
+    async fn look_before(&mut self, left_behind: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
+        let Attempt { request, context, marker, .. } = *self;
         let reader = self.writer.patient();
         let patient = LookUp { reader: &reader, patient: true, ..self.look_up() };
-        let look = async { if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await } };
-        let LookupResult { runs, incomplete, since } = in_time(order, context, LOOKING, look).await?;
-        if let Some((first, now)) = found(&runs, marker) {
+        let look =
+            async { if request.look_first { patient.runs(None).await } else { patient.newest(request.job).await } };
+        let LookupResult { runs, incomplete, since } = before_deadline(request, context, NOT_LISTED, look).await?;
+        if let Some((first, now)) = first_and_latest(&runs, marker) {
             return Ok(Some((first.clone(), now.clone())));
         }
         if let Some(error) = incomplete {
@@ -314,25 +316,30 @@ impl<'a> Attempt<'a> {
         }
         self.since = since;
         // Recorded with an unknown outcome: its POST may be in flight.
-        let Some(OpenIntent { entry, run }) = left else { return Ok(None) };
+        let Some(OpenIntent { entry, run }) = left_behind else { return Ok(None) };
         if let Some(id) = run
-            && let Ok(run) =
-                in_time(order, context, LOOKING, reader.read(dbt::get_run_with_trigger(order.account, *id))).await?
+            && let Ok(run) = before_deadline(
+                request,
+                context,
+                NOT_LISTED,
+                reader.read(dbt::get_run_with_trigger(request.account, *id)),
+            )
+            .await?
             && is_own(&run, marker)
         {
             return Ok(Some((run.clone(), run)));
         }
         let age = Duration::try_from(context.wall.now().duration_since(entry.at)).unwrap_or_default();
-        if age > TRIGGER_LIMIT + order.settle {
+        if age > TRIGGER_LIMIT + request.settle {
             return Ok(None);
         }
         context.events.run(RunEvent::OtherStartEnded);
         self.settle_from = Instant::now();
-        Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
+        Ok(self.find_own_run(None).await?.map(|run| (run.clone(), run)))
     }
 
     fn look_up(&self) -> LookUp<'a> {
-        let TriggerRequest { account, job, .. } = self.order;
+        let TriggerRequest { account, job, .. } = self.request;
         LookUp { reader: self.writer, wall: &self.context.wall, account: *account, job: Some(*job), patient: false }
     }
 
@@ -343,9 +350,9 @@ impl<'a> Attempt<'a> {
         progress: &mut Progress,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Run, NotStarted> {
-        let order = self.order;
-        let patience = (Instant::now() + PATIENCE).min(order.deadline);
-        let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, order.at_most_once);
+        let request = self.request;
+        let patience = (Instant::now() + PATIENCE).min(request.deadline);
+        let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, request.at_most_once);
         loop {
             // A pending send is waited for; no new one begins.
             if let Some(signal) = self.context.interruption.heard() {
@@ -354,14 +361,14 @@ impl<'a> Attempt<'a> {
                     error @ Some(_) => NotStarted::Unknown { error, looking: None },
                 });
             }
-            let left = order.deadline.saturating_duration_since(Instant::now());
+            let left = request.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() && progress.open == 0 {
                 return Err(NotStarted::NoTime(last.unwrap_or_else(|| "no time was left to start it".to_owned())));
             }
             // 4. One POST on a new connection; no layer below resends it.
             milestone(Milestone::Sending);
             progress.sends += 1;
-            let once = dbt::trigger(order.account, order.job, cause, &order.overrides, TRIGGER_LIMIT.min(left));
+            let once = dbt::trigger(request.account, request.job, cause, &request.overrides, TRIGGER_LIMIT.min(left));
             let sent = self.writer.once(once).await;
             self.settle_from = Instant::now();
             // 5. What the outcome means.
@@ -380,10 +387,10 @@ impl<'a> Attempt<'a> {
                 Sent::Rejected(error) => return Err(NotStarted::Rejected(error)),
                 Sent::NotSent(error) => {
                     let limited = error.is_status(429);
-                    let proof = error.is_certificate() || (limited && order.at_most_once);
+                    let proof = error.is_certificate() || (limited && request.at_most_once);
                     if proof || Instant::now() >= patience {
                         return Err(match progress.open {
-                            0 if !proof && Instant::now() >= order.deadline => NotStarted::NoTime(error.to_string()),
+                            0 if !proof && Instant::now() >= request.deadline => NotStarted::NoTime(error.to_string()),
                             0 => NotStarted::NeverSent(error),
                             _ => NotStarted::NoRunShows { error, sends: progress.sends },
                         });
@@ -398,14 +405,14 @@ impl<'a> Attempt<'a> {
                     }
                     // Not started, says the service; if a run appears anyway, it is ours. The time limit of the
                     // lookup starts after the wait.
-                    let settled = Instant::now().checked_sub(order.settle).unwrap_or(self.settle_from);
+                    let settled = Instant::now().checked_sub(request.settle).unwrap_or(self.settle_from);
                     self.settle_from = self.settle_from.max(settled);
-                    let Ok(settled) = self.context.interruption.or(self.settle(None)).await else { continue };
+                    let Ok(settled) = self.context.interruption.or(self.find_own_run(None)).await else { continue };
                     match settled {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => {}
                         // Not unknown: the service refused it.
-                        Err(_) if Instant::now() >= order.deadline && progress.open == 0 => {
+                        Err(_) if Instant::now() >= request.deadline && progress.open == 0 => {
                             return Err(NotStarted::NoTime(error.to_string()));
                         }
                         Err(_) if progress.open == 0 => return Err(NotStarted::NeverSent(error)),
@@ -415,13 +422,13 @@ impl<'a> Attempt<'a> {
                 Sent::Open(error) => {
                     progress.open += 1;
                     self.context.events.run(RunEvent::StartUnclear { error: error.to_string() });
-                    if let Some(run) = self.settle(Some(&error)).await? {
+                    if let Some(run) = self.find_own_run(Some(&error)).await? {
                         return Ok(run);
                     }
                     if once_only {
                         return Err(NotStarted::Unknown { error: Some(error), looking: None });
                     }
-                    if progress.open >= MOST_OPEN_SENDS || Instant::now() >= order.deadline {
+                    if progress.open >= MOST_OPEN_SENDS || Instant::now() >= request.deadline {
                         return Err(NotStarted::NoRunShows { error, sends: progress.sends });
                     }
                     unclear = Some(error);
@@ -435,8 +442,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Looks for our run until the settle time is over.
-    async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
-        let TriggerRequest { settle, deadline, .. } = self.order;
+    async fn find_own_run(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
+        let TriggerRequest { settle, deadline, .. } = self.request;
         let unclear_send =
             UnclearSend { context: self.context, from: self.settle_from, settle: *settle, deadline: *deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
@@ -446,17 +453,17 @@ impl<'a> Attempt<'a> {
 
     /// Checks that the run in the response is the one this trigger created.
     async fn check(&self, run: Run) -> Result<Run, NotOurs> {
-        let Attempt { order, writer, marker, since, .. } = *self;
+        let Attempt { request, writer, marker, since, .. } = *self;
         let not_ours = |run: &Run, reason: &str, strange| {
             let error = invalid_response("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
             Err(NotOurs { error, strange })
         };
-        if run.job_definition_id.is_some_and(|job| job != order.job) || since.excludes(&run) {
+        if run.job_definition_id.is_some_and(|job| job != request.job) || since.excludes(&run) {
             return not_ours(&run, "which this start cannot have created", false);
         }
         let mut run = run;
         if run.trigger.is_none() {
-            match writer.read_once(dbt::get_run_with_trigger(order.account, run.id)).await {
+            match writer.read_once(dbt::get_run_with_trigger(request.account, run.id)).await {
                 Ok(single) if single.id == run.id => run = single,
                 Ok(_) | Err(_) => return not_ours(&run, "of which nothing is known", false),
             }
@@ -476,7 +483,8 @@ impl<'a> Attempt<'a> {
         mut intent: Option<Intent>,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
-        if let Some(difference) = first.trigger.as_ref().and_then(|trigger| self.order.overrides.differs_from(trigger))
+        if let Some(difference) =
+            first.trigger.as_ref().and_then(|trigger| self.request.overrides.differs_from(trigger))
         {
             if let Some(intent) = intent {
                 intent.abandon();
@@ -492,23 +500,23 @@ impl<'a> Attempt<'a> {
         }
         // The other start may have sent it twice; a second run appears within the settle time of the first.
         let age = first.created().and_then(|at| Duration::try_from(self.context.wall.now().duration_since(at)).ok());
-        let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
+        let until = Instant::now() + self.request.settle.saturating_sub(age.unwrap_or_default());
         let until = if now.ended().is_none() { until } else { Instant::now() };
         let duplicate_risk = self.duplicate_risk(until, now.ended().is_none());
         Ok(Triggered { run: now, adopted: true, sends: 0, duplicate_risk, intent })
     }
 
     fn entry(&self) -> Entry {
-        let order = self.order;
-        let parameters = serde_json::to_vec(&order.overrides).unwrap_or_default();
+        let request = self.request;
+        let parameters = serde_json::to_vec(&request.overrides).unwrap_or_default();
         Entry {
-            key: order.key.as_str().to_owned(),
+            key: request.key.as_str().to_owned(),
             origin: self.writer.origin().to_owned(),
-            account: order.account,
-            job: order.job,
+            account: request.account,
+            job: request.job,
             parameters: hex(Sha256::digest(parameters)),
             newer_than: self.since.id,
-            resume: order.resume.clone(),
+            resume: request.resume.clone(),
             at: self.context.wall.now(),
         }
     }
@@ -523,7 +531,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn duplicate_risk(&self, until: Instant, likely: bool) -> DuplicateRisk {
-        let TriggerRequest { account, job, settle, .. } = *self.order;
+        let TriggerRequest { account, job, settle, .. } = *self.request;
         DuplicateRisk { account, job, marker: self.marker.to_owned(), since: self.since, until, likely, settle }
     }
 }

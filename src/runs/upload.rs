@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::dbt::{self, Run};
+use crate::dbt::{self, Node, RESULTS, Run};
 use crate::http::{HttpError, Meaning, Reader};
 
 /// How long to wait for a file.
@@ -38,19 +38,25 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Waits if this file, which could not be read, may still be uploaded. Returns whether to try again.
-    pub(crate) async fn may_still_bring(&mut self, path: &str, error: &HttpError) -> bool {
-        self.may_come(path, error).await && self.goes_on().await
+    /// Reads the node results of a step. `waits`: while they may still be uploaded.
+    pub(crate) async fn results(&mut self, step: u64, waits: bool) -> Result<Vec<Node>, HttpError> {
+        loop {
+            match self.reader.read_once(dbt::get_run_results(self.account, self.run, step)).await {
+                Ok(results) => return Ok(results.results),
+                Err(error) if waits && self.may_appear(RESULTS, &error).await && self.wait_to_retry().await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Whether this file, which could not be read, may still be uploaded.
-    pub(crate) async fn may_come(&self, path: &str, error: &HttpError) -> bool {
+    pub(crate) async fn may_appear(&self, path: &str, error: &HttpError) -> bool {
         let may_change = error.means() == Meaning::NotFound || (!error.is_final() && !error.is_too_large());
         may_change && (!self.saved || self.is_listed(path).await)
     }
 
     /// Waits before the next attempt. Returns `false` after enough attempts or time.
-    pub(crate) async fn goes_on(&mut self) -> bool {
+    pub(crate) async fn wait_to_retry(&mut self) -> bool {
         if self.saved {
             self.tries_left = self.tries_left.saturating_sub(1);
         }
@@ -58,7 +64,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Waits if more files may be listed. Returns whether to list again.
-    pub(crate) async fn may_list_more(&mut self) -> bool {
+    pub(crate) async fn wait_for_list(&mut self) -> bool {
         !self.saved && self.wait().await
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failed::plain;
-use super::follow::{Probe, Seen};
+use super::follow::{PollResult, Probe};
 use crate::databricks::{
     Attempt, Iterations, RunState, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run,
     list_workflow_runs,
@@ -22,7 +22,7 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 const OUTPUT_TRIES: u32 = 3;
 
 /// While the run is queued, the runs ahead of it are read on every fourth poll only.
-const LOOKS_PER_QUEUE: u32 = 4;
+const POLLS_PER_QUEUE: u32 = 4;
 
 /// Most lines kept of a task's output, and most characters of a line.
 const LINES: usize = 100;
@@ -108,13 +108,13 @@ pub(crate) struct WorkflowProbe<'a> {
     run: u64,
     /// By task run: number of attempts, and the output.
     outputs: BTreeMap<u64, (u32, Option<TaskOutputSummary>)>,
-    queued_looks: u32,
+    queued_polls: u32,
     ahead: Option<RunsAhead>,
 }
 
 impl<'a> WorkflowProbe<'a> {
     pub(crate) fn new(reader: &'a Reader, run: u64) -> WorkflowProbe<'a> {
-        WorkflowProbe { reader, run, outputs: BTreeMap::new(), queued_looks: 0, ahead: None }
+        WorkflowProbe { reader, run, outputs: BTreeMap::new(), queued_polls: 0, ahead: None }
     }
 
     /// Reads the output of these tasks concurrently, unless it was read or tried often enough. Returns `false` if
@@ -131,11 +131,11 @@ impl<'a> WorkflowProbe<'a> {
         let read = async |task: &&TaskRun| {
             timeout(OUTPUT_LIMIT, self.reader.read_once(get_task_output(task.run_id))).await.ok()?.ok()
         };
-        let heard = side_by_side(&due, read).await;
-        for (task, heard) in due.iter().zip(heard) {
+        let answers = side_by_side(&due, read).await;
+        for (task, answer) in due.iter().zip(answers) {
             let (tries, output) = self.outputs.entry(task.run_id).or_default();
             *tries += 1;
-            *output = heard.map(|heard| parse_output(&heard, task.runs_notebook()));
+            *output = answer.map(|answer| parse_output(&answer, task.runs_notebook()));
         }
         !due.is_empty()
     }
@@ -148,7 +148,7 @@ impl<'a> WorkflowProbe<'a> {
 /// Whether the task has ended and may have output.
 fn may_have_output(task: &TaskRun) -> bool {
     match task.state() {
-        Some(RunState::Ended(WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_)) | RunState::Going(_)) | None => false,
+        Some(RunState::Ended(WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_)) | RunState::Active(_)) | None => false,
         Some(RunState::Ended(
             WorkflowEnd::Success(_)
             | WorkflowEnd::SuccessWithFailures(_)
@@ -205,7 +205,7 @@ impl Probe for WorkflowProbe<'_> {
         RunId::Databricks(self.run)
     }
 
-    async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {
+    async fn poll(&mut self) -> Result<PollResult<WorkflowState>, HttpError> {
         let mut run = self.reader.read_once(get_workflow_run(self.run, None)).await?;
         let mut pages = Pages::default();
         let invalid_response = |problem| self.reader.invalid_response("jobs/runs/get", problem);
@@ -219,7 +219,7 @@ impl Probe for WorkflowProbe<'_> {
             return Err(self.reader.invalid_response("jobs/runs/get", BodyProblem::Unreadable(reason)));
         };
         let over = state.is_over();
-        self.queue(&run, &state).await;
+        self.read_queue(&run, &state).await;
         let attempts = run.attempts();
         let newest: Vec<&TaskRun> = attempts.iter().filter_map(|all| Some(all.last()?.task)).collect();
         // There is no later poll, so retry failed reads now.
@@ -242,7 +242,7 @@ impl Probe for WorkflowProbe<'_> {
             });
         }
         let state = WorkflowState { run, state, tasks, ahead: self.ahead.clone() };
-        Ok(if over { Seen::Ended(state) } else { Seen::Going(state) })
+        Ok(if over { PollResult::Ended(state) } else { PollResult::Active(state) })
     }
 }
 
@@ -260,13 +260,13 @@ impl WorkflowProbe<'_> {
     }
 
     /// Reads what the run waits for, if it is queued.
-    async fn queue(&mut self, run: &WorkflowRun, state: &RunState) {
+    async fn read_queue(&mut self, run: &WorkflowRun, state: &RunState) {
         let (Some(job), "QUEUED") = (run.job_id, state.word()) else {
-            (self.queued_looks, self.ahead) = (0, None);
+            (self.queued_polls, self.ahead) = (0, None);
             return;
         };
-        let due = self.queued_looks.is_multiple_of(LOOKS_PER_QUEUE);
-        self.queued_looks += 1;
+        let due = self.queued_polls.is_multiple_of(POLLS_PER_QUEUE);
+        self.queued_polls += 1;
         if !due {
             return;
         }
@@ -279,10 +279,10 @@ impl WorkflowProbe<'_> {
         };
         for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
             match other.state() {
-                Some(RunState::Going(word)) if word == "QUEUED" => {
+                Some(RunState::Active(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);
                 }
-                Some(RunState::Going(_)) => ahead.begun.push(other.run_id),
+                Some(RunState::Active(_)) => ahead.begun.push(other.run_id),
                 Some(RunState::Ended(_)) | None => {}
             }
         }

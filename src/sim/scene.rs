@@ -193,7 +193,7 @@ impl SimHost {
             job: scene.job,
             key: key.clone(),
             look_first: scene.key.is_some(),
-            said: "simulated".to_owned(),
+            reason: "simulated".to_owned(),
             overrides: scene.overrides.clone(),
             settle: Duration::from_mins(1),
             at_most_once: scene.at_most_once,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
 use crate::commands::provision::who;
-use crate::commands::{CommandContext, Given, init_secrets, to_databricks, to_dbt};
+use crate::commands::{CommandContext, GlobalFlags, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
     AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
     databricks, named_workspace,
@@ -32,7 +32,8 @@ pub(super) async fn run(args: &Args, ctx: &CommandContext) -> Ended<Box<dyn Repo
     let (databricks, dbt) = tokio::join!(of_the_workspace(ctx, &logins), of_the_account(ctx, &logins));
     // Each service's commands say what is about it alone: a profile that does not exist would fail those of the other.
     let (profile, bundle) = (ctx.context.environment.profile(), ctx.ca_bundle.as_deref());
-    let given = [Given::of(profile, bundle, &AccountFlags::default()), Given::of(None, bundle, &ctx.account)];
+    let given =
+        [GlobalFlags::of(profile, bundle, &AccountFlags::default()), GlobalFlags::of(None, bundle, &ctx.account)];
     let failure = together([(&databricks, &given[0]), (&dbt, &given[1])]);
     let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
     Ended { report, failure }
@@ -181,8 +182,8 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
 }
 
 /// Combines the failures of both services, with the flags given for each.
-fn together(service_statuses: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
-    let failing: Vec<(&ServiceStatus, &Given, &Failure)> = service_statuses
+fn together(service_statuses: [(&ServiceStatus, &GlobalFlags); 2]) -> Option<Failure> {
+    let failing: Vec<(&ServiceStatus, &GlobalFlags, &Failure)> = service_statuses
         .into_iter()
         .filter_map(|(service_status, given)| Some((service_status, given, service_status.failure.as_ref()?)))
         .collect();
@@ -327,7 +328,8 @@ mod tests {
                 service_status
             };
             for (one, other) in [(one, other), (other, one)] {
-                let (given, one_of, other_of) = (Given::default(), failing("Databricks", one), failing("dbt", other));
+                let (given, one_of, other_of) =
+                    (GlobalFlags::default(), failing("Databricks", one), failing("dbt", other));
                 let both = [(&one_of, &given), (&other_of, &given)];
                 assert_eq!(together(both).unwrap().code.exit(), worst, "{one:?} {other:?}");
             }

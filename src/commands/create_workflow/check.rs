@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::prerequisites::{Prerequisites, at};
 use crate::commands::CommandContext;
-use crate::commands::run::{WorkflowReport, follow_judged};
+use crate::commands::run::{WorkflowReport, follow_run_with};
 use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
@@ -14,7 +14,7 @@ use crate::databricks::{RunState, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Deadline, Phrase, Reader, Service, Writer, says};
-use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState};
+use crate::runs::{Key, PollResult, Probe as _, TaskState, WorkflowProbe, WorkflowState};
 use crate::spec::TaskSpec;
 use crate::text::quoted;
 
@@ -77,7 +77,7 @@ impl Check {
                     Some(RunState::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;
                     }
-                    Some(RunState::Going(_)) => self.going = Some(run.run_id),
+                    Some(RunState::Active(_)) => self.going = Some(run.run_id),
                     Some(RunState::Ended(
                         WorkflowEnd::Success(_)
                         | WorkflowEnd::SuccessWithFailures(_)
@@ -127,7 +127,7 @@ impl Check {
         };
         ctx.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);
-        follow_judged(report, run, writer, &deadline, ctx, &judge).await
+        follow_run_with(report, run, writer, &deadline, ctx, &judge).await
     }
 
     async fn start(&self, name: &str, writer: &Writer, ctx: &CommandContext) -> Result<u64, Failure> {
@@ -158,7 +158,7 @@ impl Check {
             return Some(self.used().meaning(task).advise(format!("see {}", report.url())));
         }
         let (code, word) = match &state.state {
-            RunState::Going(_) => return None,
+            RunState::Active(_) => return None,
             RunState::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
             RunState::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
             RunState::Ended(
@@ -196,9 +196,9 @@ fn unconfirmed(state: &WorkflowState) -> Option<&TaskState> {
 
 /// Whether an earlier successful run was confirmed by the notebook. If it cannot be read, the check runs again.
 async fn is_confirmed(reader: &Reader, run: u64) -> bool {
-    match WorkflowProbe::new(reader, run).look().await {
-        Ok(Seen::Ended(state)) => !state.tasks.is_empty() && unconfirmed(&state).is_none(),
-        Ok(Seen::Going(_)) | Err(_) => false,
+    match WorkflowProbe::new(reader, run).poll().await {
+        Ok(PollResult::Ended(state)) => !state.tasks.is_empty() && unconfirmed(&state).is_none(),
+        Ok(PollResult::Active(_)) | Err(_) => false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::databricks::me::groups_of;
 use crate::databricks::permissions::{Level as _, NotebookLevel, Principal, notebook_permissions};
 use crate::databricks::secrets::{ADMINISTRATORS, EVERYBODY, Permission, ScopeName, acls};
 use crate::databricks::workspace::{NotebookPath, get_status};
-use crate::engine::kinds::{Grant, GrantWant, NotebookGrant, NotebookGrantWant};
+use crate::engine::kinds::{Grant, GrantWant, NotebookGrant};
 use crate::engine::{Consents, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Rows};
@@ -134,7 +134,7 @@ pub(super) async fn grants(reader: &Reader, who: &str, prerequisites: &Prerequis
     let Ok(scope) = prerequisites.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
     let (principal, path, none) = (who.to_owned(), prerequisites.path.clone(), Consents::default());
     let of_secret = GrantWant { scope, principal: principal.clone(), permission: Permission::Read };
-    let of_notebook = NotebookGrantWant { path, principal, level: NotebookLevel::CanRun };
+    let of_notebook = NotebookGrant { object: path, principal, level: NotebookLevel::CanRun };
     let (rights, of_secret, of_notebook) = tokio::join!(
         look(reader, who, prerequisites),
         Step::<Grant>::plan(reader, of_secret, &none),

@@ -334,7 +334,7 @@ async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_name
 async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_is_written() {
     let ctx = Harness::new();
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
     assert!(
@@ -345,10 +345,10 @@ async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_i
 
     ctx.run(deploy_notebook::run, &[]).await;
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!(outcome.exit, 6, "{outcome:?}");
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("dbtrigger init-secrets --scope dbt-cloud --key api-key"), "{}", outcome.failure);
     ctx.run(init_secrets::run, &["--key", "other"]).await;
-    assert_eq!(create(&ctx, &JOB).await.exit, 6);
+    assert_eq!(create(&ctx, &JOB).await.exit, 7);
     assert!(jobs(&ctx).is_empty());
     ctx.run(init_secrets::run, &[]).await;
     assert_eq!(create(&ctx, &JOB).await.exit, 0);
@@ -363,7 +363,7 @@ async fn a_notebook_that_cannot_run_the_job_is_refused_with_the_way_out() {
     assert_ne!(outcome.exit, 0);
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
-    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Contradiction)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("51234") && outcome.failure.contains("51235"), "{}", outcome.failure);
 
     let ctx = prepared().await;
@@ -692,11 +692,12 @@ async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() 
         let dry = create(&ctx, &[line, &["--dry-run"]].concat()).await;
         assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
         assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
-        assert_eq!((&dry.data["steps"], &dry.data["identity"]), (&json!([]), &json!("ana@example.com")));
+        let actions: Vec<&Value> = dry.data["steps"].as_array().unwrap().iter().map(|step| &step["action"]).collect();
+        assert_eq!(
+            (actions, dry.data["identity"].as_str()),
+            (vec![&json!("blocked"), &json!("create")], Some("ana@example.com"))
+        );
     }
-    // Without a plan, a dry run fails.
-    let missing = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
-    assert_eq!((missing.exit, missing.code), (6, Some(Code::NotFound)), "{missing:?}");
     assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
@@ -897,14 +898,14 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
     let file = directory.path().join("cluster.json");
     std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
     for (flags, exit, words) in [
-        (&["--compute", "cluster:none"][..], 6, &["cluster:0101-120000-shared01", "does not exist"][..]),
+        (&["--compute", "cluster:none"][..], 7, &["cluster:0101-120000-shared01", "does not exist"][..]),
         (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["is a job cluster", "--compute new"]),
         (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
-        (&["--compute", "new:m9.huge"], 6, &["m9.huge", "m5d.large"]),
-        (&["--compute", "new:c1.medium"], 6, &["no usable node type"]),
-        (&["--compute", "new", "--policy", "X"], 6, &["A1B2C3D4E5F60718", "Small jobs"]),
+        (&["--compute", "new:m9.huge"], 7, &["m9.huge", "m5d.large"]),
+        (&["--compute", "new:c1.medium"], 7, &["no usable node type"]),
+        (&["--compute", "new", "--policy", "X"], 7, &["A1B2C3D4E5F60718", "Small jobs"]),
         (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
-        (&["--cluster-json", file.to_str().unwrap()], 6, &["no runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--cluster-json", file.to_str().unwrap()], 7, &["no runtime 1.0", "16.4.x-scala2.12"]),
         (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
     ] {
         let outcome = create(&ctx, &[&JOB[..], flags].concat()).await;
@@ -930,7 +931,7 @@ async fn a_mistyped_scope_or_key_is_said_with_the_nearest_one() {
         assert_eq!(ctx.run(deploy_notebook::run, flags).await.unwrap().exit, 0);
         ctx.take_log();
         let outcome = create(&ctx, &JOB).await;
-        assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+        assert_eq!(outcome.code, Some(Code::Refused), "{outcome:?}");
         assert!(outcome.failure.contains(says), "{flags:?} {outcome:?}");
         assert_eq!(ctx.take_writes(), [""; 0]);
     }

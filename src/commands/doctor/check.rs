@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::commands::Given;
+use crate::commands::GlobalFlags;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
 
@@ -166,8 +166,8 @@ impl Check {
     }
 
     /// The next steps, with the global flags of this command.
-    fn hints(&self, given: &Given) -> Vec<Hint> {
-        self.next.iter().cloned().map(|hint| given.hint(hint)).collect()
+    fn hints(&self, global_flags: &GlobalFlags) -> Vec<Hint> {
+        self.next.iter().cloned().map(|hint| global_flags.hint(hint)).collect()
     }
 
     fn text(&self) -> String {
@@ -182,10 +182,10 @@ impl Check {
         text
     }
 
-    fn json(&self, given: &Given) -> Data {
+    fn json(&self, global_flags: &GlobalFlags) -> Data {
         let Check { part: _, id, status, what, reasons, tried: _, next: _, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        let hints = hints_in_json(&self.hints(given));
+        let hints = hints_in_json(&self.hints(global_flags));
         document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints })
     }
 }
@@ -193,13 +193,13 @@ impl Check {
 /// All checks in display order.
 pub(super) struct Examined {
     checks: Vec<Check>,
-    given: Given,
+    global_flags: GlobalFlags,
 }
 
 impl Examined {
-    pub(super) fn new(mut checks: Vec<Check>, given: Given) -> Examined {
+    pub(super) fn new(mut checks: Vec<Check>, global_flags: GlobalFlags) -> Examined {
         checks.sort_by_key(|check| check.part);
-        Examined { checks, given }
+        Examined { checks, global_flags }
     }
 
     /// The failure of the command if a check has failed, with the first next step of each.
@@ -245,7 +245,8 @@ impl Report for Examined {
         text.push_str(&counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
         // What to do about broken checks stands below the error.
         if self.failure().is_none() {
-            let hints: Vec<Hint> = self.hints(Status::Warning).into_iter().map(|hint| self.given.hint(hint)).collect();
+            let hints: Vec<Hint> =
+                self.hints(Status::Warning).into_iter().map(|hint| self.global_flags.hint(hint)).collect();
             for line in next_lines(&hints) {
                 let _ = write!(text, "\nnext: {line}");
             }
@@ -254,7 +255,7 @@ impl Report for Examined {
     }
 
     fn json(&self) -> Data {
-        let checks: Vec<Data> = self.checks.iter().map(|check| check.json(&self.given)).collect();
+        let checks: Vec<Data> = self.checks.iter().map(|check| check.json(&self.global_flags)).collect();
         document!({ "checks": checks, "counts": BTreeMap::from(self.counts()) })
     }
 }

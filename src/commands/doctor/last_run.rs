@@ -12,7 +12,7 @@ use crate::commands::create_workflow::Used;
 use crate::commands::jobs::moment;
 use crate::databricks::{self, WorkflowEnd, list_workflow_runs};
 use crate::failure::{Code, Failure, of_databricks};
-use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
+use crate::runs::{PollResult, Probe as _, WorkflowProbe, WorkflowState, plain};
 
 /// Checks the newest run that has ended; a failed run is a failed check with its cause.
 pub(super) async fn look(
@@ -33,7 +33,7 @@ pub(super) async fn look(
     };
     let ended = page.runs.rows.iter().filter_map(|run| match run.state()? {
         databricks::RunState::Ended(end) => Some((run, end)),
-        databricks::RunState::Going(_) => None,
+        databricks::RunState::Active(_) => None,
     });
     let Some((run, end)) = ended.max_by_key(|(run, _)| (run.start_time, run.run_id)) else {
         let of = "no run has ended yet, so it is unknown whether dbt accepts the key";
@@ -51,8 +51,8 @@ pub(super) async fn look(
         }
         WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run("see what happened", watch),
         WorkflowEnd::NotRun(word) | WorkflowEnd::Failed(word) => {
-            let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
-                Ok(Seen::Ended(state) | Seen::Going(state)) => state,
+            let state = match WorkflowProbe::new(chain.reader, run.run_id).poll().await {
+                Ok(PollResult::Ended(state) | PollResult::Active(state)) => state,
                 Err(error) => return unknown(error),
             };
             let what = format!("run {}{at} of {} failed: {word}", run.run_id, workflow.short());

@@ -16,7 +16,7 @@ use self::context::{Chain, Dbt, Selection};
 use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
 use super::job_named::{JobNamed, Narrow};
 use super::workflow_named::WorkflowNamed;
-use super::{CommandContext, line_to_dbt, to_databricks};
+use super::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{self, Account, Databricks, InputErrors};
 use crate::databricks::me::Me;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -77,7 +77,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
             .ok_or_else(|| Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"))
             .and_then(|identity| to_databricks(&identity, ctx).map(|writer| (identity, writer.reader()))),
     };
-    let dbt = line_to_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
+    let dbt = connect_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
     // The host can be probed without a credential.
     let host = credentials::databricks_host(environment);
     let account = credentials::account(&ctx.account, &pasted, environment, &mut InputErrors::default());
@@ -90,7 +90,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let dbt = Dbt { line: dbt, account: account_id };
     let selection = Selection { workflow, job, narrow };
     checks.extend(Chain::follow(at_databricks.line, &dbt, &selection).await);
-    Ok(Examined::new(checks, ctx.given()))
+    Ok(Examined::new(checks, ctx.global_flags()))
 }
 
 /// Checks of one service, and its connection or the check that failed.

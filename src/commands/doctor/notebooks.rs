@@ -85,7 +85,7 @@ pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebo
         jobs: notebook_use.jobs.iter().copied().collect(),
         host: None,
     };
-    let prerequisites = match read_prerequisites(reader, &asked, place.clone()).await {
+    let prerequisites = match read_prerequisites(reader, &asked, place.clone()).await.flatten() {
         Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();
@@ -246,7 +246,7 @@ async fn key_check(
     let Chain { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
-    if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await {
+    if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await.flatten() {
         // Only the run-as identity needs to read the key.
         if failure.code == Code::NotAllowed && notebook_use.never_runs_as_caller {
             let what = format!("{} cannot see whether key {name} exists", me.user_name);

@@ -16,7 +16,7 @@ use crate::engine::kinds::{
     WorkflowHave, WorkflowWant, existing_tasks, has_active_trigger, job_in_key, job_schedule, override_names,
     read_back,
 };
-use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
+use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::side_by_side;
 use crate::runs::plain;
@@ -283,17 +283,17 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
             again.into_iter().fold(check, |check, again| check.run("update the workflow", again))
         }
         // Its runs differ from what was requested.
-        Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless: Some(Consent::Force) } => {
-            let failure = Failure::new(Code::Refused, what);
+        Action::Blocked { why, unless: Some(Consent::Force) } => {
+            let failure = Failure::new(Code::Refused, why.what);
             let edits = match diff(&Consents::default().with(Consent::Force, true)) {
                 Action::Update(changes) => edits(&changes),
                 Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => Vec::new(),
             };
             Check::failed(PART, id, remedy(edits.into_iter().fold(failure, Failure::cause)))
         }
-        Action::Blocked { why: Refusal { what, diff: _, advice }, unless: _ } => {
-            let failure = Failure::new(Code::Refused, what);
-            Check::failed(PART, id, advice.into_iter().fold(failure, Failure::advise))
+        Action::Blocked { why, unless: _ } => {
+            let failure = Failure::new(Code::Refused, why.what);
+            Check::failed(PART, id, why.hints.into_iter().fold(failure, Failure::hint))
         }
     }
 }

@@ -4,7 +4,7 @@ use super::hosts::{bare, can_be_a_host};
 use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
 use crate::commands::init_secrets::{accounts, not_for_account, of_accounts};
 use crate::commands::job_named::{JobNamed, Narrow, Places, environment, jobs, shown_name};
-use crate::commands::{line_to_dbt, to_dbt};
+use crate::commands::{connect_dbt, to_dbt};
 use crate::credentials::{InputErrors, account, account_id, api_token, dbt_host, read_account_id};
 use crate::dbt::{Account as Seen, Job, Link, get_job};
 use crate::failure::{Code, Failure, of_dbt};
@@ -231,7 +231,7 @@ impl Dialog<'_> {
             self.take_job(job, flag, job.to_string());
             return Ok(());
         }
-        let (account, reader) = line_to_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
+        let (account, reader) = connect_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
         if let Some(named) = self.named.take() {
             let found = match named.find(&reader, &account, narrow).await {
                 Ok(job) => reader

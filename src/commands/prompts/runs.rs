@@ -5,7 +5,7 @@ use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
 use crate::commands::run_named::RunNamed;
 use crate::commands::runs::Span;
-use crate::commands::{line_to_databricks, line_to_dbt, workflows};
+use crate::commands::{connect_databricks, connect_dbt, workflows};
 use crate::credentials::InputErrors;
 use crate::databricks::RunState;
 use crate::dbt::{RunFilter, Status, list_account_runs};
@@ -51,7 +51,7 @@ impl Dialog<'_> {
     }
 
     async fn dbt_runs(&self, active: bool) -> Result<Vec<Offer>, Failure> {
-        let (account, reader) = line_to_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
+        let (account, reader) = connect_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
         let statuses = if active { vec![Status::Queued, Status::Starting, Status::Running] } else { Vec::new() };
         let filter = RunFilter { job: None, statuses };
         let page = reader.read(list_account_runs(account.id, &filter, 0, MOST)).await;
@@ -69,7 +69,7 @@ impl Dialog<'_> {
 
     /// Those of Databricks, as far as there is access.
     async fn workflow_runs(&self, active: bool) -> Vec<Offer> {
-        let Ok((_, writer)) = line_to_databricks(InputErrors::default(), self.ctx) else { return Vec::new() };
+        let Ok((_, writer)) = connect_databricks(InputErrors::default(), self.ctx) else { return Vec::new() };
         let rows = workflows::rows(&writer.reader(), self.ctx).await.unwrap_or_default();
         let offers = rows.into_iter().filter_map(|row| {
             let last = row.last.as_ref()?;

@@ -80,7 +80,7 @@ pub(super) async fn look(
         selection,
         me,
         consents,
-        found: Found { plan: Plan { steps: Vec::new() }, running: Vec::new(), warnings: Vec::new() },
+        found: Found { plan: Plan::default(), running: Vec::new(), warnings: Vec::new() },
         leaving: BTreeSet::new(),
         notebooks: BTreeSet::new(),
     };

@@ -3,11 +3,11 @@
 mod look;
 
 use self::look::{Found, Selection, look};
-use super::cancel::{CancelReport, stop_workflow};
+use super::cancel::{CancelReport, cancel_workflow};
 use super::job_named::{JobNamed, Narrow};
 use super::provision::{Provision, ask_to_apply, who};
 use super::workflow_named::WorkflowNamed;
-use super::{CommandContext, line_to_dbt, to_databricks};
+use super::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -168,7 +168,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
     let mut ids = Vec::new();
     if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {
         let pasted: Vec<_> = jobs.iter().flat_map(JobNamed::pasted).collect();
-        let (account, dbt) = line_to_dbt(&pasted, errors, ctx)?;
+        let (account, dbt) = connect_dbt(&pasted, errors, ctx)?;
         for job in &jobs {
             ids.push(job.find(&dbt, &account, &narrow).await?);
         }
@@ -201,7 +201,7 @@ async fn cancel(
         let deadline = Deadline::after(CANCELLED_WITHIN);
         let writer = writer.until(&deadline);
         let mut report = CancelReport::default();
-        stop_workflow(*run, &identity.origin, &writer, &deadline, &mut report, ctx)
+        cancel_workflow(*run, &identity.origin, &writer, &deadline, &mut report, ctx)
             .await
             .map_err(|failure| failure.cause("nothing was removed yet"))?;
         ctx.last_known.clear();

@@ -6,13 +6,11 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-
+use super::download::Download;
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
-use crate::events::{Events, RunEvent};
+use crate::events::RunEvent;
 use crate::failure::{Code, Failure, io_reason};
-use crate::http::{HttpError, Meaning, Reader, side_by_side};
+use crate::http::{HttpError, Meaning, side_by_side};
 use crate::runs::{Upload, plain};
 
 /// Longest time for all downloads.
@@ -29,7 +27,7 @@ const LONGEST: usize = 1_000;
 pub(super) const AT_A_TIME: usize = 2;
 
 /// Missing files that are named in warnings; the JSON document has all of them.
-const SAID: usize = 5;
+const MOST_WARNINGS: usize = 5;
 
 /// Creates the folder and checks that it is writable, before anything is started.
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
@@ -50,13 +48,13 @@ pub(super) struct Files {
 }
 
 /// A file that dbt lists, and the result of downloading it, once known.
-struct Listed {
+struct ListedFile {
     path: String,
-    came: OnceCell<Result<(), String>>,
+    result: OnceCell<Result<(), String>>,
 }
 
 impl Files {
-    fn lacks(&mut self, reason: impl Into<String>) {
+    fn add_missing(&mut self, reason: impl Into<String>) {
         self.missing.push(Missing { path: None, reason: reason.into() });
     }
 }
@@ -69,51 +67,33 @@ pub(crate) struct Missing {
     pub(crate) reason: String,
 }
 
-/// A run whose files are downloaded, and where to.
-pub(super) struct Wanted<'a> {
-    pub(super) account: u64,
-    pub(super) run: u64,
-    pub(super) folder: &'a Path,
-    /// Deadline of the whole run command.
-    pub(super) deadline: Instant,
-}
-
-impl Wanted<'_> {
-    /// Downloads the files when a permit of `turns` is free. Warns about missing files.
-    pub(super) async fn fetch(&self, reader: &Reader, turns: Option<&Semaphore>, events: &Events) -> Files {
-        let now = Instant::now();
-        let until = (now + LIMIT).min(self.deadline);
+impl Download<'_> {
+    /// Downloads the run's artifacts to a folder. Warns about missing files.
+    pub(super) async fn artifacts(&self, folder: &Path) -> Files {
         let (mut files, mut listed) = (Files::default(), Vec::new());
-        let fetching = async {
-            let _turn = match turns {
-                Some(turns) => turns.acquire().await.ok(),
-                None => None,
-            };
-            self.fetch_all(reader, &mut files, &mut listed).await;
-        };
         let late = "the time for fetching was over";
-        let in_time = timeout_at(until, fetching).await.is_ok();
+        let in_time = self.within(LIMIT, Box::pin(self.all_artifacts(folder, &mut files, &mut listed))).await;
         if !in_time && listed.is_empty() {
-            files.lacks(late);
+            files.add_missing(late);
         }
-        for Listed { path, came } in listed {
-            match came.into_inner().unwrap_or_else(|| Err(late.to_owned())) {
+        for ListedFile { path, result } in listed {
+            match result.into_inner().unwrap_or_else(|| Err(late.to_owned())) {
                 Ok(()) => files.fetched.push(path),
                 Err(reason) => files.missing.push(Missing { path: Some(plain(&path, LONGEST_PART)), reason }),
             }
         }
         let run = self.run;
-        for Missing { path, reason } in files.missing.iter().take(SAID) {
-            events.run(RunEvent::ArtifactMissing { run, path: path.clone(), reason: reason.clone() });
+        for Missing { path, reason } in files.missing.iter().take(MOST_WARNINGS) {
+            self.events.run(RunEvent::ArtifactMissing { run, path: path.clone(), reason: reason.clone() });
         }
-        if files.missing.len() > SAID {
-            events.run(RunEvent::MoreArtifactsMissing { run, count: files.missing.len() - SAID });
+        if files.missing.len() > MOST_WARNINGS {
+            self.events.run(RunEvent::MoreArtifactsMissing { run, count: files.missing.len() - MOST_WARNINGS });
         }
         files
     }
 
-    async fn fetch_all(&self, reader: &Reader, files: &mut Files, listed: &mut Vec<Listed>) {
-        let Wanted { account, run, folder: _, deadline: _ } = *self;
+    async fn all_artifacts(&self, folder: &Path, files: &mut Files, listed: &mut Vec<ListedFile>) {
+        let Download { reader, account, run, .. } = *self;
         let (seen, mut paths) =
             tokio::join!(reader.read(get_run_with_steps(account, run)), reader.read(list_artifacts(account, run)));
         let mut upload = Upload::new(reader, account, seen.as_ref().unwrap_or(&Run::unseen(run)));
@@ -131,54 +111,57 @@ impl Wanted<'_> {
                 .as_ref()
                 .is_ok_and(|paths| !paths.is_empty() && (!wants_results || paths.iter().any(|path| path == RESULTS)));
             // The last uploads may not be listed yet, and an empty list does not say whether any will come.
-            if !is_whole && leaves_files && upload.may_list_more().await {
+            if !is_whole && leaves_files && upload.wait_for_list().await {
                 paths = reader.read(list_artifacts(account, run)).await;
                 continue;
             }
             match paths {
-                Ok(paths) if paths.is_empty() && leaves_files => return files.lacks("dbt lists none"),
+                Ok(paths) if paths.is_empty() && leaves_files => return files.add_missing("dbt lists none"),
                 Ok(paths) => break paths,
-                Err(error) => return files.lacks(error.to_string()),
+                Err(error) => return files.add_missing(error.to_string()),
             }
         };
         if paths.len() > MOST_FILES {
-            files.lacks(format!("it has {} files; at most {MOST_FILES} are downloaded", paths.len()));
+            files.add_missing(format!("it has {} files; at most {MOST_FILES} are downloaded", paths.len()));
         }
-        listed.extend(paths.into_iter().take(MOST_FILES).map(|path| Listed { path, came: OnceCell::new() }));
-        let mut left: Vec<&Listed> = listed.iter().collect();
+        listed.extend(paths.into_iter().take(MOST_FILES).map(|path| ListedFile { path, result: OnceCell::new() }));
+        let mut left: Vec<&ListedFile> = listed.iter().collect();
         // Retry the files that may still be uploaded, all at once.
         while !left.is_empty() {
-            let ask = async |file: &&Listed| match self.file(reader, &file.path, &step).await {
-                Ok(came) => file.came.set(came).ok().and(None),
+            let ask = async |file: &&ListedFile| match self.artifact(folder, &file.path, &step).await {
+                Ok(result) => file.result.set(result).ok().and(None),
                 Err(error) => Some(error),
             };
             let errors = side_by_side(&left, ask).await;
-            let open: Vec<(&Listed, HttpError)> =
+            let open: Vec<(&ListedFile, HttpError)> =
                 left.into_iter().zip(errors).filter_map(|(file, error)| Some((file, error?))).collect();
-            let may_come = side_by_side(&open, async |(file, error)| upload.may_come(&file.path, error).await).await;
-            let goes_on = may_come.contains(&true) && upload.goes_on().await;
+            let may_appear =
+                side_by_side(&open, async |(file, error)| upload.may_appear(&file.path, error).await).await;
+            let goes_on = may_appear.contains(&true) && upload.wait_to_retry().await;
             left = open
                 .into_iter()
-                .zip(may_come)
-                .filter_map(|((file, error), may_come)| {
-                    if may_come && goes_on {
+                .zip(may_appear)
+                .filter_map(|((file, error), may_appear)| {
+                    if may_appear && goes_on {
                         return Some(file);
                     }
-                    file.came.set(Err(error.to_string())).ok().and(None)
+                    file.result.set(Err(error.to_string())).ok().and(None)
                 })
                 .collect();
         }
     }
 
     /// Downloads one file. The outer error means that dbt does not have the file, or not yet.
-    async fn file(
+    async fn artifact(
         &self,
-        reader: &Reader,
+        folder: &Path,
         path: &str,
         step: &Result<Option<u64>, HttpError>,
     ) -> Result<Result<(), String>, HttpError> {
-        let Wanted { account, run, folder, deadline: _ } = *self;
-        let Some(place) = place(path) else { return Ok(Err("its name is not a valid file name here".to_owned())) };
+        let Download { reader, account, run, .. } = *self;
+        let Some(local_path) = local_path(path) else {
+            return Ok(Err("its name is not a valid file name here".to_owned()));
+        };
         let results = path == RESULTS;
         let step = match step {
             Ok(step) => *step,
@@ -192,7 +175,7 @@ impl Wanted<'_> {
             read = reader.read(get_artifact(account, run, path, None)).await;
         }
         match read {
-            Ok(bytes) => Ok(write(folder, &place, &bytes).map_err(|error| error.to_string())),
+            Ok(bytes) => Ok(write(folder, &local_path, &bytes).map_err(|error| error.to_string())),
             Err(error) if error.means() == Meaning::NotFound => Err(error),
             Err(error) => Ok(Err(error.to_string())),
         }
@@ -200,7 +183,7 @@ impl Wanted<'_> {
 }
 
 /// Where a file goes below the folder; `None` if the name leads outside or is special on some system.
-fn place(path: &str) -> Option<PathBuf> {
+fn local_path(path: &str) -> Option<PathBuf> {
     let parts: Vec<&str> = path.split('/').collect();
     let fits = |part: &&str| {
         let stem = part.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
@@ -216,10 +199,10 @@ fn place(path: &str) -> Option<PathBuf> {
 }
 
 /// Writes a file atomically. Refuses a symlink among the folders below ours.
-fn write(folder: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(folder: &Path, local_path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut inner = folder.to_path_buf();
-    for part in place.parent().into_iter().flat_map(Path::components) {
+    for part in local_path.parent().into_iter().flat_map(Path::components) {
         inner.push(part);
         match fs::symlink_metadata(&inner) {
             Ok(there) if there.is_dir() => {}
@@ -227,7 +210,7 @@ fn write(folder: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
             Err(_) => fs::create_dir(&inner)?,
         }
     }
-    let target = folder.join(place);
+    let target = folder.join(local_path);
     if fs::symlink_metadata(&target).is_ok_and(|there| !there.is_file()) {
         return Err(io::Error::other(format!("{} exists and is not a file", target.display())));
     }
@@ -251,7 +234,7 @@ mod tests {
             "com0",
             "console.log",
         ] {
-            assert!(place(good).is_some(), "{good}");
+            assert!(local_path(good).is_some(), "{good}");
         }
         let long = "a".repeat(201);
         for bad in [
@@ -274,7 +257,7 @@ mod tests {
             "x?y",
             long.as_str(),
         ] {
-            assert_eq!(place(bad), None, "{bad:?}");
+            assert_eq!(local_path(bad), None, "{bad:?}");
         }
     }
 

@@ -47,13 +47,13 @@ impl CiOutputs {
         CiOutputs { named, detail: args.summary_detail, junit: args.junit.clone() }
     }
 
-    /// Writes the JUnit file, appends to the files named by GitHub Actions, and emits annotations. `clean` redacts
+    /// Writes the JUnit file, appends to the files named by GitHub Actions, and emits annotations. `redact` redacts
     /// secrets.
     pub(crate) fn write(
         &self,
         ending: &Ending<'_>,
         environment: &Environment,
-        clean: &dyn Fn(&str) -> String,
+        redact: &dyn Fn(&str) -> String,
         events: &Events,
     ) {
         let append_to = |variable: &str, what: &str, text: &dyn Fn() -> String| {
@@ -63,13 +63,13 @@ impl CiOutputs {
                 events.warning(format!("cannot write {what} to {path} ({variable}): {}", io_reason(&error)));
             }
         };
-        let rows = self.rows(ending, clean);
+        let rows = self.rows(ending, redact);
         if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
-            && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, clean))
+            && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, redact))
         {
             events.warning(format!("cannot write the JUnit report to {}: {}", file.display(), io_reason(&error)));
         }
-        append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
+        append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, redact));
         append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| markdown::summary(&rows, self.detail));
         if environment.get("GITHUB_ACTIONS") == Some("true") {
             for annotation in annotations::of(&rows, self.detail) {
@@ -79,9 +79,9 @@ impl CiOutputs {
     }
 
     /// `name=value` lines; values have no line breaks.
-    fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
+    fn outputs(&self, ending: &Ending<'_>, redact: &dyn Fn(&str) -> String) -> String {
         let Ending { runs, failure: _, results: _, exit } = ending;
-        let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, clean));
+        let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, redact));
         if self.named.len() > 1 {
             let runs: Vec<Data> = runs
                 .iter()
@@ -106,14 +106,14 @@ impl CiOutputs {
     }
 
     /// One row per run; the dbt runs of a workflow follow its row.
-    fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
+    fn rows(&self, ending: &Ending<'_>, redact: &dyn Fn(&str) -> String) -> Vec<Row> {
         let Ending { runs, failure, results: _, exit: _ } = ending;
-        let whole = failure.map(|failure| Bad::new(failure, clean));
+        let command_failure = failure.map(|failure| FailureSummary::new(failure, redact));
         if runs.is_empty() {
             let row = |named: &str| Row {
-                job: plain(&clean(named), LONGEST),
-                status: whole.as_ref().map_or("not seen", |bad| bad.code).to_owned(),
-                how: whole.clone().map_or(How::Well, How::Badly),
+                job: plain(&redact(named), LONGEST),
+                status: command_failure.as_ref().map_or("not seen", |failure| failure.code).to_owned(),
+                result: command_failure.clone().map_or(RowResult::Success, RowResult::Failure),
                 ..Row::default()
             };
             return match &self.named[..] {
@@ -121,56 +121,56 @@ impl CiOutputs {
                 named => named.iter().map(|named| row(named)).collect(),
             };
         }
-        let mut rows: Vec<Row> = runs.iter().flat_map(|run| rows_of(run, whole.as_ref(), clean)).collect();
+        let mut rows: Vec<Row> = runs.iter().flat_map(|run| rows_of(run, command_failure.as_ref(), redact)).collect();
         // After an interrupt, the jobs that were still waiting for a slot are missing.
         let more = if self.named.len() > 1 { self.named.len().saturating_sub(runs.len()) } else { 0 };
-        rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
+        rows.extend(command_failure.filter(|_| more > 0).map(|failure| Row {
             job: format!("{more} more"),
-            status: bad.code.to_owned(),
-            how: How::Badly(bad),
+            status: failure.code.to_owned(),
+            result: RowResult::Failure(failure),
             ..Row::default()
         }));
         rows
     }
 }
 
-/// The row of a run, and those of its dbt runs. `whole`: how the command failed.
-fn rows_of(run: &RunOutcome, whole: Option<&Bad>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
-    let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, clean));
-    let bad = match &run.result {
-        Some(result) => result.as_ref().err().map(|failure| Bad::new(failure, clean)),
-        None => whole.cloned(),
+/// The row of a run, and those of its dbt runs. `command_failure`: how the command failed.
+fn rows_of(run: &RunOutcome, command_failure: Option<&FailureSummary>, redact: &dyn Fn(&str) -> String) -> Vec<Row> {
+    let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, redact));
+    let failure = match &run.result {
+        Some(result) => result.as_ref().err().map(|failure| FailureSummary::new(failure, redact)),
+        None => command_failure.cloned(),
     };
-    let status = match (word(&run.status), &bad) {
+    let status = match (word(&run.status), &failure) {
         (Some(status), None) => status,
-        (Some(status), Some(bad)) => format!("{status} ({})", bad.code),
-        (None, Some(bad)) => bad.code.to_owned(),
+        (Some(status), Some(failure)) => format!("{status} ({})", failure.code),
+        (None, Some(failure)) => failure.code.to_owned(),
         (None, None) => "not seen".to_owned(),
     };
-    let how = match bad {
-        Some(bad) => How::Badly(bad),
-        None if run.with_failures => How::WithFailures,
-        None => How::Well,
+    let result = match failure {
+        Some(failure) => RowResult::Failure(failure),
+        None if run.with_failures => RowResult::SuccessWithFailures,
+        None => RowResult::Success,
     };
     let failed = run.failed.iter().map(|FailedPart { name, message }| FailedPart {
-        name: line(name, clean).unwrap_or_default(),
+        name: line(name, redact).unwrap_or_default(),
         message: word(message),
     });
     let row = Row {
-        job: line(&run.name, clean).unwrap_or_default(),
+        job: line(&run.name, redact).unwrap_or_default(),
         run: run.run_id,
         url: word(&run.run_url).unwrap_or_default(),
         status,
         took: run.took,
-        how,
+        result,
         failed: failed.collect(),
     };
     let of_tasks = run.dbt_runs.iter().map(|task| Row {
-        job: line(&task.task_key, clean).unwrap_or_default(),
+        job: line(&task.task_key, redact).unwrap_or_default(),
         run: Some(task.run_id),
         url: word(&task.run_url).unwrap_or_default(),
         status: word(&task.status).unwrap_or_else(|| "not seen".to_owned()),
-        how: How::PartOfTheRowAbove,
+        result: RowResult::OfTask,
         ..Row::default()
     });
     std::iter::once(row).chain(of_tasks).collect()
@@ -184,38 +184,38 @@ struct Row {
     url: String,
     status: String,
     took: Option<Duration>,
-    how: How,
+    result: RowResult,
     failed: Vec<FailedPart>,
 }
 
 /// How a row's run ended.
 #[derive(Default)]
-enum How {
+enum RowResult {
     #[default]
-    Well,
+    Success,
     /// Succeeded, although something in it failed.
-    WithFailures,
-    Badly(Bad),
-    PartOfTheRowAbove,
+    SuccessWithFailures,
+    Failure(FailureSummary),
+    OfTask,
 }
 
 /// A failure, with text of dbtrigger and the user only, since messages of a service may contain data.
 #[derive(Clone)]
-struct Bad {
+struct FailureSummary {
     /// Name of the error code.
     code: &'static str,
     what: String,
 }
 
-impl Bad {
-    fn new(failure: &Failure, clean: &dyn Fn(&str) -> String) -> Bad {
-        Bad { code: failure.code.name(), what: plain(&clean(&failure.what), LONGEST) }
+impl FailureSummary {
+    fn new(failure: &Failure, redact: &dyn Fn(&str) -> String) -> FailureSummary {
+        FailureSummary { code: failure.code.name(), what: plain(&redact(&failure.what), LONGEST) }
     }
 }
 
 /// The text in one line; `None` if it is empty.
-fn line(text: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
-    Some(plain(&clean(text), LONGEST)).filter(|text| !text.is_empty())
+fn line(text: &str, redact: &dyn Fn(&str) -> String) -> Option<String> {
+    Some(plain(&redact(text), LONGEST)).filter(|text| !text.is_empty())
 }
 
 /// Appends whole lines, after a line break if the file does not end with one.

@@ -8,13 +8,13 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
-use super::follow_dbt::{DbtRunEvents, Following};
+use super::follow_dbt::{DbtFollower, DbtRunEvents};
 use super::junit::Results;
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
 use super::{WaitOptions, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::{CommandContext, Given, LastKnown, line_to_dbt};
+use crate::commands::{CommandContext, GlobalFlags, LastKnown, connect_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
 use crate::dbt::{Link, Overrides, Run, get_job};
@@ -40,10 +40,6 @@ pub(super) struct RunRequest {
     pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
-}
-
-/// Retries, duplicate protection and output files.
-pub(super) struct RunOptions {
     /// The last run is resumed.
     pub(super) failed: bool,
     pub(super) retry: u32,
@@ -57,27 +53,30 @@ pub(super) struct RunOptions {
 
 pub(super) async fn run(
     request: RunRequest,
-    options: RunOptions,
     waiting: WaitOptions,
     errors: InputErrors,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let max_parallel = request.max_parallel;
-    let mut starts = match settle(request, options, waiting, errors, ctx).await {
+    let mut starts = match prepare(request, waiting, errors, ctx).await {
         Ok(starts) => starts,
         Err(failure) => return failure.into(),
     };
     let journal = Journal::new(ctx.context.environment.state_folder());
-    point_at_open_starts(&journal, &starts, ctx);
+    report_open_starts(&journal, &starts, ctx);
     if starts.len() > 1 {
         return several::run(starts, max_parallel, &journal, ctx).await;
     }
-    let around =
-        StartContext { means: ctx.run_context(), last_known: ctx.last_known.clone(), journal: &journal, shared: None };
+    let start_ctx = StartContext {
+        run_ctx: ctx.run_context(),
+        last_known: ctx.last_known.clone(),
+        journal: &journal,
+        shared: None,
+    };
     let Some(start) = starts.pop() else {
         return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
-    let Ended { report, failure } = start.run(&around).await;
+    let Ended { report, failure } = start.run(&start_ctx).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
 }
 
@@ -87,9 +86,9 @@ pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,
     pub(super) deadline: Deadline,
-    pub(super) order: TriggerRequest,
+    pub(super) request: TriggerRequest,
     /// Check the job before starting it.
-    looks: bool,
+    checks_job: bool,
     no_wait: bool,
     /// Maximum number of retries of a failed run.
     retry: u32,
@@ -101,9 +100,9 @@ pub(super) struct PreparedRun {
     /// A job was given by URL, which may be the only source of host and account.
     by_address: bool,
     flags: AccountFlags,
-    given: Given,
+    global_flags: GlobalFlags,
     /// The same command without an idempotency key.
-    pub(super) again: String,
+    pub(super) start_over: String,
     /// The command that retries the job's last failed run.
     pub(super) retry_last: String,
     /// Resume the job's last run instead of starting one.
@@ -111,7 +110,7 @@ pub(super) struct PreparedRun {
 }
 
 /// The run to follow.
-pub(super) struct Begun {
+pub(super) struct StartedRun {
     pub(super) run: Run,
     /// Found, not started.
     pub(super) adopted: bool,
@@ -120,15 +119,15 @@ pub(super) struct Begun {
     pub(super) intent: Option<Intent>,
 }
 
-impl From<Triggered> for Begun {
-    fn from(Triggered { run, adopted, sends, duplicate_risk, intent }: Triggered) -> Begun {
-        Begun { run, adopted, sends, duplicate_risk: Some(duplicate_risk), intent }
+impl From<Triggered> for StartedRun {
+    fn from(Triggered { run, adopted, sends, duplicate_risk, intent }: Triggered) -> StartedRun {
+        StartedRun { run, adopted, sends, duplicate_risk: Some(duplicate_risk), intent }
     }
 }
 
 /// What a start uses of the command.
 pub(super) struct StartContext<'a> {
-    pub(super) means: RunContext,
+    pub(super) run_ctx: RunContext,
     pub(super) last_known: LastKnown,
     pub(super) journal: &'a Journal,
     /// Set if several runs are polled together.
@@ -140,51 +139,51 @@ pub(super) struct StartContext<'a> {
 pub(super) struct SharedPolling<'a> {
     pub(super) poller: &'a RunPoller,
     /// One permit per running run (`--max-parallel`).
-    pub(super) places: &'a Semaphore,
+    pub(super) run_permits: &'a Semaphore,
     /// One permit per run whose files are downloaded.
-    pub(super) fetching: &'a Semaphore,
+    pub(super) download_permits: &'a Semaphore,
     /// One permit per start being sent.
-    pub(super) sending: &'a Semaphore,
+    pub(super) send_permits: &'a Semaphore,
     /// Steps need a request per run and come with all logs, so only a few runs show them.
     pub(super) steps: bool,
 }
 
-async fn settle(
+async fn prepare(
     request: RunRequest,
-    options: RunOptions,
     waiting: WaitOptions,
     mut errors: InputErrors,
     ctx: &CommandContext,
 ) -> Result<Vec<PreparedRun>, Failure> {
-    let RunRequest { jobs: texts, max_parallel: _, narrow, cause, overrides } = request;
+    let RunRequest {
+        jobs: texts, narrow, cause, overrides, failed, retry, artifacts, junit, settle, at_most_once, ..
+    } = request;
     let environment = &ctx.context.environment;
     let named: Option<Vec<JobNamed>> =
         errors.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
     let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
-    let (account, writer) = line_to_dbt(&pasted, errors, ctx)?;
+    let (account, writer) = connect_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
-    let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
+    let finding = several::find(&named, &patient, &account, &narrow, waiting.key_given);
     let found = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
     // These codes may sound as if a run had been started.
-    let say = |failure: Failure| {
-        let told = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
-        if told { failure.cause("nothing was started") } else { failure }
+    let clarified = |failure: Failure| {
+        let is_ambiguous = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
+        if is_ambiguous { failure.cause("nothing was started") } else { failure }
     };
-    let ids = found.map_err(say)?;
-    several::check_once(&ids, &texts)?;
-    let WaitOptions { deadline, no_wait, key, given, parameters: _ } = waiting;
-    let RunOptions { failed, retry, artifacts, junit, settle, at_most_once } = options;
+    let ids = found.map_err(clarified)?;
+    several::refuse_duplicates(&ids, &texts)?;
+    let WaitOptions { deadline, no_wait, key, key_given, parameters: _ } = waiting;
     // Last, so that a command that fails earlier creates no files.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
     junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
     let results = junit.map(|_| ctx.results.clone());
     // The cause is visible to everyone with access to the run, so secrets are masked.
-    let said = ctx.vault.filter().mask(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
+    let reason = ctx.vault.filter().mask(&cause.unwrap_or_else(|| default_cause(environment))).into_owned();
     let alone = ids.len() == 1;
     let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
         // A name may move to another job, so resume commands use the ID.
@@ -195,12 +194,12 @@ async fn settle(
         };
         // Host and account may be known only from the URL of another job.
         let text = match named {
-            JobNamed::Name(_) | JobNamed::Id(_) if by_address => page_of(&account, job),
+            JobNamed::Name(_) | JobNamed::Id(_) if by_address => job_url(&account, job),
             JobNamed::Name(_) | JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => text,
         };
         // A generated key is for one run; a key from the user is shared, one run per job.
-        let key = if given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
-        let again = resume::of_dbt(&text, &ctx.account, &overrides, None);
+        let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
+        let start_over = resume::of_dbt(&text, &ctx.account, &overrides, None);
         // A retry keeps the parameters of the failed run.
         let retry_last = resume::of_dbt(&text, &ctx.account, &Overrides::default(), None) + " --failed";
         let resume = if failed {
@@ -208,13 +207,13 @@ async fn settle(
         } else {
             resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str()))
         };
-        let order = TriggerRequest {
+        let request = TriggerRequest {
             account: account.id,
             job,
             resume,
             key,
-            look_first: given,
-            said: said.clone(),
+            look_first: key_given,
+            reason: reason.clone(),
             overrides: overrides.clone(),
             settle,
             at_most_once,
@@ -224,13 +223,13 @@ async fn settle(
         let (account, writer, flags) = (account.clone(), writer.clone(), ctx.account.clone());
         let deadline = deadline.clone();
         // Several jobs were already checked.
-        let looks = alone || given;
+        let checks_job = alone || key_given;
         PreparedRun {
             account,
             writer,
             deadline,
-            order,
-            looks,
+            request,
+            checks_job,
             no_wait,
             retry,
             artifacts,
@@ -238,8 +237,8 @@ async fn settle(
             job: shown,
             by_address,
             flags,
-            given: ctx.given(),
-            again,
+            global_flags: ctx.global_flags(),
+            start_over,
             retry_last,
             failed,
         }
@@ -247,12 +246,12 @@ async fn settle(
     Ok(starts.collect())
 }
 
-fn page_of(account: &Account, job: u64) -> String {
+fn job_url(account: &Account, job: u64) -> String {
     format!("{}/deploy/{}/jobs/{job}", account.origin, account.id)
 }
 
 /// The CI's name for the build is only descriptive: steps and matrix legs share it, so it cannot serve as key.
-fn usual_cause(environment: &Environment) -> String {
+fn default_cause(environment: &Environment) -> String {
     for (service, place, number) in [
         ("GitHub Actions", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"),
         ("GitLab CI", "CI_PROJECT_PATH", "CI_PIPELINE_ID"),
@@ -266,89 +265,89 @@ fn usual_cause(environment: &Environment) -> String {
 }
 
 impl PreparedRun {
-    pub(super) fn pick_up(&self, run: u64) -> String {
+    pub(super) fn watch_command(&self, run: u64) -> String {
         resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
     }
 
     /// The report before the start.
     pub(super) fn report(&self) -> DbtReport {
         let mut report = DbtReport::new(&self.account);
-        report.job_id = Some(self.order.job);
-        report.key = (!self.failed).then(|| self.order.key.as_str().to_owned());
+        report.job_id = Some(self.request.job);
+        report.key = (!self.failed).then(|| self.request.key.as_str().to_owned());
         report
     }
 
     /// The command that retries the run of this start from its point of failure, and no other run.
     pub(super) fn retry_command(&self) -> String {
-        let resume = &self.order.resume;
+        let resume = &self.request.resume;
         if self.failed { resume.clone() } else { format!("{resume} --retry 1") }
     }
 
     /// The failure for a run that was not started.
     pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
-        of_start(&self.job, &self.order.resume, &page_of(&self.account, self.order.job), error)
+        of_start(&self.job, &self.request.resume, &job_url(&self.account, self.request.job), error)
     }
 
-    pub(super) async fn run(&self, around: &StartContext<'_>) -> Ended<DbtReport> {
-        let StartContext { means, last_known, journal, shared } = around;
+    pub(super) async fn run(&self, start_ctx: &StartContext<'_>) -> Ended<DbtReport> {
+        let StartContext { run_ctx, last_known, journal, shared } = start_ctx;
         let progress = RunProgress::new(self, last_known);
         // The semaphore is never closed, so only the timeout can fail.
-        let place = match shared {
+        let permit = match shared {
             Some(shared) => {
-                let turn = timeout_at(self.order.deadline, shared.places.acquire());
-                match means.interruption.or(turn).await {
-                    Err(signal) => return progress.not_started(&NotStarted::Interrupted(signal), means),
+                let turn = timeout_at(self.request.deadline, shared.run_permits.acquire());
+                match run_ctx.interruption.or(turn).await {
+                    Err(signal) => return progress.not_started(&NotStarted::Interrupted(signal), run_ctx),
                     Ok(Err(_)) => {
                         let why = "earlier runs had not ended, and --max-parallel allows no more at a time";
-                        return progress.not_started(&NotStarted::NoTime(why.to_owned()), means);
+                        return progress.not_started(&NotStarted::NoTime(why.to_owned()), run_ctx);
                     }
-                    Ok(Ok(place)) => place.ok(),
+                    Ok(Ok(permit)) => permit.ok(),
                 }
             }
             None => None,
         };
         // A run that may still be active keeps its permit, so that the limit holds.
-        let leave = |place: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
-            if let Some(place) = place
-                && several::may_go_on(ended)
+        let release = |permit: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
+            if let Some(permit) = permit
+                && several::may_be_active(ended)
             {
-                place.forget();
+                permit.forget();
             }
         };
         // The semaphore is never closed; on timeout, the trigger reports it.
         let turn = match shared {
-            Some(shared) => timeout_at(self.order.deadline, shared.sending.acquire()).await.ok(),
+            Some(shared) => timeout_at(self.request.deadline, shared.send_permits.acquire()).await.ok(),
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
         let begun = if self.failed {
-            Box::pin(self.resume_last(&progress, means, journal)).await
+            Box::pin(self.resume_last(&progress, run_ctx, journal)).await
         } else {
-            let triggered = self.trigger(means, journal, &milestone).await;
-            triggered.map(Begun::from).map_err(|error| progress.not_started(&error, means))
+            let triggered = self.trigger(run_ctx, journal, &milestone).await;
+            triggered.map(StartedRun::from).map_err(|error| progress.not_started(&error, run_ctx))
         };
         drop(turn);
-        let Begun { run, adopted, sends, duplicate_risk, mut intent } = match begun {
+        let StartedRun { run, adopted, sends, duplicate_risk, mut intent } = match begun {
             Ok(begun) => begun,
             Err(ended) => {
-                leave(place, &ended);
+                release(permit, &ended);
                 return ended;
             }
         };
         progress.begun(&run, adopted, sends);
         if adopted && !self.failed {
-            means.events.run(RunEvent::Adopted { has_ended: run.ended().is_some() });
+            run_ctx.events.run(RunEvent::Adopted { has_ended: run.ended().is_some() });
         }
-        let mut retries = Retries { most: self.retry, done: 0, cannot: false };
+        let mut retries = Retries { most: self.retry, done: 0, is_impossible: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, duplicate_risk.clone(), &progress, around).await
+            self.rule_out_second_run(run, duplicate_risk.clone(), &progress, start_ctx).await
         } else {
-            self.follow(run, duplicate_risk.clone(), &progress, intent.as_mut(), &mut retries, around).await
+            self.follow(run, duplicate_risk.clone(), &progress, intent.as_mut(), &mut retries, start_ctx).await
         };
         // A retry of the reported run may be active.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
-        if let Some(signal) = means.interruption.heard() {
-            progress.stop(signal, duplicate_risk.clone(), &mut ended, means).await;
+        if let Some(signal) = run_ctx.interruption.heard() {
+            progress.cancel(signal, duplicate_risk.clone(), &mut ended, run_ctx).await;
         }
         // Nothing is left to resume after the end or with `--no-wait`, unless an interrupt was to cancel the run.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -357,18 +356,18 @@ impl PreparedRun {
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are downloaded afterwards.
             if let Some(report) = &ended.report {
-                last_known.over(report);
+                last_known.ended(report);
             }
             if let Some(intent) = intent {
                 intent.close();
             }
         }
         // Downloading files needs no `--max-parallel` permit.
-        leave(place, &ended);
-        if means.interruption.heard().is_none()
-            && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
+        release(permit, &ended);
+        if run_ctx.interruption.heard().is_none()
+            && let Err(signal) = run_ctx.interruption.or(self.finish(&mut ended, &retries, start_ctx)).await
         {
-            progress.stop(signal, duplicate_risk, &mut ended, means).await;
+            progress.cancel(signal, duplicate_risk, &mut ended, run_ctx).await;
         }
         ended
     }
@@ -376,11 +375,11 @@ impl PreparedRun {
     /// Triggers the run. Its job is checked while the trigger looks for earlier runs, which costs no extra time.
     async fn trigger(
         &self,
-        means: &RunContext,
+        run_ctx: &RunContext,
         journal: &Journal,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
-        let TriggerRequest { job, ref overrides, deadline, .. } = self.order;
+        let TriggerRequest { job, ref overrides, deadline, .. } = self.request;
         let (tell, told) = oneshot::channel();
         let preflight = async {
             let until = deadline.min(Instant::now() + PREFLIGHT);
@@ -390,15 +389,15 @@ impl PreparedRun {
             if found.as_ref().is_some_and(|found| found.is_ci() && found.disabled_reason().is_none())
                 && !overrides.has_pull_request()
             {
-                means.events.run(RunEvent::CiJob { job });
+                run_ctx.events.run(RunEvent::CiJob { job });
             }
             let _ = tell.send(found.and_then(|found| found.disabled_reason()));
             std::future::pending::<Infallible>().await
         };
-        let disabled = async { if self.looks { told.await.ok().flatten() } else { None } };
+        let disabled = async { if self.checks_job { told.await.ok().flatten() } else { None } };
         tokio::select! {
-            triggered = trigger(&self.order, &self.writer, means, journal, milestone, disabled) => triggered,
-            never = preflight, if self.looks => match never {},
+            triggered = trigger(&self.request, &self.writer, run_ctx, journal, milestone, disabled) => triggered,
+            never = preflight, if self.checks_job => match never {},
         }
     }
 
@@ -406,47 +405,45 @@ impl PreparedRun {
         &'a self,
         run: Run,
         duplicate_risk: Option<DuplicateRisk>,
-        around: &'a StartContext<'_>,
+        start_ctx: &'a StartContext<'_>,
     ) -> DbtRun<'a> {
-        let StartContext { means, last_known: _, journal: _, shared } = around;
-        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, duplicate_risk);
-        match shared {
-            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.polled_by(poller),
-            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: false }) => {
-                probe.polled_by(poller).without_steps()
-            }
+        let RunContext { wall, events, .. } = &start_ctx.run_ctx;
+        let probe = DbtRun::new(&self.writer, wall, events, self.request.account, run, duplicate_risk);
+        match &start_ctx.shared {
+            Some(SharedPolling { poller, steps: true, .. }) => probe.polled_by(poller),
+            Some(SharedPolling { poller, steps: false, .. }) => probe.polled_by(poller).without_steps(),
             None => probe,
         }
     }
 
     /// For `--no-wait`: waits only until a second run is ruled out.
-    async fn wait_for_no_second(
+    async fn rule_out_second_run(
         &self,
         run: Run,
         duplicate_risk: Option<DuplicateRisk>,
         progress: &RunProgress<'_>,
-        around: &StartContext<'_>,
+        start_ctx: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let means = &around.means;
-        let mut changes = DbtRunEvents::new(&means.events, &self.account);
+        let run_ctx = &start_ctx.run_ctx;
+        let mut changes = DbtRunEvents::new(&run_ctx.events, &self.account);
         changes.found(&run);
         let mut report = progress.report();
-        let mut probe = self.probe(run, duplicate_risk, around);
+        let mut probe = self.probe(run, duplicate_risk, start_ctx);
         // After an interrupt, the run is canceled later, together with any second one.
         if report.sends > 1 {
-            means.events.run(RunEvent::CheckingForSecondRun);
-            let outlasting = self.writer.within(self.order.settle * 2, probe.watch_until_settled());
-            let _ = means.interruption.or(outlasting).await;
+            run_ctx.events.run(RunEvent::CheckingForSecondRun);
+            let outlasting = self.writer.within(self.request.settle * 2, probe.check_until_settled());
+            let _ = run_ctx.interruption.or(outlasting).await;
         } else {
-            let looking = self.writer.within(self.order.settle, probe.look_for_second());
-            let _ = means.interruption.or(timeout_at(self.order.deadline, looking)).await;
+            let looking = self.writer.within(self.request.settle, probe.check_for_second_run());
+            let _ = run_ctx.interruption.or(timeout_at(self.request.deadline, looking)).await;
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         changes.state(&DbtState { run: probe.run().clone(), step: None });
-        if means.interruption.heard().is_none() {
-            let command = self.given.command(&self.pick_up(probe.run().id));
-            means.events.run(RunEvent::Next { command });
+        if run_ctx.interruption.heard().is_none() {
+            let command = self.global_flags.command(&self.watch_command(probe.run().id));
+            run_ctx.events.run(RunEvent::Next { command });
         }
         Ended::well(report)
     }
@@ -459,35 +456,19 @@ impl PreparedRun {
         progress: &RunProgress<'_>,
         mut intent: Option<&mut Intent>,
         retries: &mut Retries,
-        around: &StartContext<'_>,
+        start_ctx: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let PreparedRun {
-            account,
-            writer,
-            deadline,
-            order,
-            looks: _,
-            no_wait: _,
-            retry: _,
-            artifacts: _,
-            results: _,
-            job: _,
-            by_address: _,
-            flags: _,
-            given: _,
-            again,
-            retry_last: _,
-            failed: _,
-        } = self;
-        let means = &around.means;
-        let mut changes = DbtRunEvents::new(&means.events, account);
+        let PreparedRun { account, writer, deadline, request, start_over, .. } = self;
+        let run_ctx = &start_ctx.run_ctx;
+        let mut changes = DbtRunEvents::new(&run_ctx.events, account);
         changes.found(&run);
-        let pick_up = |run: u64| self.pick_up(run);
-        let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
+        let watch_command = |run: u64| self.watch_command(run);
+        let following =
+            DbtFollower { account, writer, deadline, watch_command: &watch_command, start_over: Some(start_over) };
         let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
-        let probe = self.probe(run, duplicate_risk, around);
-        let followed = following.follow(probe, &mut changes, progress.report(), means, &on_news);
-        let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
+        let probe = self.probe(run, duplicate_risk, start_ctx);
+        let followed = following.follow(probe, &mut changes, progress.report(), run_ctx, &on_news);
+        let mut ended = run_ctx.interruption.or(followed).await.unwrap_or_else(|_| progress.interrupted());
         loop {
             let mut resuming = |report: &DbtReport, ctx: Resuming| {
                 progress.resuming(report, ctx);
@@ -495,19 +476,19 @@ impl PreparedRun {
                     let _ = intent.resuming(run);
                 }
             };
-            if means.interruption.heard().is_some() {
+            if run_ctx.interruption.heard().is_some() {
                 break;
             }
-            let Some(next) = retries.next(&mut ended, order, writer, means, &mut resuming).await else { break };
+            let Some(next) = retries.next(&mut ended, request, writer, run_ctx, &mut resuming).await else { break };
             let Some(report) = ended.report.take() else { break };
             progress.resumed(&report, &next);
             if let Some(intent) = &mut intent {
                 let _ = intent.run(next.id);
             }
             changes.found(&next);
-            let probe = self.probe(next, None, around);
-            let followed = following.follow(probe, &mut changes, report, means, &on_news);
-            ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
+            let probe = self.probe(next, None, start_ctx);
+            let followed = following.follow(probe, &mut changes, report, run_ctx, &on_news);
+            ended = run_ctx.interruption.or(followed).await.unwrap_or_else(|_| progress.interrupted());
         }
         ended
     }
@@ -520,10 +501,10 @@ impl PreparedRun {
 
 /// Mentions starts that earlier commands left open: `watch` follows a known run, `run` with the key finds an unknown
 /// one.
-fn point_at_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &CommandContext) {
+fn report_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &CommandContext) {
     let Some(start) = starts.first() else { return };
     let open = journal.open_intents(ctx.context.wall.now());
-    let is_ours = |key: &str| starts.iter().any(|start| start.order.key.as_str() == key);
+    let is_ours = |key: &str| starts.iter().any(|start| start.request.key.as_str() == key);
     // Commands for another account would not work with the current settings.
     let others = open.iter().filter(|open| {
         !is_ours(&open.entry.key)
@@ -531,7 +512,7 @@ fn point_at_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &Command
             && open.entry.account == start.account.id
     });
     for open in others.take(MOST_REMARKS) {
-        let command = open.run.map_or_else(|| open.entry.resume.clone(), |run| start.pick_up(run));
+        let command = open.run.map_or_else(|| open.entry.resume.clone(), |run| start.watch_command(run));
         ctx.events.run(RunEvent::OpenStart { job: open.entry.job, run: open.run, command });
     }
 }

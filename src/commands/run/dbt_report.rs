@@ -223,15 +223,15 @@ impl Report for DbtReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::connect_dbt;
     use crate::commands::harness::Harness;
-    use crate::commands::line_to_dbt;
     use crate::credentials::{AccountFlags, InputErrors};
     use crate::events::Events;
 
     #[tokio::test(start_paused = true)]
     async fn second_runs_of_a_start_stay_known_when_it_is_resumed() {
         let ctx = Harness::new().ctx(AccountFlags::default(), Events::new(|_| ()));
-        let (account, _) = line_to_dbt(&[], InputErrors::default(), &ctx).unwrap();
+        let (account, _) = connect_dbt(&[], InputErrors::default(), &ctx).unwrap();
         let mut report = DbtReport::new(&account);
         report.add_duplicates(&[(7, DuplicateOutcome::Left), (8, DuplicateOutcome::Cancelled)]);
         // The retry has no duplicates of its own.

@@ -2,42 +2,44 @@
 
 use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
+use super::download::Download;
 use super::retry::Retries;
-use super::{artifacts, junit};
 use crate::failure::{Code, Ended, Hint};
 
 impl PreparedRun {
     /// Downloads files and completes the failure's next steps. The outcome stays the same.
-    pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, around: &StartContext<'_>) {
-        let order = &self.order;
-        if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
+    pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, start_ctx: &StartContext<'_>) {
+        if let Some(report) = &mut ended.report
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
-            let folder = if around.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
-            let wanted =
-                artifacts::Wanted { account: self.account.id, run, folder: &folder, deadline: self.deadline.at() };
-            let turns = around.shared.map(|shared| shared.fetching);
-            let files = wanted.fetch(&self.writer, turns, &around.means.events).await;
-            (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
-        }
-        if let (Some(results), Some(report)) = (&self.results, &ended.report)
-            && let (Some(_), Some(run)) = (report.end, report.run_id)
-        {
-            let wanted = junit::Wanted { account: self.account.id, run, deadline: self.deadline.at() };
-            let turns = around.shared.map(|shared| shared.fetching);
-            wanted.fetch(results, &self.writer, turns, &around.means.events).await;
+            let download = Download {
+                reader: &self.writer,
+                account: self.account.id,
+                run,
+                deadline: self.deadline.at(),
+                permits: start_ctx.shared.map(|shared| shared.download_permits),
+                events: &start_ctx.run_ctx.events,
+            };
+            if let Some(folder) = &self.artifacts {
+                let folder = if start_ctx.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
+                let files = download.artifacts(&folder).await;
+                (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
+            }
+            if let Some(results) = &self.results {
+                download.results(results).await;
+            }
         }
         let can_retry = ended.report.as_ref().is_some_and(|report| report.findings.can_retry == Some(true));
         if can_retry
-            && !retries.cannot
+            && !retries.is_impossible
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
             // A generated key is of no use to the user.
-            let command = if order.look_first { self.retry_command() } else { self.retry_last.clone() };
+            let command = if self.request.look_first { self.retry_command() } else { self.retry_last.clone() };
             failure.hints.insert(0, Hint::run("retry from the point of failure", command));
         }
         // The same key always leads to the same, ended run.
-        if order.look_first
+        if self.request.look_first
             && let Some(failure) = &mut ended.failure
             && matches!(failure.code, Code::RunFailed | Code::RunCancelled)
         {

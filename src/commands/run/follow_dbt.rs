@@ -17,18 +17,18 @@ const MOMENT: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_secs(2);
 
 /// How a run is followed.
-pub(crate) struct Following<'a> {
+pub(crate) struct DbtFollower<'a> {
     pub(crate) account: &'a Account,
     pub(crate) writer: &'a Writer,
     pub(crate) deadline: &'a Deadline,
     /// The command that resumes following a run.
-    pub(crate) pick_up: &'a dyn Fn(u64) -> String,
+    pub(crate) watch_command: &'a dyn Fn(u64) -> String,
     /// The command that starts the run again, if known.
-    pub(crate) again: Option<&'a str>,
+    pub(crate) start_over: Option<&'a str>,
 }
 
 /// Reads a run named by the user before it is followed. After a temporary error, returns an empty run for the follower.
-pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: Instant) -> Result<Run, Failure> {
+pub(crate) async fn read_run(reader: &Reader, account: &Account, run: u64, deadline: Instant) -> Result<Run, Failure> {
     let until = (Instant::now() + MOMENT).min(deadline);
     loop {
         let looked = tokio::time::timeout_at(deadline, reader.read(get_run_with_trigger(account.id, run))).await;
@@ -49,18 +49,18 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
     }
 }
 
-impl Following<'_> {
+impl DbtFollower<'_> {
     /// Follows the probe's run. Calls `on_news` on every change.
     pub(crate) async fn follow(
         &self,
         mut probe: DbtRun<'_>,
         changes: &mut DbtRunEvents<'_>,
         mut report: DbtReport,
-        means: &RunContext,
+        run_ctx: &RunContext,
         on_news: &dyn Fn(&Run),
     ) -> Ended<DbtReport> {
-        let Following { account, writer, deadline, pick_up, again } = self;
-        let followed = follow(&mut probe, (*deadline).clone(), means, |state| {
+        let DbtFollower { account, writer, deadline, watch_command, start_over } = self;
+        let followed = follow(&mut probe, (*deadline).clone(), run_ctx, |state| {
             if changes.state(state) {
                 on_news(&state.run);
             }
@@ -74,16 +74,16 @@ impl Following<'_> {
             (Some(End::Success), _) => None,
             (Some(End::Error), _) => {
                 report.findings = find_failures(writer, account.id, probe.run()).await;
-                Some(failed(&report, *again))
+                Some(failed(&report, *start_over))
             }
-            (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
+            (Some(End::Cancelled), _) => Some(cancelled(&report, *start_over)),
             (None, Followed::Gone(_, error)) => {
                 Some(of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
                 of_dbt(&format!("lost track of dbt run {number}"), &error)
                     .state("it may still be running")
-                    .run("follow it again", pick_up(number)),
+                    .run("follow it again", watch_command(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
                 let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
@@ -93,7 +93,11 @@ impl Following<'_> {
                     Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,
                 };
-                Some(failure.run("follow it again", pick_up(number)).advise(format!("see the run: {}", report.url())))
+                Some(
+                    failure
+                        .run("follow it again", watch_command(number))
+                        .advise(format!("see the run: {}", report.url())),
+                )
             }
         };
         Ended { report: Some(report), failure }
@@ -151,7 +155,7 @@ impl<'a> DbtRunEvents<'a> {
     }
 }
 
-fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
+fn failed(report: &DbtReport, start_over: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
     let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} failed", report.of_job()));
     let Findings { step, nodes, log, can_retry, no_retry } = &report.findings;
@@ -172,10 +176,10 @@ fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
         }
         (Some(true), _) | (Some(false) | None, None) => failure,
     };
-    with(failure, again).advise(format!("see the run: {url}"))
+    with(failure, start_over).advise(format!("see the run: {url}"))
 }
 
-fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
+fn cancelled(report: &DbtReport, start_over: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
     let failure = match report.reason() {
         Some("timed-out") => Failure::new(
@@ -188,12 +192,12 @@ fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
         Some(message) => failure.cause(format!("dbt: {message}")),
         None => failure,
     };
-    with(failure, again).advise(format!("see who canceled it: {}", report.url()))
+    with(failure, start_over).advise(format!("see who canceled it: {}", report.url()))
 }
 
-fn with(failure: Failure, again: Option<&str>) -> Failure {
-    match again {
-        Some(again) => failure.run("start over", again),
+fn with(failure: Failure, start_over: Option<&str>) -> Failure {
+    match start_over {
+        Some(start_over) => failure.run("start over", start_over),
         None => failure,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::on_interrupt::Stopped;
+use super::on_interrupt::WorkflowCancellation;
 use crate::commands::CommandContext;
 use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
@@ -23,11 +23,11 @@ pub(crate) async fn follow_run(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let judge = |report: &WorkflowReport, state: &WorkflowState| verdict(report, state, again, &ctx.events);
-    follow_judged(report, run, reader, deadline, ctx, &judge).await
+    follow_run_with(report, run, reader, deadline, ctx, &judge).await
 }
 
 /// Follows the run to its end; the caller decides what counts as failure.
-pub(crate) async fn follow_judged(
+pub(crate) async fn follow_run_with(
     mut report: WorkflowReport,
     run: u64,
     reader: &Reader,
@@ -35,11 +35,11 @@ pub(crate) async fn follow_judged(
     ctx: &CommandContext,
     judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
-    let pick_up = super::resume::watch_workflow(run);
+    let watch_command = super::resume::watch_workflow(run);
     ctx.last_known.set(Checkpoint {
         known: Known::of(&report),
         line: format!("Databricks run {run} is still running: {}", report.url()),
-        resume: pick_up.clone(),
+        resume: watch_command.clone(),
     });
     let mut changes = WorkflowRunEvents::new(run, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
@@ -59,7 +59,7 @@ pub(crate) async fn follow_judged(
             Some(
                 Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still running"))
                     .cause(format!("status: {word}"))
-                    .run("follow it again", pick_up)
+                    .run("follow it again", watch_command)
                     .advise(format!("see {}", report.url())),
             )
         }
@@ -74,7 +74,7 @@ pub(crate) async fn follow_judged(
             Some(
                 of_databricks(&format!("lost track of Databricks run {run}"), &error)
                     .state("it may still be running")
-                    .run("follow it again", pick_up),
+                    .run("follow it again", watch_command),
             )
         }
     };
@@ -89,7 +89,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     let run = state.run.run_id;
     let end = match &state.state {
         RunState::Ended(end) => end,
-        RunState::Going(_) => return None,
+        RunState::Active(_) => return None,
     };
     let failure = match end {
         WorkflowEnd::Success(_) | WorkflowEnd::Excluded(_) => return None,
@@ -290,7 +290,7 @@ pub(crate) struct WorkflowReport {
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
     /// Result of `--on-interrupt cancel`, after an interrupt.
-    pub(crate) on_interrupt: Option<Stopped>,
+    pub(crate) on_interrupt: Option<WorkflowCancellation>,
 }
 
 impl WorkflowReport {
@@ -315,8 +315,8 @@ impl WorkflowReport {
 impl WorkflowReport {
     /// The status after `--on-interrupt cancel`, otherwise as last seen.
     fn status(&self) -> Option<&str> {
-        let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
-        stopped.or_else(|| self.state.as_ref().map(|state| state.state.word()))
+        let cancellation = self.on_interrupt.as_ref().and_then(|cancellation| cancellation.status.as_deref());
+        cancellation.or_else(|| self.state.as_ref().map(|state| state.state.word()))
     }
 }
 
@@ -368,8 +368,8 @@ impl Report for WorkflowReport {
             "workflow_run_id": run.map(Id),
             "workflow_run_url": url,
             "status": self.status(),
-            "on_interrupt": on_interrupt.as_ref().map(|stopped| stopped.became.word()),
-            "dbt_runs": on_interrupt.as_ref().map(|stopped| &stopped.dbt_runs),
+            "on_interrupt": on_interrupt.as_ref().map(|cancellation| cancellation.outcome.word()),
+            "dbt_runs": on_interrupt.as_ref().map(|cancellation| &cancellation.dbt_runs),
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
             "repairs": state.as_ref().map(|state| state.run.repairs()),
             "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {

@@ -10,7 +10,6 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 
-pub(super) use fetch::Wanted;
 pub(super) use xml::{Case, Suite, Verdict, document};
 
 use crate::dbt::Node;
@@ -23,14 +22,14 @@ const LONGEST: usize = 400;
 /// Node results for the JUnit file. Shared, because the file is written after the command has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Results {
-    runs: Rc<RefCell<BTreeMap<u64, Vec<Part>>>>,
+    runs: Rc<RefCell<BTreeMap<u64, Vec<StepResults>>>>,
     /// The file could not be written, and the command failed for that reason.
     refused: Rc<Cell<bool>>,
 }
 
 /// Results of one step.
 #[derive(Clone, Debug)]
-struct Part {
+struct StepResults {
     /// Such as `step 4: dbt build`.
     step: String,
     /// The error says why there are no results.
@@ -66,20 +65,20 @@ impl Results {
         self.refused.get()
     }
 
-    fn keep(&self, run: u64, parts: Vec<Part>) {
+    fn insert(&self, run: u64, parts: Vec<StepResults>) {
         self.runs.borrow_mut().insert(run, parts);
     }
 
     /// The nodes of this run as tests. If several steps ran a node, the last one counts.
-    pub(super) fn cases(&self, run: u64, detail: bool, clean: &dyn Fn(&str) -> String) -> Vec<Case> {
+    pub(super) fn cases(&self, run: u64, detail: bool, redact: &dyn Fn(&str) -> String) -> Vec<Case> {
         let runs = self.runs.borrow();
         let mut cases: Vec<Case> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
-        for Part { step, results } in runs.get(&run).into_iter().flatten() {
+        for StepResults { step, results } in runs.get(&run).into_iter().flatten() {
             match results {
                 Ok(nodes) => {
                     for node in nodes {
-                        let case = of_node(node, detail, clean);
+                        let case = node_case(node, detail, redact);
                         let place = *places.entry(&node.unique_id).or_insert(cases.len());
                         if place < cases.len() {
                             cases[place] = case;
@@ -90,10 +89,10 @@ impl Results {
                 }
                 Err(reason) => cases.push(Case {
                     class: "dbt.step".to_owned(),
-                    name: plain(&clean(step), LONGEST),
+                    name: plain(&redact(step), LONGEST),
                     seconds: None,
                     verdict: Verdict::Skipped {
-                        message: plain(&clean(&format!("its results are not available: {reason}")), LONGEST),
+                        message: plain(&redact(&format!("its results are not available: {reason}")), LONGEST),
                     },
                     output: None,
                 }),
@@ -104,15 +103,15 @@ impl Results {
 }
 
 /// Splits `model.shop.orders` into `model.shop` and `orders`; a version or hash stays in the name to keep it unique.
-fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
-    let id = plain(&clean(&node.unique_id), LONGEST);
+fn node_case(node: &Node, detail: bool, redact: &dyn Fn(&str) -> String) -> Case {
+    let id = plain(&redact(&node.unique_id), LONGEST);
     let (class, name) = match id.match_indices('.').nth(1) {
         Some((dot, _)) => (id[..dot].to_owned(), id[dot + 1..].to_owned()),
         None => (String::new(), id),
     };
-    let status = node.status.as_deref().map(|status| plain(&clean(status), LONGEST)).unwrap_or_default();
+    let status = node.status.as_deref().map(|status| plain(&redact(status), LONGEST)).unwrap_or_default();
     // The message may contain data.
-    let said = node.message.as_deref().filter(|_| detail).map(|text| plain(&clean(text), LONGEST));
+    let said = node.message.as_deref().filter(|_| detail).map(|text| plain(&redact(text), LONGEST));
     let message = match said.filter(|said| !said.is_empty()) {
         Some(said) => format!("{status}: {said}"),
         None => status.clone(),

@@ -4,6 +4,7 @@ mod artifacts;
 mod ci_outputs;
 mod dbt;
 mod dbt_report;
+mod download;
 #[cfg(test)]
 mod failure_tests;
 mod finish;
@@ -27,12 +28,12 @@ use clap::builder::NonEmptyStringValueParser;
 
 pub(crate) use ci_outputs::{CiOutputs, Ending};
 pub(crate) use dbt_report::DbtReport;
-pub(crate) use follow_dbt::{DbtRunEvents, Following, see};
-pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
+pub(crate) use follow_dbt::{DbtFollower, DbtRunEvents, read_run};
+pub(crate) use follow_workflow::{WorkflowReport, follow_run, follow_run_with};
 pub(crate) use junit::Results;
 
 use super::job_named::Narrow;
-use super::{CommandContext, line_to_dbt};
+use super::{CommandContext, connect_dbt};
 use crate::credentials::{Databricks, InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
 use crate::durations;
@@ -252,7 +253,7 @@ struct WaitOptions {
     no_wait: bool,
     key: Key,
     /// The user gave the key.
-    given: bool,
+    key_given: bool,
     /// Job parameters, for a workflow.
     parameters: BTreeMap<String, String>,
 }
@@ -288,11 +289,11 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
             .into();
     }
     let mut errors = InputErrors::default();
-    let given = idempotency_key.is_some();
+    let key_given = idempotency_key.is_some();
     let key = errors.optional(idempotency_key.map(|text| read_key(&text)).transpose());
     let key = key.unwrap_or_else(|| Key::fresh(&ctx.context.entropy));
     let parameters = errors.optional(read_parameters(&param).map(Some)).unwrap_or_default();
-    let waiting = WaitOptions { deadline: Deadline::of_timeout(timeout), no_wait, key, given, parameters };
+    let waiting = WaitOptions { deadline: Deadline::of_timeout(timeout), no_wait, key, key_given, parameters };
     match on_interrupt {
         OnInterrupt::Leave => {}
         OnInterrupt::Cancel => ctx.interruption.take_over(),
@@ -314,7 +315,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
             Some(Question::DbtJob { flag: None, project, environment }),
         );
         errors.need(Ok(None::<u64>), missing);
-        return match line_to_dbt(&[], errors, ctx) {
+        return match connect_dbt(&[], errors, ctx) {
             Err(failure) => failure.into(),
             Ok(_) => Failure::new(Code::Bug, "the job is missing without an error").into(),
         };
@@ -323,9 +324,21 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Ok(settled) => settled,
         Err(failure) => return failure.into(),
     };
-    let options = dbt::RunOptions { failed, retry, artifacts, junit, settle, at_most_once };
     let max_parallel = max_parallel.map(usize::from);
-    dbt::run(dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides }, options, waiting, errors, ctx).await
+    let request = dbt::RunRequest {
+        jobs,
+        max_parallel,
+        narrow,
+        cause,
+        overrides,
+        failed,
+        retry,
+        artifacts,
+        junit,
+        settle,
+        at_most_once,
+    };
+    Box::pin(dbt::run(request, waiting, errors, ctx)).await
 }
 
 /// Runs the workflow with this ID and follows the run, as `run --workflow ID` does.
@@ -336,7 +349,7 @@ pub(in crate::commands) async fn start_workflow(
 ) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&ctx.context.entropy);
     let deadline = Deadline::after(LONGEST);
-    let waiting = WaitOptions { deadline, no_wait: false, key, given: false, parameters: BTreeMap::new() };
+    let waiting = WaitOptions { deadline, no_wait: false, key, key_given: false, parameters: BTreeMap::new() };
     workflow::start_workflow(workflow, databricks, &waiting, ctx).await
 }
 

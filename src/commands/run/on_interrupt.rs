@@ -32,8 +32,8 @@ pub(crate) enum Cancellation {
     Unknown,
     Cancelled,
     /// Ended before the cancellation, or in another way.
-    EndedItself,
-    GoesOn,
+    Ended,
+    StillRunning,
     /// Deleted.
     Gone,
 }
@@ -45,8 +45,8 @@ impl Cancellation {
             Cancellation::NotStarted => "not-started",
             Cancellation::Unknown => "unknown",
             Cancellation::Cancelled => "cancelled",
-            Cancellation::EndedItself => "ended-itself",
-            Cancellation::GoesOn => "goes-on",
+            Cancellation::Ended => "ended-itself",
+            Cancellation::StillRunning => "goes-on",
             Cancellation::Gone => "gone",
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn nothing_started(signal: u8) -> Failure {
 }
 
 /// The outcome is the interruption; the failure becomes its causes.
-pub(super) fn instead(signal: u8, failure: Failure) -> Failure {
+pub(super) fn as_interruption(signal: u8, failure: Failure) -> Failure {
     if matches!(failure.code, Code::Interrupted(_)) {
         return failure;
     }
@@ -68,13 +68,13 @@ pub(super) fn instead(signal: u8, failure: Failure) -> Failure {
 }
 
 /// Waits for a signal and then for `LIMIT`.
-pub(super) async fn moment_after(interruption: &Interruption) {
+pub(super) async fn grace_period_after_signal(interruption: &Interruption) {
     interruption.wait().await;
     sleep(LIMIT).await;
 }
 
 /// A dbt run whose follower was interrupted.
-pub(super) struct LeftRun<'a> {
+pub(super) struct InterruptedRun<'a> {
     pub(super) start: &'a PreparedRun,
     /// As last seen.
     pub(super) run: Run,
@@ -82,13 +82,13 @@ pub(super) struct LeftRun<'a> {
     pub(super) duplicate_risk: Option<DuplicateRisk>,
 }
 
-impl LeftRun<'_> {
+impl InterruptedRun<'_> {
     /// Cancels the run, and records the result in `ended`.
-    pub(super) async fn stop(
+    pub(super) async fn cancel_and_record(
         self,
         signal: u8,
         ended: &mut Ended<DbtReport>,
-        means: &RunContext,
+        run_ctx: &RunContext,
         last_known: &LastKnown,
     ) {
         let Some(report) = &mut ended.report else { return };
@@ -96,48 +96,48 @@ impl LeftRun<'_> {
             // A retry of this run may be active, with unknown ID.
             Some(failure) if failure.code == Code::OutcomeUnknown => {
                 report.on_interrupt = Some(Cancellation::Unknown);
-                instead(signal, failure)
+                as_interruption(signal, failure)
             }
-            Some(_) | None => self.cancel(signal, report, means, last_known).await,
+            Some(_) | None => self.cancel(signal, report, run_ctx, last_known).await,
         };
         ended.failure = Some(failure);
     }
 
-    async fn cancel(self, signal: u8, report: &mut DbtReport, means: &RunContext, last_known: &LastKnown) -> Failure {
-        let LeftRun { start, run, duplicate_risk } = self;
+    async fn cancel(self, signal: u8, report: &mut DbtReport, run_ctx: &RunContext, last_known: &LastKnown) -> Failure {
+        let InterruptedRun { start, run, duplicate_risk } = self;
         let interrupted = Failure::interrupted(signal);
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
         if report.end.is_some() {
-            report.on_interrupt = Some(Cancellation::EndedItself);
+            report.on_interrupt = Some(Cancellation::Ended);
             let failure = interrupted.cause(format!("dbt run {} had already ended: {}", run.id, word(report)));
             return failure.advise(format!("see the run: {}", report.url()));
         }
-        let (number, again) = (run.id, start.cancel(run.id));
-        means.events.run(RunEvent::Canceling { run: RunId::Dbt(number) });
-        report.on_interrupt = Some(Cancellation::GoesOn);
+        let (number, cancel_command) = (run.id, start.cancel(run.id));
+        run_ctx.events.run(RunEvent::Canceling { run: RunId::Dbt(number) });
+        report.on_interrupt = Some(Cancellation::StillRunning);
         last_known.set(Checkpoint {
             known: Known::of(report),
             line: format!("canceling dbt run {number}: {}", report.url()),
-            resume: again.clone(),
+            resume: cancel_command.clone(),
         });
         let deadline = Instant::now() + LIMIT;
-        let writer = start.writer.until(&beyond());
+        let writer = start.writer.until(&cancellation_deadline());
         let account = start.account.id;
-        let request = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
+        let request = match timeout_at(deadline, request_cancellation(&writer, account, run, deadline)).await {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 let refused =
                     of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("it may still be running");
-                return instead(signal, refused.run("cancel it", again));
+                return as_interruption(signal, refused.run("cancel it", cancel_command));
             }
             Err(_) => {
                 let cause = format!("no response about canceling dbt run {number}; it may still be running");
-                return interrupted.cause(cause).run("cancel it", again);
+                return interrupted.cause(cause).run("cancel it", cancel_command);
             }
         };
         let mut probe =
-            DbtRun::new(&writer, &means.wall, &means.events, account, request, duplicate_risk).without_steps();
-        let followed = follow(&mut probe, deadline, means, |_| {}).await;
+            DbtRun::new(&writer, &run_ctx.wall, &run_ctx.events, account, request, duplicate_risk).without_steps();
+        let followed = follow(&mut probe, deadline, run_ctx, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         let number = probe.run().id;
@@ -147,20 +147,23 @@ impl LeftRun<'_> {
                 interrupted.cause(format!("dbt run {number} was canceled"))
             }
             (Some(End::Success | End::Error), _) => {
-                report.on_interrupt = Some(Cancellation::EndedItself);
+                report.on_interrupt = Some(Cancellation::Ended);
                 interrupted.cause(format!("dbt run {number} ended before it could be canceled: {}", word(report)))
             }
             (None, Followed::Gone(_, error)) => {
                 report.on_interrupt = Some(Cancellation::Gone);
-                instead(signal, of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
+                as_interruption(
+                    signal,
+                    of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"),
+                )
             }
             (None, Followed::Blind(_, error)) => {
                 let what = format!("requested cancellation of dbt run {number}, but cannot read its status");
-                instead(signal, of_dbt(&what, &error).run("cancel it", &again))
+                as_interruption(signal, of_dbt(&what, &error).run("cancel it", &cancel_command))
             }
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => interrupted
                 .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
-                .run("cancel it", &again),
+                .run("cancel it", &cancel_command),
         };
         for (second, _) in report.duplicates.iter().filter(|(_, outcome)| *outcome == DuplicateOutcome::Left) {
             failure = failure
@@ -172,14 +175,14 @@ impl LeftRun<'_> {
 }
 
 /// The run's deadline does not limit its cancellation: `LIMIT` does, around all requests.
-fn beyond() -> Deadline {
+fn cancellation_deadline() -> Deadline {
     Deadline::after(LIMIT * 2)
 }
 
 /// Asks dbt to cancel the run, and retries while it is not found.
-async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
+async fn request_cancellation(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
     loop {
-        match cancel::ask(writer, account, run.clone()).await {
+        match cancel::request_cancellation(writer, account, run.clone()).await {
             Ok(request) => return Ok(request),
             Err(NotCancelled::Gone(_)) if Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
             Err(NotCancelled::Gone(error) | NotCancelled::Failed(error)) => return Err(error),
@@ -189,24 +192,24 @@ async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Resu
 
 /// What happened to a Databricks run and its dbt runs after an interrupt.
 #[derive(Clone)]
-pub(crate) struct Stopped {
-    pub(super) became: Cancellation,
+pub(crate) struct WorkflowCancellation {
+    pub(super) outcome: Cancellation,
     /// Status in the service's words, as last seen.
     pub(super) status: Option<String>,
     /// As in `cancel`'s data; null if they were not looked up.
     pub(super) dbt_runs: Data,
 }
 
-impl Stopped {
+impl WorkflowCancellation {
     /// For a run whose ID is unknown.
-    pub(super) fn unseen(code: Code) -> Stopped {
-        let became = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
-        Stopped { became, status: None, dbt_runs: Data::default() }
+    pub(super) fn unseen(code: Code) -> WorkflowCancellation {
+        let outcome = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
+        WorkflowCancellation { outcome, status: None, dbt_runs: Data::default() }
     }
 }
 
 /// Cancels the Databricks run and the dbt runs it started.
-pub(super) async fn stop_workflow(
+pub(super) async fn cancel_workflow(
     signal: u8,
     run: u64,
     mut report: WorkflowReport,
@@ -216,18 +219,20 @@ pub(super) async fn stop_workflow(
 ) -> Ended<Box<dyn Report>> {
     ctx.events.run(RunEvent::Canceling { run: RunId::Databricks(run) });
     let resume = format!("dbtrigger cancel --workflow-run {run}");
-    let mut stopped = Stopped { became: Cancellation::GoesOn, status: None, dbt_runs: Data::default() };
-    report.on_interrupt = Some(stopped.clone());
+    let mut cancellation =
+        WorkflowCancellation { outcome: Cancellation::StillRunning, status: None, dbt_runs: Data::default() };
+    report.on_interrupt = Some(cancellation.clone());
     let known = Checkpoint {
         known: Known::of(&report),
         line: format!("canceling Databricks run {run}: {}", report.url()),
         resume: resume.clone(),
     };
-    let mut cancelled = cancel::CancelReport { within: known.known.data.clone(), ..cancel::CancelReport::default() };
+    let mut report_of_cancel =
+        cancel::CancelReport { caller_data: known.known.data.clone(), ..cancel::CancelReport::default() };
     ctx.last_known.set(known);
     let deadline = Deadline::after(LIMIT);
-    let writer = writer.until(&beyond());
-    let stopping = cancel::stop_workflow(run, origin, &writer, &deadline, &mut cancelled, ctx);
+    let writer = writer.until(&cancellation_deadline());
+    let stopping = cancel::cancel_workflow(run, origin, &writer, &deadline, &mut report_of_cancel, ctx);
     let failed = match timeout_at(deadline.at(), stopping).await {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -237,24 +242,24 @@ pub(super) async fn stop_workflow(
                 .run("cancel it", resume),
         ),
     };
-    if let Some(now) = &cancelled.workflow {
-        stopped.became = match now.fate {
+    if let Some(now) = &report_of_cancel.workflow {
+        cancellation.outcome = match now.outcome {
             cancel::CancelOutcome::Cancelled => Cancellation::Cancelled,
-            cancel::CancelOutcome::EndedItself => Cancellation::EndedItself,
-            cancel::CancelOutcome::GoesOn => Cancellation::GoesOn,
+            cancel::CancelOutcome::Ended => Cancellation::Ended,
+            cancel::CancelOutcome::StillRunning => Cancellation::StillRunning,
             cancel::CancelOutcome::Gone => Cancellation::Gone,
         };
-        stopped.status = Some(now.status.clone()).filter(|status| !status.is_empty());
+        cancellation.status = Some(now.status.clone()).filter(|status| !status.is_empty());
     }
-    stopped.dbt_runs = cancelled.dbt_json();
-    report.on_interrupt = Some(stopped);
+    cancellation.dbt_runs = report_of_cancel.dbt_json();
+    report.on_interrupt = Some(cancellation);
     let mut failure = Failure::interrupted(signal);
-    failure.causes.extend(cancelled.text().lines().map(ToOwned::to_owned));
+    failure.causes.extend(report_of_cancel.text().lines().map(ToOwned::to_owned));
     if let Some(Failure { code: _, what, causes, hints, open: _ }) = failed {
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);
     } else {
-        ctx.last_known.over(&report);
+        ctx.last_known.ended(&report);
     }
     let failure = failure.advise(format!("see the run: {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::dbt::PreparedRun;
 use super::dbt_report::DbtReport;
-use super::on_interrupt::{Cancellation, LeftRun, instead};
+use super::on_interrupt::{Cancellation, InterruptedRun, as_interruption};
 use super::retry::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::last_known::Checkpoint;
@@ -36,18 +36,18 @@ impl<'a> RunProgress<'a> {
     }
 
     /// The report when the follower is interrupted.
-    pub(super) fn left(&self) -> Ended<DbtReport> {
+    pub(super) fn interrupted(&self) -> Ended<DbtReport> {
         Ended::well(self.report())
     }
 
     pub(super) fn milestone(&self, milestone: Milestone<'_>) {
-        let (order, job) = (&self.start.order, &self.start.job);
+        let (request, job) = (&self.start.request, &self.start.job);
         let (line, resume) = match milestone {
-            Milestone::Sending => (format!("a run of dbt job {job} may have been started"), order.resume.clone()),
+            Milestone::Sending => (format!("a run of dbt job {job} may have been started"), request.resume.clone()),
             Milestone::Known(run) => {
                 *self.latest.borrow_mut() = Some(run.clone());
                 let line = format!("dbt run {} is still running: {}", run.id, self.report().url());
-                (line, self.start.pick_up(run.id))
+                (line, self.start.watch_command(run.id))
             }
         };
         self.last_known.set(Checkpoint { known: Known::of(&self.report()), line, resume });
@@ -76,8 +76,8 @@ impl<'a> RunProgress<'a> {
         self.milestone(Milestone::Known(next));
     }
 
-    pub(super) fn not_started(&self, error: &NotStarted, means: &RunContext) -> Ended<DbtReport> {
-        self.ended_early(self.report(), self.start.not_started(error), error.may_have_started(), means)
+    pub(super) fn not_started(&self, error: &NotStarted, run_ctx: &RunContext) -> Ended<DbtReport> {
+        self.ended_early(self.report(), self.start.not_started(error), error.may_have_started(), run_ctx)
     }
 
     /// No run is followed.
@@ -86,29 +86,31 @@ impl<'a> RunProgress<'a> {
         mut report: DbtReport,
         mut failure: Failure,
         may_have_started: bool,
-        means: &RunContext,
+        run_ctx: &RunContext,
     ) -> Ended<DbtReport> {
         if !may_have_started {
             self.last_known.clear();
         }
-        if let Some(signal) = means.interruption.heard() {
+        if let Some(signal) = run_ctx.interruption.heard() {
             report.on_interrupt = Some(if may_have_started { Cancellation::Unknown } else { Cancellation::NotStarted });
-            failure = instead(signal, failure);
+            failure = as_interruption(signal, failure);
         }
         Ended { report: Some(report), failure: Some(failure) }
     }
 
     /// Cancels the run, and records the result in `ended`.
-    pub(super) async fn stop(
+    pub(super) async fn cancel(
         &self,
         signal: u8,
         duplicate_risk: Option<DuplicateRisk>,
         ended: &mut Ended<DbtReport>,
-        means: &RunContext,
+        run_ctx: &RunContext,
     ) {
         let latest = self.latest.borrow().clone();
         if let Some(run) = latest {
-            LeftRun { start: self.start, run, duplicate_risk }.stop(signal, ended, means, self.last_known).await;
+            InterruptedRun { start: self.start, run, duplicate_risk }
+                .cancel_and_record(signal, ended, run_ctx, self.last_known)
+                .await;
         }
     }
 }

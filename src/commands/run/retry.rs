@@ -2,7 +2,7 @@
 
 use tokio::time::timeout_at;
 
-use super::dbt::{Begun, PreparedRun};
+use super::dbt::{PreparedRun, StartedRun};
 use super::dbt_report::{DbtReport, Resumed};
 use super::progress::RunProgress;
 use crate::dbt::{End, Run, Status};
@@ -18,7 +18,7 @@ pub(super) struct Retries {
     pub(super) most: u32,
     pub(super) done: u32,
     /// dbt cannot retry the last failed run, so no more attempts are made.
-    pub(super) cannot: bool,
+    pub(super) is_impossible: bool,
 }
 
 /// How far a retry is.
@@ -36,9 +36,9 @@ impl Retries {
     pub(super) async fn next(
         &mut self,
         ended: &mut Ended<DbtReport>,
-        order: &TriggerRequest,
+        request: &TriggerRequest,
         writer: &Writer,
-        means: &RunContext,
+        run_ctx: &RunContext,
         resuming: &mut dyn FnMut(&DbtReport, Resuming),
     ) -> Option<Run> {
         let Ended { report, failure } = ended;
@@ -48,31 +48,31 @@ impl Retries {
             return None;
         }
         self.done += 1;
-        means.events.run(RunEvent::Resuming { run, attempt: Some((self.done + 1, self.most + 1)) });
-        let resumption = resumption(order, run, report);
+        run_ctx.events.run(RunEvent::Resuming { run, attempt: Some((self.done + 1, self.most + 1)) });
+        let resumption = resumption(request, run, report);
         resuming(report, Resuming::Looking);
-        match resume(&resumption, writer, means, &mut || resuming(report, Resuming::Sending)).await {
+        match resume(&resumption, writer, run_ctx, &mut || resuming(report, Resuming::Sending)).await {
             Ok(next) => {
-                went_on(run, &next, report, means);
+                continue_with(run, &next, report, run_ctx);
                 Some(next)
             }
             Err(not) => {
-                self.cannot = matches!(not, NotResumed::Cannot(_));
-                *failure = Some(not_resumed(run, failure.take(), &not, &order.resume));
+                self.is_impossible = matches!(not, NotResumed::Cannot(_));
+                *failure = Some(not_resumed(run, failure.take(), &not, &request.resume));
                 None
             }
         }
     }
 }
 
-fn resumption(order: &TriggerRequest, run: u64, report: &DbtReport) -> Resumption {
-    let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = *order;
+fn resumption(request: &TriggerRequest, run: u64, report: &DbtReport) -> Resumption {
+    let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = *request;
     Resumption { account, job, run, created: report.created, settle, at_most_once, deadline }
 }
 
 /// The report goes on with the run that resumes this one.
-fn went_on(run: u64, next: &Run, report: &mut DbtReport, means: &RunContext) {
-    means.events.run(RunEvent::Resumed { run: next.id, failed: run });
+fn continue_with(run: u64, next: &Run, report: &mut DbtReport, run_ctx: &RunContext) {
+    run_ctx.events.run(RunEvent::Resumed { run: next.id, failed: run });
     report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
     report.findings = crate::runs::Findings::default();
 }
@@ -82,36 +82,36 @@ impl PreparedRun {
     pub(super) async fn resume_last(
         &self,
         progress: &RunProgress<'_>,
-        means: &RunContext,
+        run_ctx: &RunContext,
         journal: &Journal,
-    ) -> Result<Begun, Ended<DbtReport>> {
-        let order = &self.order;
+    ) -> Result<StartedRun, Ended<DbtReport>> {
+        let request = &self.request;
         let patient = self.writer.patient();
-        let looking = timeout_at(order.deadline, newest_run(order.account, order.job, &patient));
-        let last = match means.interruption.or(looking).await {
+        let looking = timeout_at(request.deadline, newest_run(request.account, request.job, &patient));
+        let last = match run_ctx.interruption.or(looking).await {
             Ok(Ok(Ok(last))) => Ok(last),
             Ok(Ok(Err(error))) => Err(NotStarted::Blind(error)),
             Ok(Err(_)) => Err(NotStarted::NoTime("dbt had not listed the job's runs by then".to_owned())),
             Err(signal) => Err(NotStarted::Interrupted(signal)),
         };
-        let last = last.map_err(|error| progress.not_started(&error, means))?;
+        let last = last.map_err(|error| progress.not_started(&error, run_ctx))?;
         let job = &self.job;
         let Some(last) = last else {
-            let failure =
-                Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet")).run("start a run", &self.again);
-            return Err(progress.ended_early(progress.report(), failure, false, means));
+            let failure = Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet"))
+                .run("start a run", &self.start_over);
+            return Err(progress.ended_early(progress.report(), failure, false, run_ctx));
         };
         let (run, mut report) = (last.id, progress.report());
         report.take(&last);
         let refused = match last.ended() {
             Some(End::Error) => None,
             None if last.retrying_run_id.is_some() => {
-                means.events.run(RunEvent::ResumedElsewhere);
-                return Ok(Begun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
+                run_ctx.events.run(RunEvent::ResumedElsewhere);
+                return Ok(StartedRun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
             }
             None => {
                 let what = format!("dbt run {run}, the last one of job {job}, is still running");
-                Some(Failure::new(Code::Refused, what).run("follow it", self.pick_up(run)))
+                Some(Failure::new(Code::Refused, what).run("follow it", self.watch_command(run)))
             }
             Some(End::Success | End::Cancelled) => {
                 let what = format!("dbt run {run}, the last one of job {job}, did not fail");
@@ -119,55 +119,55 @@ impl PreparedRun {
                 Some(
                     Failure::new(Code::Refused, what)
                         .cause(format!("status: {status}"))
-                        .run("start a new run", &self.again),
+                        .run("start a new run", &self.start_over),
                 )
             }
         };
         if let Some(refused) = refused {
-            return Err(progress.ended_early(report, refused, false, means));
+            return Err(progress.ended_early(report, refused, false, run_ctx));
         }
-        means.events.run(RunEvent::Resuming { run, attempt: None });
+        run_ctx.events.run(RunEvent::Resuming { run, attempt: None });
         progress.resuming(&report, Resuming::Looking);
-        let resumption = resumption(order, run, &report);
+        let resumption = resumption(request, run, &report);
         let mut sends = 0;
         let mut sending = || {
             sends += 1;
             progress.resuming(&report, Resuming::Sending);
         };
-        match resume_alone(order, &resumption, &self.writer, means, journal, &mut sending).await {
+        match resume_alone(request, &resumption, &self.writer, run_ctx, journal, &mut sending).await {
             Ok((next, intent)) => {
-                went_on(run, &next, &mut report, means);
+                continue_with(run, &next, &mut report, run_ctx);
                 progress.resumed(&report, &next);
-                Ok(Begun { run: next, adopted: sends == 0, sends, duplicate_risk: None, intent })
+                Ok(StartedRun { run: next, adopted: sends == 0, sends, duplicate_risk: None, intent })
             }
             Err(not) => {
                 let may_have_started = matches!(not, NotResumed::Unknown { error: _, looking: _ });
-                let failure = not_resumed_last(run, &not, self, means);
-                Err(progress.ended_early(report, failure, may_have_started, means))
+                let failure = not_resumed_last(run, &not, self, run_ctx);
+                Err(progress.ended_early(report, failure, may_have_started, run_ctx))
             }
         }
     }
 }
 
 /// Why `--failed` has resumed nothing.
-fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &RunContext) -> Failure {
-    let nothing = |code, what: String| Failure::new(code, what).state("nothing was started");
+fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &RunContext) -> Failure {
+    let nothing = |code, what: String| Failure::new(code, what).cause("nothing was started");
     match not {
         NotResumed::Cannot(reason) => {
             nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure"))
                 .cause(reason)
-                .run("start over", &start.again)
+                .run("start over", &start.start_over)
         }
         NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
         NotResumed::NoTime => nothing(Code::StillRunning, format!("timed out before dbt run {run} could be retried"))
             .advise("increase --timeout"),
-        NotResumed::Interrupted => Failure::interrupted(means.interruption.heard().unwrap_or_default())
+        NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.heard().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.order.resume),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.request.resume),
     }
 }
 
-fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str) -> Failure {
+fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, start_over: &str) -> Failure {
     let unknown =
         Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried"));
     let unknown = unknown.cause(error.to_string());
@@ -175,17 +175,17 @@ fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str
         Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
         None => unknown.cause("no retry was found so far"),
     };
-    unknown.run("look for the retry", again)
+    unknown.run("look for the retry", start_over)
 }
 
 /// Keeps the run's own failure, unless an unknown retry may be active.
-fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
+fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start_over: &str) -> Failure {
     let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed")));
     match not {
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
         NotResumed::NoTime => failed.cause("it timed out before the retry"),
         NotResumed::Interrupted => failed.cause("it was not retried again"),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), again),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), start_over),
     }
 }

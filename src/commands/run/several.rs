@@ -60,7 +60,7 @@ pub(super) async fn find(
 }
 
 /// Refuses duplicate jobs: with one key both would be the same run.
-pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
+pub(super) fn refuse_duplicates(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
     for (index, id) in ids.iter().enumerate() {
         if let Some(first) = ids[..index].iter().position(|earlier| earlier == id) {
             return Err(Failure::new(
@@ -83,23 +83,23 @@ pub(super) async fn run(
     let Some(first) = starts.first() else {
         return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
-    let means = ctx.run_context();
-    let poller = RunPoller::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
-    let sending = Semaphore::new(AT_A_TIME);
-    let places = Semaphore::new(max_parallel.unwrap_or(starts.len()));
-    let fetching = Semaphore::new(artifacts::AT_A_TIME);
+    let run_ctx = ctx.run_context();
+    let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, first.request.deadline);
+    let send_permits = Semaphore::new(AT_A_TIME);
+    let run_permits = Semaphore::new(max_parallel.unwrap_or(starts.len()));
+    let download_permits = Semaphore::new(artifacts::AT_A_TIME);
     let shared = SharedPolling {
         poller: &poller,
-        places: &places,
-        sending: &sending,
-        fetching: &fetching,
+        run_permits: &run_permits,
+        send_permits: &send_permits,
+        download_permits: &download_permits,
         steps: starts.len() <= WITH_STEPS,
     };
     let one = async |index: usize, start: &PreparedRun| {
         let last_known = ctx.last_known.one_of_several(index);
-        let means = RunContext { events: ctx.events.of_job(&start.job), ..means.clone() };
-        let around = StartContext { means, last_known: last_known.clone(), journal, shared: Some(shared) };
-        let Ended { report, failure } = start.run(&around).await;
+        let run_ctx = RunContext { events: ctx.events.of_job(&start.job), ..run_ctx.clone() };
+        let start_ctx = StartContext { run_ctx, last_known: last_known.clone(), journal, shared: Some(shared) };
+        let Ended { report, failure } = start.run(&start_ctx).await;
         let one = EndedRun { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
         last_known.keep(Known { data: one.json(), runs: vec![one.outcome()] });
         one
@@ -114,7 +114,7 @@ pub(super) async fn run(
 }
 
 /// Whether a run without a follower may still be active.
-pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
+pub(super) fn may_be_active(ended: &Ended<DbtReport>) -> bool {
     let Ended { report, failure } = ended;
     let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
     failure

@@ -83,7 +83,7 @@ async fn start(
     // After an interrupt, the response to a sent request is awaited for a limited time.
     let sent = tokio::select! {
         sent = sending => Some(sent),
-        () = on_interrupt::moment_after(&ctx.interruption) => None,
+        () = on_interrupt::grace_period_after_signal(&ctx.interruption) => None,
     };
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
@@ -97,8 +97,8 @@ async fn start(
         Ok(started) => started,
         Err(mut failure) => {
             if let Some(signal) = ctx.interruption.heard() {
-                report.on_interrupt = Some(on_interrupt::Stopped::unseen(failure.code));
-                failure = on_interrupt::instead(signal, failure);
+                report.on_interrupt = Some(on_interrupt::WorkflowCancellation::unseen(failure.code));
+                failure = on_interrupt::as_interruption(signal, failure);
             }
             return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
         }
@@ -107,17 +107,17 @@ async fn start(
     report.run = Some(run);
     report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
     ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
-    if waiting.given
+    if waiting.key_given
         && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
-        ctx.last_known.over(&report);
+        ctx.last_known.ended(&report);
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
     }
     let left = report.clone();
     let following = async {
         if waiting.no_wait {
-            ctx.last_known.over(&report);
-            ctx.events.run(RunEvent::Next { command: ctx.given().command(&resume::watch_workflow(run)) });
+            ctx.last_known.ended(&report);
+            ctx.events.run(RunEvent::Next { command: ctx.global_flags().command(&resume::watch_workflow(run)) });
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
         follow_run(report, run, &writer, deadline, Some(&again), ctx).await
@@ -125,7 +125,7 @@ async fn start(
     match ctx.interruption.or(following).await {
         Ok(ended) => Ok(ended),
         Err(signal) => {
-            Ok(Box::pin(on_interrupt::stop_workflow(signal, run, left, &identity.origin, &writer, ctx)).await)
+            Ok(Box::pin(on_interrupt::cancel_workflow(signal, run, left, &identity.origin, &writer, ctx)).await)
         }
     }
 }

@@ -3,19 +3,19 @@
 use super::with_name;
 use crate::commands::run::resume;
 use crate::commands::table::table;
-use crate::commands::{CommandContext, line_to_dbt, to_databricks};
+use crate::commands::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Account, InputErrors, databricks};
 use crate::databricks::{RunState, WorkflowRun, get_workflow_run, is_missing, me};
 use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
-use crate::runs::{Parent, dbt_runs_of_notebooks};
+use crate::runs::{Parent, active_notebook_runs};
 
 pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failure> {
     let mut errors = InputErrors::default();
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    let (account, dbt) = line_to_dbt(&[], errors, ctx)?;
+    let (account, dbt) = connect_dbt(&[], errors, ctx)?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
@@ -26,7 +26,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
         .map_err(|error| of_databricks("cannot look up the workspace ID", &error))?
         .workspace_id
         .map(|id| id.to_string());
-    let active = dbt_runs_of_notebooks(&dbt, account.id, &ctx.events)
+    let active = active_notebook_runs(&dbt, account.id, &ctx.events)
         .await
         .map_err(|error| of_dbt("cannot list the active dbt runs of the account", &error))?;
     // Databricks runs of other workspaces cannot be looked up here.
@@ -100,7 +100,7 @@ fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
         .find(|last| last.task.task_key.eq_ignore_ascii_case(task))?;
     match newest.task.state() {
         Some(RunState::Ended(end)) => Some(format!("task {}", end.word())),
-        Some(RunState::Going(_)) | None => None,
+        Some(RunState::Active(_)) | None => None,
     }
 }
 

@@ -17,7 +17,7 @@ use super::create_workflow::{
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, no_plan, poll_alongside, who};
+use super::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -242,10 +242,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let (me, early) = poll_alongside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
     let looks = look(&args, (early, key_intent), &input, &account, &writer, &me, ctx);
-    let setup_plan = match poll_alongside(&mut tried, Box::pin(looks)).await {
-        Ok(setup_plan) => setup_plan,
-        Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
-    };
+    let setup_plan = poll_alongside(&mut tried, Box::pin(looks)).await?;
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);
     if setup_plan.writes_key() {

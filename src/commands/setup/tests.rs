@@ -512,7 +512,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     let outcome = Box::pin(done(&world, &YES)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("may start only these dbt jobs: 222223"), "{outcome:?}");
     let dry = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
-    assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!(null)));
+    assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!([])));
     let shared = [&YES[..], &["--notebook", "/Shared/run"]].concat();
     let outcome = Box::pin(done(&world, &shared)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("--accept-shared-path"), "{outcome:?}");
@@ -676,7 +676,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
-        assert_eq!(left.said.unwrap().state, "nothing was written");
+        assert_eq!(left.note.unwrap().state, "nothing was written");
         assert_eq!(left.known.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {

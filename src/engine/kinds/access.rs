@@ -1,29 +1,14 @@
-//! What grants on notebooks and on jobs share. Levels are added, never lowered or removed.
-
-use std::collections::BTreeSet;
+//! Who has access to an object, by its access list.
 
 use crate::databricks::me::{groups_of, users_named};
-use crate::databricks::permissions::{Holding, Level, Principal};
+use crate::databricks::permissions::{Holding, Principal};
 use crate::databricks::secrets::ADMINISTRATORS;
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::{Action, Applied, Change, Note};
-use crate::failure::{Code, Failure};
-use crate::http::{BodyProblem, HttpError, Idempotent, Meaning, Read, Reader, Rows, Writer};
-
-/// The highest of the levels that this version knows.
-pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
-    holdings.iter().filter_map(|held| L::named(&held.level)).max()
-}
+use crate::http::{BodyProblem, HttpError, Meaning, Reader, Rows};
 
 /// The error for an access list with an unreadable entry, which may be the one that a grant would overwrite.
 pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
     reader.invalid_response(operation, BodyProblem::Unreadable("an entry of the access list cannot be read".to_owned()))
-}
-
-/// Why a principal keeps its access: this version does not know its level, so the level must not be overwritten.
-pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<Note> {
-    let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
-    Some(Note::Kept(format!("kept: has {}, an unknown level", held.level)))
 }
 
 /// The kind of principal that a grant names. A name without an at sign is a group, unless a user has that name.
@@ -65,66 +50,4 @@ pub(super) async fn manages(
         Ok(Some(groups)) => Ok(groups.iter().any(|group| group == ADMINISTRATORS)),
         Ok(None) | Err(_) => Ok(true),
     }
-}
-
-/// The action for a principal whose level is too low.
-pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
-    match highest::<L>(own) {
-        None => Action::Create,
-        Some(level) => Action::Update(vec![Change {
-            field: "permission_level".to_owned(),
-            from: Some(level.name().to_owned()),
-            to: Some(want.name().to_owned()),
-            reason: "higher level requested".to_owned(),
-        }]),
-    }
-}
-
-/// Sends a grant. Only a second read decides that the workspace has no ACLs.
-pub(super) async fn give(
-    writer: &Writer,
-    grant: Idempotent<()>,
-    look: Read<Rows<Holding>>,
-) -> Result<Applied, HttpError> {
-    match writer.put_once(grant).await {
-        Err(error) if has_no_acls(&error) => match writer.read(look).await {
-            Err(again) if has_no_acls(&again) => Ok(Applied::Written),
-            Ok(_) | Err(_) => Err(error),
-        },
-        ended => ended.map(|()| Applied::Written),
-    }
-}
-
-/// The principal's levels on the object itself, which a grant overwrites.
-pub(super) fn direct(own: &[Holding]) -> BTreeSet<&str> {
-    own.iter().filter(|held| !held.inherited).map(|held| held.level.as_str()).collect()
-}
-
-/// The principals with access to the object itself.
-pub(super) fn holders(all: &[Holding]) -> BTreeSet<String> {
-    all.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect()
-}
-
-/// Principals that had access before a grant and have none after it.
-pub(super) fn lost_access(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
-    before.difference(now).map(|principal| format!("the access of {principal}")).collect()
-}
-
-/// The difference between the requested level and the one read back.
-pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
-    let has = highest::<L>(own).map_or("nothing", L::name);
-    vec![format!("permission_level: requested {}, has {has}", want.name())]
-}
-
-/// Adds advice to a failed grant. `managed` is the object, with who has `CAN_MANAGE` on it.
-pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
-    if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
-        return failure.advise(format!(
-            "check \"{principal}\": use a user's email, a group's display name, or a service principal's application ID (a UUID)"
-        ));
-    }
-    if failure.code == Code::NotAllowed {
-        return failure.advise(format!("reading and granting access requires CAN_MANAGE on {managed}"));
-    }
-    failure
 }

@@ -11,9 +11,8 @@ mod difference;
 mod digest;
 mod folder;
 mod grant;
-mod job_grant;
+mod grant_on;
 mod notebook;
-mod notebook_grant;
 mod one_time;
 mod scope;
 mod secret;
@@ -31,12 +30,11 @@ pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use digest::digest;
 pub(crate) use folder::{FolderRemoval, FolderRemovalWant};
 pub(crate) use grant::{Grant, GrantWant};
-pub(crate) use job_grant::{JobGrant, JobGrantWant};
+pub(crate) use grant_on::{JobGrant, NotebookGrant, WorkflowJob};
 pub(crate) use notebook::{
     DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
     NotebookWant, VERSION,
 };
-pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, format_acls};
@@ -44,7 +42,7 @@ pub(crate) use task::{ExistingTask, circle, dbt_jobs, existing_tasks, job_in_key
 pub(crate) use workflow::{
     CreatedJob, ID_TAG, Identity, JobSchedule, JobsAhead, ReadBack, Workflow, WorkflowHave, WorkflowRemoval,
     WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger, job_schedule, name_all,
-    other_start, override_names, own_job, planned_schedule, run_as_refused, will_have_active_trigger,
+    other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
 };
 
 use crate::databricks::is_missing;

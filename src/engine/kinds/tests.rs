@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::grant::{Access, GrantHave};
-use super::job_grant::JobGrantHave;
-use super::notebook_grant::NotebookGrantHave;
+use super::grant_on::GrantOnHave;
 use super::secret::Readers;
 use super::secret::SecretHave;
 use super::*;
 use crate::databricks::permissions::Holding;
 use crate::databricks::secrets::{Acl, Backend, Fingerprint, Permission, ScopeInfo};
 use crate::engine::{Action, Consent, Consents, Kind, Step};
+use crate::failure::Hint;
 use crate::notebook::{OverrideKey, Settings, normalise, render};
 use crate::origin::Origin;
 use crate::secret::Vault;
@@ -233,7 +233,7 @@ fn vault_cells() -> Vec<Cell> {
         step.settle(Some(&scope));
         cells.push(Cell::new("secret in a vault", expected, &step.action));
         if let Action::Blocked { why, unless: _ } = &step.action {
-            assert!(why.advice.as_ref().unwrap().contains(address));
+            assert!(matches!(&why.hints[..], [Hint::Do(advice)] if advice.contains(address)));
         }
     }
     let mut untouched = Step::<Secret>::settled(secret_want(false), Action::Create);
@@ -323,8 +323,8 @@ fn notebook_grant_cells() -> Vec<Cell> {
             level: level.to_owned(),
             inherited,
         };
-        Some(NotebookGrantHave::Held {
-            object_id: 7,
+        Some(GrantOnHave::Held {
+            id: 7,
             own: levels.iter().map(|(level, inherited)| holding("data-team", level, *inherited)).collect(),
             everybody: everybody.iter().map(|level| holding("users", level, true)).collect(),
             holders: BTreeSet::new(),
@@ -342,9 +342,9 @@ fn notebook_grant_cells() -> Vec<Cell> {
         (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "every user already has CAN_MANAGE there"),
         (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
         (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, an unknown level"),
-        (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access control for notebooks"),
+        (CanRun, Some(GrantOnHave::NoAcls), "keep", "no access control for notebooks"),
     ] {
-        let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
+        let want = NotebookGrant { object: notebook_want().path, principal: "data-team".to_owned(), level };
         let action = NotebookGrant::diff(&want, have.as_ref(), &none());
         cells.push(Cell::new(format!("grant of {level:?} on the notebook, {have:?}"), expected, &action));
         assert!(note(&action).contains(says), "{}", note(&action));
@@ -361,7 +361,7 @@ fn job_grant_cells() -> Vec<Cell> {
         let holding =
             |level: &str, inherited| Holding { principal: "data-team".to_owned(), level: level.to_owned(), inherited };
         let own = levels.iter().map(|(level, inherited)| holding(level, *inherited)).collect();
-        Some(JobGrantHave::Held { job: 7, own, holders: BTreeSet::new() })
+        Some(GrantOnHave::Held { id: 7, own, everybody: Vec::new(), holders: BTreeSet::new() })
     };
     for (level, have, expected, says) in [
         (CanManageRun, None, "create", ""),
@@ -373,15 +373,11 @@ fn job_grant_cells() -> Vec<Cell> {
         (CanManage, held(&[("CAN_VIEW", false), ("CAN_MANAGE_RUN", true)]), "update", ""),
         (CanManage, held(&[("IS_OWNER", false)]), "keep", "is the owner"),
         (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, an unknown level"),
-        (CanView, Some(JobGrantHave::NoAcls { job: 7 }), "keep", "no access control for jobs"),
+        (CanView, Some(GrantOnHave::NoAcls), "keep", "no access control for jobs"),
     ] {
-        let want = JobGrantWant {
-            workflow: "dbt: Nightly".to_owned(),
-            identity: Identity::of_name("x"),
-            job: Some(7),
-            principal: "data-team".to_owned(),
-            level,
-        };
+        let object =
+            WorkflowJob { workflow: "dbt: Nightly".to_owned(), identity: Identity::of_name("x"), job: Some(7) };
+        let want = JobGrant { object, principal: "data-team".to_owned(), level };
         for consents in [none(), with(Consent::Force), with(Consent::Adopt)] {
             let action = JobGrant::diff(&want, have.as_ref(), &consents);
             cells.push(Cell::new(format!("grant of {level:?} on the workflow, {have:?}"), expected, &action));

@@ -5,7 +5,7 @@ use crate::commands::to_databricks;
 use crate::credentials::{self, AccountFlags, InputErrors};
 use crate::databricks::permissions::{JobLevel, NotebookLevel};
 use crate::databricks::secrets::Permission;
-use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, JobGrantWant, NotebookGrant, NotebookGrantWant};
+use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, NotebookGrant, WorkflowJob};
 use crate::engine::{Action, Consents, Inputs, Plan, Planned, Step, apply};
 use crate::events::Events;
 
@@ -75,7 +75,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
     ask(&ctx, "/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": bo }));
     ctx.take_log();
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("run-as identity bo@example.com"), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--grant-run-as"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
@@ -87,7 +87,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
 async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_commands_that_let_it() {
     let ctx = prepared().await;
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
@@ -102,7 +102,7 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     let scope = ["--scope", "dbt-cloud", "--key", "api-key", "--grant", &format!("{SERVICE}:READ")];
     assert_eq!(ctx.run(init_secrets::run, &scope).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert!(outcome.exit == 4 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
+    assert!(outcome.exit == 7 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
     let grant = format!("{SERVICE}:CAN_READ");
     assert_eq!(ctx.run(deploy_notebook::run, &["--grant", &grant]).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
@@ -263,20 +263,16 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     let none = Consents::default();
     let principal = "data-team".to_owned();
     let id = only_job(&ctx)["job_id"].as_u64().unwrap();
-    let on_job = JobGrantWant {
-        workflow: NAME.to_owned(),
-        identity: Identity::of_name(NAME),
-        job: Some(id),
-        principal: principal.clone(),
-        level: JobLevel::CanManageRun,
-    };
-    let on_notebook = NotebookGrantWant {
-        path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
+    let object = WorkflowJob { workflow: NAME.to_owned(), identity: Identity::of_name(NAME), job: Some(id) };
+    let on_job = JobGrant { object, principal: principal.clone(), level: JobLevel::CanManageRun };
+    let on_notebook = NotebookGrant {
+        object: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
         principal: principal.clone(),
         level: NotebookLevel::CanRun,
     };
     let on_scope = GrantWant { scope: "dbt-cloud".parse().unwrap(), principal, permission: Permission::Read };
     let mut plan = Plan {
+        refusals: Vec::new(),
         steps: vec![
             Planned::JobGrant(Step::<JobGrant>::plan(&writer, on_job, &none).await.unwrap()),
             Planned::NotebookGrant(Step::<NotebookGrant>::plan(&writer, on_notebook, &none).await.unwrap()),

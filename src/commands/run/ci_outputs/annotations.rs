@@ -1,6 +1,6 @@
 //! Annotations for GitHub Actions: one for each run that did not succeed.
 
-use super::{Bad, How, Row};
+use super::{FailureSummary, Row, RowResult};
 use crate::events::{Event, Level};
 use crate::failure::FailedPart;
 
@@ -22,11 +22,11 @@ pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
 }
 
 fn one(row: &Row, detail: bool) -> Option<Event> {
-    let Row { job, run: _, url, status, took: _, how, failed } = row;
-    let (level, what) = match how {
-        How::Badly(Bad { code: _, what }) => (Level::Error, what.as_str()),
-        How::WithFailures => (Level::Warning, "It succeeded with failures."),
-        How::Well | How::PartOfTheRowAbove => return None,
+    let Row { job, run: _, url, status, took: _, result, failed } = row;
+    let (level, what) = match result {
+        RowResult::Failure(FailureSummary { code: _, what }) => (Level::Error, what.as_str()),
+        RowResult::SuccessWithFailures => (Level::Warning, "It succeeded with failures."),
+        RowResult::Success | RowResult::OfTask => return None,
     };
     let mut lines = vec![what.to_owned(), url.clone()];
     lines.extend(failed.iter().take(NAMES).map(|FailedPart { name, message }| match message {

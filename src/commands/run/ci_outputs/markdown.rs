@@ -42,7 +42,7 @@ fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str)
 }
 
 fn row(row: &Row) -> String {
-    let Row { job, run, url, status, took: _, how: _, failed } = row;
+    let Row { job, run, url, status, took: _, result: _, failed } = row;
     let mut names: Vec<String> =
         failed.iter().take(NAMES).map(|FailedPart { name, message: _ }| as_text(name)).collect();
     if failed.len() > NAMES {

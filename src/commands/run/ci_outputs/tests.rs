@@ -53,9 +53,9 @@ fn write_to(
     let failure = code.map(|code| Failure::new(code, "It did not end well.\r\n(dbtc_secret)"));
     let results = Results::default();
     let ending = Ending { runs, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
-    let clean = |text: &str| text.replace("dbtc_secret", "***");
+    let redact = |text: &str| text.replace("dbtc_secret", "***");
     let heard = Events::new(move |event| sink.borrow_mut().push(event));
-    CiOutputs { named, detail, junit: None }.write(&ending, environment, &clean, &heard);
+    CiOutputs { named, detail, junit: None }.write(&ending, environment, &redact, &heard);
     events.take()
 }
 
@@ -376,9 +376,9 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
 
 #[test]
 fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
-    let annotated = |bad: usize| {
+    let annotated = |failure: usize| {
         let mut runs =
-            vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; bad];
+            vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; failure];
         for run in &mut runs {
             run.run_url = None;
         }
@@ -415,7 +415,7 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
     let (mut count, mut wrong) = (0, Vec::new());
     for (name, text, part) in disguises() {
         let filter = crate::secret::Filter::of(MIXED);
-        let clean = |text: &str| crate::ui::clean(&filter, text);
+        let redact = |text: &str| crate::ui::clean(&filter, text);
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let environment = Environment::of([
@@ -438,7 +438,12 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
         for runs in [vec![run.clone()], vec![run.clone(), run]] {
             let named = vec![said.clone(); runs.len()];
             let ending = Ending { runs: &runs, failure: Some(&failure), results: &results, exit: 3 };
-            CiOutputs { named, detail: true, junit: Some(path("junit")) }.write(&ending, &environment, &clean, &events);
+            CiOutputs { named, detail: true, junit: Some(path("junit")) }.write(
+                &ending,
+                &environment,
+                &redact,
+                &events,
+            );
         }
         let annotations = heard.take().into_iter().map(|event| {
             let Event::Annotation { level: _, title, message } = event else { panic!("{event:?}") };

@@ -267,7 +267,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     });
     let mut changes = WorkflowRunEvents::new(1, &events);
     changes.task(RunId::Databricks(1), &task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
-    let mut waiting = task("dbt", 12, RunState::Going("WAITING_FOR_RETRY".to_owned()));
+    let mut waiting = task("dbt", 12, RunState::Active("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);
     changes.task(RunId::Databricks(1), &waiting);
     changes.task(RunId::Databricks(1), &waiting);
@@ -283,7 +283,7 @@ fn conditions_and_loops_say_what_they_came_to() {
     let lines = shown_state(&state("FAILED", vec![condition, each])).lines;
     assert_eq!(lines[0], "task ask   SUCCESS   (it is false)");
     assert_eq!(lines[1], "task each   FAILED   (7 of 10 iterations succeeded, 3 failed)");
-    let mut going = task("each", 2, RunState::Going("RUNNING".to_owned()));
+    let mut going = task("each", 2, RunState::Active("RUNNING".to_owned()));
     going.iterations = Some(Iterations { total: 10, succeeded: 7, failed: 3 });
     assert_eq!(shown_state(&state("FAILED", vec![going])).lines[0], "task each   RUNNING");
 }

@@ -2,93 +2,44 @@
 
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-
-use super::{Part, Results};
-use crate::dbt::{Node, RESULTS, Step, Steps, get_run_results, get_run_with_steps};
-use crate::events::{Events, RunEvent};
-use crate::http::Reader;
+use super::{Results, StepResults};
+use crate::commands::run::download::Download;
+use crate::dbt::{Steps, get_run_with_steps};
+use crate::events::RunEvent;
 use crate::runs::Upload;
 
 /// Longest time for all downloads.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// A run whose results are downloaded.
-pub(in crate::commands::run) struct Wanted {
-    pub(in crate::commands::run) account: u64,
-    pub(in crate::commands::run) run: u64,
-    /// Deadline of the whole run command.
-    pub(in crate::commands::run) deadline: Instant,
-}
-
-impl Wanted {
-    /// Downloads the results of every step that builds, when a permit of `turns` is free. Warns about missing results.
-    pub(in crate::commands::run) async fn fetch(
-        &self,
-        results: &Results,
-        reader: &Reader,
-        turns: Option<&Semaphore>,
-        events: &Events,
-    ) {
-        let now = Instant::now();
-        let until = (now + LIMIT).min(self.deadline);
-        let mut parts = Vec::new();
-        let fetching = async {
-            let _turn = match turns {
-                Some(turns) => turns.acquire().await.ok(),
-                None => None,
-            };
-            self.fetch_all(reader, &mut parts).await;
-        };
-        if timeout_at(until, fetching).await.is_err() {
+impl Download<'_> {
+    /// Downloads the results of every step that builds. Warns about missing results.
+    pub(in crate::commands::run) async fn results(&self, results: &Results) {
+        let mut steps = Vec::new();
+        if !self.within(LIMIT, self.all_results(&mut steps)).await {
             let reason = "the time for fetching was over".to_owned();
-            parts.push(Part { step: "more steps".to_owned(), results: Err(reason) });
+            steps.push(StepResults { step: "more steps".to_owned(), results: Err(reason) });
         }
-        let run = self.run;
-        for Part { step, results } in &parts {
+        for StepResults { step, results } in &steps {
             if let Err(reason) = results {
-                events.run(RunEvent::ResultsMissing { run, step: step.clone(), reason: reason.clone() });
+                let (step, reason) = (step.clone(), reason.clone());
+                self.events.run(RunEvent::ResultsMissing { run: self.run, step, reason });
             }
         }
-        results.keep(run, parts);
+        results.insert(self.run, steps);
     }
 
-    async fn fetch_all(&self, reader: &Reader, parts: &mut Vec<Part>) {
-        let Wanted { account, run, deadline: _ } = *self;
-        let seen = match reader.read(get_run_with_steps(account, run)).await {
+    async fn all_results(&self, steps: &mut Vec<StepResults>) {
+        let seen = match self.reader.read(get_run_with_steps(self.account, self.run)).await {
             Ok(seen) => seen,
             Err(error) => {
-                parts.push(Part { step: "all steps".to_owned(), results: Err(error.to_string()) });
+                steps.push(StepResults { step: "all steps".to_owned(), results: Err(error.to_string()) });
                 return;
             }
         };
-        let mut upload = Upload::new(reader, account, &seen);
-        for (step, patient) in Steps::of(&seen).built() {
-            let results = self.of_step(reader, step, Some(&mut upload).filter(|_| patient)).await;
-            parts.push(Part { step: format!("step {}: {}", step.index, step.title()), results });
-        }
-    }
-
-    /// Downloads the results of one step, and retries while they may still be uploaded.
-    async fn of_step(
-        &self,
-        reader: &Reader,
-        step: &Step,
-        mut upload: Option<&mut Upload<'_>>,
-    ) -> Result<Vec<Node>, String> {
-        loop {
-            let error = match reader.read_once(get_run_results(self.account, self.run, step.index)).await {
-                Ok(results) => return Ok(results.results),
-                Err(error) => error,
-            };
-            let again = match &mut upload {
-                Some(upload) => upload.may_still_bring(RESULTS, &error).await,
-                None => false,
-            };
-            if !again {
-                return Err(error.to_string());
-            }
+        let mut upload = Upload::new(self.reader, self.account, &seen);
+        for (step, waits) in Steps::of(&seen).built() {
+            let results = upload.results(step.index, waits).await.map_err(|error| error.to_string());
+            steps.push(StepResults { step: format!("step {}: {}", step.index, step.title()), results });
         }
     }
 }

@@ -12,13 +12,13 @@ fn node(unique_id: &str, status: &str, message: &str) -> Node {
     serde_json::from_value(node).unwrap()
 }
 
-fn part(step: &str, results: Result<Vec<Node>, &str>) -> Part {
-    Part { step: step.to_owned(), results: results.map_err(ToOwned::to_owned) }
+fn part(step: &str, results: Result<Vec<Node>, &str>) -> StepResults {
+    StepResults { step: step.to_owned(), results: results.map_err(ToOwned::to_owned) }
 }
 
-fn cases(parts: Vec<Part>, detail: bool) -> Vec<Case> {
+fn cases(parts: Vec<StepResults>, detail: bool) -> Vec<Case> {
     let results = Results::default();
-    results.keep(7, parts);
+    results.insert(7, parts);
     results.cases(7, detail, &|text| text.replace("dbtc_secret", "***"))
 }
 

@@ -105,14 +105,14 @@ fn add(xml: &mut String, case: &Case) {
     let time = time.map(|seconds| format!(r#" time="{seconds:.3}""#)).unwrap_or_default();
     let _ = write!(xml, r#"    <testcase classname="{}" name="{}"{time}>"#, escaped(class), escaped(name));
     // Some CI services show the attribute, others the text.
-    let mut bad = |element: &str, kind: &str, message: &str| {
+    let mut problem = |element: &str, kind: &str, message: &str| {
         let (kind, message) = (escaped(kind), escaped(message));
         let _ = write!(xml, r#"<{element} type="{kind}" message="{message}">{message}</{element}>"#);
     };
     match verdict {
         Verdict::Passed => {}
-        Verdict::Failure { kind, message } => bad("failure", kind, message),
-        Verdict::Error { kind, message } => bad("error", kind, message),
+        Verdict::Failure { kind, message } => problem("failure", kind, message),
+        Verdict::Error { kind, message } => problem("error", kind, message),
         Verdict::Skipped { message } => {
             let _ = write!(xml, r#"<skipped message="{}"/>"#, escaped(message));
         }

@@ -267,7 +267,7 @@ pub(crate) async fn find_workflow(
 }
 
 /// The ID of the job with our tag, which may have just been created.
-pub(crate) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
+pub(super) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
     Ok(look(reader, name, identity).await?.0.first().map(|job| job.id))
 }
 
