@@ -398,7 +398,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::commands::harness::Harness;
+    use crate::commands::tests::harness::Harness;
     use crate::events::Events;
     use crate::failure::Hint;
     use crate::questions::{PendingAnswer, Prompter};

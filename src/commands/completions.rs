@@ -7,8 +7,8 @@ use clap_complete::env::Shells;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::cache::CacheFile;
-use super::job_named::names;
+use super::shared::cache::CacheFile;
+use super::shared::job_named::names;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};
@@ -166,7 +166,7 @@ impl Report for Completions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::harness::Harness;
+    use crate::commands::tests::harness::Harness;
     use crate::credentials::AccountFlags;
     use crate::events::Events;
 
@@ -181,7 +181,7 @@ mod tests {
         };
         world.set("DBT_CLOUD_TOKEN", "");
         assert_eq!(listed().await, (false, 0));
-        world.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+        world.set("DBT_CLOUD_TOKEN", crate::commands::tests::harness::DBT_TOKEN);
         let (found, asked) = listed().await;
         assert!(found && asked > 0);
         assert_eq!(listed().await, (true, 0));

@@ -4,9 +4,9 @@ use futures_util::future::try_join_all;
 
 use super::CommandContext;
 use super::create_workflow::near_scopes;
-use super::grants::{self, GrantTo};
-use super::last_seen::LastSeen;
-use super::provision::{Applied, Finish, Provision, caller_and, who};
+use super::shared::grants::{self, GrantTo};
+use super::shared::last_seen::LastSeen;
+use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;

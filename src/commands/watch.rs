@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::CommandContext;
-use super::last_known::Checkpoint;
 use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run, resume};
-use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::shared::last_known::Checkpoint;
+use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};
@@ -68,7 +68,7 @@ async fn watch_dbt(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let run = seen.id;
-    let watch_command = |run: u64| resume::watch_dbt(run, account, &ctx.account, by_address);
+    let watch_command = |run: u64| resume::on_dbt_run("watch", run, account, &ctx.account, by_address);
     let run_ctx = ctx.run_context();
     let mut report = DbtReport::new(account);
     report.adopted = true;
@@ -128,8 +128,7 @@ async fn watch_workflow(
             (0, String::new(), None, BTreeMap::new())
         }
     };
-    let report =
-        WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
+    let report = WorkflowReport { workflow: job, name, origin, run: Some(run), url, ..WorkflowReport::default() };
     ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
     let start_over = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
     Ok(follow_run(report, run, writer, deadline, start_over.as_deref(), ctx).await)

@@ -1,10 +1,10 @@
 //! `workflows`: lists the Databricks jobs that run dbt jobs.
 
 use super::create_workflow::{describe_schedule, next_starts};
-use super::job_named::shown_name;
 use super::jobs::moment;
 use super::runs::Span;
-use super::table::table;
+use super::shared::job_named::shown_name;
+use super::shared::table::table;
 use super::{CommandContext, connect_databricks};
 use crate::credentials::InputErrors;
 use crate::databricks::jobs::{self, Job};
@@ -198,7 +198,7 @@ impl Report for WorkflowsReport {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::commands::harness::{Harness, Outcome, id};
+    use crate::commands::tests::harness::{Harness, Outcome, id};
     use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 
     async fn list(world: &Harness) -> Outcome {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{owner_in_json, unusable, waited};
-use crate::commands::provision::who;
+use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
     Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token,

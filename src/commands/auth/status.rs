@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
-use crate::commands::provision::who;
+use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, GlobalFlags, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
     AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,

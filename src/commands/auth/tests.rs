@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::run;
-use crate::commands::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, Outcome};
+use crate::commands::tests::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, Outcome};
 use crate::failure::Code;
 use crate::keyring::double::{Double, Mood};
 use crate::keyring::{KeyringError, Owner};

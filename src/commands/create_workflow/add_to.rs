@@ -8,7 +8,7 @@ use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::CommandContext;
-use crate::commands::provision::{Applied, Finish, Provision, caller_and};
+use crate::commands::shared::provision::{Applied, Finish, Provision, caller_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;

@@ -116,14 +116,11 @@ impl Check {
             },
         };
         let report = WorkflowReport {
-            workflow: 0,
             name,
             origin: writer.origin().to_owned(),
-            key: None,
             run: Some(run),
             url: Some(format!("{}/jobs/runs/{run}", writer.origin())),
-            state: None,
-            on_interrupt: None,
+            ..WorkflowReport::default()
         };
         ctx.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);

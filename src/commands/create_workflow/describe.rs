@@ -1,7 +1,7 @@
 //! Reports the workflow that exists or would be created: URL, schedule and next command.
 
 use crate::commands::CommandContext;
-use crate::commands::provision::{Applied, Finish};
+use crate::commands::shared::provision::{Applied, Finish};
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::document::{Data, Id, document};

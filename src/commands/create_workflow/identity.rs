@@ -4,7 +4,7 @@ use super::input::Input;
 use super::prerequisites::{Checked, Findings, Prerequisites};
 use super::rights;
 use crate::commands::CommandContext;
-use crate::commands::grants::{self, GrantTo};
+use crate::commands::shared::grants::{self, GrantTo};
 use crate::credentials::Source;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;

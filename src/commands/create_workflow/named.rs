@@ -2,7 +2,7 @@
 
 use super::jobs;
 use crate::commands::CommandContext;
-use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::credentials::{Account, InputErrors, Token};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};

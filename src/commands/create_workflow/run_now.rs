@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::check::Check;
-use crate::commands::prompts::unanswered_at;
-use crate::commands::provision::Applied;
+use crate::commands::shared::prompts::unanswered_at;
+use crate::commands::shared::provision::Applied;
 use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
 use crate::document::Data;

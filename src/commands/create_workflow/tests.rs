@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::commands::harness::{ANA, DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
+use crate::commands::tests::harness::{ANA, DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
@@ -391,7 +391,7 @@ async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Nightly")), "{outcome:?}");
     assert!(ctx.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
     // With access later, it is the same workflow.
-    ctx.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+    ctx.set("DBT_CLOUD_TOKEN", crate::commands::tests::harness::DBT_TOKEN);
     ctx.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
     assert_eq!(create(&ctx, &line).await.data["result"], "kept");
     only_job(&ctx);

@@ -2,8 +2,8 @@
 
 use super::check::Check;
 use super::context::{Dbt, PART};
-use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
+use crate::commands::shared::job_named::shown_name;
 use crate::dbt::{Status, get_job, list_runs};
 use crate::failure::{Code, Failure, of_dbt};
 

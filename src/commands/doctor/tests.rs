@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::harness::{ANA, DBT_TOKEN, Harness, Outcome, id};
+use crate::commands::tests::harness::{ANA, DBT_TOKEN, Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
 use crate::failure::Code;
 use crate::sandbox::{FaultRule, NotebookOutcome};
@@ -608,7 +608,7 @@ async fn next_commands_are_for_the_profile_that_is_named() {
     let ctx = Harness::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
-    let token = crate::commands::harness::DATABRICKS_TOKEN;
+    let token = crate::commands::tests::harness::DATABRICKS_TOKEN;
     std::fs::write(&file, format!("[my work]\nhost = http://127.0.0.1:1\ntoken = {token}\n")).unwrap();
     ctx.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
     ctx.choose_profile("my work");

@@ -7,7 +7,7 @@ use super::context::{Chain, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
 use crate::commands::deploy_notebook::default_path;
-use crate::commands::job_named::NAME;
+use crate::commands::shared::job_named::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;

@@ -1,6 +1,6 @@
 //! Grants on the scope.
 
-use crate::commands::grants::{self, GrantTo};
+use crate::commands::shared::grants::{self, GrantTo};
 use crate::databricks::secrets::{EVERYBODY, Permission};
 use crate::failure::{Code, Failure};
 use crate::text::quoted;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commands::workflow_named::WorkflowNamed;
+use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};

@@ -4,9 +4,9 @@ mod look;
 
 use self::look::{Found, Selection, look};
 use super::cancel::{CancelReport, cancel_workflow};
-use super::job_named::{JobNamed, Narrow};
-use super::provision::{Provision, ask_to_apply, who};
-use super::workflow_named::WorkflowNamed;
+use super::shared::job_named::{JobNamed, Narrow};
+use super::shared::provision::{Provision, ask_to_apply, who};
+use super::shared::workflow_named::WorkflowNamed;
 use super::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
 use crate::databricks::me::Me;

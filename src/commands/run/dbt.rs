@@ -13,7 +13,7 @@ use super::junit::Results;
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
 use super::{WaitOptions, on_interrupt, resume, several};
-use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::commands::{CommandContext, GlobalFlags, LastKnown, connect_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
@@ -266,7 +266,7 @@ fn default_cause(environment: &Environment) -> String {
 
 impl PreparedRun {
     pub(super) fn watch_command(&self, run: u64) -> String {
-        resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
+        resume::on_dbt_run("watch", run, &self.account, &self.flags, self.by_address)
     }
 
     /// The report before the start.

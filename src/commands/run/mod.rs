@@ -31,10 +31,11 @@ pub(crate) use dbt_report::DbtReport;
 pub(crate) use follow_dbt::{DbtFollower, DbtRunEvents, read_run};
 pub(crate) use follow_workflow::{WorkflowReport, follow_run, follow_run_with};
 pub(crate) use junit::Results;
+pub(in crate::commands) use workflow::start_workflow;
 
-use super::job_named::Narrow;
+use super::shared::job_named::Narrow;
 use super::{CommandContext, connect_dbt};
-use crate::credentials::{Databricks, InputErrors, MissingInput};
+use crate::credentials::{InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
 use crate::durations;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -339,18 +340,6 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         at_most_once,
     };
     Box::pin(dbt::run(request, waiting, errors, ctx)).await
-}
-
-/// Runs the workflow with this ID and follows the run, as `run --workflow ID` does.
-pub(in crate::commands) async fn start_workflow(
-    workflow: u64,
-    databricks: &Databricks,
-    ctx: &CommandContext,
-) -> Ended<Box<dyn Report>> {
-    let key = Key::fresh(&ctx.context.entropy);
-    let deadline = Deadline::after(LONGEST);
-    let waiting = WaitOptions { deadline, no_wait: false, key, key_given: false, parameters: BTreeMap::new() };
-    workflow::start_workflow(workflow, databricks, &waiting, ctx).await
 }
 
 fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {

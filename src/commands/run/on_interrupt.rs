@@ -8,7 +8,7 @@ use super::dbt::PreparedRun;
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
 use crate::commands::cancel::NotCancelled;
-use crate::commands::last_known::Checkpoint;
+use crate::commands::shared::last_known::Checkpoint;
 use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;

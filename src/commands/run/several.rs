@@ -7,7 +7,7 @@ use super::artifacts;
 use super::dbt::{PreparedRun, SharedPolling, StartContext};
 use super::dbt_report::DbtReport;
 use crate::commands::CommandContext;
-use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};

@@ -2,7 +2,7 @@
 
 use super::with_name;
 use crate::commands::run::resume;
-use crate::commands::table::table;
+use crate::commands::shared::table::table;
 use crate::commands::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Account, InputErrors, databricks};
 use crate::databricks::{RunState, WorkflowRun, get_workflow_run, is_missing, me};
@@ -12,7 +12,7 @@ use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
 use crate::runs::{Parent, active_notebook_runs};
 
-pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failure> {
+pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
     let mut errors = InputErrors::default();
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let (account, dbt) = connect_dbt(&[], errors, ctx)?;
@@ -84,7 +84,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
     if orphans.is_empty() {
         ctx.events.remark(format!("no orphaned dbt runs in account {}", account.id));
     }
-    Ok(OrphansReport { account, orphans })
+    Ok(Box::new(OrphansReport { account, orphans }))
 }
 
 /// Returns the final status of the run, or of the newest attempt of the task. `None` if still active or unknown. The
@@ -116,7 +116,7 @@ struct Orphan {
 }
 
 /// The `data` of `runs --orphans`.
-pub(super) struct OrphansReport {
+struct OrphansReport {
     account: Account,
     orphans: Vec<Orphan>,
 }

@@ -14,10 +14,10 @@ use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
     Caller, Check, Input, RunNow, SingleWorkflow, THEN_CHECKED, THEN_RUN, check_and_run, collect, describe,
 };
-use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
-use super::job_named::Narrow;
-use super::provision::{Finish, Provision, poll_alongside, who};
+use super::shared::grants::GrantTo;
+use super::shared::job_named::Narrow;
+use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
 use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};

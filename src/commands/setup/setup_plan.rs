@@ -7,8 +7,8 @@ use crate::commands::create_workflow::{
     near_scopes, planned,
 };
 use crate::commands::deploy_notebook::{NotebookSettings, default_path};
-use crate::commands::grants::GrantTo;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
+use crate::commands::shared::grants::GrantTo;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::*;
-use crate::commands::harness::{DBT_TOKEN, Harness, InjectedFault, Outcome};
-use crate::commands::person::{Answer, Person};
+use crate::commands::tests::harness::{DBT_TOKEN, Harness, InjectedFault, Outcome};
+use crate::commands::tests::person::{Answer, Person};
 use crate::commands::{LastKnown, answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 use crate::events::Event;

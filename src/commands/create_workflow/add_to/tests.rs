@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::tests::{ask, create, edit, jobs, prepared, warnings};
-use crate::commands::harness::{Harness, InjectedFault, Outcome};
+use crate::commands::tests::harness::{Harness, InjectedFault, Outcome};
 use crate::failure::Code;
 use crate::sandbox::{FaultRule, NotebookEnd, NotebookOutcome, SimTime};
 
@@ -354,7 +354,7 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
 
 fn grant(ctx: &Harness, id: u64, level: &str) {
     let request = http::Request::patch(format!("http://127.0.0.1:1/api/2.0/permissions/jobs/{id}"))
-        .header("authorization", format!("Bearer {}", crate::commands::harness::DATABRICKS_TOKEN))
+        .header("authorization", format!("Bearer {}", crate::commands::tests::harness::DATABRICKS_TOKEN))
         .header("content-type", "application/json")
         .body(
             json!({ "access_control_list": [{ "user_name": "bo@example.com", "permission_level": level }] })

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::commands::harness::{Harness, Outcome, number};
 use crate::commands::run;
+use crate::commands::tests::harness::{Harness, Outcome, number};
 use crate::events::RunEvent;
 use crate::sandbox::FaultRule;
 
