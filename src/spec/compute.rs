@@ -38,7 +38,7 @@ pub(crate) fn parse_flags(
     let compute_spec = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
     match (&compute_spec, policy) {
         (Setting::Set(ComputeSpec::New { .. }), _) | (_, None) => Ok(compute_spec),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
             .advise("add --compute new, or drop --policy")),
     }
 }
@@ -56,7 +56,7 @@ pub(crate) fn parse_compute(
         (_, Some(("job-cluster", key))) => ComputeSpec::JobCluster(key.to_owned()),
         (_, Some(("new", node))) => ComputeSpec::New { node_type: Some(node.to_owned()), policy },
         (_, Some(_) | None) => {
-            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
+            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
         }
     }))
@@ -65,7 +65,7 @@ pub(crate) fn parse_compute(
 /// Reads a cluster from a file: the object under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}", file.display()))
             .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();

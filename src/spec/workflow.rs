@@ -58,13 +58,13 @@ pub(crate) fn read_name(name: String) -> Result<String, Failure> {
     } else {
         return Ok(name);
     };
-    Err(Failure::new(Code::InvalidInput, format!("--name is invalid: {reason}."))
+    Err(Failure::new(Code::InvalidInput, format!("--name is invalid: {reason}"))
         .advise("pass the name to show in the workspace"))
 }
 
 pub(crate) fn read_zone(text: &str, source: &Source) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"))
             .advise("use an IANA name such as Europe/Berlin, America/New_York, or UTC")
     })
 }
@@ -78,7 +78,7 @@ pub(crate) fn read_schedule(
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, now).map_err(|bad| {
         let failure =
-            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."));
+            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"));
         match bad {
             BadSchedule::Unix { quartz: Some(meant) } | BadSchedule::NotQuartz { reason: _, meant: Some(meant) } => {
                 if let Source::Typed = source {
@@ -101,7 +101,7 @@ pub(crate) fn read_schedule(
 pub(crate) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}"))
             .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {

@@ -81,7 +81,7 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.truncate(NAMED);
     let known = if known.is_empty() { "none visible to you".to_owned() } else { known.join(", ") };
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Failure::new(Code::NotFound, format!("No {what} {name} in this workspace."))
+    Failure::new(Code::NotFound, format!("no {what} {name} in this workspace"))
         .advise(format!("available: {known}{more}"))
 }
 
@@ -95,15 +95,15 @@ async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -
             let known = known.map(|cluster| format!("cluster:{} \"{}\"", cluster.cluster_id, cluster.cluster_name));
             return Ok(Err(missing("cluster", id, known.collect()).cause(error.to_string())));
         }
-        Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
+        Err(error) => return Err(of_databricks(&format!("cannot read the cluster {id}"), &error)),
     };
     if cluster.cluster_source.as_deref() == Some("JOB") {
-        let what = format!("Cluster {id} is a job cluster that ends with its run.");
+        let what = format!("cluster {id} is a job cluster that ends with its run");
         return Ok(Err(Failure::new(Code::Refused, what).advise("name an all-purpose cluster, or use --compute new")));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
         findings.warnings.push(format!(
-            "Cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it.",
+            "cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it",
             cluster.cluster_name, me.user_name
         ));
     }
@@ -112,7 +112,7 @@ async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -
 
 async fn find_policy(reader: &Reader, id: &str) -> Checked<Policy> {
     let policies = reader.read(clusters::policies()).await;
-    let policies = policies.map_err(|error| of_databricks("Cannot list the cluster policies", &error))?;
+    let policies = policies.map_err(|error| of_databricks("cannot list the cluster policies", &error))?;
     let known = policies.iter().map(|policy| format!("{} \"{}\"", policy.policy_id, policy.name)).collect();
     Ok(policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known)))
 }
@@ -120,7 +120,7 @@ async fn find_policy(reader: &Reader, id: &str) -> Checked<Policy> {
 /// Checks that the node type exists and is available; without one, picks the smallest.
 async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> {
     let types = reader.read(clusters::node_types()).await;
-    let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
+    let types = types.map_err(|error| of_databricks("cannot list the node types", &error))?;
     Ok(match requested {
         Some(requested) if types.iter().any(|node| node.node_type_id == requested && node.can_be_had()) => {
             Ok(requested.to_owned())
@@ -130,7 +130,7 @@ async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> 
             Err(missing("usable node type", requested, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
+            Failure::new(Code::NotFound, "the workspace lists no suitable node type")
                 .advise("name one with --compute new:NODE_TYPE, or describe the cluster with --cluster-json")
         }),
     })
@@ -138,7 +138,7 @@ async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> 
 
 async fn versions(reader: &Reader) -> Result<Vec<SparkVersion>, Failure> {
     let versions = reader.read(clusters::spark_versions()).await;
-    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))
+    versions.map_err(|error| of_databricks("cannot list the Databricks runtimes", &error))
 }
 
 async fn check_version(reader: &Reader, version: &str) -> Checked<()> {
@@ -154,7 +154,7 @@ async fn check_version(reader: &Reader, version: &str) -> Checked<()> {
 async fn pick_version(reader: &Reader) -> Checked<String> {
     let versions = versions(reader).await?;
     Ok(clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
-        Failure::new(Code::NotFound, "The workspace lists no Databricks Runtime LTS version.")
+        Failure::new(Code::NotFound, "the workspace lists no Databricks Runtime LTS version")
             .advise("describe the cluster with --cluster-json")
     }))
 }

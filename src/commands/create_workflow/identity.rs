@@ -38,7 +38,7 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
                 ),
             )
             .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
@@ -68,7 +68,7 @@ pub(super) async fn readers(
         }
         // Only the run-as identity needs to read the key.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            findings.warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
+            findings.warnings.push(format!("cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }

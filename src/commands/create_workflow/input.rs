@@ -101,7 +101,7 @@ pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure>
     let mut errors = InputErrors::default();
     let input = read(args, ctx, &mut errors);
     errors.settle()?;
-    input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
+    input.ok_or_else(|| Failure::new(Code::Bug, "input is missing after it was resolved"))
 }
 
 fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<Input> {
