@@ -50,7 +50,7 @@ fn sources(module: &str) -> Vec<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         path.is_file()
             && !name.contains("tests")
-            && name != "harness.rs"
+            && path.components().all(|part| part.as_os_str() != "tests")
             && path.extension().is_some_and(|extension| extension == "rs")
     });
     found

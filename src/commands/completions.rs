@@ -7,8 +7,8 @@ use clap_complete::env::Shells;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::cache::CacheFile;
-use super::job_named::names;
+use super::shared::cache::CacheFile;
+use super::shared::job_named::names;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Named,
-    /// Print a script that knows commands and flags by itself and never starts dbtrigger
+    /// Print a script that completes only commands and flags, and never starts dbtrigger
     #[arg(long = "static")]
     is_static: bool,
 }
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>
     };
     match String::from_utf8(script) {
         Ok(script) => Ended::well(Box::new(Completions { shell, script })),
-        Err(error) => Failure::new(Code::Bug, format!("The completion script for {shell} is not UTF-8."))
+        Err(error) => Failure::new(Code::Bug, format!("the completion script for {shell} is not UTF-8"))
             .cause(error.to_string())
             .into(),
     }
@@ -166,7 +166,7 @@ impl Report for Completions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::harness::Harness;
+    use crate::commands::tests::harness::Harness;
     use crate::credentials::AccountFlags;
     use crate::events::Events;
 
@@ -181,7 +181,7 @@ mod tests {
         };
         world.set("DBT_CLOUD_TOKEN", "");
         assert_eq!(listed().await, (false, 0));
-        world.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+        world.set("DBT_CLOUD_TOKEN", crate::commands::tests::harness::DBT_TOKEN);
         let (found, asked) = listed().await;
         assert!(found && asked > 0);
         assert_eq!(listed().await, (true, 0));

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::job_named::{Narrow, Places, environment, jobs, shown_name};
-use super::table::table;
+use super::shared::job_named::{Narrow, Places, environment, jobs, shown_name};
+use super::shared::table::table;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::dbt::{Job, JobDisabled, Status};

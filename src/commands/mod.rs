@@ -1,9 +1,6 @@
 //! One file per subcommand: parses its arguments into complete values and calls the engine or runs.
 
-#[cfg(test)]
-mod artifacts_tests;
 pub(crate) mod auth;
-mod cache;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;
@@ -12,7 +9,6 @@ pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod doctor;
 pub(crate) mod explain;
-mod grants;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
 pub(crate) mod man;
@@ -22,61 +18,17 @@ pub(crate) mod runs;
 #[cfg(feature = "sandbox")]
 pub(crate) mod sandbox;
 pub(crate) mod setup;
+pub(crate) mod shared;
+#[cfg(test)]
+pub(crate) mod tests;
 pub(crate) mod version;
 pub(crate) mod watch;
 pub(crate) mod workflows;
 
-#[cfg(test)]
-mod concurrent_tests;
-mod connect;
-#[cfg(test)]
-mod deadline_tests;
-mod given;
-#[cfg(test)]
-mod gone_tests;
-#[cfg(test)]
-pub(crate) mod harness;
-#[cfg(test)]
-mod identity_tests;
-#[cfg(test)]
-mod interrupt_tests;
-pub(crate) mod job_named;
-mod last_known;
-mod last_seen;
-#[cfg(test)]
-mod list_tests;
-#[cfg(test)]
-mod named_tests;
-#[cfg(test)]
-mod off_tests;
-#[cfg(test)]
-pub(crate) mod person;
-mod prompts;
-#[cfg(test)]
-mod prompts_tests;
-pub(crate) mod provision;
-#[cfg(test)]
-mod provision_tests;
-#[cfg(test)]
-mod refusal_tests;
-#[cfg(test)]
-mod retry_tests;
-mod run_named;
-#[cfg(test)]
-mod run_tests;
-#[cfg(test)]
-mod several_tests;
-#[cfg(test)]
-mod shown_tests;
-mod table;
-#[cfg(test)]
-mod waves_tests;
-mod workflow_named;
-
-pub(crate) use connect::{connect_databricks, connect_dbt, probe_host, roots, to_databricks, to_dbt};
-pub(crate) use given::GlobalFlags;
-pub(crate) use last_known::{Interrupted, LastKnown, StateNote};
-pub(crate) use prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};
+pub(crate) use shared::connect::{connect_databricks, connect_dbt, probe_host, roots, to_databricks, to_dbt};
+pub(crate) use shared::global_flags::GlobalFlags;
+pub(crate) use shared::last_known::{Interrupted, LastKnown, StateNote};
+pub(crate) use shared::prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};
 
 use std::path::PathBuf;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::CommandContext;
-use super::last_known::Checkpoint;
 use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run, resume};
-use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::shared::last_known::Checkpoint;
+use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};
@@ -19,7 +19,7 @@ use crate::runs::{DbtRun, Journal};
 
 /// Follow a run until it ends
 ///
-/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome:
+/// Works for any run, no matter who started it and where. Prints what `run` prints and exits with the run's outcome:
 /// 0 success, 3 error, 20 canceled, 8 timed out while the run goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// ID or URL of a run in dbt or Databricks [default: choose from a list]
     #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run; dbt is not asked
+    /// ID of a Databricks run; skips the dbt lookup
     #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait, including time in the queue (90s, 10m, 2h)
@@ -68,7 +68,7 @@ async fn watch_dbt(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let run = seen.id;
-    let watch_command = |run: u64| resume::watch_dbt(run, account, &ctx.account, by_address);
+    let watch_command = |run: u64| resume::on_dbt_run("watch", run, account, &ctx.account, by_address);
     let run_ctx = ctx.run_context();
     let mut report = DbtReport::new(account);
     report.adopted = true;
@@ -121,15 +121,14 @@ async fn watch_workflow(
         Err(error) => {
             // The follower retries temporary errors.
             if error.is_final() {
-                let failure = of_databricks(&format!("Cannot read Databricks run {run}"), &error);
+                let failure = of_databricks(&format!("cannot read Databricks run {run}"), &error);
                 let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
                 return Err(if is_dbts { of_other_service(failure, "watch", run) } else { failure });
             }
             (0, String::new(), None, BTreeMap::new())
         }
     };
-    let report =
-        WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
+    let report = WorkflowReport { workflow: job, name, origin, run: Some(run), url, ..WorkflowReport::default() };
     ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
     let start_over = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
     Ok(follow_run(report, run, writer, deadline, start_over.as_deref(), ctx).await)

@@ -11,7 +11,7 @@ use super::kinds::{
 };
 use super::note::Note;
 use crate::document::{Data, ToDocument, document};
-use crate::failure::{Failure, of_databricks};
+use crate::failure::{Failure, Hint, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
 
 /// What the user agreed to, each with its own flag.
@@ -98,17 +98,18 @@ impl ToDocument for Change {
 /// Why an object is left alone although it differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// A whole sentence: "The notebook was edited by hand since dbtrigger 0.1.0 wrote it."
+    /// As in [`Failure`]: "notebook /Shared/x was edited by hand since dbtrigger 0.1.0 wrote it".
     pub(crate) what: String,
+    pub(crate) causes: Vec<String>,
     /// The differing lines, as a unified diff.
     pub(crate) diff: Option<String>,
     /// What else the user can do besides consenting: "set the key in the vault vault.example".
-    pub(crate) advice: Option<String>,
+    pub(crate) hints: Vec<Hint>,
 }
 
 impl Refusal {
     pub(crate) fn new(what: impl Into<String>) -> Refusal {
-        Refusal { what: what.into(), diff: None, advice: None }
+        Refusal { what: what.into(), causes: Vec::new(), diff: None, hints: Vec::new() }
     }
 
     pub(crate) fn diff(mut self, diff: impl Into<String>) -> Refusal {
@@ -117,7 +118,7 @@ impl Refusal {
     }
 
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Refusal {
-        self.advice = Some(advice.into());
+        self.hints.push(Hint::Do(advice.into()));
         self
     }
 
@@ -129,6 +130,13 @@ impl Refusal {
     /// Blocked whatever the user consents to.
     pub(crate) fn always(self) -> Action {
         Action::Blocked { why: self, unless: None }
+    }
+}
+
+/// The code is that of the plan: refused.
+impl From<Failure> for Refusal {
+    fn from(Failure { code: _, what, causes, hints, open: _ }: Failure) -> Refusal {
+        Refusal { what, causes, diff: None, hints }
     }
 }
 
@@ -331,7 +339,7 @@ impl<K: Kind> Step<K> {
         };
         let diff = match &self.action {
             Action::Update(_) => K::overwritten_diff(&self.want, self.have.as_ref()),
-            Action::Blocked { why: Refusal { what: _, diff, advice: _ }, unless: _ } => diff.clone(),
+            Action::Blocked { why, unless: _ } => why.diff.clone(),
             Action::Keep(_) | Action::Create | Action::Remove => None,
         };
         Entry {
@@ -345,9 +353,9 @@ impl<K: Kind> Step<K> {
     }
 }
 
-/// The failure of a request about one object: "Cannot create the secret scope dbt-cloud."
+/// The failure of a request about one object: "cannot create secret scope dbt-cloud: permission denied (403)".
 pub(super) fn failed<K: Kind>(verb: &str, want: &K::Want, error: &HttpError) -> Failure {
-    let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::quoted(want)), error);
+    let failure = of_databricks(&format!("cannot {verb} {} {}", K::KIND, K::quoted(want)), error);
     K::explain(want, error, failure)
 }
 
@@ -477,6 +485,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Something that the plan needs and that is missing or unfit. Nothing is written for it.
+    pub(crate) fn refused(kind: &'static str, name: impl Into<String>, why: impl Into<Refusal>) -> Entry {
+        let name = name.into();
+        let action = why.into().always();
+        Entry { kind, quoted: name.clone(), name, action, progress: Progress::Pending, diff: None }
+    }
+
     pub(crate) fn json(&self) -> Data {
         let Entry { kind, name, quoted: _, action, progress, diff } = self;
         let progress = match progress {
@@ -503,9 +518,9 @@ impl Entry {
                 entry.set("action", "update");
                 entry.set("changes", changes);
             }
-            Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless } => {
+            Action::Blocked { why, unless } => {
                 entry.set("action", "blocked");
-                entry.set("reason", what);
+                entry.set("reason", &why.what);
                 entry.set("unless", unless.map(Consent::flag));
             }
         }
@@ -516,14 +531,17 @@ impl Entry {
     }
 }
 
-/// All steps, in the order in which they are applied.
+#[derive(Default)]
 pub(crate) struct Plan {
+    /// What the plan needs and does not have.
+    pub(crate) refusals: Vec<Entry>,
+    /// All steps, in the order in which they are applied.
     pub(crate) steps: Vec<Planned>,
 }
 
 impl Plan {
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.steps.iter().map(Planned::entry).collect()
+        self.refusals.iter().cloned().chain(self.steps.iter().map(Planned::entry)).collect()
     }
 
     /// Whether applying it writes anything.

@@ -46,7 +46,7 @@ pub(crate) enum Code {
     NotFound,
     /// The run existed before and no longer does.
     RunGone,
-    /// Not ours, edited by hand, or open to others. A flag of its own overrides this.
+    /// Not ours, edited by hand, open to others, or lacking something that a plan needs.
     Refused,
     /// Another process or user changed the object while the command ran. Their change is kept.
     ChangedMeanwhile,
@@ -126,7 +126,8 @@ impl Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// What failed and for what object, as a full sentence and in the terms of the user's input.
+    /// What failed, for what object and why, in the terms of the user's input, without a capital and a period:
+    /// "cannot read dbt job 222222: not found (404)".
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
@@ -147,13 +148,13 @@ impl Failure {
             15 => "SIGTERM",
             _ => "SIGINT",
         };
-        Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."))
+        Failure::new(Code::Interrupted(signal), format!("interrupted by {name}"))
     }
 
-    /// Adds a sentence about how things stand: "Nothing was started."
-    pub(crate) fn state(mut self, sentence: &str) -> Failure {
-        self.what.push(' ');
-        self.what.push_str(sentence);
+    /// Adds how things stand: "nothing was started".
+    pub(crate) fn state(mut self, clause: &str) -> Failure {
+        self.what.push_str("; ");
+        self.what.push_str(clause);
         self
     }
 

@@ -175,7 +175,7 @@ fn traces_show_requests_and_never_a_secret() {
 fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
     let site = Site::new();
     // The notebook does not exist yet.
-    let _ = site.run(&["create-workflow", "--job", "222222"]).ends(6).says("dbtrigger deploy-notebook");
+    let _ = site.run(&["create-workflow", "--job", "222222"]).ends(7).says("dbtrigger deploy-notebook");
     // Someone else's notebook is in the way.
     let _ = site.run(&["init-secrets"]).ends(0);
     let _ = site.run(&["deploy-notebook", "--notebook", "/Shared/nb"]).ends(7).says("--accept-shared-path");

@@ -3,12 +3,12 @@
 use super::check::Check;
 use super::compute;
 use super::input::{AddTo, Input};
-use super::prerequisites::{UsualKeys, read_prerequisites};
+use super::prerequisites::{Findings, UsualKeys, read_prerequisites};
 use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::CommandContext;
-use crate::commands::provision::{Applied, Finish, Provision, caller_and, no_plan};
+use crate::commands::shared::provision::{Applied, Finish, Provision, caller_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
@@ -30,7 +30,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.job.len() > 1 {
         return Err(Failure::new(
             Code::Usage,
-            format!("--add-to adds one task, but {} --job are given.", args.job.len()),
+            format!("--add-to adds one task, but {} --job are given", args.job.len()),
         )
         .advise("run the command once for each --job"));
     }
@@ -54,7 +54,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Usage,
         format!(
-            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else.",
+            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else",
             given.join(", ")
         ),
     )
@@ -76,72 +76,71 @@ pub(super) async fn add(
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let [task] = input.jobs.as_slice() else {
-        return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
+        return Err(Failure::new(Code::Bug, "no job is left after the flags were checked"));
     };
     let writer = to_databricks(&input.databricks, ctx)?;
     writer.preconnect(3, false);
     let (me, looked_up) = caller_and(&writer, Box::pin(look_up(input, ctx))).await?;
-    let LookedUp { name: _, mut warnings, scheduled } = looked_up;
+    let LookedUp { name: _, mut findings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let requirements = input.requirements();
-    let looks = async {
-        let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
-            named.find(&writer, text, "Nothing was written.", again),
-            read_prerequisites(&writer, &requirements, requirements.path(&me)?),
-            async { Ok(UsualKeys::list(&writer).await) },
-            compute::settle(&writer, &input.compute, &me)
-        )?;
-        warnings.extend(of_compute);
-        let want = AddedTaskWant {
-            workflow: row.job_id,
-            workflow_name: row.name().to_owned(),
-            task: task.clone(),
-            notebook: prerequisites.path.as_str().to_owned(),
-            compute,
-            settings: input.each_task.clone(),
-        };
-        let (planned, key) = tokio::join!(
-            Step::<AddedTask>::plan(&writer, want, &input.consents),
-            prerequisites.check_key(usual, &writer, &me)
-        );
-        let planned = planned?;
-        let Some(job) = &planned.have else {
-            return Err(Failure::new(Code::Bug, "The workflow was read without a result."));
-        };
-        check_needs(&planned.want, job)?;
-        if has_active_trigger(&job.settings) {
-            warnings.splice(0..0, scheduled);
+    let path = requirements.path(&me)?;
+    let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
+        named.find(&writer, text, "nothing was written", again),
+        read_prerequisites(&writer, &requirements, path.clone()),
+        async { Ok(UsualKeys::list(&writer).await) },
+        compute::settle(&writer, &input.compute, &me)
+    )?;
+    let workflow = row.job_id;
+    findings.extend(of_compute);
+    let prerequisites = findings.need("notebook", path.as_str(), prerequisites);
+    let want = AddedTaskWant {
+        workflow,
+        workflow_name: row.name().to_owned(),
+        task: task.clone(),
+        notebook: path.as_str().to_owned(),
+        compute,
+        settings: input.each_task.clone(),
+    };
+    let key = async {
+        match &prerequisites {
+            Some(prerequisites) => Some((prerequisites, prerequisites.check_key(usual, &writer, &me).await)),
+            None => None,
         }
-        prerequisites.check_overrides(&requirements, &carried_overrides(&planned.want, job))?;
-        warnings.extend(prerequisites.warnings.iter().cloned());
+    };
+    let (planned, key) = tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), key);
+    let planned = planned?;
+    let Some(job) = &planned.have else {
+        return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
+    };
+    check_needs(&planned.want, job)?;
+    if has_active_trigger(&job.settings) {
+        findings.warnings.splice(0..0, scheduled);
+    }
+    let mut steps = Vec::new();
+    if let Some((prerequisites, key)) = key {
+        let names = carried_overrides(&planned.want, job);
+        prerequisites.find_overrides(&requirements, &names, &mut findings);
+        findings.warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
-        let mut steps = Vec::new();
-        // A refused plan writes nothing, so it needs no grants.
-        if !matches!(planned.action, Action::Blocked { .. }) {
-            let readers =
-                identity::readers(&writer, input.grant_run_as, (&prerequisites, key), other, &me, ctx).await?;
-            warnings.extend(readers.warnings);
-            steps = readers.steps;
-        }
-        Ok((row.job_id, prerequisites, planned, steps, warnings))
-    };
-    let (workflow, prerequisites, planned, mut steps, warnings) = match looks.await {
-        Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &ctx.global_flags(), &writer, &me),
-    };
+        let grant = input.grant_run_as;
+        steps = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await?;
+    }
+    let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
-    let applied = provision.apply(Plan { steps }).await;
+    let applied = provision.apply(Plan { refusals, steps }).await;
     let (mut applied, there) = describe(applied, &writer, &me, warnings, ctx, run_now);
     if check && applied.finish == Finish::Shown {
         applied.line(THEN_CHECKED);
     }
-    match there.filter(|_| (check || run_now) && applied.is_well() && applied.failure.is_none()) {
-        Some((job, task)) => {
+    let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
+    match there.zip(prerequisites).filter(|_| goes_on) {
+        Some(((job, task), prerequisites)) => {
             let check = check.then(|| Check::of(&job, &[task], &prerequisites, &me));
             Ok(check_and_run(applied, check, &[], (workflow, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
@@ -157,7 +156,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::InvalidInput,
             format!(
-                "--depends-on names {}, but job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
+                "--depends-on names {}, but job {workflow} \"{name}\" has no such task; its tasks: {known}",
                 unknown.join(", ")
             ),
         )
@@ -169,7 +168,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::InvalidInput,
-        format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
+        format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")),
     )
     .advise("remove one of the dependencies, or change the other in the workspace"))
 }
@@ -196,7 +195,7 @@ fn describe(
         let changed = changed_meanwhile(&step.want, before, after);
         if !changed.is_empty() {
             let warning = format!(
-                "The workflow was changed at the same time: {}. That change is kept; only the task was written.",
+                "the workflow was changed at the same time: {}; that change is kept, and only the task was written",
                 changed.join(", ")
             );
             ctx.events.warning(warning.as_str());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::prerequisites::{Checked, Findings};
 use crate::credentials::{Source, open_file};
 use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
@@ -45,7 +46,7 @@ pub(super) fn parse_flags(
     let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
     match (&compute_arg, policy) {
         (Setting::Set(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
             .advise("add --compute new, or drop --policy")),
     }
 }
@@ -59,7 +60,7 @@ fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<
         (_, Some(("job-cluster", key))) => ComputeArg::JobCluster(key.to_owned()),
         (_, Some(("new", node))) => ComputeArg::New { node_type: Some(node.to_owned()), policy },
         (_, Some(_) | None) => {
-            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
+            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
         }
     }))
@@ -68,7 +69,7 @@ fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<
 /// Reads a cluster from a file: the object under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}", file.display()))
             .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();
@@ -105,42 +106,53 @@ pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(
     parse_compute(text, None, source).map(|_| ())
 }
 
-/// The compute, and warnings about it.
-pub(super) type Settled = Result<(Setting<Compute>, Vec<String>), Failure>;
+/// The compute, and what was found out about it.
+pub(super) type Settled = Result<(Setting<Compute>, Findings), Failure>;
 
 /// Looks up what the flags name.
 pub(super) async fn settle(reader: &Reader, compute_arg: &Setting<ComputeArg>, me: &Me) -> Settled {
-    let mut warnings = Vec::new();
+    let mut findings = Findings::default();
     let compute = match compute_arg {
         Setting::Keep => Setting::Keep,
-        Setting::Set(compute_arg) => Setting::Set(Box::pin(look_up(reader, compute_arg, me, &mut warnings)).await?),
+        Setting::Set(compute_arg) => Setting::Set(Box::pin(look_up(reader, compute_arg, me, &mut findings)).await?),
         Setting::Clear => Setting::Clear,
     };
-    Ok((compute, warnings))
+    Ok((compute, findings))
 }
 
 async fn look_up(
     reader: &Reader,
     compute_arg: &ComputeArg,
     me: &Me,
-    warnings: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<Compute, Failure> {
     match compute_arg {
         // Checked later, when the job is known.
         ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
-        ComputeArg::Cluster(id) => existing(reader, id, me, warnings).await,
-        ComputeArg::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
+        ComputeArg::Cluster(id) => {
+            let checked = existing(reader, id, me, findings).await?;
+            findings.need("cluster", id, checked);
+            Ok(Compute::Cluster(id.clone()))
+        }
+        ComputeArg::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref(), findings).await,
         ComputeArg::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
             let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
+            let version_name = version.unwrap_or_default();
             let (policy, node, version) = tokio::join!(
                 when(text("policy_id"), async |id| find_policy(reader, id).await),
                 when(text("node_type_id"), async |node| pick_node(reader, Some(node)).await),
                 when(version, async |version| check_version(reader, version).await)
             );
-            policy?;
-            node?;
-            version?;
+            if let Some(policy) = policy? {
+                findings.need("cluster policy", text("policy_id").unwrap_or_default(), policy);
+            }
+            if let Some(node) = node? {
+                findings.need("node type", text("node_type_id").unwrap_or_default(), node);
+            }
+            if let Some(checked) = version? {
+                findings.need("Databricks runtime", version_name, checked);
+            }
             Ok(Compute::New { cluster: cluster.clone(), defaulted_fields: Vec::new() })
         }
     }
@@ -161,11 +173,11 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.truncate(NAMED);
     let known = if known.is_empty() { "none visible to you".to_owned() } else { known.join(", ") };
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Failure::new(Code::NotFound, format!("No {what} {name} in this workspace."))
+    Failure::new(Code::NotFound, format!("no {what} {name} in this workspace"))
         .advise(format!("available: {known}{more}"))
 }
 
-async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
+async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -> Checked<()> {
     let cluster = match reader.read(clusters::get(id)).await {
         Ok(cluster) => cluster,
         Err(error) if is_missing(&error) => {
@@ -173,35 +185,35 @@ async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>
             let known = reader.read(clusters::list()).await.unwrap_or_default();
             let known = known.into_iter().filter(|cluster| cluster.cluster_source.as_deref() != Some("JOB"));
             let known = known.map(|cluster| format!("cluster:{} \"{}\"", cluster.cluster_id, cluster.cluster_name));
-            return Err(missing("cluster", id, known.collect()).cause(error.to_string()));
+            return Ok(Err(missing("cluster", id, known.collect()).cause(error.to_string())));
         }
-        Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
+        Err(error) => return Err(of_databricks(&format!("cannot read the cluster {id}"), &error)),
     };
     if cluster.cluster_source.as_deref() == Some("JOB") {
-        return Err(Failure::new(Code::Refused, format!("Cluster {id} is a job cluster that ends with its run."))
-            .advise("name an all-purpose cluster, or use --compute new"));
+        let what = format!("cluster {id} is a job cluster that ends with its run");
+        return Ok(Err(Failure::new(Code::Refused, what).advise("name an all-purpose cluster, or use --compute new")));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
-        warnings.push(format!(
-            "Cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it.",
+        findings.warnings.push(format!(
+            "cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it",
             cluster.cluster_name, me.user_name
         ));
     }
-    Ok(Compute::Cluster(id.to_owned()))
+    Ok(Ok(()))
 }
 
-async fn find_policy(reader: &Reader, id: &str) -> Result<Policy, Failure> {
+async fn find_policy(reader: &Reader, id: &str) -> Checked<Policy> {
     let policies = reader.read(clusters::policies()).await;
-    let policies = policies.map_err(|error| of_databricks("Cannot list the cluster policies", &error))?;
+    let policies = policies.map_err(|error| of_databricks("cannot list the cluster policies", &error))?;
     let known = policies.iter().map(|policy| format!("{} \"{}\"", policy.policy_id, policy.name)).collect();
-    policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known))
+    Ok(policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known)))
 }
 
 /// Checks that the node type exists and is available; without one, picks the smallest.
-async fn pick_node(reader: &Reader, requested: Option<&str>) -> Result<String, Failure> {
+async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> {
     let types = reader.read(clusters::node_types()).await;
-    let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
-    match requested {
+    let types = types.map_err(|error| of_databricks("cannot list the node types", &error))?;
+    Ok(match requested {
         Some(requested) if types.iter().any(|node| node.node_type_id == requested && node.can_be_had()) => {
             Ok(requested.to_owned())
         }
@@ -210,54 +222,63 @@ async fn pick_node(reader: &Reader, requested: Option<&str>) -> Result<String, F
             Err(missing("usable node type", requested, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
+            Failure::new(Code::NotFound, "the workspace lists no suitable node type")
                 .advise("name one with --compute new:NODE_TYPE, or describe the cluster with --cluster-json")
         }),
-    }
+    })
 }
 
 async fn versions(reader: &Reader) -> Result<Vec<SparkVersion>, Failure> {
     let versions = reader.read(clusters::spark_versions()).await;
-    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))
+    versions.map_err(|error| of_databricks("cannot list the Databricks runtimes", &error))
 }
 
-async fn check_version(reader: &Reader, version: &str) -> Result<(), Failure> {
+async fn check_version(reader: &Reader, version: &str) -> Checked<()> {
     let versions = versions(reader).await?;
     if versions.iter().any(|known| known.key == version) {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
-    Err(missing("runtime", version, newest.into_iter().collect()))
+    Ok(Err(missing("runtime", version, newest.into_iter().collect())))
 }
 
 /// The newest LTS runtime version.
-async fn pick_version(reader: &Reader) -> Result<String, Failure> {
+async fn pick_version(reader: &Reader) -> Checked<String> {
     let versions = versions(reader).await?;
-    clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
-        Failure::new(Code::NotFound, "The workspace lists no Databricks Runtime LTS version.")
+    Ok(clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
+        Failure::new(Code::NotFound, "the workspace lists no Databricks Runtime LTS version")
             .advise("describe the cluster with --cluster-json")
-    })
+    }))
 }
 
 /// The smallest cluster for a notebook that only waits: a single node (databricks-api §6.2).
-async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> Result<Compute, Failure> {
+async fn new(
+    reader: &Reader,
+    node_type: Option<&str>,
+    policy_id: Option<&str>,
+    findings: &mut Findings,
+) -> Result<Compute, Failure> {
     // Lookups of fields that the policy fixes are not used, so their errors do not matter.
     let (policy, version, node) = tokio::join!(
-        when(policy, async |id| find_policy(reader, id).await),
+        when(policy_id, async |id| find_policy(reader, id).await),
         pick_version(reader),
         pick_node(reader, node_type)
     );
-    let policy = policy?;
+    let policy = policy?.and_then(|policy| findings.need("cluster policy", policy_id.unwrap_or_default(), policy));
     let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
     let mut cluster = Map::new();
     let mut defaulted_fields = Vec::new();
     if !is_fixed("spark_version") {
-        cluster.insert("spark_version".to_owned(), version?.into());
+        if let Some(version) = findings.need("Databricks runtime", "LTS", version?) {
+            cluster.insert("spark_version".to_owned(), version.into());
+        }
         // A newer version later must not count as a change to the workflow.
         defaulted_fields.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {
-        cluster.insert("node_type_id".to_owned(), node?.into());
+        if let Some(node) = findings.need("node type", node_type.unwrap_or("smallest"), node?) {
+            cluster.insert("node_type_id".to_owned(), node.into());
+        }
         if node_type.is_none() {
             defaulted_fields.push("node_type_id");
         }

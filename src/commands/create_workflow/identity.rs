@@ -1,10 +1,10 @@
 //! Flags about identities: the run-as identity, and who has access to the workflow.
 
 use super::input::Input;
-use super::prerequisites::Prerequisites;
+use super::prerequisites::{Checked, Findings, Prerequisites};
 use super::rights;
 use crate::commands::CommandContext;
-use crate::commands::grants::{self, GrantTo};
+use crate::commands::shared::grants::{self, GrantTo};
 use crate::credentials::Source;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
@@ -35,7 +35,7 @@ pub(super) struct Flags {
 pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}"))
             .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
                 ),
             )
             .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
@@ -68,42 +68,37 @@ pub(super) fn other<'a>(run_as: Option<&'a str>, current: Option<&'a str>, me: &
     run_as.or(current).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
 }
 
-/// Grants that the run-as identity lacks, and warnings about rights that could not be checked.
-#[derive(Default)]
-pub(super) struct Readers {
-    pub(super) steps: Vec<Planned>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Checks that the run-as identity can read notebook and key, or plans the grants. `other` is the run-as identity, if
-/// not the caller; `key` is the result of looking up the key as the caller.
+/// Checks that the run-as identity can read notebook and key, or plans the grants that it lacks. `other` is the run-as
+/// identity, if not the caller; `key` is the result of looking up the key as the caller.
 pub(super) async fn readers(
     reader: &Reader,
     grant: bool,
-    (prerequisites, key): (&Prerequisites, Result<(), Failure>),
+    (prerequisites, key): (&Prerequisites, Checked<()>),
     other: Option<&str>,
     me: &Me,
     ctx: &CommandContext,
-) -> Result<Readers, Failure> {
-    let Readers { mut steps, mut warnings } = Readers::default();
+    findings: &mut Findings,
+) -> Result<Vec<Planned>, Failure> {
     match key {
-        Ok(()) => {}
+        Ok(checked) => {
+            findings.need("secret", &format!("{}/{}", prerequisites.scope, prerequisites.key), checked);
+        }
         // Only the run-as identity needs to read the key.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
+            findings.warnings.push(format!("cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }
     match other {
-        Some(who) if grant => steps = Box::pin(rights::grants(reader, who, prerequisites)).await?,
+        Some(who) if grant => return Box::pin(rights::grants(reader, who, prerequisites)).await,
         Some(who) => {
             let rights = Box::pin(rights::look(reader, who, prerequisites)).await;
-            warnings.extend(rights.map_or_else(|| Ok(Vec::new()), |rights| rights.check()).map_err(
-                |mut failure| {
-                    failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
-                    failure
-                },
-            )?);
+            let checked = rights.map_or_else(|| Ok(Vec::new()), |rights| rights.check()).map_err(|mut failure| {
+                failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
+                failure
+            });
+            let unknown = findings.need("run-as identity", who, checked);
+            findings.warnings.extend(unknown.unwrap_or_default());
         }
         None if grant && prerequisites.is_there => ctx.events.remark(format!(
             "{} can already read the scope and the notebook; --grant-run-as has nothing to add",
@@ -111,7 +106,7 @@ pub(super) async fn readers(
         )),
         None => {}
     }
-    Ok(Readers { steps, warnings })
+    Ok(Vec::new())
 }
 
 /// Plans the grants on the workflow.

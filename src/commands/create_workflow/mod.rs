@@ -23,22 +23,21 @@ pub(super) use self::describe::{describe, describe_schedule, next_starts};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
-use self::prerequisites::read_prerequisites;
-pub(super) use self::prerequisites::{NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
+use self::prerequisites::{Checked, read_prerequisites};
+pub(super) use self::prerequisites::{Findings, NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
-pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan_workflow};
-use self::workflow_plan::{identity_of, own_notebook};
+use self::workflow_plan::identity_of;
+pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
 use super::CommandContext;
-use super::deploy_notebook::default_path;
-use super::job_named::Narrow;
-use super::last_seen::LastSeen;
-use super::provision::{Finish, Provision, caller_and, no_plan};
+use super::shared::job_named::Narrow;
+use super::shared::last_seen::LastSeen;
+use super::shared::provision::{Finish, Provision, caller_and};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::durations;
 use crate::engine::kinds::JobsAhead;
 use crate::engine::{Inputs, Plan};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Ended, Failure, Report};
 use crate::http::Reader;
 use crate::spec::Setting;
 
@@ -48,7 +47,7 @@ const SETTLE: Duration = Duration::from_mins(1);
 pub(super) const THEN_CHECKED: &str = "Then: check it with a run that starts nothing in dbt.";
 pub(super) const THEN_RUN: &str = "Then: run it and follow the run.";
 
-/// Create or update the Databricks job that runs a dbt job
+/// Create or update the Databricks job
 ///
 /// Creates a Databricks job with one notebook task and the job parameter job_id; serverless unless --compute says otherwise. For
 /// several dbt jobs, each gets a task with its own job_id and a key such as dbt_222222. A job that this command created before
@@ -239,16 +238,14 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
-    let (prerequisites, WorkflowPlan { steps, warnings }) =
-        match look(&mut input, &looked_up, ahead, &writer, &me, ctx).await {
-            Ok(planned) => planned,
-            Err(failure) => return no_plan(failure, dry_run, &ctx.global_flags(), &writer, &me),
-        };
+    let (prerequisites, WorkflowPlan { steps, findings }) =
+        look(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
+    let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let applied = provision.apply(Plan { steps }).await;
+    let applied = provision.apply(Plan { refusals, steps }).await;
     let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
     if applied.finish == Finish::Shown {
         for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
@@ -257,8 +254,9 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             }
         }
     }
-    match job.filter(|_| (check || run_now) && applied.is_well() && applied.failure.is_none()) {
-        Some(job) => {
+    let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
+    match job.zip(prerequisites).filter(|_| goes_on) {
+        Some((job, prerequisites)) => {
             let check = check.then(|| Check::of(&job, &input.jobs, &prerequisites, &me));
             Ok(check_and_run(applied, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
@@ -270,7 +268,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 struct Ahead {
     jobs: JobsAhead,
     /// The notebook at its probable path, and the keys of the default scope.
-    notebook: Option<(NotebookPath, Result<Prerequisites, Failure>, UsualKeys)>,
+    notebook: Option<(NotebookPath, Checked<Prerequisites>, UsualKeys)>,
 }
 
 async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahead {
@@ -292,43 +290,31 @@ async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahe
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
-    Ahead { jobs, mut notebook }: Ahead,
+    Ahead { mut jobs, mut notebook }: Ahead,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
-) -> Result<(Prerequisites, WorkflowPlan), Failure> {
-    let mut looks = async |input: &Input, jobs| {
+) -> Result<(Option<Prerequisites>, WorkflowPlan), Failure> {
+    loop {
         let requirements = input.requirements();
         let path = requirements.path(me)?;
         let reads = async {
-            match notebook.take_if(|(read, ..)| *read == path) {
-                Some((_, prerequisites, usual)) => (prerequisites, usual),
-                None => {
-                    tokio::join!(read_prerequisites(reader, &requirements, path), UsualKeys::list(reader))
-                }
+            if let Some((_, prerequisites, usual)) = notebook.take_if(|(read, ..)| *read == path) {
+                return (prerequisites, usual);
             }
+            tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader))
         };
-        let ((prerequisites, usual), found) = tokio::join!(reads, find(reader, input, looked_up, jobs, me));
-        let prerequisites = prerequisites?;
-        let workflow_plan =
-            plan_workflow(reader, input, looked_up.clone(), found?, (&prerequisites, usual), me, ctx).await?;
-        Ok::<_, Failure>((prerequisites, workflow_plan))
-    };
-    let first = looks(input, jobs).await;
-    let current_notebook = match &first {
-        Ok((_, workflow_plan)) => workflow_plan.current_notebook(input),
-        // The caller may differ from the creator, whose home folder has the notebook.
-        Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
-            let usual = input.account.and_then(|account| default_path(me, account).ok());
-            own_notebook(reader, input, &looked_up.name).await.filter(|path| Some(path) != usual.as_ref())
+        let finds = find(reader, input, looked_up, std::mem::take(&mut jobs), me);
+        let ((prerequisites, usual), found) = tokio::join!(reads, finds);
+        let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
+        if let Some(current) = compared.current_notebook(input) {
+            input.notebook = Some(current);
+            continue;
         }
-        Err(_) => None,
-    };
-    if current_notebook.is_none() {
-        return first;
+        let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);
+        let workflow_plan = compared.check(reader, input, (prerequisites.as_ref(), usual), me, ctx).await?;
+        return Ok((prerequisites, workflow_plan));
     }
-    input.notebook = current_notebook;
-    looks(input, JobsAhead::default()).await
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
-use crate::engine::Step;
 use crate::engine::kinds::{DEFAULT_SCOPE, Notebook};
+use crate::engine::{Entry, Step};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::nearest::nearest_names;
@@ -29,6 +29,29 @@ pub(crate) struct NotebookRequirements<'a> {
     pub(crate) host: Option<&'a Origin>,
 }
 
+/// The inner failure is a refusal: the look-up succeeded, and what it found does not fit.
+pub(crate) type Checked<T> = Result<Result<T, Failure>, Failure>;
+
+/// What the look-ups of a workflow found besides the objects to write.
+#[derive(Clone, Default)]
+pub(crate) struct Findings {
+    pub(crate) warnings: Vec<String>,
+    pub(crate) refusals: Vec<Entry>,
+}
+
+impl Findings {
+    /// The value, or `None` once its refusal is noted.
+    pub(crate) fn need<T>(&mut self, kind: &'static str, name: &str, checked: Result<T, Failure>) -> Option<T> {
+        checked.map_err(|refusal| self.refusals.push(Entry::refused(kind, name, refusal))).ok()
+    }
+
+    pub(crate) fn extend(&mut self, other: Findings) {
+        let Findings { warnings, refusals } = other;
+        self.warnings.extend(warnings);
+        self.refusals.extend(refusals);
+    }
+}
+
 /// A notebook that can run the jobs, and the location of its key.
 pub(crate) struct Prerequisites {
     pub(crate) path: NotebookPath,
@@ -45,12 +68,12 @@ pub(crate) struct Prerequisites {
 }
 
 impl NotebookRequirements<'_> {
-    /// The path of the notebook.
+    /// The notebook's path.
     pub(crate) fn path(&self, me: &Me) -> Result<NotebookPath, Failure> {
         match (self.notebook, self.account) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(account)) => default_path(me, account),
-            (None, None) => Err(Failure::new(Code::Bug, "No notebook and no account.")),
+            (None, None) => Err(Failure::new(Code::Bug, "no notebook and no account")),
         }
     }
 }
@@ -60,20 +83,25 @@ pub(crate) async fn read_prerequisites(
     reader: &Reader,
     requirements: &NotebookRequirements<'_>,
     path: NotebookPath,
-) -> Result<Prerequisites, Failure> {
-    let text = reader.read(export(&path)).await.map_err(|error| {
-        if is_missing(&error) {
-            return Failure::new(Code::NotFound, format!("No notebook at {path}, or you cannot see it."))
+) -> Checked<Prerequisites> {
+    match reader.read(export(&path)).await {
+        Ok(text) => Ok(fit(requirements, path, text)),
+        Err(error) if is_missing(&error) => {
+            Ok(Err(Failure::new(Code::NotFound, format!("no notebook at {path}, or you cannot see it"))
                 .cause(error.to_string())
-                .run("deploy the notebook", deploy(requirements, &path, ""));
+                .run("deploy the notebook", deploy(requirements, &path, ""))))
         }
-        of_databricks(&format!("Cannot read the notebook {path}"), &error)
-    })?;
+        Err(error) => Err(of_databricks(&format!("cannot read the notebook {path}"), &error)),
+    }
+}
+
+/// The prerequisites, if this notebook can run the jobs.
+fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String) -> Result<Prerequisites, Failure> {
     let (state, found) = match read(&text) {
         Reading::NotOurs => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("Notebook {path} was not created by dbtrigger, so its dbt account and key are unknown."),
+                format!("notebook {path} was not created by dbtrigger, so its dbt account and key are unknown"),
             )
             .run("replace the notebook", deploy(requirements, &path, " --adopt"))
             .advise("name the deployed notebook with --notebook"));
@@ -81,7 +109,7 @@ pub(crate) async fn read_prerequisites(
         Reading::Ours { version: _, state: _, settings: None } => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("Cannot read the settings of notebook {path}: it was edited by hand."),
+                format!("cannot read the settings of notebook {path}: it was edited by hand"),
             )
             .run("replace the notebook", deploy(requirements, &path, " --force")));
         }
@@ -90,20 +118,20 @@ pub(crate) async fn read_prerequisites(
     check_settings(requirements, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
-        warnings.push(format!("Notebook {path} was edited by hand; runs use the edited version."));
+        warnings.push(format!("notebook {path} was edited by hand; runs use the edited version"));
     }
     let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
     if let Some(other) = requirements.host.filter(|origin| origin.to_string() != host) {
-        warnings.push(format!("Notebook {path} starts jobs at {host}, but the job was looked up at {other}."));
+        warnings.push(format!("notebook {path} starts jobs at {host}, but the job was looked up at {other}"));
     }
     Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
 }
 
-/// The prerequisites after the same plan has deployed the notebook.
+/// The prerequisites after the same plan has deployed the notebook, and whether it can run the jobs.
 pub(in crate::commands) fn planned(
     requirements: &NotebookRequirements<'_>,
     step: &Step<Notebook>,
-) -> Result<Prerequisites, Failure> {
+) -> (Prerequisites, Result<(), Failure>) {
     let Settings { host, account_id, scope, key, allow_override, allow_job } = step.want.settings(step.have.as_ref());
     let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
     let (path, account_id) = (step.want.path.clone(), account_id.to_string());
@@ -115,8 +143,8 @@ pub(in crate::commands) fn planned(
         allow_override: allowed.clone(),
         allow_job,
     };
-    check_settings(requirements, &path, &found)?;
-    Ok(Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
+    let checked = check_settings(requirements, &path, &found);
+    (Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false }, checked)
 }
 
 /// Checks that the notebook is for the account of the jobs and may start them.
@@ -129,7 +157,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
         return Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}.",
+                "notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}",
                 found.account_id,
                 named.join(", ")
             ),
@@ -145,7 +173,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
         return Err(Failure::new(
             Code::Refused,
             format!(
-                "Notebook {path} may start only these dbt jobs: {}; not {}.",
+                "notebook {path} may start only these dbt jobs: {}; not {}",
                 allowed.join(", "),
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
@@ -258,10 +286,21 @@ impl Prerequisites {
         let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
         Err(Failure::new(
             Code::Refused,
-            format!("Notebook {path} does not allow override {}. Allowed: {allowed}.", refused.join(", ")),
+            format!("notebook {path} does not allow override {}; allowed: {allowed}", refused.join(", ")),
         )
         .run("allow it in the notebook", deploy(requirements, path, &flags.concat()))
         .advise("clear the workflow's overrides with --override none"))
+    }
+
+    /// The same, as a finding of a plan.
+    pub(super) fn find_overrides(
+        &self,
+        requirements: &NotebookRequirements<'_>,
+        names: &BTreeSet<String>,
+        findings: &mut Findings,
+    ) {
+        let shown: Vec<&str> = names.iter().map(String::as_str).collect();
+        findings.need("override", &shown.join(", "), self.check_overrides(requirements, names));
     }
 
     /// Scope and key as valid names.
@@ -271,7 +310,7 @@ impl Prerequisites {
             (Ok(scope), Ok(key)) => Ok((scope, key)),
             (Err(_), _) | (_, Err(_)) => Err(Failure::new(
                 Code::Refused,
-                format!("Notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid."),
+                format!("notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid"),
             )
             .run(
                 "replace the notebook",
@@ -281,31 +320,34 @@ impl Prerequisites {
     }
 
     /// Checks that the key exists and that the caller can read it: listing requires the same permission as reading.
-    pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Result<(), Failure> {
+    pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Checked<()> {
         let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
         if !is_there {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
-        let (scope, _) = self.secret()?;
+        let scope = match self.secret() {
+            Ok((scope, _)) => scope,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         match usual.of(reader, &scope).await {
-            Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
-            Ok(keys) => Err(Failure::new(
+            Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(Ok(())),
+            Ok(keys) => Ok(Err(Failure::new(
                 Code::NotFound,
-                format!("Secret scope {scope} has no key {key}, which notebook {path} reads."),
+                format!("secret scope {scope} has no key {key}, which notebook {path} reads"),
             )
             .run("store the key", command)
-            .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str())))),
-            Err(error) if is_missing(&error) => Err(Failure::new(
+            .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str()))))),
+            Err(error) if is_missing(&error) => Ok(Err(Failure::new(
                 Code::NotFound,
-                format!("No secret scope {scope}, from which notebook {path} reads its key."),
+                format!("no secret scope {scope}, from which notebook {path} reads its key"),
             )
             .cause(error.to_string())
             .run("store the key", command)
-            .meant(&near(reader, &scope).await)),
+            .meant(&near(reader, &scope).await))),
             Err(error) => {
                 let failure =
-                    of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
+                    of_databricks(&format!("cannot read the secret scope {scope} as {}", me.user_name), &error);
                 Err(if failure.code == Code::NotAllowed {
                     failure.advise(format!(
                         "a manager of the scope can grant access: `dbtrigger init-secrets --scope {scope} --grant {}`",

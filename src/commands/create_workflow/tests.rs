@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::commands::harness::{ANA, DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
+use crate::commands::tests::harness::{ANA, DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
@@ -334,7 +334,7 @@ async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_name
 async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_is_written() {
     let ctx = Harness::new();
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
     assert!(
@@ -345,10 +345,10 @@ async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_i
 
     ctx.run(deploy_notebook::run, &[]).await;
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!(outcome.exit, 6, "{outcome:?}");
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("dbtrigger init-secrets --scope dbt-cloud --key api-key"), "{}", outcome.failure);
     ctx.run(init_secrets::run, &["--key", "other"]).await;
-    assert_eq!(create(&ctx, &JOB).await.exit, 6);
+    assert_eq!(create(&ctx, &JOB).await.exit, 7);
     assert!(jobs(&ctx).is_empty());
     ctx.run(init_secrets::run, &[]).await;
     assert_eq!(create(&ctx, &JOB).await.exit, 0);
@@ -363,7 +363,7 @@ async fn a_notebook_that_cannot_run_the_job_is_refused_with_the_way_out() {
     assert_ne!(outcome.exit, 0);
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
-    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Contradiction)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("51234") && outcome.failure.contains("51235"), "{}", outcome.failure);
 
     let ctx = prepared().await;
@@ -391,7 +391,7 @@ async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Nightly")), "{outcome:?}");
     assert!(ctx.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
     // With access later, it is the same workflow.
-    ctx.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+    ctx.set("DBT_CLOUD_TOKEN", crate::commands::tests::harness::DBT_TOKEN);
     ctx.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
     assert_eq!(create(&ctx, &line).await.data["result"], "kept");
     only_job(&ctx);
@@ -409,7 +409,7 @@ async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a
     ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.said().contains("Cannot read dbt job"), "{}", outcome.said());
+    assert!(outcome.said().contains("cannot read dbt job"), "{}", outcome.said());
     let outcome = create(&ctx, &["--job", "222222"]).await;
     assert_eq!(outcome.exit, 12, "{outcome:?}");
     let ctx = prepared().await;
@@ -430,7 +430,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
             let outcome = create(&ctx, line).await;
             assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
             let said = warnings(&outcome).join("\n");
-            assert!(said.contains("Cannot read dbt job") && said.contains(status), "{status}: {said}");
+            assert!(said.contains("cannot read dbt job") && said.contains(status), "{status}: {said}");
         }
         // Without `--name`, dbt is required.
         assert_eq!(create(&ctx, &JOB).await.code, Some(code), "{status}");
@@ -440,7 +440,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
     let outcome = create(&ctx, &line).await;
     assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("401"), "{outcome:?}");
     let error = |status: u16, message: &str, page: bool| HttpError {
-        service: "dbt Cloud",
+        service: "dbt",
         operation: "jobs/get",
         origin: "https://x".to_owned(),
         fault: Fault::Status(
@@ -527,7 +527,7 @@ async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
     ctx.take_log();
     for (line, code, word) in [
         (&["--job", "Nightly bild"][..], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
-        (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "No project is named"),
+        (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "no project is named"),
         (&["--name", "N", "--job", "Nightly build", "--job", "dbt_222222=222225"], Code::InvalidInput, "two tasks"),
         (&["--name", "N", "--job", "Nightly build", "--depends-on", "x=y"], Code::InvalidInput, "no --job has key"),
     ] {
@@ -692,11 +692,12 @@ async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() 
         let dry = create(&ctx, &[line, &["--dry-run"]].concat()).await;
         assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
         assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
-        assert_eq!((&dry.data["steps"], &dry.data["identity"]), (&json!([]), &json!("ana@example.com")));
+        let actions: Vec<&Value> = dry.data["steps"].as_array().unwrap().iter().map(|step| &step["action"]).collect();
+        assert_eq!(
+            (actions, dry.data["identity"].as_str()),
+            (vec![&json!("blocked"), &json!("create")], Some("ana@example.com"))
+        );
     }
-    // Without a plan, a dry run fails.
-    let missing = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
-    assert_eq!((missing.exit, missing.code), (6, Some(Code::NotFound)), "{missing:?}");
     assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
@@ -897,14 +898,14 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
     let file = directory.path().join("cluster.json");
     std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
     for (flags, exit, words) in [
-        (&["--compute", "cluster:none"][..], 6, &["cluster:0101-120000-shared01", "does not exist"][..]),
+        (&["--compute", "cluster:none"][..], 7, &["cluster:0101-120000-shared01", "does not exist"][..]),
         (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["is a job cluster", "--compute new"]),
         (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
-        (&["--compute", "new:m9.huge"], 6, &["m9.huge", "m5d.large"]),
-        (&["--compute", "new:c1.medium"], 6, &["No usable node type"]),
-        (&["--compute", "new", "--policy", "X"], 6, &["A1B2C3D4E5F60718", "Small jobs"]),
+        (&["--compute", "new:m9.huge"], 7, &["m9.huge", "m5d.large"]),
+        (&["--compute", "new:c1.medium"], 7, &["no usable node type"]),
+        (&["--compute", "new", "--policy", "X"], 7, &["A1B2C3D4E5F60718", "Small jobs"]),
         (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
-        (&["--cluster-json", file.to_str().unwrap()], 6, &["No runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--cluster-json", file.to_str().unwrap()], 7, &["no runtime 1.0", "16.4.x-scala2.12"]),
         (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
     ] {
         let outcome = create(&ctx, &[&JOB[..], flags].concat()).await;
@@ -923,14 +924,14 @@ async fn a_mistyped_scope_or_key_is_said_with_the_nearest_one() {
     for (flags, says) in [
         (&["--scope", "dbt-cluod"][..], "did you mean \\\"dbt-cloud\\\"?"),
         (&["--key", "api-kye"], "did you mean \\\"api-key\\\"?"),
-        (&["--scope", "finance"], "No secret scope finance"),
+        (&["--scope", "finance"], "no secret scope finance"),
     ] {
         let ctx = Harness::new();
         assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
         assert_eq!(ctx.run(deploy_notebook::run, flags).await.unwrap().exit, 0);
         ctx.take_log();
         let outcome = create(&ctx, &JOB).await;
-        assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+        assert_eq!(outcome.code, Some(Code::Refused), "{outcome:?}");
         assert!(outcome.failure.contains(says), "{flags:?} {outcome:?}");
         assert_eq!(ctx.take_writes(), [""; 0]);
     }

@@ -9,7 +9,7 @@ use super::workflows::{self, WorkflowCheck};
 use super::{jobs, last_run, notebooks};
 use crate::commands::create_workflow::prerequisites::Prerequisites;
 use crate::commands::create_workflow::rights;
-use crate::commands::job_named::JobNamed;
+use crate::commands::shared::job_named::JobNamed;
 use crate::databricks::me::Me;
 use crate::failure::Failure;
 use crate::http::{Reader, side_by_side};
@@ -178,7 +178,7 @@ impl Chain<'_> {
             );
         }
         let what = format!(
-            "Cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key.",
+            "cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key",
             workflow.short()
         );
         unsure.into_iter().fold(Check::warning(PART, &id, what), Check::because)

@@ -1,8 +1,8 @@
 //! What the checks use.
 
 use super::check::Section;
-use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::workflow_named::WorkflowNamed;
+use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::http::Reader;

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::commands::harness::{Harness, InjectedFault, Outcome};
-use crate::commands::person::Person;
+use crate::commands::tests::harness::{Harness, InjectedFault, Outcome};
+use crate::commands::tests::person::Person;
 use crate::commands::{create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 

@@ -13,7 +13,7 @@ use super::junit::Results;
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
 use super::{WaitOptions, on_interrupt, resume, several};
-use crate::commands::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::commands::{CommandContext, GlobalFlags, LastKnown, connect_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
@@ -74,7 +74,7 @@ pub(super) async fn run(
         shared: None,
     };
     let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
     let Ended { report, failure } = start.run(&start_ctx).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
@@ -103,6 +103,8 @@ pub(super) struct PreparedRun {
     global_flags: GlobalFlags,
     /// The same command without an idempotency key.
     pub(super) start_over: String,
+    /// The command that retries the job's last failed run.
+    pub(super) retry_last: String,
     /// Resume the job's last run instead of starting one.
     failed: bool,
 }
@@ -163,7 +165,7 @@ async fn prepare(
     let (account, writer) = connect_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.key_given);
@@ -198,8 +200,10 @@ async fn prepare(
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
         let start_over = resume::of_dbt(&text, &ctx.account, &overrides, None);
+        // A retry keeps the parameters of the failed run.
+        let retry_last = resume::of_dbt(&text, &ctx.account, &Overrides::default(), None) + " --failed";
         let resume = if failed {
-            format!("{start_over} --failed")
+            retry_last.clone()
         } else {
             resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str()))
         };
@@ -235,6 +239,7 @@ async fn prepare(
             flags,
             global_flags: ctx.global_flags(),
             start_over,
+            retry_last,
             failed,
         }
     });
@@ -261,7 +266,7 @@ fn default_cause(environment: &Environment) -> String {
 
 impl PreparedRun {
     pub(super) fn watch_command(&self, run: u64) -> String {
-        resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
+        resume::on_dbt_run("watch", run, &self.account, &self.flags, self.by_address)
     }
 
     /// The report before the start.
@@ -272,7 +277,7 @@ impl PreparedRun {
         report
     }
 
-    /// The command that retries the failed run from its point of failure.
+    /// The command that retries the run of this start from its point of failure, and no other run.
     pub(super) fn retry_command(&self) -> String {
         let resume = &self.request.resume;
         if self.failed { resume.clone() } else { format!("{resume} --retry 1") }

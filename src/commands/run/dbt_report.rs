@@ -15,7 +15,7 @@ use crate::http::{Phrase, Service, says};
 use crate::runs::{FailedNode, Findings, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and `watch RUN`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DbtReport {
     pub(crate) origin: String,
     pub(crate) account_id: u64,
@@ -54,29 +54,7 @@ pub(crate) struct Resumed {
 
 impl DbtReport {
     pub(crate) fn new(account: &Account) -> DbtReport {
-        DbtReport {
-            origin: account.origin.to_string(),
-            account_id: account.id,
-            job_id: None,
-            key: None,
-            run_id: None,
-            run_url: None,
-            status: None,
-            end: None,
-            message: None,
-            created: None,
-            started: None,
-            finished: None,
-            took: None,
-            adopted: false,
-            sends: 0,
-            duplicates: Vec::new(),
-            findings: Findings::default(),
-            resumed: Vec::new(),
-            artifacts: Vec::new(),
-            artifacts_missing: Vec::new(),
-            on_interrupt: None,
-        }
+        DbtReport { origin: account.origin.to_string(), account_id: account.id, ..DbtReport::default() }
     }
 
     pub(crate) fn take(&mut self, run: &Run) {
@@ -224,7 +202,7 @@ impl Report for DbtReport {
 mod tests {
     use super::*;
     use crate::commands::connect_dbt;
-    use crate::commands::harness::Harness;
+    use crate::commands::tests::harness::Harness;
     use crate::credentials::{AccountFlags, InputErrors};
     use crate::events::Events;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::harness::{Harness, Outcome};
+use crate::commands::tests::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 
 /// A plain sandbox job, which succeeds after a minute unless scripted otherwise.

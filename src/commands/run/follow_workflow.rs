@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::on_interrupt::WorkflowCancellation;
 use crate::commands::CommandContext;
-use crate::commands::last_known::Checkpoint;
+use crate::commands::shared::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Activity, Events, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
@@ -57,7 +57,7 @@ pub(crate) async fn follow_run_with(
             let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.state.word().to_owned());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
+                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still running"))
                     .cause(format!("status: {word}"))
                     .run("follow it again", watch_command)
                     .advise(format!("see {}", report.url())),
@@ -72,8 +72,8 @@ pub(crate) async fn follow_run_with(
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
-                of_databricks(&format!("Lost track of Databricks run {run}"), &error)
-                    .state("It may still be running.")
+                of_databricks(&format!("lost track of Databricks run {run}"), &error)
+                    .state("it may still be running")
                     .run("follow it again", watch_command),
             )
         }
@@ -279,7 +279,7 @@ fn queue_reason(code: Option<&str>, message: Option<&str>) -> QueueReason {
 }
 
 /// What is known of the run: the `data` of `run --workflow` and `watch --workflow-run`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct WorkflowReport {
     pub(crate) workflow: u64,
     pub(crate) name: String,
@@ -310,9 +310,7 @@ impl WorkflowReport {
     pub(crate) fn shown_name(&self) -> String {
         if self.name.is_empty() { format!("workflow {}", self.workflow) } else { format!("workflow \"{}\"", self.name) }
     }
-}
 
-impl WorkflowReport {
     /// The status after `--on-interrupt cancel`, otherwise as last seen.
     fn status(&self) -> Option<&str> {
         let cancellation = self.on_interrupt.as_ref().and_then(|cancellation| cancellation.status.as_deref());

@@ -8,7 +8,7 @@ use super::dbt::PreparedRun;
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
 use crate::commands::cancel::NotCancelled;
-use crate::commands::last_known::Checkpoint;
+use crate::commands::shared::last_known::Checkpoint;
 use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
@@ -54,7 +54,7 @@ impl Cancellation {
 
 /// Interrupted before anything was sent.
 pub(super) fn nothing_started(signal: u8) -> Failure {
-    Failure::interrupted(signal).state("Nothing was started.")
+    Failure::interrupted(signal).state("nothing was started")
 }
 
 /// The outcome is the interruption; the failure becomes its causes.
@@ -127,7 +127,7 @@ impl InterruptedRun<'_> {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 let refused =
-                    of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("It may still be running.");
+                    of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("it may still be running");
                 return as_interruption(signal, refused.run("cancel it", cancel_command));
             }
             Err(_) => {
@@ -237,7 +237,7 @@ pub(super) async fn cancel_workflow(
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(
-            Failure::new(Code::StillRunning, format!("Timed out canceling Databricks run {run}."))
+            Failure::new(Code::StillRunning, format!("timed out canceling Databricks run {run}"))
                 .cause("it, or one of its dbt runs, may still be running")
                 .run("cancel it", resume),
         ),

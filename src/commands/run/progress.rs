@@ -7,7 +7,7 @@ use super::dbt_report::DbtReport;
 use super::on_interrupt::{Cancellation, InterruptedRun, as_interruption};
 use super::retry::Resuming;
 use crate::commands::LastKnown;
-use crate::commands::last_known::Checkpoint;
+use crate::commands::shared::last_known::Checkpoint;
 use crate::dbt::Run;
 use crate::failure::{Ended, Failure, Known};
 use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::commands::harness::{Harness, Outcome};
+use crate::commands::tests::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 use crate::dbt::{FIELDS, Field};
 

@@ -10,16 +10,12 @@ use crate::text::quoted;
 
 /// The command for a dbt job. It repeats the parameters, since the key is refused with others.
 pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
-    let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
-    let mut words = vec!["dbtrigger".to_owned(), "run".to_owned(), quoted(job)];
+    let mut words = with_account("run", job, account);
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             words.extend([name.to_owned(), quoted(&value)]);
         }
     };
-    flag("--dbt-url", dbt_url.clone());
-    flag("--dbt-host", dbt_host.clone());
-    flag("--dbt-account", dbt_account.clone());
     let (fields, mut switches) = (overrides.fields(), Vec::new());
     for Field { name, kind, flag: word } in FIELDS {
         let Some(value) = fields.get(name) else { continue };
@@ -41,22 +37,21 @@ pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, k
     words.join(" ")
 }
 
-/// The command that follows a dbt run. For a job given by URL it uses a URL, which may be the only source of host and
-/// account.
-pub(crate) fn watch_dbt(run: u64, account: &Account, flags: &AccountFlags, by_address: bool) -> String {
-    on_dbt_run("watch", run, account, flags, by_address)
-}
-
-/// A command on a dbt run.
+/// A command on a dbt run. For a job given by URL it uses a URL, which may be the only source of host and account.
 pub(crate) fn on_dbt_run(command: &str, run: u64, account: &Account, flags: &AccountFlags, by_address: bool) -> String {
-    let AccountFlags { dbt_url, dbt_host, dbt_account } = flags;
     let run =
         if by_address { format!("{}/deploy/{}/runs/{run}/", account.origin, account.id) } else { run.to_string() };
-    let mut words = vec!["dbtrigger".to_owned(), command.to_owned(), quoted(&run)];
+    with_account(command, &run, flags).join(" ")
+}
+
+/// The words of a command, with the flags that say which account its object is in.
+fn with_account(command: &str, object: &str, flags: &AccountFlags) -> Vec<String> {
+    let AccountFlags { dbt_url, dbt_host, dbt_account } = flags;
+    let mut words = vec!["dbtrigger".to_owned(), command.to_owned(), quoted(object)];
     for (flag, value) in [("--dbt-url", dbt_url), ("--dbt-host", dbt_host), ("--dbt-account", dbt_account)] {
         words.extend(value.iter().flat_map(|value| [flag.to_owned(), quoted(value)]));
     }
-    words.join(" ")
+    words
 }
 
 /// The command that follows a run of a Databricks job.

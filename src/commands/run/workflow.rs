@@ -1,49 +1,49 @@
 //! `run --workflow W`.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
-use super::{WaitOptions, on_interrupt, resume};
-use crate::commands::last_known::Checkpoint;
-use crate::commands::workflow_named::WorkflowNamed;
+use super::{LONGEST, WaitOptions, on_interrupt, resume};
+use crate::commands::shared::last_known::Checkpoint;
+use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
-use crate::credentials::{Databricks, InputErrors, databricks};
+use crate::credentials::{Databricks, InputErrors};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::events::{RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
-use crate::http::{Reader, Sent};
+use crate::http::{Deadline, Reader, Sent};
+use crate::runs::Key;
 
 pub(super) async fn run(
     text: &str,
     waiting: WaitOptions,
-    mut errors: InputErrors,
+    errors: InputErrors,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    let named =
-        errors.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
-    if let Err(failure) = errors.settle() {
-        return failure.into();
-    }
-    let (Some(identity), Some(named)) = (identity, named) else {
-        return Failure::new(Code::Bug, "A value is missing without an error.").into();
-    };
-    match start(text, &identity, named, &waiting, ctx).await {
-        Ok(ended) => ended,
+    match WorkflowNamed::with_identity(text, errors, ctx) {
+        Ok((named, identity)) => start(text, &identity, named, &waiting, ctx).await.unwrap_or_else(Ended::from),
         Err(failure) => failure.into(),
     }
 }
 
-/// Same, for a workflow known by its ID.
-pub(super) async fn start_workflow(
+/// Runs the workflow with this ID and follows the run, as `run --workflow ID` does.
+pub(in crate::commands) async fn start_workflow(
     workflow: u64,
     identity: &Databricks,
-    waiting: &WaitOptions,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    Box::pin(start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, ctx))
-        .await
-        .unwrap_or_else(Ended::from)
+    let waiting = WaitOptions {
+        deadline: Deadline::after(LONGEST),
+        no_wait: false,
+        key: Key::fresh(&ctx.context.entropy),
+        key_given: false,
+        parameters: BTreeMap::new(),
+    };
+    let named = WorkflowNamed::Id(workflow);
+    let started = Box::pin(start(&workflow.to_string(), identity, named, &waiting, ctx)).await;
+    started.unwrap_or_else(Ended::from)
 }
 
 async fn start(
@@ -56,7 +56,7 @@ async fn start(
     let deadline = &waiting.deadline;
     let writer = to_databricks(identity, ctx)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
-    let finding = named.find(&writer, text, "Nothing was started.", again);
+    let finding = named.find(&writer, text, "nothing was started", again);
     let row = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
@@ -64,10 +64,7 @@ async fn start(
         name: row.name().to_owned(),
         origin: identity.origin.to_string(),
         key: Some(waiting.key.as_str().to_owned()),
-        run: None,
-        url: None,
-        state: None,
-        on_interrupt: None,
+        ..WorkflowReport::default()
     };
     let again = resume::of_workflow(text, &waiting.parameters, None);
     let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
@@ -78,8 +75,8 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let within = deadline.at().saturating_duration_since(Instant::now());
-    let sending = writer.put_within(run_now(job, &token, &waiting.parameters), within);
+    let time_left = deadline.at().saturating_duration_since(Instant::now());
+    let sending = writer.put_within(run_now(job, &token, &waiting.parameters), time_left);
     // After an interrupt, the response to a sent request is awaited for a limited time.
     let sent = tokio::select! {
         sent = sending => Some(sent),
@@ -88,7 +85,7 @@ async fn start(
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
         Some(Sent::NotSent(error) | Sent::Rejected(error)) => {
-            Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("Nothing was started."))
+            Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("nothing was started"))
         }
         Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
         None => Err(unknown(&shown_name, &resume, "timed out before Databricks responded")),
@@ -138,7 +135,7 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
     Some(
         Failure::new(
             Code::Refused,
-            format!("The key already belongs to Databricks run {run}, which was started with other parameters."),
+            format!("the key already belongs to Databricks run {run}, which was started with other parameters"),
         )
         .cause(format!("{name}: requested \"{wanted}\", run {run} has \"{seen}\""))
         .advise("use a new --idempotency-key for a new run, or the same parameters to follow that run"),
@@ -147,7 +144,7 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
 
 /// `run-now` may have started the run; the token makes a retry safe.
 fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
-    Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
+    Failure::new(Code::OutcomeUnknown, format!("it is unknown whether a run of {workflow} was started"))
         .cause(why)
         .run("look for the run, and start it if there is none", resume)
         .advise("this command cannot start a second run: it has the same idempotency token")

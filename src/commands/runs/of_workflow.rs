@@ -5,34 +5,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::with_name;
-use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
-use crate::commands::table::table;
-use crate::commands::workflow_named::WorkflowNamed;
+use crate::commands::shared::job_named::shown_name;
+use crate::commands::shared::table::table;
+use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
-use crate::credentials::{InputErrors, databricks};
+use crate::credentials::InputErrors;
 use crate::databricks::{RunState, WorkflowRun, list_workflow_runs};
 use crate::document::{Data, Id, document};
 use crate::durations::shown;
-use crate::failure::{Code, Failure, Report, of_databricks};
+use crate::failure::{Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
 
-pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<WorkflowRunsReport, Failure> {
-    let mut errors = InputErrors::default();
-    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    let named =
-        errors.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
-    errors.settle()?;
-    let (Some(identity), Some(named)) = (identity, named) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
-    };
+pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
+    let (named, identity) = WorkflowNamed::with_identity(text, InputErrors::default(), ctx)?;
     let reader = to_databricks(&identity, ctx)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
     let row = named.find(&reader, text, "its runs were not listed", again).await?;
     let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {
         let name = shown_name(Some(row.name()));
-        of_databricks(&format!("Cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
+        of_databricks(&format!("cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
     })?;
     let report = WorkflowRunsReport {
         workflow: row.job_id,
@@ -44,7 +37,7 @@ pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Resu
         let name = shown_name(Some(row.name()));
         ctx.events.remark(format!("no runs yet of workflow \"{name}\" ({})", row.job_id));
     }
-    Ok(report)
+    Ok(Box::new(report))
 }
 
 /// Returns the newest runs of the job, newest first.
@@ -62,7 +55,7 @@ async fn runs_of(reader: &Reader, job: u64, limit: u64) -> Result<Vec<WorkflowRu
 }
 
 /// The `data` of `runs --workflow`.
-pub(super) struct WorkflowRunsReport {
+struct WorkflowRunsReport {
     workflow: u64,
     name: String,
     origin: String,

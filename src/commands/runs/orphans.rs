@@ -2,7 +2,7 @@
 
 use super::with_name;
 use crate::commands::run::resume;
-use crate::commands::table::table;
+use crate::commands::shared::table::table;
 use crate::commands::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Account, InputErrors, databricks};
 use crate::databricks::{RunState, WorkflowRun, get_workflow_run, is_missing, me};
@@ -12,23 +12,23 @@ use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
 use crate::runs::{Parent, active_notebook_runs};
 
-pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failure> {
+pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
     let mut errors = InputErrors::default();
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let (account, dbt) = connect_dbt(&[], errors, ctx)?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let workspace = to_databricks(&identity, ctx)?;
     let own = workspace
         .read(me::me())
         .await
-        .map_err(|error| of_databricks("Cannot look up the workspace ID", &error))?
+        .map_err(|error| of_databricks("cannot look up the workspace ID", &error))?
         .workspace_id
         .map(|id| id.to_string());
     let active = active_notebook_runs(&dbt, account.id, &ctx.events)
         .await
-        .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
+        .map_err(|error| of_dbt("cannot list the active dbt runs of the account", &error))?;
     // Databricks runs of other workspaces cannot be looked up here.
     let looked = side_by_side(&active, async |(_, parent)| match &own {
         Some(own) if *own != parent.workspace => None,
@@ -71,7 +71,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
                 None
             }
             Err(error) => {
-                let what = format!("Cannot read Databricks run {parent_run}, which started dbt run {}", run.id);
+                let what = format!("cannot read Databricks run {parent_run}, which started dbt run {}", run.id);
                 return Err(of_databricks(&what, &error));
             }
         };
@@ -84,7 +84,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
     if orphans.is_empty() {
         ctx.events.remark(format!("no orphaned dbt runs in account {}", account.id));
     }
-    Ok(OrphansReport { account, orphans })
+    Ok(Box::new(OrphansReport { account, orphans }))
 }
 
 /// Returns the final status of the run, or of the newest attempt of the task. `None` if still active or unknown. The
@@ -116,7 +116,7 @@ struct Orphan {
 }
 
 /// The `data` of `runs --orphans`.
-pub(super) struct OrphansReport {
+struct OrphansReport {
     account: Account,
     orphans: Vec<Orphan>,
 }

@@ -3,12 +3,12 @@
 use super::Args;
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Input, LookedUp, NearScopes, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, near_scopes, plan_workflow,
-    planned,
+    Compared, Findings, Input, LookedUp, NearScopes, Prerequisites, UsualKeys, WorkflowPlan, find, look_up,
+    near_scopes, planned,
 };
 use crate::commands::deploy_notebook::{NotebookSettings, default_path};
-use crate::commands::grants::GrantTo;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
+use crate::commands::shared::grants::GrantTo;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -52,7 +52,7 @@ pub(super) async fn observe_before_identity(
     reader: &Reader,
     ctx: &CommandContext,
 ) -> Result<Early, Failure> {
-    let bug = |_| Failure::new(Code::Bug, "The default scope or key name is invalid.");
+    let bug = |_| Failure::new(Code::Bug, "the default scope or key name is invalid");
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
@@ -101,29 +101,27 @@ impl SetupPlan {
 /// `--notebook` names another.
 pub(super) async fn look(
     args: &Args,
-    (early, key_intent): (Early, KeyIntent<'_>),
+    (mut early, key_intent): (Early, KeyIntent<'_>),
     input: &Input,
     account: &Account,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
 ) -> Result<SetupPlan, Failure> {
-    let path = match &args.path {
+    let mut path = match &args.path {
         Some(path) => path.clone(),
         None => default_path(me, account.id)?,
     };
-    let (setup_plan, current_notebook) =
-        look_from(path, args, early, key_intent, input, account, reader, me, ctx).await?;
-    match current_notebook {
-        Some(path) => {
-            let early = observe_before_identity(args, key_intent, input, reader, ctx).await?;
-            Ok(look_from(path, args, early, key_intent, input, account, reader, me, ctx).await?.0)
+    loop {
+        match look_from(path, args, early, key_intent, input, account, reader, me, ctx).await? {
+            Ok(setup_plan) => return Ok(setup_plan),
+            Err(current) => path = current,
         }
-        None => Ok(setup_plan),
+        early = observe_before_identity(args, key_intent, input, reader, ctx).await?;
     }
 }
 
-/// Same, for the notebook at this path. Also returns the workflow's current notebook if it should be kept instead.
+/// Same, for the notebook at this path; or the workflow's current notebook, if that is kept instead.
 #[expect(clippy::too_many_arguments, reason = "what the look takes, and the path")]
 async fn look_from(
     path: NotebookPath,
@@ -135,7 +133,7 @@ async fn look_from(
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
-) -> Result<(SetupPlan, Option<NotebookPath>), Failure> {
+) -> Result<Result<SetupPlan, NotebookPath>, Failure> {
     let consents = consents(args);
     let Early { looked_up, jobs, at, mut secret_plan, mut near } = early;
     let notebook_settings = NotebookSettings {
@@ -153,8 +151,11 @@ async fn look_from(
     };
     let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, notebook_settings.at(path), &consents), found);
     let notebook = notebook?;
-    let prerequisites = planned(&input.requirements(), &notebook)?;
-    let (scope, key) = prerequisites.secret()?;
+    let (prerequisites, fit) = planned(&input.requirements(), &notebook);
+    let Prerequisites { path, scope, key, .. } = &prerequisites;
+    let (path, secret) = (path.clone(), format!("{scope}/{key}"));
+    let mut named = Findings::default();
+    let (scope, key) = named.need("secret", &secret, prerequisites.secret()).unwrap_or_else(|| at.clone());
     if at != (scope.clone(), key.clone()) {
         let want = secret_want(scope.clone(), key.clone(), compare, &consents);
         let looks = plan_secret(reader, want, grants.to_vec(), &consents);
@@ -162,12 +163,16 @@ async fn look_from(
     }
     let (looked_up, mut secret_plan) = (looked_up?, secret_plan?);
     let Some(found) = found? else {
-        return Err(Failure::new(Code::Bug, "The dbt job was read, but the workflow was not."));
+        return Err(Failure::new(Code::Bug, "the dbt job was read, but the workflow was not"));
     };
-    let workflow_plan =
-        plan_workflow(reader, input, looked_up, found, (&prerequisites, UsualKeys::unknown()), me, ctx).await?;
-    let current_notebook = workflow_plan.current_notebook(input);
-    let WorkflowPlan { steps: workflow_plan, warnings } = workflow_plan;
+    let mut compared = Compared::new(input, looked_up, found, &path)?;
+    if let Some(current) = compared.current_notebook(input) {
+        return Ok(Err(current));
+    }
+    compared.findings.extend(named);
+    compared.findings.need("notebook", path.as_str(), fit);
+    let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
+    let WorkflowPlan { steps: workflow_plan, findings: Findings { warnings, refusals } } = checked;
     let mut rest = Vec::new();
     for step in workflow_plan {
         if let Planned::Grant(grant) = step {
@@ -186,7 +191,7 @@ async fn look_from(
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, current_notebook))
+    Ok(Ok(SetupPlan { plan: Plan { refusals, steps }, scope, key, readers, prerequisites, warnings, near }))
 }
 
 fn names(secret_plan: &SecretPlan, principal: &str) -> bool {

@@ -3,8 +3,8 @@
 use super::Args;
 use super::setup_plan::SetupPlan;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
-use crate::commands::prompts::unanswered;
-use crate::commands::provision::ask_to_apply;
+use crate::commands::shared::prompts::unanswered;
+use crate::commands::shared::provision::ask_to_apply;
 use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;

@@ -42,7 +42,7 @@ pub(crate) use task::{ExistingTask, circle, dbt_jobs, existing_tasks, job_in_key
 pub(crate) use workflow::{
     CreatedJob, ID_TAG, Identity, JobSchedule, JobsAhead, ReadBack, Workflow, WorkflowHave, WorkflowRemoval,
     WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger, job_schedule, name_all,
-    other_start, override_names, own_job, planned_schedule, run_as_refused, will_have_active_trigger,
+    other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
 };
 
 use crate::databricks::is_missing;

@@ -10,6 +10,7 @@ use super::*;
 use crate::databricks::permissions::Holding;
 use crate::databricks::secrets::{Acl, Backend, Fingerprint, Permission, ScopeInfo};
 use crate::engine::{Action, Consent, Consents, Kind, Step};
+use crate::failure::Hint;
 use crate::notebook::{OverrideKey, Settings, normalise, render};
 use crate::origin::Origin;
 use crate::secret::Vault;
@@ -232,7 +233,7 @@ fn vault_cells() -> Vec<Cell> {
         step.settle(Some(&scope));
         cells.push(Cell::new("secret in a vault", expected, &step.action));
         if let Action::Blocked { why, unless: _ } = &step.action {
-            assert!(why.advice.as_ref().unwrap().contains(address));
+            assert!(matches!(&why.hints[..], [Hint::Do(advice)] if advice.contains(address)));
         }
     }
     let mut untouched = Step::<Secret>::settled(secret_want(false), Action::Create);

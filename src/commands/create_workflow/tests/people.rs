@@ -75,7 +75,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
     ask(&ctx, "/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": bo }));
     ctx.take_log();
     let outcome = create(&ctx, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("run-as identity bo@example.com"), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--grant-run-as"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
@@ -87,7 +87,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
 async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_commands_that_let_it() {
     let ctx = prepared().await;
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (7, Some(Code::Refused), vec![]), "{outcome:?}");
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
@@ -102,7 +102,7 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     let scope = ["--scope", "dbt-cloud", "--key", "api-key", "--grant", &format!("{SERVICE}:READ")];
     assert_eq!(ctx.run(init_secrets::run, &scope).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
-    assert!(outcome.exit == 4 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
+    assert!(outcome.exit == 7 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
     let grant = format!("{SERVICE}:CAN_READ");
     assert_eq!(ctx.run(deploy_notebook::run, &["--grant", &grant]).await.unwrap().exit, 0);
     let outcome = create(&ctx, &AS_SERVICE).await;
@@ -215,7 +215,7 @@ async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_
     assert_eq!(create(&ctx, &GRANTED).await.exit, 0);
     ctx.world(|world| world.add_fault(FaultRule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
     let outcome = create(&ctx, &JOB).await;
-    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
+    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("cannot check whether the key exists"), "{outcome:?}");
     let mine = create(&ctx, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!(mine.code, Some(Code::NotAllowed), "{mine:?}");
     let mine = create(&ctx, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;
@@ -272,6 +272,7 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     };
     let on_scope = GrantWant { scope: "dbt-cloud".parse().unwrap(), principal, permission: Permission::Read };
     let mut plan = Plan {
+        refusals: Vec::new(),
         steps: vec![
             Planned::JobGrant(Step::<JobGrant>::plan(&writer, on_job, &none).await.unwrap()),
             Planned::NotebookGrant(Step::<NotebookGrant>::plan(&writer, on_notebook, &none).await.unwrap()),

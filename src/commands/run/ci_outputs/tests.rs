@@ -4,7 +4,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::*;
-use crate::commands::harness::{Harness, Outcome, id};
+use crate::commands::tests::harness::{Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 use crate::events::{Event, Level};
 use crate::failure::{Code, TaskRun};

@@ -39,11 +39,8 @@ fn shown_state(state: &WorkflowState) -> Shown {
         workflow: 2,
         name: "dbt".to_owned(),
         origin: "https://x".to_owned(),
-        key: None,
         run: Some(1),
-        url: None,
-        state: None,
-        on_interrupt: None,
+        ..WorkflowReport::default()
     };
     let failure = verdict(&report, state, None, &events);
     let exit = failure.as_ref().map_or(0, |failure| failure.code.exit());

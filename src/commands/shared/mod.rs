@@ -1,0 +1,14 @@
+//! What several commands share: arguments, clients, questions, and the change of a workspace.
+
+pub(crate) mod cache;
+pub(crate) mod connect;
+pub(crate) mod global_flags;
+pub(crate) mod grants;
+pub(crate) mod job_named;
+pub(crate) mod last_known;
+pub(crate) mod last_seen;
+pub(crate) mod prompts;
+pub(crate) mod provision;
+pub(crate) mod run_named;
+pub(crate) mod table;
+pub(crate) mod workflow_named;

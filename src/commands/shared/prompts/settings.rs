@@ -1,0 +1,39 @@
+//! Prompts for a setting of `setup`'s plan.
+
+use super::{Dialog, TYPED};
+use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
+use crate::databricks::secrets::ScopeName;
+use crate::databricks::workspace::NotebookPath;
+use crate::failure::{Code, Failure};
+use crate::questions::PlanSetting;
+
+impl Dialog<'_> {
+    /// Asks for a value that the flag would accept, with `now` as editable text. Empty input restores the default.
+    pub(super) async fn setting(&mut self, setting: PlanSetting, now: &str) -> Result<(), Failure> {
+        loop {
+            let typed = self.ask(setting.label(), now).await?;
+            let answer = (!typed.is_empty()).then_some(typed);
+            match answer.as_deref().map_or(Ok(()), |typed| self.check(setting, typed)) {
+                Ok(()) => {
+                    self.ctx.prompts.settings.insert(setting, answer);
+                    return Ok(());
+                }
+                Err(failure) => self.tell(&failure),
+            }
+        }
+    }
+
+    fn check(&self, setting: PlanSetting, typed: &str) -> Result<(), Failure> {
+        let wrong = |why: String| {
+            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}"))
+        };
+        match setting {
+            PlanSetting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
+            PlanSetting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
+            PlanSetting::Compute => read_compute(typed, &TYPED),
+            PlanSetting::Schedule => read_schedule(typed, &TYPED, None, self.ctx).map(|_| ()),
+            PlanSetting::Zone => read_zone(typed, &TYPED).map(|_| ()),
+            PlanSetting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
+        }
+    }
+}
