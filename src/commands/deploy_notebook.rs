@@ -3,8 +3,9 @@
 use futures_util::future::try_join_all;
 
 use super::CommandContext;
-use super::create_workflow::near_scopes;
+use super::shared::default_path::default_path;
 use super::shared::last_seen::LastSeen;
+use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
@@ -227,15 +228,6 @@ async fn look(
         None => plans(&path).await?,
     };
     Ok((me, step, grants))
-}
-
-/// The default path of the notebook.
-pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
-    let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
-    text.parse().map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("your home folder {text} is not a valid notebook path: {bad}"))
-            .advise("choose a path with --notebook")
-    })
 }
 
 fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {

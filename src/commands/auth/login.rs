@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::{owner_in_json, unusable, waited};
+use crate::commands::shared::dbt_accounts::validate;
 use crate::commands::shared::provision::who;
-use crate::commands::{CommandContext, init_secrets, to_databricks, to_dbt};
+use crate::commands::{CommandContext, to_databricks, to_dbt};
 use crate::credentials::{
     Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token,
     check_credential_for_host, given_token, key_to_store, named_account, named_workspace,
@@ -110,7 +111,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let bare = Token::bare(token.clone());
-    init_secrets::validate(&to_dbt(&account, &bare, ctx)?, account.id).await?;
+    validate(&to_dbt(&account, &bare, ctx)?, account.id).await?;
     let owner = Owner::Dbt { host: account.origin.to_string(), account: account.id };
     Ok(Accepted { owner, token, known: bare.kind().map(ToOwned::to_owned) })
 }

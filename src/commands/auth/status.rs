@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
+use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
-use crate::commands::{CommandContext, GlobalFlags, init_secrets, to_databricks, to_dbt};
+use crate::commands::{CommandContext, GlobalFlags, to_databricks, to_dbt};
 use crate::credentials::{
     AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
     databricks, named_workspace,
@@ -156,7 +157,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let writer = to_dbt(&account, &token, ctx)?;
-    let seen = init_secrets::accounts(&writer).await.map_err(|error| {
+    let seen = accounts(&writer).await.map_err(|error| {
         let what = format!("cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
         // A token that lacks this permission is still valid.

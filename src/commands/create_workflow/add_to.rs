@@ -1,12 +1,13 @@
 //! `create-workflow --add-to`: adds one task to an existing workflow and changes nothing else in it.
 
+use super::args::THEN_CHECKED;
 use super::check::Check;
 use super::compute;
+use super::identity;
 use super::input::{AddTo, Input};
 use super::prerequisites::{Findings, UsualKeys, read_prerequisites};
 use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
-use super::{Args, THEN_CHECKED, identity};
 use crate::commands::CommandContext;
 use crate::commands::shared::provision::{Applied, Finish, Provision, caller_and};
 use crate::commands::to_databricks;
@@ -21,45 +22,6 @@ use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Writer;
 use crate::spec::TaskSpec;
-
-/// Refuses flags that apply to a whole workflow, and several jobs.
-pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
-    if args.add_to.is_none() {
-        return Ok(());
-    }
-    if args.job.len() > 1 {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("--add-to adds one task, but {} --job are given", args.job.len()),
-        )
-        .advise("run the command once for each --job"));
-    }
-    let about_all = [
-        ("--name", args.name.is_some()),
-        ("--schedule", args.schedule.is_some()),
-        ("--timezone", args.timezone.is_some()),
-        ("--no-schedule", args.no_schedule),
-        ("--paused", args.paused),
-        ("--unpaused", args.unpaused),
-        ("--tag", !args.tag.is_empty()),
-        ("--notify", !args.notify.is_empty()),
-        ("--run-as", args.identity.run_as.is_some()),
-        ("--grant", !args.identity.grant.is_empty()),
-    ];
-    let given: Vec<&str> = about_all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
-    if given.is_empty() {
-        return Ok(());
-    }
-    let is = if given.len() == 1 { "is" } else { "are" };
-    Err(Failure::new(
-        Code::Usage,
-        format!(
-            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else",
-            given.join(", ")
-        ),
-    )
-    .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
-}
 
 /// What to do once the task exists.
 #[derive(Clone, Copy)]

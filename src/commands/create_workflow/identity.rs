@@ -6,45 +6,11 @@ use super::rights;
 use crate::commands::CommandContext;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
-use crate::databricks::secrets::EVERYBODY;
 use crate::engine::kinds::{JobGrant, Workflow, WorkflowJob};
 use crate::engine::{Planned, Step};
 use crate::failure::{Code, Failure, Hint};
 use crate::http::{Reader, side_by_side};
-use crate::spec::grants::{self, GrantTo};
-
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct Flags {
-    /// Run as this user (email) or service principal (application ID)
-    ///
-    /// Default: unchanged, or you.
-    #[arg(long, value_name = "WHO")]
-    pub(super) run_as: Option<String>,
-    /// Grant the run-as identity access to key and notebook
-    #[arg(long)]
-    pub(super) grant_run_as: bool,
-    /// Grant access to the workflow: CAN_VIEW, CAN_MANAGE_RUN (default), or CAN_MANAGE; repeatable
-    ///
-    /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
-    #[arg(long, value_name = "PRINCIPAL[:LEVEL]")]
-    pub(super) grant: Vec<GrantTo<JobLevel>>,
-}
-
-/// Anyone who can change the job can use the key, so the group of all users is refused.
-pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
-    grants::settle(given, |grant| {
-        let GrantTo { principal, level } = grant;
-        (principal.eq_ignore_ascii_case(EVERYBODY) && *level >= JobLevel::CanManage).then(|| {
-            Failure::new(
-                Code::Refused,
-                format!(
-                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
-                ),
-            )
-            .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
-        })
-    })
-}
+use crate::spec::grants::GrantTo;
 
 /// The run-as identity, if it is not the caller, whose own rights are proven by reading.
 pub(super) fn other<'a>(run_as: Option<&'a str>, current: Option<&'a str>, me: &Me) -> Option<&'a str> {
@@ -104,16 +70,4 @@ pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>
         Step::<JobGrant>::plan(reader, want, &input.consents).await.map(Planned::JobGrant)
     };
     side_by_side(&input.spec.grants, plan).await.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn not_everybody_may_change_the_workflow() {
-        let settled = |text: &str| settle_grants(vec![text.parse().unwrap()]);
-        assert_eq!(settled("users:CAN_MANAGE").unwrap_err().code, Code::Refused);
-        assert_eq!(settled("users:CAN_VIEW").unwrap().len(), 1);
-    }
 }

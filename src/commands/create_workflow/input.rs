@@ -1,9 +1,8 @@
 //! Reads the flags of `create-workflow`, and finds the services for a workflow; reports everything missing at once.
 
-use super::identity::{Flags, settle_grants};
+use super::args::{Args, IdentityFlags, check_flags, settle_grants};
 use super::named::{JobArgs, Place};
 use super::prerequisites::NotebookRequirements;
-use super::{Args, add_to};
 use crate::commands::CommandContext;
 use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Source, Token};
@@ -97,7 +96,7 @@ impl Input {
 
 /// Reads all flags of `create-workflow`.
 pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure> {
-    add_to::check_flags(&args)?;
+    check_flags(&args)?;
     let mut errors = InputErrors::default();
     let input = read(args, ctx, &mut errors);
     errors.settle()?;
@@ -118,7 +117,7 @@ fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<In
     let overrides = errors.optional(options::overrides(args.overrides).map(Some)).unwrap_or_default();
     let tags = errors.optional(options::tags(args.tag).map(Some)).unwrap_or_default();
     let notify = errors.optional(options::addresses(args.notify).map(Some)).unwrap_or_default();
-    let Flags { run_as, grant_run_as, grant } = args.identity;
+    let IdentityFlags { run_as, grant_run_as, grant } = args.identity;
     let run_as = errors.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
     let grants = errors.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let spec = WorkflowSpec {

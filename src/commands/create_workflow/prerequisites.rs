@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::commands::CommandContext;
-use crate::commands::deploy_notebook::default_path;
+use crate::commands::shared::default_path::default_path;
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
@@ -187,31 +186,6 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
 async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
     let known = reader.read_once(scopes()).await.unwrap_or_default();
     nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
-}
-
-/// Scopes with similar names, if none has this name.
-pub(in crate::commands) struct NearScopes(Vec<String>);
-
-pub(in crate::commands) async fn near_scopes(reader: &Reader, scope: &ScopeName) -> NearScopes {
-    // The default is not a typo.
-    if scope.as_str() == DEFAULT_SCOPE {
-        return NearScopes(Vec::new());
-    }
-    let known = reader.read_once(scopes()).await.unwrap_or_default();
-    if known.iter().any(|known| known.name.eq_ignore_ascii_case(scope.as_str())) {
-        return NearScopes(Vec::new());
-    }
-    NearScopes(nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str())))
-}
-
-impl NearScopes {
-    pub(in crate::commands) fn warn(&self, scope: &ScopeName, ctx: &CommandContext) {
-        let NearScopes(near) = self;
-        if !near.is_empty() {
-            let near = near.join(", ");
-            ctx.events.warning(format!("no secret scope \"{scope}\" yet; did you mean {near}?"));
-        }
-    }
 }
 
 /// Keys of the default scope, listed before the notebook's own scope is known.

@@ -1,8 +1,9 @@
 //! Plans the workflow and its grants, before anything is written.
 
+use super::args::SETTLE;
 use super::input::Input;
 use super::prerequisites::{Findings, Prerequisites, UsualKeys};
-use super::{SETTLE, compute, identity};
+use super::{compute, identity};
 use crate::commands::{CommandContext, to_dbt};
 use crate::credentials::Account;
 use crate::databricks::me::Me;

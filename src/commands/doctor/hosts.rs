@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::check::{Check, Section};
-use crate::commands::init_secrets::accounts;
+use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, probe_host};
 use crate::context::Environment;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::check::Check;
 use super::context::{Chain, PART};
 use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
-use crate::commands::deploy_notebook::default_path;
+use crate::commands::shared::default_path::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{

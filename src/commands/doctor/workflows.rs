@@ -6,7 +6,7 @@ use super::check::Check;
 use super::context::{Chain, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
 use crate::commands::create_workflow::prerequisites;
-use crate::commands::deploy_notebook::default_path;
+use crate::commands::shared::default_path::default_path;
 use crate::commands::shared::job_named::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};

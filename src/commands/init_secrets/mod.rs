@@ -9,20 +9,20 @@ use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::CommandContext;
-use super::create_workflow::near_scopes;
+use super::shared::dbt_accounts::validate;
+use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Provision, caller_and, poll_alongside};
 use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
-use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
 use crate::document::{Data, ToDocument as _, document};
 use crate::engine::kinds::{
     DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, format_acls,
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
-use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{HttpError, Meaning, Reader, Service, Writer};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::{Reader, Service};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 use crate::spec::grants::GrantTo;
@@ -346,56 +346,4 @@ pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> 
         Some(storing) => storing.validate(ctx).await,
         None => Ok(()),
     }
-}
-
-/// The accounts that the key can see.
-pub(super) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
-    let page = match dbt.read(list_accounts()).await {
-        // Older hosts lack the newer endpoint, with various responses (dbt-cloud-api §2.4); a host without either is
-        // not dbt.
-        Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
-        answer => answer,
-    };
-    Ok(page?.rows)
-}
-
-/// Checks that the key can see this account.
-pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
-    let accounts = accounts(dbt).await.map_err(|error| of_accounts(&error))?;
-    if accounts.iter().any(|account| account.id == id) {
-        return Ok(());
-    }
-    Err(not_for_account(id, &accounts, dbt.origin()))
-}
-
-/// Why the accounts of a key could not be listed.
-pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let check = "cannot check the key with dbt";
-    let failure = match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("cannot use the dbt API key", error),
-        Meaning::RightMissing | Meaning::OtherAccount => of_dbt("cannot see any dbt account with the key", error),
-        Meaning::WrongHost => of_dbt(check, error).cause(format!("{} does not respond like dbt", error.origin)),
-        Meaning::AddressBlocked
-        | Meaning::NotInPlan
-        | Meaning::Unpaid
-        | Meaning::NotFound
-        | Meaning::NotImplemented
-        | Meaning::Other => of_dbt(check, error),
-    };
-    failure.state("nothing was written")
-}
-
-/// The key is valid, but cannot see this account.
-pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failure {
-    let seen: Vec<String> = accounts
-        .iter()
-        .map(|account| match &account.name {
-            Some(name) => format!("{} ({name})", account.id),
-            None => account.id.to_string(),
-        })
-        .collect();
-    let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Failure::new(Code::NotFound, format!("nothing was written: the dbt API key is valid, but not for account {id}"))
-        .cause(format!("the accounts that it can see at {origin}: {seen}"))
-        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address")
 }

@@ -3,11 +3,12 @@
 use super::Args;
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Compared, Findings, Input, LookedUp, NearScopes, Prerequisites, UsualKeys, WorkflowPlan, find, look_up,
-    near_scopes, planned,
+    Compared, Findings, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
 };
-use crate::commands::deploy_notebook::{NotebookSettings, default_path};
+use crate::commands::deploy_notebook::NotebookSettings;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
+use crate::commands::shared::default_path::default_path;
+use crate::commands::shared::near_scopes::{NearScopes, near_scopes};
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};

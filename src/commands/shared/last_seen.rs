@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::CommandContext;
-use crate::commands::deploy_notebook::default_path;
 use crate::commands::shared::cache::CacheFile;
+use crate::commands::shared::default_path::default_path;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::Identity;

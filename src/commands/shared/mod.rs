@@ -2,10 +2,13 @@
 
 pub(crate) mod cache;
 pub(crate) mod connect;
+pub(crate) mod dbt_accounts;
+pub(crate) mod default_path;
 pub(crate) mod global_flags;
 pub(crate) mod job_named;
 pub(crate) mod last_known;
 pub(crate) mod last_seen;
+pub(crate) mod near_scopes;
 pub(crate) mod prompts;
 pub(crate) mod provision;
 pub(crate) mod run_named;

@@ -2,7 +2,7 @@
 
 use super::hosts::{bare, can_be_a_host};
 use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
-use crate::commands::init_secrets::{accounts, not_for_account, of_accounts};
+use crate::commands::shared::dbt_accounts::{accounts, not_for_account, of_accounts};
 use crate::commands::shared::job_named::{JobNamed, Narrow, Places, environment, jobs, shown_name};
 use crate::commands::{connect_dbt, to_dbt};
 use crate::credentials::{InputErrors, account, account_id, api_token, dbt_host, read_account_id};

@@ -1,0 +1,233 @@
+//! The arguments of `create-workflow`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::commands::shared::job_named::Narrow;
+use crate::databricks::permissions::JobLevel;
+use crate::databricks::secrets::EVERYBODY;
+use crate::databricks::workspace::NotebookPath;
+use crate::durations;
+use crate::failure::{Code, Failure};
+use crate::spec::Setting;
+use crate::spec::grants::{self, GrantTo};
+
+/// How long a created job may be missing from lists after its response was lost.
+pub(super) const SETTLE: Duration = Duration::from_mins(1);
+/// Notes of a dry run for `--check` and `--run-now`.
+pub(in crate::commands) const THEN_CHECKED: &str = "Then: check it with a run that starts nothing in dbt.";
+pub(in crate::commands) const THEN_RUN: &str = "Then: run it and follow the run.";
+
+/// Create or update the Databricks job
+///
+/// Creates a Databricks job with one notebook task and the job parameter job_id; serverless unless --compute says otherwise. For
+/// several dbt jobs, each gets a task with its own job_id and a key such as dbt_222222. A job that this command created before
+/// is found by its tag, even if it was renamed, and updated. Settings made by others (notifications, parameters, tags, tasks) are
+/// kept, and so is every setting whose flag you leave out.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
+  dbtrigger create-workflow --job 222222 --check --run-now
+  dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
+  dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
+  dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
+  dbtrigger create-workflow --job 222222 --compute new
+  dbtrigger create-workflow --add-to 'Daily load' --job 222222 --depends-on dbt_222222=load
+  dbtrigger create-workflow --job 222222 --grant data-team --no-schedule
+  dbtrigger create-workflow --job 222222 --run-as bo@example.com --grant-run-as")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
+pub(crate) struct Args {
+    /// Show the plan and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Overwrite manual edits in what dbtrigger manages
+    #[arg(long, hide_short_help = true)]
+    pub(super) force: bool,
+    /// Take over a job with the same name, or a task with the same key, that dbtrigger did not create
+    #[arg(long, hide_short_help = true)]
+    pub(super) adopt: bool,
+    /// dbt job: ID, URL, or name; repeat for one task each
+    #[arg(long, value_name = "[KEY=]JOB", help_heading = "Job")]
+    pub(super) job: Vec<String>,
+    /// Tasks that a task waits for; repeatable, none clears [default: unchanged, or none]
+    #[arg(long, value_name = "KEY=KEY[,KEY]", help_heading = "Job", hide_short_help = true)]
+    pub(super) depends_on: Vec<Setting<String>>,
+    /// Name of the workflow
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Job",
+        help = "Name of the workflow [default: dbt: <job name> (<job ID>)]",
+        long_help = "Name of the workflow; required for several jobs, and skips the dbt lookup [default: dbt: <job name> \
+                     (<job ID>)]"
+    )]
+    pub(super) name: Option<String>,
+    /// The deployed notebook
+    #[arg(
+        long,
+        alias = "path",
+        value_name = "PATH",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
+    pub(super) notebook: Option<NotebookPath>,
+    /// Compute, as `ComputeSpec` reads it.
+    #[arg(
+        long,
+        value_name = "COMPUTE",
+        help_heading = "Compute",
+        help = "What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]",
+        long_help = "What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]\n\n\"new\" creates the smallest cluster for each run [default: unchanged, or serverless]"
+    )]
+    pub(super) compute: Option<String>,
+    /// Cluster policy of a new cluster
+    #[arg(long, value_name = "ID", help_heading = "Compute", hide_short_help = true)]
+    pub(super) policy: Option<String>,
+    /// File with the new cluster as JSON: the object under new_cluster in a job
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compute", "policy"], help_heading = "Compute", hide_short_help = true)]
+    pub(super) cluster_json: Option<PathBuf>,
+    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
+    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
+    pub(super) schedule: Option<String>,
+    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
+    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
+    pub(super) timezone: Option<String>,
+    /// Remove the schedule
+    #[arg(long, conflicts_with_all = ["schedule", "timezone", "paused", "unpaused"], help_heading = "Schedule", hide_short_help = true)]
+    pub(super) no_schedule: bool,
+    /// Pause the schedule
+    #[arg(long, conflicts_with = "unpaused", help_heading = "Schedule")]
+    pub(super) paused: bool,
+    /// Resume the schedule
+    #[arg(long, help_heading = "Schedule", hide_short_help = true)]
+    pub(super) unpaused: bool,
+    /// Override for every dbt run, such as git_branch=main; repeatable, none clears [default: unchanged, or none]
+    ///
+    /// The notebook must allow it: see `deploy-notebook --allow-override`.
+    #[arg(long = "override", value_name = "KEY=VALUE", help_heading = "Run options", hide_short_help = true)]
+    pub(super) overrides: Vec<Setting<String>>,
+    /// Add a tag to the workflow; repeatable
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Job", hide_short_help = true)]
+    pub(super) tag: Vec<String>,
+    /// Email this address when a run fails; repeatable, none clears [default: unchanged, or none]
+    #[arg(long, value_name = "EMAIL", help_heading = "Run options", hide_short_help = true)]
+    pub(super) notify: Vec<Setting<String>>,
+    /// Retry a failed task up to N times; a retry resumes or repeats the dbt run [default: unchanged, or 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Run options", hide_short_help = true)]
+    pub(super) retries: Option<u32>,
+    /// Time limit of a task [default: unchanged, or 24h10m: ten minutes longer than the notebook waits]
+    #[arg(long, value_name = "DURATION", value_parser = durations::whole_seconds, help_heading = "Run options", hide_short_help = true)]
+    pub(super) task_timeout: Option<Duration>,
+    /// Add a task to this existing workflow (ID, URL, or exact name) instead
+    ///
+    /// Nothing else in the workflow is changed.
+    #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
+    pub(super) add_to: Option<String>,
+    /// Key of the added task.
+    #[arg(
+        long,
+        value_name = "KEY",
+        requires = "add_to",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Key of the added task, such as load [default: dbt_<job ID>]"
+    )]
+    pub(super) task_key: Option<String>,
+    #[command(flatten, next_help_heading = "Job")]
+    pub(super) narrow: Narrow,
+    #[command(flatten, next_help_heading = "Access")]
+    pub(super) identity: IdentityFlags,
+    /// Check the setup with a run that starts nothing in dbt
+    ///
+    /// The run uses the workflow's identity and compute, reads the key, and connects to dbt.
+    #[arg(long, help_heading = "Run options")]
+    pub(super) check: bool,
+    /// Run the workflow now and exit with its outcome
+    #[arg(long, help_heading = "Run options")]
+    pub(super) run_now: bool,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct IdentityFlags {
+    /// Run as this user (email) or service principal (application ID)
+    ///
+    /// Default: unchanged, or you.
+    #[arg(long, value_name = "WHO")]
+    pub(super) run_as: Option<String>,
+    /// Grant the run-as identity access to key and notebook
+    #[arg(long)]
+    pub(super) grant_run_as: bool,
+    /// Grant access to the workflow: CAN_VIEW, CAN_MANAGE_RUN (default), or CAN_MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]")]
+    pub(super) grant: Vec<GrantTo<JobLevel>>,
+}
+
+/// Anyone who can change the job can use the key, so the group of all users is refused.
+pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
+    grants::settle(given, |grant| {
+        let GrantTo { principal, level } = grant;
+        (principal.eq_ignore_ascii_case(EVERYBODY) && *level >= JobLevel::CanManage).then(|| {
+            Failure::new(
+                Code::Refused,
+                format!(
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
+                ),
+            )
+            .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
+        })
+    })
+}
+
+/// Refuses flags that apply to a whole workflow, and several jobs.
+pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
+    if args.add_to.is_none() {
+        return Ok(());
+    }
+    if args.job.len() > 1 {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("--add-to adds one task, but {} --job are given", args.job.len()),
+        )
+        .advise("run the command once for each --job"));
+    }
+    let about_all = [
+        ("--name", args.name.is_some()),
+        ("--schedule", args.schedule.is_some()),
+        ("--timezone", args.timezone.is_some()),
+        ("--no-schedule", args.no_schedule),
+        ("--paused", args.paused),
+        ("--unpaused", args.unpaused),
+        ("--tag", !args.tag.is_empty()),
+        ("--notify", !args.notify.is_empty()),
+        ("--run-as", args.identity.run_as.is_some()),
+        ("--grant", !args.identity.grant.is_empty()),
+    ];
+    let given: Vec<&str> = about_all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+    if given.is_empty() {
+        return Ok(());
+    }
+    let is = if given.len() == 1 { "is" } else { "are" };
+    Err(Failure::new(
+        Code::Usage,
+        format!(
+            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else",
+            given.join(", ")
+        ),
+    )
+    .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_everybody_may_change_the_workflow() {
+        let settled = |text: &str| settle_grants(vec![text.parse().unwrap()]);
+        assert_eq!(settled("users:CAN_MANAGE").unwrap_err().code, Code::Refused);
+        assert_eq!(settled("users:CAN_VIEW").unwrap().len(), 1);
+    }
+}
