@@ -164,7 +164,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::new(Code::Failed, "Cannot start the async runtime.")
+            let failure = Failure::new(Code::Failed, "cannot start the async runtime")
                 .cause(error.to_string())
                 .advise("check the limits on open files and processes (`ulimit -a`)");
             return printer.end(&failure.into()).into();
@@ -203,7 +203,7 @@ fn report_panics(with_backtrace: bool) {
             default(panicked);
         }
         let at = panicked.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-        let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
+        let mut failure = Failure::new(Code::Bug, format!("internal error{at}"));
         // Only a literal: a formatted message may quote data.
         failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
         let failure = failure.run("see what to report", "dbtrigger explain bug");
@@ -234,10 +234,14 @@ async fn converse(
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open_questions.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
-        if open.questions.is_empty() && !instead.is_empty() {
+        if open.questions.is_empty() && !(instead.is_empty() && ctx.prompts.settings.is_empty()) {
             let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
             if let Some(failure) = ended.failure {
-                return Ended { report: ended.report, failure: Some(failure.run(CONTINUE, next_time)) };
+                // Left at the question after the work is done: its command is the next step.
+                let is_done = matches!(failure.code, Code::Interrupted(_))
+                    && failure.hints.iter().any(|hint| hint.command().is_some());
+                let failure = if is_done { failure } else { failure.run(CONTINUE, next_time) };
+                return Ended { report: ended.report, failure: Some(failure) };
             }
             if !rerun_hint.only_failed {
                 ctx.events.remark(format!("Without questions: {next_time}"));

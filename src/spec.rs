@@ -55,7 +55,7 @@ impl<T> Setting<T> {
             (true, false) => Ok(Setting::Keep),
             (true, true) => Ok(Setting::Clear),
             (false, false) => Ok(Setting::Set(values)),
-            (false, true) => Err(Failure::new(Code::Contradiction, format!("{flag} {word} conflicts with a value."))
+            (false, true) => Err(Failure::new(Code::Contradiction, format!("{flag} {word} conflicts with a value"))
                 .advise(format!("use `{flag} {word}` alone, or only values"))),
         }
     }

@@ -52,14 +52,14 @@ secret_key = SETTINGS["secret_key"]
 # COMMAND ----------
 
 # Parameters. Widgets are always text; in a workflow, the task's parameters set them.
-dbutils.widgets.text("job_id", "", "dbt Cloud job id")
-dbutils.widgets.text("dbtrigger_job_id", "", "dbt Cloud job id (wins over job_id)")
+dbutils.widgets.text("job_id", "", "dbt job ID")
+dbutils.widgets.text("dbtrigger_job_id", "", "dbt job ID (overrides job_id)")
 dbutils.widgets.text("dbtrigger_overrides", "{}", "Overrides (JSON object)")
-dbutils.widgets.text("dbtrigger_timeout_minutes", "1440", "Wait at most (minutes)")
-dbutils.widgets.text("dbtrigger_on_timeout", "leave", "Then: leave or cancel the dbt run")
+dbutils.widgets.text("dbtrigger_timeout_minutes", "1440", "Timeout (minutes)")
+dbutils.widgets.text("dbtrigger_on_timeout", "leave", "On timeout: leave or cancel the run")
 dbutils.widgets.text("dbtrigger_mode", "run", "Mode: run or check")
-dbutils.widgets.text("dbtrigger_key", "", "Key of this run (filled by the workflow)")
-dbutils.widgets.text("dbtrigger_attempt", "", "Attempt (filled by the workflow)")
+dbutils.widgets.text("dbtrigger_key", "", "Key (set by the workflow)")
+dbutils.widgets.text("dbtrigger_attempt", "", "Attempt (set by the workflow)")
 dbutils.widgets.text("dbtrigger_on_repair", "new", "On repair: new or resume")
 
 # COMMAND ----------
@@ -76,18 +76,18 @@ class DbtJobRunStatus(enum.IntEnum):
 
 CONNECT_TIMEOUT = 10  # seconds, for one address of the host
 GET_TIMEOUT = 30  # seconds, for one whole request, body included
-POST_TIMEOUT = 60  # triggering is slower; an answer that comes later is looked up, not waited for
-SETTLE = 60  # how long a run whose trigger was not answered may take to show in the list
-PATIENCE = 15 * 60  # how long dbt Cloud may be unreachable before anything runs
-MAX_POSTS = 5  # triggers without an answer and without a run, each looked up for SETTLE seconds
+POST_TIMEOUT = 60  # triggering is slower; after that, the run is looked up
+SETTLE = 60  # seconds that a run may take to appear in the list if its trigger got no response
+PATIENCE = 15 * 60  # how long dbt may be unreachable before a run is started
+MAX_POSTS = 5  # triggers without a response or a run; each is looked up for SETTLE seconds
 MAX_BODY = 16 * 1024 * 1024
-LONGEST_LOG = 16 * 1024  # of each log so many bytes at both ends are kept
+LONGEST_LOG = 16 * 1024  # bytes kept at both ends of each log
 LONGEST_TEXT = 1024  # the same for compiled code and messages
-MAX_WAIT = 15 * 60  # longest Retry-After that is believed; dbt Cloud's own cool-down is 5 minutes
-LOOK_BACK = 7 * 24 * 3600  # an earlier attempt of this task is not older than that
-PAGE = 100  # rows of a list that are asked for at once
-LATE = 10 * 60  # a run may show in lists so long after runs with a higher id
-SKEW = 60  # ids and creation times may part by so much before a list counts as out of order
+MAX_WAIT = 15 * 60  # longest accepted Retry-After; dbt's own cool-down is 5 minutes
+LOOK_BACK = 7 * 24 * 3600  # no earlier attempt of this task is older
+PAGE = 100  # rows requested at once
+LATE = 10 * 60  # how long after runs with a higher ID a run may appear in lists
+SKEW = 60  # how far IDs and creation times may disagree in an ordered list
 
 OVERRIDES = {
     "git_sha": str,
@@ -107,8 +107,8 @@ OVERRIDES = {
 
 
 class Stopped(Exception):
-    """Why this notebook failed; `reason` is one word, for programs. The message ends with such a word, `verdict` where
-    that says more: of a task that fails, Databricks hands on nothing but its message."""
+    """Why this notebook failed. `reason` is one word, for programs. The message ends with it, or with the more specific
+    `verdict`: Databricks passes on only the message of a failed task."""
 
     def __init__(self, reason, message, verdict=None):
         super().__init__(f"{message}\ndbtrigger-reason: {verdict or reason}")
@@ -120,7 +120,7 @@ class NotTriggered(Stopped):
 
 
 class OutcomeUnknown(Stopped):
-    """A trigger was sent, and dbt Cloud could not be asked whether it arrived. Nothing was sent again."""
+    """A trigger was sent, and dbt could not be asked whether it arrived. Nothing was sent again."""
 
 
 class DbtRunFailed(Stopped):
@@ -128,11 +128,11 @@ class DbtRunFailed(Stopped):
 
 
 class DbtRunCancelled(Stopped):
-    """The dbt run was cancelled, by a person or by dbt's own time limit."""
+    """The dbt run was canceled, by a person or by dbt's own time limit."""
 
 
 class StoppedWaiting(Stopped):
-    """The dbt run goes on, but this notebook does not wait for it any longer."""
+    """The dbt run is still running, but this notebook no longer waits for it."""
 
 # COMMAND ----------
 
@@ -169,14 +169,14 @@ def say(text):
 
 
 def whole_number(value):
-    """A number from a number or its text, else None. Ids have more than 32 bits."""
+    """A number from a number or its text, else None. IDs have more than 32 bits."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     return int(value) if re.fullmatch(r"[0-9]{1,19}", str(value)) else None
 
 
 def seconds_of(moment):
-    """The Unix time of dbt Cloud's `2021-11-26 16:48:41.431645+00:00`, or None."""
+    """The Unix time of dbt's `2021-11-26 16:48:41.431645+00:00`, or None."""
     found = re.match(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)", moment if isinstance(moment, str) else "")
     if not found:
         return None
@@ -207,8 +207,8 @@ def read_job_id(required=True):
     if not number:
         raise NotTriggered(
             "input",
-            f"Enter the number of the dbt Cloud job into {name}: digits only, as they stand behind /jobs/ in the "
-            f"address of the job's page in dbt Cloud. Now it is {clean(widget(name), 40)!r}.",
+            f"The parameter {name} must be the ID of a dbt job, the number after /jobs/ in the URL of its page in dbt. "
+            f"It is {clean(widget(name), 40)!r}.",
         )
     if SETTINGS["job_ids"] and number not in SETTINGS["job_ids"]:
         allowed = ", ".join(str(job) for job in SETTINGS["job_ids"])
@@ -234,7 +234,7 @@ def read_overrides():
         kind = OVERRIDES[key]
         good = type(value) is kind and value not in ("", [])  # not isinstance: in Python, True is a number too
         if not good or (kind is list and not all(isinstance(step, str) and step for step in value)):
-            kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[kind]
+            kind = {str: "a string", int: "a whole number", bool: "true or false", list: "a list of strings"}[kind]
             raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
     requested = [key for key in overrides if key.endswith("_request_id")]
     if len(requested) > 1:
@@ -252,11 +252,11 @@ def read_minutes():
 
 
 def read_keys():
-    """The key of this task run first; behind it those of earlier repairs, if a repair is to resume their run.
+    """The key of this task run, then those of earlier repairs if a repair resumes their run; and the key to use.
 
     Every automatic retry of a task has the same key, a repair has the next one. A reference that Databricks did
-    not fill in (`{{...}}`) means that no workflow runs this: then the key is fresh, and there is nothing to look
-    for (an empty list)."""
+    not fill in (`{{...}}`) means that no workflow runs this notebook: the key is then generated, and there is
+    nothing to look for (an empty list)."""
     key = widget("dbtrigger_key")
     if not key or "{{" in key:
         return [], "notebook/" + uuid.uuid4().hex
@@ -266,31 +266,31 @@ def read_keys():
         keys += [f"{repair.group(1)}/{number}" for number in range(int(repair.group(2)) - 1, -1, -1)]
     for position, text in enumerate(keys):
         plain = re.sub(r"[^a-z0-9._:/]+", "-", text.lower())
-        if plain != text or len(text) > 190:  # kept unique by a digest, and short: the whole cause has 255 bytes
+        if plain != text or len(text) > 190:  # unique by a digest, and short: the whole cause has 255 bytes
             keys[position] = plain[:150].rstrip("-") + "-" + hashlib.sha256(text.encode()).hexdigest()[:32]
     return keys, keys[0]
 
 
 def cause(marker):
-    """dbt hands this text on into SQL comments: no quotes, backslashes, comment marks or control characters."""
+    """dbt copies this text into SQL comments: no quotes, backslashes, comment marks or control characters."""
     attempt = whole_number(widget("dbtrigger_attempt"))
     human = "Triggered by Databricks Workflows" + (f", attempt {attempt}" if attempt and attempt > 1 else "")
-    return marker + " " + human[: 254 - len(marker)]  # first, so that a cause that is cut carries it too
+    return marker + " " + human[: 254 - len(marker)]  # first, so that a truncated cause has it too
 
 
 def check_origin(origin):
-    """https, or http to a literal loopback address: that is how the sandbox of dbtrigger is reached."""
+    """https, or http to a literal loopback address, such as the sandbox of dbtrigger."""
     https = re.fullmatch(r"https://([A-Za-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin)
     loopback = re.fullmatch(r"https?://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?", origin)
     if not https and not loopback:
-        raise NotTriggered("input", f"The dbt host in SETTINGS is not a plain https address: {clean(origin)!r}.")
+        raise NotTriggered("input", f"The dbt host in SETTINGS is not an HTTPS URL without a path: {clean(origin)!r}.")
     if not re.fullmatch(r"[0-9]+", account_id):
-        raise NotTriggered("input", f"The account id in SETTINGS is not a number: {clean(account_id)!r}.")
+        raise NotTriggered("input", f"The account ID in SETTINGS is not a number: {clean(account_id)!r}.")
     return bool(loopback)
 
 
 def read_key():
-    """The dbt key. Read again when dbt Cloud refuses it: it may have been rotated meanwhile."""
+    """The dbt key. Read again when dbt rejects it: it may have been rotated meanwhile."""
     try:
         key = dbutils.secrets.get(scope=secret_scope, key=secret_key).strip()
     except Exception as error:
@@ -300,7 +300,7 @@ def read_key():
             "The run-as identity needs READ on that scope.",
         ) from None
     if not re.fullmatch(r"[!-~]{8,}", key):
-        wrong = "holds characters that no dbt key has" if len(key) >= 8 else "is shorter than any dbt key"
+        wrong = "contains characters that no dbt key has" if len(key) >= 8 else "is shorter than any dbt key"
         wrong = wrong if key else "is empty"
         text = f"The secret {secret_key!r} in scope {secret_scope!r} {wrong}."
         raise NotTriggered("secret", text, "key-malformed")
@@ -309,15 +309,15 @@ def read_key():
 
 
 is_loopback = check_origin(base_url)
-api_key = None  # read when everything else that was entered is right
+api_key = None  # read once all other input is valid
 
 # COMMAND ----------
 
 # One request. Each has its own connection (a reused one may be dead, and libraries then silently resend),
 # follows no redirect, and is bounded in time and size.
 class Body(io.BytesIO):
-    """The body of a trigger, which knows whether it was taken. Not taken: dbt Cloud cannot have acted on the
-    request. Once given up it is not handed out any more: a connection that comes about late triggers nothing."""
+    """The body of a trigger, which records whether it was read. If not, dbt cannot have acted on the request. Once
+    given up, it can no longer be read, so that a late connection triggers nothing."""
 
     def __init__(self, value):
         super().__init__(json.dumps(value).encode())
@@ -337,7 +337,7 @@ class Body(io.BytesIO):
 
 
 class Answer:
-    """What came back. `kind`: `ok` (data can be used), `limited` (429), `refused` (another 4xx: dbt did nothing),
+    """A response. `kind`: `ok` (data is usable), `limited` (429), `refused` (another 4xx: dbt did nothing),
     `unsent` (dbt cannot have seen the request), `open` (anything may have happened)."""
 
     def __init__(self, kind, why, code=None, data=None, extra=None, wait=None, now=None, trouble=None):
@@ -346,16 +346,16 @@ class Answer:
 
 
 class TooMuch(Exception):
-    """The answer was too long, or took too long."""
+    """The response was too long, or took too long."""
 
 
 class Intake:
-    """Takes an answer in; of long texts in JSON only both ends, where so asked: logs of any length hide nothing that
-    stands beside them. Texts are cut before plain ASCII only, so that no character and no escape is cut apart."""
+    """Collects a response. With `longest`, it keeps only both ends of long strings in JSON, so that long logs do not
+    crowd out the rest. Strings are cut only before plain ASCII, so that no character or escape is split."""
 
     def __init__(self, longest=None):
         self.kept, self.longest = bytearray(), longest
-        self.inside, self.escape = False, 0  # escape: bytes to come behind a backslash, -1 where that is not known yet
+        self.inside, self.escape = False, 0  # escape: bytes left after a backslash, -1 if not known yet
 
     def take(self, chunk):
         if not self.longest:
@@ -405,7 +405,7 @@ def sign(request):
 def exchange(method, url, query, body, total, accept, longest):
     began = time.perf_counter()
     with requests.Session() as session:
-        session.trust_env = not is_loopback  # the proxy and certificates of this compute; no proxy for loopback
+        session.trust_env = not is_loopback  # proxy and certificates of this compute; no proxy for loopback
         if is_loopback:
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         headers = {
@@ -437,7 +437,7 @@ def exchange(method, url, query, body, total, accept, longest):
 
 
 def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True, longest=None):
-    """Sends one request and says what may be concluded. Raises nothing but an interruption of the notebook."""
+    """Sends one request and returns what can be concluded. Raises only if the notebook is interrupted."""
     url = f"{base_url}/api/v2/accounts/{account_id}/{path}"
     body = None if body is None else Body(body)
     total = max(1, total)
@@ -450,14 +450,14 @@ def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True, 
         except BaseException as error:
             results.put((None, error))
 
-    # In a thread: name resolution, headers that trickle in and the like know no total time limit.
+    # In a thread: name resolution, slow headers and the like have no total time limit.
     taken = True
     try:
         threading.Thread(target=work, daemon=True).start()
         reply, error = results.get(timeout=total + 1)
     except queue.Empty:
         reply, error = None, TooMuch()
-    except RuntimeError as failure:  # no thread to be had
+    except RuntimeError as failure:  # no thread available
         reply, error = None, failure
     finally:
         if body is not None:
@@ -469,7 +469,7 @@ def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True, 
 
 
 def explain(error, total):
-    """In our own words, never the library's: those may quote headers, addresses of proxies and the like."""
+    """In our own words: the library's may quote headers, proxy URLs and the like."""
     host = base_url.split("//", 1)[1]
     text, kinds = repr(error).lower(), requests.exceptions
     if isinstance(error, kinds.SSLError):
@@ -488,9 +488,9 @@ def explain(error, total):
     if "unreachable" in text or "no route" in text:
         return "blocked", f"{host} is not reachable from this compute"
     if isinstance(error, TooMuch) and error.args == ("large",):
-        return "large", f"The response of {host} is larger than {MAX_BODY >> 20} MB"
+        return "large", f"The response from {host} is larger than {MAX_BODY >> 20} MB"
     if isinstance(error, (kinds.Timeout, TooMuch, TimeoutError)):
-        return "slow", f"No complete answer of {host} within {total:.0f} seconds and {MAX_BODY >> 20} MB"
+        return "slow", f"No complete response from {host} within {total:.0f} seconds and {MAX_BODY >> 20} MB"
     return "cut", f"The connection to {host} broke ({clean(type(error).__name__, 40)})"
 
 
@@ -505,7 +505,7 @@ def judge(code, headers, received, envelope=True):
             )
         except (ValueError, RecursionError):
             value = None
-    said = f"HTTP {code}" + (" with a page instead of data" if page else "") + described(value)
+    said = f"HTTP {code}" + (" with a web page instead of data" if page else "") + described(value)
     if code == 429:
         return Answer("limited", said, code, wait=retry_after(headers, now), now=now, trouble="limited")
     if 400 <= code < 500 and code != 408:
@@ -520,7 +520,7 @@ def judge(code, headers, received, envelope=True):
     status = value.get("status") if isinstance(value, dict) else None
     if not isinstance(status, dict) or status.get("is_success") is False or value.get("data") is None:
         trouble = "page" if page else "nonsense"
-        return Answer("open", said + ", and nothing that can be used", code, now=now, trouble=trouble)
+        return Answer("open", said + ", and no usable data", code, now=now, trouble=trouble)
     return Answer("ok", said, code, data=value["data"], extra=value.get("extra"), now=now)
 
 
@@ -532,7 +532,7 @@ def redirect_host(headers):
 
 
 def described(value):
-    """What dbt Cloud says about a request, shortened; the reason of a 400 stands in `data`."""
+    """What dbt says about a request, shortened; the reason of a 400 is in `data`."""
     if not isinstance(value, dict):
         return ""
     status = value.get("status") if isinstance(value.get("status"), dict) else {}
@@ -561,7 +561,7 @@ def retry_after(headers, now):
 
 
 def pause(answer, failures, until):
-    """Waits before something is tried again: longer each time, with jitter, as long as dbt asks, never too long."""
+    """Waits before the next attempt: longer each time, with jitter, and as long as dbt asks, up to a limit."""
     if answer.kind == "limited":
         seconds = min(60 * 2 ** min(failures, 3), 300) if answer.wait is None else answer.wait
     else:
@@ -570,7 +570,7 @@ def pause(answer, failures, until):
 
 
 def ask(path, query, until, shape=dict):
-    """A GET before anything runs: repeated until it can be used, or until there is proof that it never will."""
+    """A GET before anything runs: repeated until the response is usable, or certain to stay unusable."""
     global api_key
     failures, proofs = 0, 0
     while True:
@@ -600,7 +600,7 @@ def reason_of(answer):
 
 
 def verdict_of(answer):
-    """The same more finely, for check mode."""
+    """A more specific reason, for check mode."""
     if answer.code == 403:
         return "address-refused" if "account_access_denied" in answer.why else "key-not-allowed"
     if answer.code in (401, 404):
@@ -611,30 +611,30 @@ def verdict_of(answer):
 
 
 def advice(answer):
-    """The next thing to do, by what went wrong."""
+    """What to do about it."""
     host = base_url.split("//", 1)[1]
     if answer.code == 401:
         key = f"{secret_scope}/{secret_key}"
         return f" The key in {key} is not valid, has expired, or belongs to another host than {host}."
     if answer.code == 403 and "account_access_denied" in answer.why:
-        return " dbt Cloud's IP restrictions do not let this compute in: its outgoing address must be on dbt's list."
+        return " dbt's IP restrictions block this compute: add its outgoing IP addresses to dbt's allow list."
     if answer.code == 403:
         return (
-            f" The key does not belong to account {account_id}, or may not do this there (to run jobs it needs the"
-            " permission set Job Runner or more), or dbt Cloud's IP restrictions do not let this compute in."
+            f" The key does not belong to account {account_id} or lacks a permission there (running jobs takes the"
+            " permission set Job Runner or higher), or dbt's IP restrictions block this compute."
         )
     if answer.code == 404:
-        return " There is no such job or run in this account, or the key may not see it."
-    way = f" Is the way from this compute to {host}, port 443, open"
+        return " There is no such job or run in this account, or the key cannot see it."
+    way = f" Check that this compute can reach {host} on port 443"
     return {
-        "name": f" Is {host} spelled right, and does this compute resolve names outside (egress policy, private DNS)?",
-        "refused": way + " (firewall, egress policy)?",
-        "blocked": way + " (firewall, egress policy, serverless network policy)?",
-        "tls": way + ", and does nothing on the way open TLS connections?",
-        "certificate": " A proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on this compute.",
+        "name": f" Check the spelling of {host}, and that this compute can resolve it (egress policy, private DNS).",
+        "refused": way + " (firewall, egress policy).",
+        "blocked": way + " (firewall, egress policy, serverless network policy).",
+        "tls": way + ", and that nothing in between intercepts TLS.",
+        "certificate": " Behind a TLS-inspecting proxy, set REQUESTS_CA_BUNDLE on this compute to its certificate.",
         "proxy": " Check HTTPS_PROXY and NO_PROXY on this compute.",
-        "redirect": f" {host} is probably not the access URL of this account (Account settings in dbt Cloud).",
-        "page": f" A proxy or a login page answered, or {host} is not the access URL of this account.",
+        "redirect": f" {host} is probably not the access URL of this account (Account settings in dbt).",
+        "page": f" A proxy or sign-in page answered, or {host} is not the access URL of this account.",
     }.get(answer.trouble, "")
 
 # COMMAND ----------
@@ -652,7 +652,7 @@ class Run:
         self.job = whole_number(self.data.get("job_definition_id"))
 
     def ended(self):
-        """The final status, or None. The flags only help out where the number is unknown."""
+        """The final status, or None. The flags are used only if the number is unknown."""
         if self.status in (DbtJobRunStatus.SUCCESS, DbtJobRunStatus.ERROR, DbtJobRunStatus.CANCELLED):
             return DbtJobRunStatus(self.status)
         if self.status in (DbtJobRunStatus.QUEUED, DbtJobRunStatus.STARTING, DbtJobRunStatus.RUNNING):
@@ -668,7 +668,7 @@ class Run:
     def url(self):
         href, project = self.data.get("href"), whole_number(self.data.get("project_id"))
         if isinstance(href, str) and re.match(re.escape(base_url) + r"/|https://[a-z0-9.-]+\.(get)?dbt\.com/", href):
-            return clean(href, 400)  # elsewhere it would not be dbt Cloud's link
+            return clean(href, 400)  # any other link is not dbt's
         middle = f"projects/{project}/" if project else ""
         return f"{base_url}/deploy/{account_id}/{middle}runs/{self.id}/"
 
@@ -677,7 +677,7 @@ class Run:
         return clean(value) if isinstance(value, str) and value else None
 
     def is_old(self, since):
-        """Not newer than `since`, an id and a time: by both, as far as both are known."""
+        """Not newer than `since`, an ID and a time: by both, where both are known."""
         number, moment = since
         return self.id <= number and (self.created is None or moment is None or self.created <= moment)
 
@@ -687,7 +687,7 @@ class Run:
 
 
 def marker_of(key, round_number):
-    """Triggering anew after a failure that cannot be resumed is a new round: it gets a marker of its own."""
+    """A new trigger after a failure that cannot be resumed is a new round, with its own marker."""
     return f"[dbtrigger:{key}]" if round_number == 1 else f"[dbtrigger:{key}:{round_number}]"
 
 
@@ -701,10 +701,10 @@ NEWEST_FIRST = {"order_by": "-id", **WITH_TRIGGER}
 
 
 def list_runs(since=None):
-    """The runs of the job that are newer than `since`, or those of the last 7 days, lowest id first; None where a
-    complete list was not to be had. Whether it is complete is judged by what came, not by what was asked for: the
-    order, by id and by time, an end that is reached, as many rows as dbt Cloud counts. A run without its trigger is
-    no "no": it is read singly, and if that fails the look-up has failed. `answer.since` bounds later look-ups."""
+    """The job's runs newer than `since`, or of the last 7 days, lowest ID first; None if no complete list could be
+    read. Whether a list is complete is judged by its rows, not by the query: their order by ID and by time, an end
+    that was reached, as many rows as dbt counts. A run without its trigger is read on its own, and if that fails, so
+    does the look-up. `answer.since` bounds later look-ups."""
     runs, rows, offset, singles, ordered, above, total = {}, {}, 0, 0, True, None, None
     failed = lambda why: (None, Answer("open", why, trouble="nonsense"))
     while True:
@@ -712,14 +712,14 @@ def list_runs(since=None):
         if answer.kind != "ok":
             return None, answer
         if not isinstance(answer.data, list):
-            return failed("The list of runs is no list")
+            return failed("The list of runs is not a list")
         horizon, known, reached = (answer.now or time.time()) - LOOK_BACK, len(rows), False
         for row in answer.data:
             run = Run(row)
             if run.id is None:
-                return failed("The list of runs has a row without an id")
+                return failed("The list of runs has a row without an ID")
             if run.id in rows:
-                continue  # rows move on between pages while runs are made
+                continue  # rows shift between pages while runs are created
             if above is not None:
                 later = None not in (run.created, above.created) and run.created > above.created + SKEW
                 ordered = ordered and run.id < above.id and not later
@@ -755,8 +755,8 @@ def list_runs(since=None):
 
 
 def since_of(rows, horizon):
-    """What later runs are newer than. The last minutes are left out: a run that an earlier attempt has triggered just
-    now may not show yet, and have a lower id than others that do."""
+    """The ID and time that later runs are newer than. The last minutes are left out: a run that an earlier attempt has
+    just triggered may not be listed yet, and may have a lower ID than runs that are."""
     dated = [run for run in rows if run.created is not None]
     settled = max([horizon] + [run.created - LATE for run in dated])
     dated = [run for run in dated if run.created < settled]
@@ -769,29 +769,29 @@ class State:
     """What is known so far, for the result and for an interruption."""
 
     def __init__(self):
-        self.run = None  # the dbt run that is followed
-        self.marker = None  # what its cause carries
-        self.since = None  # id and time that runs of ours are newer than
+        self.run = None  # the dbt run being followed
+        self.marker = None  # the marker in its cause
+        self.since = None  # ID and time that our runs are newer than
         self.keyed = False  # others may trigger with the same key
-        self.strange = False  # a trigger was answered with a new run that does not carry the marker
-        self.find = None  # picks the run that a POST made out of a list
+        self.strange = False  # a trigger returned a new run without the marker
+        self.find = None  # picks the run of a POST from a list
         self.posts = 0
         self.last_post = None
-        self.doubtful = False  # sent more than once, or not answered: a second run is looked for while polling
+        self.doubtful = False  # sent more than once, or no response: a second run is looked for while polling
         self.adopted = False
         self.duplicates = {}
 
 
 def before_anything(until):
-    """What the run of a fresh key is newer than."""
+    """The ID and time that the run of a generated key is newer than."""
     rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
     newest = Run(rows[0]) if rows else Run(None)
     return newest.id or 0, newest.created
 
 
 def look_up(keys):
-    """Step 2: looks for the run that an earlier attempt of this task has triggered. Returns it, the run that resumed
-    it last (or itself), its key and its round; all None where there is none. Goes on until it knows."""
+    """Step 2: looks for the run that an earlier attempt of this task triggered. Returns it, the run that last resumed
+    it (or itself), its key and its round; all None if there is none. Repeats until it knows."""
     until, failures = min(deadline, time.monotonic() + PATIENCE), 0
     while True:
         runs, answer = list_runs()
@@ -802,7 +802,7 @@ def look_up(keys):
             raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         pause(answer, failures, until)
         failures += 1
-    state.since = answer.since  # from this very list: what shows between two lists would be in neither
+    state.since = answer.since  # from this list: a run that appears between two lists would be in neither
     for key in keys:
         rounds = {}
         for run in runs:
@@ -810,7 +810,7 @@ def look_up(keys):
                 rounds.setdefault(round_of(run, key), []).append(run)
         if rounds:
             number = max(rounds)
-            first = last = rounds[number][0]  # of two with one marker the lower id counts
+            first = last = rounds[number][0]  # of two runs with one marker, the lower ID counts
             for run in runs:
                 last = run if run.resumes == last.id else last
             state.marker, state.doubtful = marker_of(key, number), len(rounds[number]) > 1
@@ -820,16 +820,16 @@ def look_up(keys):
 
 
 def differing(run, overrides):
-    """The first override in which a run differs from what is asked for now, or None."""
+    """The first override in which a run differs from the requested ones, or None."""
     for name in OVERRIDES:
         there, here = run.trigger.get(name), overrides.get(name)
-        if there != here and (name in overrides or there):  # what was not asked for is null, or as good as that
+        if there != here and (name in overrides or there):  # what was not requested is null or empty
             return name
     return None
 
 
 def post_once(overrides):
-    """Step 4: one POST on a new connection. Nothing below this line sends it a second time."""
+    """Step 4: one POST on a new connection. No layer below sends it again."""
     state.posts += 1
     answer = send("POST", f"jobs/{job_id}/run/", body={"cause": cause(state.marker), **overrides}, total=POST_TIMEOUT)
     state.last_post = time.monotonic()
@@ -841,18 +841,18 @@ def post_once(overrides):
 
 
 def not_ours(run):
-    """Why the run that a trigger was answered with is not followed; None if it is ours."""
+    """Why the run that a trigger returned is not followed; None if it is ours."""
     if run.id is None:
-        return "without a run id"
+        return "without a run ID"
     if run.job not in (None, job_id) or run.is_old(state.since):
-        return f"with run {run.id}, which this trigger cannot have made"
+        return f"with run {run.id}, which this trigger cannot have started"
     if run.trigger is None:
         answer = send("GET", f"runs/{run.id}/", WITH_TRIGGER)
         single = Run(answer.data)
         if answer.kind != "ok" or single.id != run.id:
-            return f"with run {run.id}, of which nothing is known"
+            return f"with run {run.id}, which cannot be read"
         run.trigger, run.cause = single.trigger, single.cause
-        if run.trigger is None:  # dbt Cloud does not say: nothing speaks against it
+        if run.trigger is None:  # dbt does not say: nothing contradicts it
             run.cause = state.marker
     if not run.has_marker(state.marker):
         state.strange = True
@@ -862,10 +862,10 @@ def not_ours(run):
 
 def settle(find, what, limited=None):
     """Step 5: the outcome of a POST is open. Looks for its run at growing intervals, for SETTLE seconds and then
-    once more. Returns the run, or None when surely none was made; raises when dbt Cloud cannot be asked. After an
-    answer that promises that none was made (`limited`) there is nothing unknown about it."""
+    once more. Returns the run, or None if certainly none was started; raises if dbt cannot be asked. After a response
+    that says that none was started (`limited`), the outcome is never unknown."""
     began, wait = state.last_post, 1.0
-    if limited is not None:  # looking has its own time behind the wait
+    if limited is not None:  # the look-up gets its own time after the wait
         began = max(began, time.monotonic() - SETTLE)
     until = min(began + PATIENCE, deadline)
     while True:
@@ -883,7 +883,7 @@ def settle(find, what, limited=None):
                 raise NotTriggered(reason_of(limited), text, verdict_of(limited))
             raise OutcomeUnknown(
                 "unknown",
-                f"It is unknown whether dbt Cloud has started a run. {what}, and looking for it among the runs of job "
+                f"It is unknown whether dbt started a run. {what}, and looking for it among the runs of job "
                 f"{job_id} gave no result within {time.monotonic() - began:.0f} seconds ({answer.why}). Nothing was "
                 f"sent again. Before you start it again, look for the cause {state.marker} in the job's run history.",
             )
@@ -896,7 +896,7 @@ def settle(find, what, limited=None):
 
 
 def _trigger_job(overrides):
-    """Steps 3 to 5: triggers the job, and returns its run. At most one run does work, whatever gets lost."""
+    """Steps 3 to 5: triggers the job and returns its run. At most one run does work, whatever is lost."""
     until, failures, unanswered = min(deadline, time.monotonic() + PATIENCE), 0, 0
     if state.since is None:
         state.since = before_anything(until)
@@ -906,30 +906,30 @@ def _trigger_job(overrides):
         if run is not None:
             return run
         if answer.kind == "refused":
-            text = f"dbt Cloud did not start job {job_id}. {answer.why}.{advice(answer)}"
+            text = f"dbt did not start job {job_id}. {answer.why}.{advice(answer)}"
             raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         if answer.kind == "open":
             unanswered, state.doubtful = unanswered + 1, True
-            run = settle(state.find, f"The trigger was not answered clearly ({answer.why})")
+            run = settle(state.find, f"The trigger got no clear response ({answer.why})")
         elif answer.trouble == "certificate" or time.monotonic() >= until:
             text = f"Nothing was triggered. {answer.why}.{advice(answer)}"
             raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         else:
             pause(answer, failures, until)
             failures += 1
-            if answer.kind == "limited":  # not started, says dbt Cloud; a run that shows all the same is ours
+            if answer.kind == "limited":  # dbt says that nothing was started; a run that appears anyway is ours
                 state.doubtful = True
-                run = settle(state.find, "The trigger was refused for now", answer)
+                run = settle(state.find, "The trigger was rate limited", answer)
         if run is not None:
             return run
         if unanswered >= MAX_POSTS or time.monotonic() >= deadline:
-            text = f"dbt Cloud did not start job {job_id}, and no run of it shows. {answer.why}.{advice(answer)}"
+            text = f"dbt did not start job {job_id}, and no run appeared. {answer.why}.{advice(answer)}"
             raise NotTriggered(reason_of(answer), text, verdict_of(answer))
 
 
 def resume(failed):
-    """Lets dbt go on with a failed run from the point of failure. Returns the new run, or None where dbt does not.
-    A resumed run carries no cause of ours; it is known by the run that it resumes."""
+    """Lets dbt resume a failed run from the point of failure. Returns the new run, or None if dbt does not resume it.
+    A resumed run has no cause of ours; it is identified by the run that it resumes."""
     now = ask(f"runs/{failed.id}/", None, min(deadline, time.monotonic() + PATIENCE)).data
     can_retry = now.get("can_retry") is True
     not_latest = now.get("retry_not_supported_reason") == "RETRY_NOT_LATEST_RUN"
@@ -944,14 +944,14 @@ def resume(failed):
             return run
         if answer.kind == "limited":
             pause(answer, unanswered, deadline)
-            run = settle(state.find, "Resuming was refused for now", answer)
-        else:  # refused as well: perhaps because an earlier POST, thought lost, has resumed it
-            run = settle(state.find, f"Resuming dbt run {failed.id} was not answered clearly ({answer.why})")
+            run = settle(state.find, "Resuming was rate limited", answer)
+        else:  # also if refused: an earlier POST that seemed lost may have resumed it
+            run = settle(state.find, f"Resuming dbt run {failed.id} got no clear response ({answer.why})")
         if run is not None or answer.kind == "refused":
             return run
         unanswered += 1
-    # A newer run is there: perhaps the one that an earlier attempt has resumed, and not yet in the list.
-    return settle(state.find, f"dbt run {failed.id} has a successor already") if not_latest else None
+    # There is a newer run: perhaps one that an earlier attempt resumed, and that is not listed yet.
+    return settle(state.find, f"dbt run {failed.id} already has a successor") if not_latest else None
 
 # COMMAND ----------
 
@@ -963,7 +963,7 @@ def interval(age):
 
 
 def stop_duplicate(other):
-    """Cancels it only if it came in through the API, as ours do, and has surely not begun to work."""
+    """Cancels it only if it came in through the API, as ours do, and has certainly not started to work."""
     if other.ended():
         return "ended"
     if (other.trigger or {}).get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
@@ -975,7 +975,7 @@ def stop_duplicate(other):
 
 
 def audit(run):
-    """Step 6: looks for a second run with our marker. The lower id is kept. Returns the run to follow, and whether the
+    """Step 6: looks for a second run with our marker. The lower ID is kept. Returns the run to follow, and whether the
     look-up was complete."""
     runs, _ = list_runs(state.since)
     if runs is None:
@@ -989,11 +989,11 @@ def audit(run):
             fate = state.duplicates[other.id] = stop_duplicate(other)
             if fate != before:
                 said = {
-                    "cancelled": "cancelled while it waited",
-                    "ended": "it has ended",
-                    "left": "LEFT AS IT IS, look at it",
+                    "cancelled": "canceled in the queue",
+                    "ended": "already ended",
+                    "left": "LEFT AS IT IS; check it",
                 }
-                say(f"WARNING: dbt Cloud has made a second run for this trigger, beside {ours[0].id}:")
+                say(f"WARNING: dbt started a second run for this trigger, besides {ours[0].id}:")
                 say(f"  {other.id} ({said[fate]}; {other.status_text()}) {other.url()}")
     if len(ours) > 1 and run.resumes is None and ours[0].id != run.id and run.has_marker(state.marker):
         say(f"Following dbt run {ours[0].id}, the first of them.")
@@ -1002,7 +1002,7 @@ def audit(run):
 
 
 def follow(run):
-    """Polls until the run has ended. A failed poll is not a failed run: only proof ends the waiting early."""
+    """Polls until the run has ended. A failed poll is not a failed run: only proof ends the wait early."""
     global api_key
     began, shown, denied, gone, failures = time.monotonic(), None, 0, 0, 0
     next_audit, ended_already = began + (0 if state.doubtful else 15), run.ended() is not None
@@ -1016,7 +1016,7 @@ def follow(run):
             age = time.monotonic() - began
             if state.doubtful or not looked:
                 next_audit = time.monotonic() + (5 if age < 30 else 15 if age < 600 else 60)
-            else:  # by then a second run of the same POST shows
+            else:  # by then a second run of the same POST appears
                 next_audit = began + SETTLE if age < SETTLE else float("inf")
         last_look = time.monotonic() >= deadline
         answer = _get_job_run_status(run.id, 5 if last_look else min(GET_TIMEOUT, deadline - time.monotonic()))
@@ -1037,18 +1037,18 @@ def follow(run):
             denied = denied + 1 if answer.code in (401, 403) else 0
             gone = gone + 1 if answer.code == 404 and age > 60 else 0
             if denied >= 2 or gone >= 2 or answer.trouble == "certificate":
-                text = f"dbt run {run.id} cannot be followed any longer; it may go on. {answer.why}.{advice(answer)}"
+                text = f"Lost track of dbt run {run.id}; it may still be running. {answer.why}.{advice(answer)}"
                 raise StoppedWaiting(reason_of(answer), f"{text} {run.url()}")
             if denied:
                 api_key = read_key()
             if failures == 3:
-                say(f"dbt Cloud cannot be asked at the moment ({answer.why}); still waiting.")
+                say(f"dbt does not respond at the moment ({answer.why}); still waiting.")
             asked = min(60 * failures, 300) if answer.kind == "limited" and answer.wait is None else answer.wait or 0
             wait = max(wait, asked)
         if last_look:
             out_of_time(run)
         time.sleep(max(0, min(wait, deadline - time.monotonic())))
-    # A second run may show only now. One of ours that somebody stopped in the queue has perhaps lost against another.
+    # A second run may appear only now. A run of ours that was canceled in the queue may have lost to another one.
     settled, over = [], time.monotonic()
     if state.doubtful and state.last_post is not None:
         settled.append(state.last_post + SETTLE)
@@ -1079,7 +1079,7 @@ def known(run):
 
 
 def hand_on(name, value):
-    """For later tasks: {{tasks.THIS_TASK.values.dbt_run_id}}. Outside a workflow there is nobody to hand it to."""
+    """For later tasks: {{tasks.THIS_TASK.values.dbt_run_id}}. Outside a workflow there are none."""
     try:
         dbutils.jobs.taskValues.set(key=name, value=value)
     except Exception:
@@ -1087,7 +1087,7 @@ def hand_on(name, value):
 
 
 def cancel(run_id, seconds):
-    """Cancels a run and waits until dbt Cloud says that it has ended. True when it surely has."""
+    """Cancels a run and waits until dbt says that it has ended. True if it certainly has."""
     until, asked = time.monotonic() + seconds, False
     while True:
         left = until - time.monotonic()
@@ -1103,16 +1103,16 @@ def cancel(run_id, seconds):
 
 
 def stopped(done):
-    return "cancelled" if done else "asked to stop, which dbt Cloud has not confirmed"
+    return "canceled" if done else "asked to stop, which dbt has not confirmed"
 
 
 def out_of_time(run):
     hand_on("dbt_run_status", run.status_text().split(".")[-1])
-    text = f"Waited {minutes} minutes; dbt run {run.id} has not ended ({run.status_text()})"
+    text = f"Timed out after {minutes} minutes; dbt run {run.id}"
     if on_timeout == "cancel":
         done = cancel(run.id, 60)
-        raise StoppedWaiting("timeout", f"{text}. It was {stopped(done)}. {run.url()}")
-    raise StoppedWaiting("timeout", f"{text} and goes on. {run.url()}")
+        raise StoppedWaiting("timeout", f"{text} was {stopped(done)}. {run.url()}")
+    raise StoppedWaiting("timeout", f"{text} is still running ({run.status_text()}). {run.url()}")
 
 # COMMAND ----------
 
@@ -1129,7 +1129,7 @@ def step_name(step):
 
 
 def command_of(step):
-    """What dbt is called with; empty for cloning and the profile."""
+    """The dbt command of a step; empty for cloning and the profile."""
     told = step.get("run_step_command")
     told = told.get("dbt_command") if isinstance(told, dict) else None
     quoted = re.search(r"`(.*)`", step_name(step))
@@ -1142,9 +1142,9 @@ def verb_of(step):
 
 
 def checkbox_steps(steps, data):
-    """Which steps come from the job's checkboxes: they may fail while the run goes on. A copy of their command among
-    the job's own commands is no checkbox; where the job does not show, what stands where a checkbox's step stands
-    counts as one, unless nothing else has failed. The command `dbtrigger run` has the same rule (dbt/steps.rs)."""
+    """Steps of the job's checkboxes, which may fail without failing the run. A copy of their command among the job's
+    own commands is not one of them. If the job is unknown, a step in the place of a checkbox's step counts as one,
+    unless nothing else has failed. The command `dbtrigger run` has the same rule (dbt/steps.rs)."""
     job = data.get("job") if isinstance(data.get("job"), dict) else None
     trigger = data.get("trigger") if isinstance(data.get("trigger"), dict) else {}
     listed = trigger.get("steps_override") or (job or {}).get("execute_steps")
@@ -1155,7 +1155,7 @@ def checkbox_steps(steps, data):
     commands = [command_of(step) for step in steps]
     freshness = [n for n in range(len(steps)) if names[n] == "source freshness" or commands[n] in FRESHNESS]
 
-    def own(n):  # dbt deps stands before the first command whether it is listed or not
+    def own(n):  # dbt deps comes before the first command, listed or not
         if listed is None:
             return verb_of(steps[n]) in BUILD
         return commands[n] != "dbt deps" and commands[n] in listed
@@ -1180,8 +1180,7 @@ def checkbox_steps(steps, data):
 
 
 def failed_step(data):
-    """The step that failed the run. A command that fails is the last one, whatever was let fail before it; a run that
-    broke off leaves the one running that it broke in."""
+    """The step that failed the run: the last failed command, else the step that was running when the run broke off."""
     steps = [step for step in data.get("run_steps") or [] if isinstance(step, dict) and whole_number(step.get("index"))]
     steps.sort(key=lambda step: whole_number(step["index"]))
     checkboxes = checkbox_steps(steps, data)
@@ -1204,8 +1203,8 @@ def read_steps(run, until):
 
 
 def failed_nodes(run, step):
-    """Models, tests and the like that failed in this step. dbt uploads the file some seconds after the end; 404 stands
-    for "not yet" and for "never" alike, until dbt says that all files are there."""
+    """Models, tests and the like that failed in this step. dbt uploads the file some seconds after the end; 404 means
+    both "not yet" and "never", until dbt says that all files are saved."""
     until, index, saved, tries = time.monotonic() + 30, whole_number(step["index"]), False, 3
     while True:
         answer = send(
@@ -1244,7 +1243,7 @@ def failure_report(run):
     lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}", 400)]
     try:
         until, index, nodes = time.monotonic() + 45, None, []
-        for look in range(3):  # logs show some seconds after the end
+        for look in range(3):  # logs appear some seconds after the end
             time.sleep(2 if look else 0)
             step = failed_step(read_steps(run, until))
             if step is None:
@@ -1260,18 +1259,18 @@ def failure_report(run):
                 lines += [] if nodes else ["Log: " + line for line in log]
                 break
     except Exception as error:
-        lines.append(f"(What failed could not be read: {type(error).__name__}.)")
+        lines.append(f"(Cannot read what failed: {type(error).__name__}.)")
     return "\n".join(lines + [run.url()])
 
 # COMMAND ----------
 
 # Check mode and the run.
 def check():
-    """Reads the secret, reaches dbt, sees the job; triggers nothing."""
+    """Reads the secret, connects to dbt and reads the job; triggers nothing."""
     say(f"Secret {secret_scope}/{secret_key}: read")
     path, query, shape = (f"jobs/{job_id}/", None, dict) if job_id else ("jobs/", {"limit": 1}, list)
     answer = ask(path, query, time.monotonic() + 60, shape)
-    say(f"dbt Cloud {base_url}, account {account_id}: reached, the key is accepted")
+    say(f"dbt {base_url}, account {account_id}: connected, key accepted")
     remarks = []
     if job_id:
         job = answer.data
@@ -1285,13 +1284,13 @@ def check():
             remarks.append("This is a CI job.")
     for remark in remarks:
         say(remark)
-    say("Nothing was triggered. Whether the key can start runs is not checked.")
+    say("Nothing was triggered. Whether the key can start runs was not checked.")
     result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id and str(job_id)}
     return json.dumps({**result, "remarks": remarks, "output": output})
 
 
 def why_off(job):
-    """Why no run of this job starts, however it is triggered; None if nothing is known to be in the way."""
+    """Why runs of this job do not start, however triggered; None if no reason is known."""
     if whole_number(job.get("state")) == 2:
         return "the job is deleted"
     if job.get("job_type") == "hybrid":
@@ -1304,7 +1303,7 @@ def why_off(job):
 
 
 def refuse_if_off():
-    """A run of such a job would wait in the queue for ever. What cannot be found out does not stand in the way."""
+    """A run of such a job would stay in the queue forever. A job that cannot be read is not refused."""
     job = send("GET", f"jobs/{job_id}/").data
     why = why_off(job) if isinstance(job, dict) else None
     if why:
@@ -1314,7 +1313,7 @@ def refuse_if_off():
 
 
 def find_or_trigger():
-    """The run of this task: found again, resumed, or triggered."""
+    """The run of this task: found, resumed, or triggered."""
     keys, key = read_keys()
     state.keyed = bool(keys)
     round_number = 1
@@ -1324,12 +1323,12 @@ def find_or_trigger():
         if same_task and different:
             raise NotTriggered(
                 "refused",
-                f"This task has triggered dbt run {first.id} already, with another {different} than asked for now. "
+                f"This task already triggered dbt run {first.id}, with a different {different}. "
                 f"Nothing was triggered. {first.url()}",
             )
         stands = ended in (None, DbtJobRunStatus.SUCCESS) or (same_task and ended == DbtJobRunStatus.CANCELLED)
         if stands and not different:
-            say(f"Found again: dbt run {last.id}, of an earlier attempt of this task.")
+            say(f"Found dbt run {last.id} of an earlier attempt of this task.")
             state.adopted = True
             return last
         if not different and ended == DbtJobRunStatus.ERROR:
@@ -1340,7 +1339,7 @@ def find_or_trigger():
         round_number = found_round + 1 if same_task else 1
     refuse_if_off()
     state.marker, state.posts = marker_of(key, round_number), 0
-    # An attempt that was killed right after its trigger may have a run that the list does not show yet.
+    # An attempt that was killed right after its trigger may have a run that is not listed yet.
     state.doubtful = bool(keys) and whole_number(widget("dbtrigger_attempt")) != 1
     return _trigger_job(overrides)
 
@@ -1354,11 +1353,11 @@ def conclude(run):
         reason = run.text("status_message") or "No reason given."
         if state.adopted:
             reason += " It belongs to this task run, so nothing was triggered again: run the workflow again."
-        raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was cancelled. {reason}\n{run.url()}")
+        raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was canceled. {reason}\n{run.url()}")
     say(run.url())
     result = {
         "schema_version": 1,
-        "dbt_job_id": str(job_id),  # ids as text: they exceed what a reader with floats keeps exact
+        "dbt_job_id": str(job_id),  # IDs as text: they exceed what floats keep exactly
         "dbt_run_id": str(run.id),
         "status": ended.name,
         "url": run.url(),
@@ -1372,7 +1371,7 @@ def conclude(run):
 
 
 def stop_run():
-    """The notebook was interrupted: the dbt run is of no use to anybody then. Best effort, for some seconds."""
+    """The notebook was interrupted, so the dbt run is of no use. Best effort, for some seconds."""
     run, until = state.run, time.monotonic() + 10
     while run is None and state.posts and time.monotonic() < until:
         run = state.find(list_runs(state.since)[0] or [])

@@ -106,6 +106,8 @@ mod tests {
     fn short_help_fits_one_screen_and_has_one_example() {
         let mut root = command_line();
         root.build();
+        let narrow = root.clone().term_width(60).render_help().to_string();
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
         let mut all = vec![("dbtrigger".to_owned(), &root)];
         every(&root, "dbtrigger", &mut all);
         let mut wrong = Vec::new();

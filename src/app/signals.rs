@@ -33,16 +33,13 @@ pub(super) fn on_interrupt(
     let failure = match (last_known.get(), interrupt_effect) {
         (Some(Interrupted { known, active, note }), _) => {
             let failure = match note {
-                Some(StateNote { cause, state, advice }) => {
-                    let failure = if printer.is_asking() {
-                        Failure::new(Code::Interrupted(signal), "Canceled.")
-                    } else {
-                        failure
-                    };
+                Some(StateNote { cause, state, next }) => {
+                    let failure =
+                        if printer.is_asking() { Failure::new(Code::Interrupted(signal), "canceled") } else { failure };
                     let failure = cause.into_iter().fold(failure.state(state), Failure::cause);
-                    advice.into_iter().fold(failure, Failure::advise)
+                    next.into_iter().fold(failure, Failure::hint)
                 }
-                None if active.is_empty() => failure.state("No run is active."),
+                None if active.is_empty() => failure.state("no run is active"),
                 None => failure,
             };
             let failure = active
@@ -52,16 +49,14 @@ pub(super) fn on_interrupt(
             return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a prompt arrives as a signal, too.
-        (None, _) if printer.is_asking() => {
-            commands::left_at_a_question(signal, "Canceled.", commands::NOTHING_WRITTEN)
-        }
+        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "canceled", commands::NOTHING_WRITTEN),
         (None, InterruptEffect::Half) => {
             failure.advise("run the same command again to finish: it writes only what is missing")
         }
-        (None, InterruptEffect::Run) => failure.state("Nothing was started."),
+        (None, InterruptEffect::Run) => failure.state("nothing was started"),
         (None, InterruptEffect::Unconfirmed) => failure.advise("run the same command again to see the run's status"),
         (None, InterruptEffect::Keyring) => failure.run("see what is stored", "dbtrigger auth status"),
-        (None, InterruptEffect::AsItWas) => failure.state("Nothing was changed."),
+        (None, InterruptEffect::AsItWas) => failure.state("nothing was changed"),
         (None, InterruptEffect::Nothing) => return (failure.into(), false),
     };
     (failure.into(), true)

@@ -34,12 +34,12 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
         };
         let variable = filters.iter().find(|(_, filter)| filter.finds(&text)).map(|(name, _)| name);
         let what = match variable {
-            Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
-            None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),
+            Some(variable) => format!("refused {place}: it contains the secret in {variable}"),
+            None if holds_a_token(&text) => format!("refused {place}: it looks like a token"),
             None => {
                 let values = [Some(value), value.split_once('=').map(|(_, value)| value)];
                 if let Some(placeholder) = values.into_iter().flatten().find_map(Placeholder::of_whole) {
-                    return Err(Failure::new(Code::Usage, format!("Refused {place}: it is {placeholder}."))
+                    return Err(Failure::new(Code::Usage, format!("refused {place}: it is {placeholder}"))
                         .advise("pass the value itself"));
                 }
                 before = Some(text);
@@ -128,7 +128,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = rendered.split("\n\n");
     let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
-    let failure = Failure::new(Code::Usage, format!("{what}."));
+    let failure = Failure::new(Code::Usage, what);
     let meant = meant(error, command, &root);
     let tips = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
     let failure = if meant.is_empty() {

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Named,
-    /// Print a script that knows commands and flags by itself and never starts dbtrigger
+    /// Print a script that completes only commands and flags, and never starts dbtrigger
     #[arg(long = "static")]
     is_static: bool,
 }
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>
     };
     match String::from_utf8(script) {
         Ok(script) => Ended::well(Box::new(Completions { shell, script })),
-        Err(error) => Failure::new(Code::Bug, format!("The completion script for {shell} is not UTF-8."))
+        Err(error) => Failure::new(Code::Bug, format!("the completion script for {shell} is not UTF-8"))
             .cause(error.to_string())
             .into(),
     }

@@ -16,7 +16,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::Background;
 use crate::text::quoted;
 
-/// Run the whole guide on a local sandbox; no account needed
+/// Run the guide on a local sandbox
 ///
 /// Starts the sandbox and runs the commands you would type: store the secret, deploy the notebook, create the workflow,
 /// run it with the real notebook in a real Python, run a dbt job directly, and run one that fails. Asks nothing.
@@ -75,11 +75,11 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let events = &ctx.events;
     let Some(program) = &ctx.context.program else {
         return Err(
-            Failure::new(Code::Failed, "Cannot find the dbtrigger executable.").advise("start it with its full path")
+            Failure::new(Code::Failed, "cannot find the dbtrigger executable").advise("start it with its full path")
         );
     };
     let folder = tempfile::tempdir().map_err(|error| {
-        Failure::new(Code::Failed, "Cannot create a temporary directory.")
+        Failure::new(Code::Failed, "cannot create a temporary directory")
             .cause(error.to_string())
             .advise("check TMPDIR")
     })?;
@@ -113,7 +113,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
                 failure: Some(
                     Failure::new(
                         Code::Failed,
-                        format!("Step {} of the demo ended with exit code {}.", number + 1, done.exit.unwrap_or(-1)),
+                        format!("step {} of the demo ended with exit code {}", number + 1, done.exit.unwrap_or(-1)),
                     )
                     .cause(format!("expected {}", step.exit))
                     .advise("this is a bug: report it with the output above"),
@@ -125,8 +125,9 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
         }
         shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
     }
-    events.progress("\nThat was the whole guide. Try more here: dbtrigger sandbox");
-    events.progress("Set up your own workspace: dbtrigger setup");
+    events.progress("\nThat was the whole guide.");
+    events.progress("next: set up your own workspace: dbtrigger setup");
+    events.progress("next: try more without an account: dbtrigger sandbox");
     Ok(Ended::well(Box::new(Shown(shown))))
 }
 
@@ -154,7 +155,7 @@ impl Child<'_> {
     ) -> Result<Done, Failure> {
         let Child { program, arguments, json, variables, state } = self;
         let failed = |error: std::io::Error| {
-            Failure::new(Code::Failed, format!("Cannot start {}.", program.display()))
+            Failure::new(Code::Failed, format!("cannot start {}", program.display()))
                 .cause(error.to_string())
                 .advise("start it with its full path")
         };

@@ -89,7 +89,7 @@ fn settle_grants(
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written"
                 ),
             )
             .advise("grant CAN_RUN, or name the user or group that should edit it")
@@ -154,10 +154,10 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let identity = if print { None } else { credentials::databricks(environment, &ctx.vault, &mut errors) };
     errors.settle()?;
     let Some(account) = account else {
-        return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the dbt account is missing after it was resolved"));
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
-    account.check_bare_token("The dbt API key")?;
+    account.check_bare_token("the dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()).into(), key.map(|key| key.to_string()).into());
     let notebook_settings = NotebookSettings { account, scope, key, allow_override, allow_job };
@@ -188,7 +188,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 
 /// `--print` needs no path; the source does not depend on it.
 fn nowhere() -> Result<NotebookPath, Failure> {
-    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("The default path is invalid: {bad}.")))
+    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("the default path is invalid: {bad}")))
 }
 
 /// Looks up the caller and the notebook: in parallel if the path is given. The default path is in the caller's home
@@ -233,7 +233,7 @@ async fn look(
 pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
     let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
     text.parse().map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("Your home folder {text} is not a valid notebook path: {bad}."))
+        Failure::new(Code::InvalidInput, format!("your home folder {text} is not a valid notebook path: {bad}"))
             .advise("choose a path with --notebook")
     })
 }

@@ -44,7 +44,7 @@ fn read(text: &str) -> Result<Named, Failure> {
             // Shells report 128 plus the signal's number.
             Ok(exit @ 129..=192) => Ok(Named::Code(Code::Interrupted(exit - 128))),
             Ok(exit) if exit == 0 || Code::ALL.iter().any(|code| code.exit() == exit) => Ok(Named::Exit(exit)),
-            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never exits with code {text}."))
+            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never exits with code {text}"))
                 .advise("an exit code that is not listed comes from the shell or another program")),
         };
     }
@@ -52,7 +52,7 @@ fn read(text: &str) -> Result<Named, Failure> {
     let name = text.trim_matches(['[', ']', ' ']).to_lowercase().replace(['_', ' '], "-");
     match Code::ALL.into_iter().find(|code| code.name() == name) {
         Some(code) => Ok(Named::Code(code)),
-        None => Err(unknown(format!("\"{text}\" is not an error code or exit code."))
+        None => Err(unknown(format!("\"{text}\" is not an error code or exit code"))
             .meant(&nearest_names(&name, Code::ALL.map(Code::name)))),
     }
 }
@@ -92,7 +92,7 @@ fn exit_words(code: Code) -> String {
 fn page(code: Code) -> String {
     let Explanation { means, why, what_to_do, example: (typed, comes) } = code.explanation();
     let head = format!("{} ({})", code.name(), exit_words(code));
-    let list = |lines: &[&str]| lines.iter().map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n");
+    let list = |lines: &[&str]| lines.iter().map(|line| format!("  • {line}")).collect::<Vec<_>>().join("\n");
     let comes = comes.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
     let (why, what_to_do) = (list(why), list(what_to_do));
     format!(

@@ -23,7 +23,7 @@ pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>>
     root.build();
     match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
         Ok(()) => Ended::well(Box::new(Written(folder))),
-        Err(error) => Failure::new(Code::Failed, format!("Cannot write the manual pages to {}.", folder.display()))
+        Err(error) => Failure::new(Code::Failed, format!("cannot write the manual pages to {}", folder.display()))
             .cause(io_reason(&error))
             .advise("check the directory's permissions")
             .into(),

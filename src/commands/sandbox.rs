@@ -13,7 +13,7 @@ use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};
 
-/// Serve a local stand-in for Databricks and dbt
+/// Simulate Databricks and dbt locally
 ///
 /// Serves both APIs on one loopback address, prints the environment variables to connect to it, and runs until
 /// interrupted. Nothing is kept. Seeded dbt jobs: 222222 succeeds after a few simulated minutes, 222223 fails with a
@@ -24,8 +24,8 @@ use crate::sandbox::{FaultRule, Options, Seed, SimTime, StartError};
   dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
   dbtrigger sandbox --tls --env-file sandbox.env
 
-A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path after its
-version, such as dbt:jobs/run, databricks:jobs/create, or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip,
+A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path after its version, \
+such as dbt:jobs/run, databricks:jobs/create, or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip, \
 status=503, retry-after=5, login, empty, kill, and others; an unknown class prints the whole list.")]
 pub(crate) struct Args {
     /// Port on 127.0.0.1 [default: any free port]

@@ -20,7 +20,7 @@ use crate::runs::{DbtRun, Journal};
 
 /// Follow a run until it ends
 ///
-/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome:
+/// Works for any run, no matter who started it and where. Prints what `run` prints and exits with the run's outcome:
 /// 0 success, 3 error, 20 canceled, 8 timed out while the run goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// ID or URL of a run in dbt or Databricks [default: choose from a list]
     #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run; dbt is not asked
+    /// ID of a Databricks run; skips the dbt lookup
     #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait, including time in the queue (90s, 10m, 2h)
@@ -122,7 +122,7 @@ async fn watch_workflow(
         Err(error) => {
             // The follower retries temporary errors.
             if error.is_final() {
-                let failure = of_databricks(&format!("Cannot read Databricks run {run}"), &error);
+                let failure = of_databricks(&format!("cannot read Databricks run {run}"), &error);
                 let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
                 return Err(if is_dbts { of_other_service(failure, "watch", run) } else { failure });
             }

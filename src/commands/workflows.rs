@@ -15,9 +15,9 @@ use crate::failure::{Ended, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 use crate::runs::plain;
 
-/// List the Databricks jobs that run dbt jobs
+/// List the Databricks jobs that run dbt
 ///
-/// Lists jobs created by dbtrigger, jobs with a task added by it, and jobs of others that run a dbt job.
+/// Lists jobs created by dbtrigger, jobs with a task added by it, and other jobs that run a dbt job.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger workflows
@@ -43,13 +43,13 @@ async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
 /// The Databricks jobs that run dbt jobs, by name.
 pub(super) async fn rows(reader: &Reader, ctx: &CommandContext) -> Result<Vec<Row>, Failure> {
     let all = jobs::all_with_tasks(reader).await;
-    let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
+    let all = all.map_err(|error| of_databricks("cannot list the workflows", &error))?;
     let jobs: Vec<(Job, Vec<u64>)> =
         all.into_iter().filter_map(|job| dbt_jobs(&job.settings).map(|dbt_jobs| (job, dbt_jobs))).collect();
     let last = side_by_side(&jobs, async |(job, _)| last_run(reader, job.id).await).await;
     let mut workflows = Vec::new();
     for ((job, dbt_jobs), last) in jobs.into_iter().zip(last) {
-        let last = last.map_err(|error| of_databricks(&format!("Cannot list the runs of workflow {}", job.id), &error));
+        let last = last.map_err(|error| of_databricks(&format!("cannot list the runs of workflow {}", job.id), &error));
         let job_schedule = job_schedule(&job.settings);
         let next = job_schedule.as_ref().map(|job_schedule| next_starts(job_schedule, ctx)).unwrap_or_default();
         workflows.push(Row { last: last?, job_schedule, next, dbt_jobs, job });

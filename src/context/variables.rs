@@ -21,7 +21,7 @@ pub(crate) const VARIABLES: [Group; 8] = [
         ],
     ),
     (
-        "dbt Cloud",
+        "dbt platform (dbt Cloud)",
         &[
             ("DBT_CLOUD_HOST", "Host of the account, as in the browser's address bar"),
             ("DBT_CLOUD_HOST_URL", "Alias of DBT_CLOUD_HOST"),
@@ -59,8 +59,8 @@ pub(crate) const VARIABLES: [Group; 8] = [
     (
         "Set by completion scripts",
         &[
-            ("DBTRIGGER_COMPLETE", "Shell that asks what fits the words behind `--`"),
-            ("_CLAP_COMPLETE_INDEX", "Which word it asks for"),
+            ("DBTRIGGER_COMPLETE", "Shell that requests completions"),
+            ("_CLAP_COMPLETE_INDEX", "Index of the word to complete"),
         ],
     ),
     (

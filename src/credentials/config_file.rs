@@ -128,16 +128,16 @@ pub(super) fn is_own(environment: &Environment) -> bool {
 pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<Profile, Failure> {
     let wrong = |what: String| Failure::new(Code::InvalidInput, what);
     if name == SETTINGS {
-        return Err(wrong(format!("{by} names the profile {SETTINGS}, which is no profile: it holds settings."))
+        return Err(wrong(format!("{by} names the profile {SETTINGS}, which is no profile: it holds settings"))
             .advise("name one of the other sections of the file"));
     }
     let Some(path) = place(environment) else {
-        return Err(wrong(format!("{by} names the profile {name}, and no home directory to look for it in."))
+        return Err(wrong(format!("{by} names the profile {name}, and no home directory to look for it in"))
             .advise("set DATABRICKS_CONFIG_FILE to the file with the profile"));
     };
     let file = path.display().to_string();
     let Some(ini) = read(&path)? else {
-        return Err(wrong(format!("{by} names the profile {name}, and there is no file {file}.")).advise(
+        return Err(wrong(format!("{by} names the profile {name}, and there is no file {file}")).advise(
             "make it with `databricks configure`, or set DATABRICKS_CONFIG_FILE to the file with the profile",
         ));
     };
@@ -150,13 +150,13 @@ pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<P
             .collect();
         let near = nearest_names(name, there.iter().copied());
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        return Err(wrong(format!("{by} names the profile {name}, which {file} does not have."))
+        return Err(wrong(format!("{by} names the profile {name}, which {file} does not have"))
             .cause(format!("the profiles there: {there}"))
             .advise("name one of them with -p, or add the section to the file")
             .meant(&near));
     };
     if keys.is_empty() {
-        return Err(wrong(format!("{by} names the profile {name}, which is empty in {file}."))
+        return Err(wrong(format!("{by} names the profile {name}, which is empty in {file}"))
             .advise("add at least host and token to the section"));
     }
     Ok(Profile { name: name.to_owned(), file, keys: keys.clone() })
@@ -188,7 +188,7 @@ pub(crate) fn profiles(environment: &Environment) -> Vec<(String, String)> {
 fn read(path: &Path) -> Result<Option<Ini>, Failure> {
     let file = path.display();
     let wrong = |cause: String| {
-        Failure::new(Code::InvalidInput, format!("{file} cannot be read as a file of Databricks profiles."))
+        Failure::new(Code::InvalidInput, format!("{file} cannot be read as a file of Databricks profiles"))
             .cause(cause)
             .advise(format!("correct {file}, or set DATABRICKS_CONFIG_FILE to another file"))
     };

@@ -264,7 +264,7 @@ impl Account {
         let host = host.strip_prefix("https://").unwrap_or(&host);
         Err(Failure::new(
             Code::Contradiction,
-            format!("{token} is not sent to {host}: it is not a dbt host, and only {} names it.", self.host_from),
+            format!("{token} is not sent to {host}: it is not a dbt host, and only {} names it", self.host_from),
         )
         .advise(format!("only if {host} is your dbt host: pass --dbt-host {host}, or set DBT_CLOUD_HOST to it")))
     }
@@ -276,7 +276,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     if let Some(text) = &flags.dbt_url {
         expanded(Sourced::new(text.clone(), Source::Flag("--dbt-url")))?;
         let link = Link::parse(text).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("--dbt-url \"{}\" is invalid: {bad}.", shown(text)))
+            Failure::new(Code::InvalidInput, format!("--dbt-url \"{}\" is invalid: {bad}", shown(text)))
                 .advise("copy the URL of a page of your dbt account source your browser")
         })?;
         all.push(Sourced::new(link, Source::Flag("--dbt-url")));
@@ -289,7 +289,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
 pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, Failure> {
     expanded(Sourced::new(text.to_owned(), source.clone()))?;
     parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(text)))
+        Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}", shown(text)))
             .advise("use the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
     })
 }
@@ -300,7 +300,7 @@ pub(crate) fn read_account_id(text: &str, source: Source) -> Result<Sourced<u64>
         Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
         Ok(_) | Err(_) => {
             let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
-            let what = format!("{source} \"{value}\" is not an account ID, a number such as 51234.");
+            let what = format!("{source} \"{value}\" is not an account ID, a number such as 51234");
             Err(Failure::new(Code::InvalidInput, what)
                 .advise("use the number after /deploy/ in the URL of any page of your dbt account"))
         }
@@ -362,7 +362,7 @@ fn agree<T: PartialEq + std::fmt::Display>(what: &str, stated: &[Sourced<T>]) ->
         Some(other) => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Conflicting dbt {what}s: {} says {}, {} says {}.",
+                "conflicting dbt {what}s: {} says {}, {} says {}",
                 first.source, first.value, other.source, other.value
             ),
         )

@@ -70,11 +70,8 @@ impl Token {
             return Ok(self.secret.clone());
         }
         let (source, host) = (&self.source, &account.origin);
-        Err(Failure::new(
-            Code::Contradiction,
-            format!("{source} is stored for {stored_for} and is not sent to {host}."),
-        )
-        .advise("set DBT_CLOUD_TOKEN to a token for that host"))
+        Err(Failure::new(Code::Contradiction, format!("{source} is stored for {stored_for} and is not sent to {host}"))
+            .advise("set DBT_CLOUD_TOKEN to a token for that host"))
     }
 }
 
@@ -124,7 +121,7 @@ fn in_environment(environment: &Environment, vault: &Vault) -> Result<Option<Sou
             Some((first, _)) => {
                 return Err(Failure::new(
                     Code::Contradiction,
-                    format!("{first} and {name} hold different tokens for dbt."),
+                    format!("{first} and {name} hold different tokens for dbt"),
                 )
                 .advise(format!("unset one of them: `unset {name}`")));
             }
@@ -198,7 +195,7 @@ pub(crate) async fn given_token(
         Ok(Ok(text)) => match vault.admit(text) {
             Ok(secret) => Ok(Some(Sourced::new(secret, source))),
             Err(odd) => {
-                Err(Failure::new(Code::InvalidInput, format!("{source} is not a {what}: {odd}.")).advise(advice))
+                Err(Failure::new(Code::InvalidInput, format!("{source} is not a {what}: {odd}")).advise(advice))
             }
         },
         Ok(Err(error)) => Err(unreadable(what, &source, &error)),
@@ -217,14 +214,14 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
 }
 
 fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
-    Failure::new(Code::InvalidInput, format!("Cannot read the {what} from {source}."))
+    Failure::new(Code::InvalidInput, format!("cannot read the {what} from {source}"))
         .cause(io_reason(error))
         .advise("pass a readable file to --token-file, or pipe the token into --token-stdin")
 }
 
 fn admit(vault: &Vault, text: String, source: &Source) -> Result<Secret, Failure> {
     vault.admit(text).map_err(|odd| {
-        Failure::new(Code::InvalidInput, format!("{source} is not a dbt token: {odd}."))
+        Failure::new(Code::InvalidInput, format!("{source} is not a dbt token: {odd}"))
             .advise("copy the token again from Account settings > API tokens in dbt")
     })
 }

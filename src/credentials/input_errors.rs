@@ -104,12 +104,6 @@ fn missing_lines(missing: &[MissingInput], profiles: &[String]) -> Vec<String> {
     lines
 }
 
-/// A line as the beginning of a sentence.
-fn capitalized(line: &str) -> String {
-    let mut letters = line.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
 /// `a`, `a and b`, `a, b, and c`.
 fn listed(words: &[&str], last: &str) -> String {
     match words {
@@ -243,7 +237,7 @@ impl InputErrors {
                 1 => first.clone(),
                 count => {
                     let Failure { code, what, causes, hints, open_questions: _ } = first.clone();
-                    let failure = Failure::new(code, format!("{count} conflicts."));
+                    let failure = Failure::new(code, format!("{count} conflicts"));
                     Failure { causes: [vec![what], causes].concat(), hints, ..failure }
                 }
             };
@@ -262,8 +256,8 @@ impl InputErrors {
             return Ok(());
         }
         let (what, lines) = match missing_lines.as_slice() {
-            [only] => (format!("{}.", capitalized(only)), Vec::new()),
-            several => (format!("{} values are missing.", several.len()), missing_lines),
+            [only] => (only.clone(), Vec::new()),
+            several => (format!("{} values are missing", several.len()), missing_lines),
         };
         let mut failure = Failure::new(Code::MissingInput, what);
         failure.causes = lines.into_iter().chain(remarks).chain(tried).collect();
@@ -284,7 +278,7 @@ mod tests {
     fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
         let missing = |ask| MissingInput::value("A", "set A", ask);
         let (host, account) = (Some(Question::DbtHost), Some(Question::DbtAccount));
-        let wrong = Err(Failure::new(Code::InvalidInput, "A is odd."));
+        let wrong = Err(Failure::new(Code::InvalidInput, "A is odd"));
         for (second, found, open) in [
             (account.clone(), Ok(None), vec![Question::DbtHost, Question::DbtAccount]),
             (None, Ok(None), vec![]),
@@ -301,14 +295,14 @@ mod tests {
     fn what_is_wrong_keeps_its_advice_beside_what_is_missing() {
         let mut errors = InputErrors::default();
         let wrong = |what: &str, advice: &str| Failure::new(Code::InvalidInput, what).advise(advice);
-        for (what, advice) in [("A is odd.", "set A"), ("B is odd.", "set B"), ("C is odd.", "set B")] {
+        for (what, advice) in [("A is odd", "set A"), ("B is odd", "set B"), ("C is odd", "set B")] {
             assert_eq!(errors.optional::<()>(Err(wrong(what, advice))), None);
         }
         assert_eq!(errors.need::<()>(Ok(None), MissingInput::value("D", "set D", None)), None);
         errors.remark("D2 is set".to_owned());
         let failure = errors.settle().unwrap_err();
-        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts."));
-        assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
+        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts"));
+        assert_eq!(failure.causes, ["A is odd", "B is odd", "C is odd", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
     }
 }

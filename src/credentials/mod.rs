@@ -117,7 +117,7 @@ fn expanded(text: Sourced<String>) -> Result<Sourced<String>, Failure> {
         None => Ok(text),
         Some(placeholder) => {
             // Do not quote the text: the rest of it may be a token.
-            Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}.", text.source))
+            Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}", text.source))
                 .advise(format!("set {} to its value, or remove it", text.source)))
         }
     }

@@ -146,7 +146,7 @@ fn the_one(
     if there.len() > 1 {
         let failure = Failure::new(
             Code::MissingInput,
-            format!("The keyring has logins for several {what}, and none is selected."),
+            format!("the keyring has logins for several {what}, and none is selected"),
         );
         let failure = there.iter().fold(failure, |failure, (owner, _)| failure.cause(owner.to_string()));
         return Err(NoLogin::Ambiguous(failure));

@@ -299,7 +299,7 @@ fn changed_meanwhile<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let (kind, name) = (K::KIND, K::quoted(&step.want));
     let removes = step.action == Action::Remove;
     let done = if removes { "removed" } else { "written" };
-    let what = format!("The {kind} {name} was not {done}: what is there has changed since it was compared.");
+    let what = format!("the {kind} {name} was not {done}: it has changed since it was compared");
     let failure = Failure::new(Code::ChangedMeanwhile, what);
     let failure = match action {
         // The object must be kept now, so removing it has failed.
@@ -336,7 +336,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
     let (kind, name) = (K::KIND, K::quoted(&step.want));
     let done = |step: &Step<K>| {
         let id = K::created_id(step).map(|id| format!(" as {id}")).unwrap_or_default();
-        format!("The {kind} {name} was {verb}{id}")
+        format!("the {kind} {name} was {verb}{id}")
     };
     let unread = |step: &Step<K>, error: &HttpError| {
         let cause = format!("{}, but could not be read back", done(step));
@@ -359,7 +359,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
             // The command's report names the other objects.
             RaceOutcome::NotYet if differences.is_empty() && late => break,
             RaceOutcome::Ours | RaceOutcome::NotYet if late => {
-                return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))
+                return Err(Failure::new(Code::Failed, format!("{}, but reads back differently", done(step)))
                     .cause(format!("{} after the write: {}", shown(VISIBILITY_TIMEOUT), differences.join("; ")))
                     .advise(
                         "compare it in the workspace, or run the same command again: it writes only what differs",
@@ -372,7 +372,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
     }
     let losses = K::collateral_losses(step);
     if !losses.is_empty() {
-        return Err(Failure::new(Code::Failed, format!("{}, but lost: {}.", done(step), losses.join(", ")))
+        return Err(Failure::new(Code::Failed, format!("{}, but lost: {}", done(step), losses.join(", ")))
             .cause("the service replaced more than was sent, or it was removed at the same time")
             .advise("restore it in the workspace"));
     }

@@ -98,7 +98,7 @@ impl ToDocument for Change {
 /// Why an object is left alone although it differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// A whole sentence: "The notebook was edited by hand since dbtrigger 0.1.0 wrote it."
+    /// As in [`Failure`]: "notebook /Shared/x was edited by hand since dbtrigger 0.1.0 wrote it".
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     /// The differing lines, as a unified diff.
@@ -353,9 +353,9 @@ impl<K: Kind> Step<K> {
     }
 }
 
-/// The failure of a request about one object: "Cannot create the secret scope dbt-cloud."
+/// The failure of a request about one object: "cannot create secret scope dbt-cloud: permission denied (403)".
 pub(super) fn failed<K: Kind>(verb: &str, want: &K::Want, error: &HttpError) -> Failure {
-    let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::quoted(want)), error);
+    let failure = of_databricks(&format!("cannot {verb} {} {}", K::KIND, K::quoted(want)), error);
     K::explain(want, error, failure)
 }
 

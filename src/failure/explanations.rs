@@ -71,14 +71,14 @@ impl Code {
             Code::Failed => Explanation {
                 means: "Something failed that has no code of its own.",
                 why: &[
-                    "A service rejected a request with a status that says nothing more.",
+                    "A service rejected a request with a status that gives no reason.",
                     "The system rejected something: a directory that is not writable, a port in use, a full disk.",
                 ],
                 what_to_do: &[
                     "Read the lines that start with `cause:`, which quote the service or the system.",
                     "Run the same command again with `-vv` to see requests and responses.",
                 ],
-                example: ("dbtrigger sandbox --port 8080", "error: port 8080 on 127.0.0.1 cannot be used. [failed]"),
+                example: ("dbtrigger sandbox --port 8080", "error: port 8080 on 127.0.0.1 cannot be used [failed]"),
             },
             Code::Usage => Explanation {
                 means: "A flag, argument, or command does not exist, or flags conflict.",
@@ -88,7 +88,7 @@ impl Code {
                     "A flag needs another one, such as --timezone no schedule.",
                 ],
                 what_to_do: &["Read the command's help: `dbtrigger run --help`."],
-                example: ("dbtrigger jobs --projekt Finance", "error: unexpected argument '--projekt' found"),
+                example: ("dbtrigger jobs --projekt Finance", "error: unexpected argument '--projekt' found [usage]"),
             },
             Code::MissingInput => Explanation {
                 means: "Values are missing, and there is no terminal to prompt for them. The error lists all of them.",
@@ -100,7 +100,7 @@ impl Code {
                     "Set one of the flags or variables named for each value.",
                     "Try dbtrigger without an account first: `dbtrigger demo`.",
                 ],
-                example: ("dbtrigger jobs", "error: 3 values are missing. [missing-input]"),
+                example: ("dbtrigger jobs", "error: 3 values are missing [missing-input]"),
             },
             Code::InvalidInput => Explanation {
                 means: "A value is malformed, or matches several things.",
@@ -114,7 +114,7 @@ impl Code {
                     "Compare the value with the format in the message.",
                     "If a name is not unique, use the ID: `dbtrigger jobs` lists dbt job IDs.",
                 ],
-                example: ("dbtrigger run 0", "error: \"0\" is not a dbt job: it is not a job ID. [invalid-input]"),
+                example: ("dbtrigger run 0", "error: \"0\" is not a dbt job: it is not a job ID [invalid-input]"),
             },
             Code::Contradiction => Explanation {
                 means: "Two sources conflict, and neither takes precedence.",
@@ -130,7 +130,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run https://ab123.us1.dbt.com/deploy/99/projects/111111/jobs/222222",
-                    "error: Conflicting dbt account IDs: DBT_CLOUD_ACCOUNT_ID says 1234, the job as an argument says 99. [contradiction]",
+                    "error: conflicting dbt account IDs: DBT_CLOUD_ACCOUNT_ID says 1234, the job as an argument says 99 [contradiction]",
                 ),
             },
             Code::RunFailed => Explanation {
@@ -159,7 +159,10 @@ impl Code {
                     "Databricks: create a new token under Settings > Developer > Access tokens, or sign in with `databricks auth login`.",
                     "Replace an expired key in a secret scope with `dbtrigger init-secrets --rotate`.",
                 ],
-                example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [not-authenticated]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the projects of the account: token rejected (401) [not-authenticated]",
+                ),
             },
             Code::NotAllowed => Explanation {
                 means: "The identity is known but lacks a permission.",
@@ -175,7 +178,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger create-workflow --job 222222",
-                    "error: Cannot read the secret scope dbt-cloud as ana@example.com. [not-allowed]",
+                    "error: cannot read the secret scope dbt-cloud as ana@example.com: permission denied (403) [not-allowed]",
                 ),
             },
             Code::NotFound => Explanation {
@@ -191,19 +194,19 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run 'nightly build'",
-                    "error: No dbt job is named \"nightly build\", or this token cannot see it. [not-found]\nnext: did you mean \"Nightly build\" (222222)?",
+                    "error: no dbt job is named \"nightly build\", or this token cannot see it [not-found]\nnext: did you mean \"Nightly build\" (222222)?",
                 ),
             },
             Code::RunGone => Explanation {
-                means: "The run was there, and is not any more.",
+                means: "The run no longer exists, or this identity can no longer see it.",
                 why: &[
-                    "Somebody deleted the run, or its job, while it was followed or cancelled.",
-                    "The right to see it was taken away meanwhile: the services do not tell the two apart.",
+                    "The run or its job was deleted while dbtrigger followed or canceled the run.",
+                    "Permission to see it was revoked meanwhile: the services do not distinguish the two.",
                 ],
-                what_to_do: &["Look at the other runs: `dbtrigger runs`.", "Start a new run: `dbtrigger run 222222`."],
+                what_to_do: &["List the other runs: `dbtrigger runs`.", "Start a new run: `dbtrigger run 222222`."],
                 example: (
                     "dbtrigger watch 70471805314449",
-                    "error: dbt run 70471805314449 is gone: it was deleted, or cannot be seen any more. [run-gone]",
+                    "error: dbt run 70471805314449 is gone: it was deleted, or is no longer visible [run-gone]",
                 ),
             },
             Code::Refused => Explanation {
@@ -222,7 +225,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger deploy-notebook",
-                    "error: Nothing was written: 1 of 1 changes is refused. [refused]",
+                    "error: notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234 was edited by hand since dbtrigger 0.1.0 wrote it [refused]",
                 ),
             },
             Code::ChangedMeanwhile => Explanation {
@@ -237,7 +240,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?'",
-                    "error: The workflow \"dbt: Nightly build (222222)\" was not written: it changed after it was compared. [changed-meanwhile]",
+                    "error: the workflow \"dbt: Nightly build (222222)\" was not written: it has changed since it was compared [changed-meanwhile]",
                 ),
             },
             Code::StillRunning => Explanation {
@@ -254,7 +257,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run 222225 --timeout 10m",
-                    "error: Timed out; dbt run 70471805314449 is still running. [still-running]",
+                    "error: timed out; dbt run 70471805314449 is still running [still-running]",
                 ),
             },
             Code::OutcomeUnknown => Explanation {
@@ -264,12 +267,12 @@ impl Code {
                     "--at-most-once was given, and no run appeared within --settle.",
                 ],
                 what_to_do: &[
-                    "Run the command that the message names: it carries this start's key and looks for the run before starting anything.",
+                    "Run the command that the message names: it has the key of this start, and looks for the run before starting anything.",
                     "Look at the job in dbt, or list the latest runs: `dbtrigger runs`.",
                 ],
                 example: (
                     "dbtrigger run 222222 --at-most-once",
-                    "error: It is unknown whether a run of dbt job 222222 was started; nothing was sent again. [outcome-unknown]",
+                    "error: it is unknown whether a run of dbt job 222222 was started; nothing was sent again [outcome-unknown]",
                 ),
             },
             Code::Network => Explanation {
@@ -283,7 +286,10 @@ impl Code {
                     "Check the host, the network, HTTPS_PROXY, and NO_PROXY.",
                     "Run the same command again with `-v` to see each request.",
                 ],
-                example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [network]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the projects of the account: connection refused [network]",
+                ),
             },
             Code::Tls => Explanation {
                 means: "The connection was made, but the certificate or handshake was rejected.",
@@ -294,7 +300,10 @@ impl Code {
                 what_to_do: &[
                     "Pass the proxy's CA certificate with --ca-bundle or SSL_CERT_FILE. Certificate checks cannot be disabled.",
                 ],
-                example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [tls]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the projects of the account: the certificate is not trusted [tls]",
+                ),
             },
             Code::InvalidResponse => Explanation {
                 means: "The service sent an unexpected response.",
@@ -307,7 +316,10 @@ impl Code {
                     "Open the host in a browser, and compare it with your account's.",
                     "Run the same command again with `-vv` to see the response.",
                 ],
-                example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [nonsense]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the projects of the account: unexpected response [nonsense]",
+                ),
             },
             Code::RunCancelled => Explanation {
                 means: "The run was canceled before it ended.",
@@ -324,19 +336,25 @@ impl Code {
                 what_to_do: &[
                     "Report it with the command, the whole output, and the line that `dbtrigger --version` prints. Output contains no secrets.",
                 ],
-                example: ("dbtrigger run 222222", "error: A value is missing without an error. [bug]"),
+                example: ("dbtrigger run 222222", "error: a value is missing without an error [bug]"),
             },
             Code::RateLimited => Explanation {
                 means: "The service still limits requests after all retries.",
                 why: &["Other tools use the same token or account at the same time."],
                 what_to_do: &["Run the same command again in a few minutes: it continues where it stopped."],
-                example: ("dbtrigger jobs", "error: Cannot list the jobs of the account. [rate-limited]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the jobs of the account: too many requests (429) [rate-limited]",
+                ),
             },
             Code::Unavailable => Explanation {
                 means: "The service is still unavailable after all retries.",
                 why: &["The service has an outage or maintenance.", "--timeout expired before the service responded."],
                 what_to_do: &["Run the same command again in a few minutes.", "Check the service's status page."],
-                example: ("dbtrigger jobs", "error: Cannot list the jobs of the account. [unavailable]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: cannot list the jobs of the account: service unavailable (503) [unavailable]",
+                ),
             },
             Code::Interrupted(_) => Explanation {
                 means: "A signal ended the program. The exit code is 128 plus its number.",
@@ -350,7 +368,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run 222222",
-                    "^C\nerror: Interrupted by SIGINT. [interrupted]\nnext: run `dbtrigger watch 70471805314449`",
+                    "^C\nerror: interrupted by SIGINT [interrupted]\nnext: dbtrigger watch 70471805314449",
                 ),
             },
         }

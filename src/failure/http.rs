@@ -6,7 +6,7 @@ use super::remedy::Remedy;
 use super::{Code, Failure, Hint};
 use crate::http::{BodyProblem, Fault, HttpError, Limit, Meaning, NetKind, Service, ServiceError};
 
-/// A failed request to dbt. `doing` is the failed action, such as "Cannot read job 123".
+/// A failed request to dbt. `doing` is the failed action, such as "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
     // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
     explained(Service::Dbt, "this is not your account's host", doing, error)
@@ -51,7 +51,7 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
 
 fn base(doing: &str, error: &HttpError) -> Failure {
     if let Some(limit) = error.exceeded {
-        let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
+        let failure = Failure::new(Code::StillRunning, doing).cause(error.to_string());
         return failure.advise(match limit {
             Limit::Timeout => "increase --timeout",
             Limit::Own => "run the same command again in a few minutes",
@@ -128,7 +128,7 @@ fn with_reason(doing: &str, fault: &Fault) -> String {
         Fault::InvalidResponse(_) => "unexpected response".to_owned(),
         Fault::DeadlineExceeded(_) => "timed out".to_owned(),
     };
-    format!("{doing}: {reason}.")
+    format!("{doing}: {reason}")
 }
 
 fn of_net(kind: NetKind) -> Code {
@@ -195,7 +195,7 @@ mod tests {
                 request_id: None,
                 exceeded: Some(limit),
             };
-            for failure in [of_dbt("Cannot look", &error), of_databricks("Cannot look", &error)] {
+            for failure in [of_dbt("cannot look", &error), of_databricks("cannot look", &error)] {
                 let advice = failure.hints.iter().any(|hint| hint.to_string().contains("--timeout"));
                 assert_eq!((failure.code, advice, failure.hints.len()), (Code::StillRunning, advises, 1), "{limit:?}");
             }

@@ -126,7 +126,8 @@ impl Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// What failed and for what object, as a full sentence and in the terms of the user's input.
+    /// What failed, for what object and why, in the terms of the user's input, without a capital and a period:
+    /// "cannot read dbt job 222222: not found (404)".
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
@@ -153,13 +154,13 @@ impl Failure {
             15 => "SIGTERM",
             _ => "SIGINT",
         };
-        Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."))
+        Failure::new(Code::Interrupted(signal), format!("interrupted by {name}"))
     }
 
-    /// Adds a sentence about how things stand: "Nothing was started."
-    pub(crate) fn state(mut self, sentence: &str) -> Failure {
-        self.what.push(' ');
-        self.what.push_str(sentence);
+    /// Adds how things stand: "nothing was started".
+    pub(crate) fn state(mut self, clause: &str) -> Failure {
+        self.what.push_str("; ");
+        self.what.push_str(clause);
         self
     }
 

@@ -76,9 +76,7 @@ impl Remedy {
             Remedy::DbtRight => {
                 "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
             }
-            Remedy::DbtIds => {
-                "compare the IDs with the job's URL in dbt; a token without permission gets the same response"
-            }
+            Remedy::DbtIds => "compare the IDs with the URL in dbt; a token without permission gets the same response",
             Remedy::DbtHost => "compare the host with your browser's address bar when signed in to dbt",
             Remedy::DatabricksToken => {
                 "check the host, or create a new token under Settings > Developer > Access tokens"

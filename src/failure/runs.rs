@@ -8,7 +8,7 @@ use crate::runs::NotStarted;
 
 /// A run that existed before and no longer does. `run` is its description, such as `dbt run 123456`.
 pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
-    Failure::new(Code::RunGone, format!("{run} is gone: it was deleted, or cannot be seen any more."))
+    Failure::new(Code::RunGone, format!("{run} is gone: it was deleted, or is no longer visible"))
         .cause(error.to_string())
 }
 
@@ -17,14 +17,14 @@ pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
 pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
     match error {
         NotStarted::Blind(error) => {
-            of_dbt(&format!("Cannot look up earlier runs of dbt job {job}"), error).state("Nothing was started.")
+            of_dbt(&format!("cannot look up earlier runs of dbt job {job}"), error).state("nothing was started")
         }
         NotStarted::Rejected(error) => of_dbt(&format!("dbt did not start job {job}"), error),
         NotStarted::NeverSent(error) => {
-            of_dbt(&format!("Cannot start dbt job {job}"), error).state("Nothing was started.")
+            of_dbt(&format!("cannot start dbt job {job}"), error).state("nothing was started")
         }
         NotStarted::JobDisabled(disabled) => {
-            let what = format!("dbt job {job} would not start; nothing was started.");
+            let what = format!("dbt job {job} would not start; nothing was started");
             Failure::new(Code::Refused, what)
                 .cause(disabled.why())
                 .advise(disabled.advice())
@@ -32,7 +32,7 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         }
         NotStarted::NoTime(spent) => Failure::new(
             Code::StillRunning,
-            format!("Timed out before dbt job {job} could be started; nothing was started."),
+            format!("timed out before dbt job {job} could be started; nothing was started"),
         )
         .cause(spent)
         .advise("increase --timeout"),
@@ -43,7 +43,7 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
             let Difference { name, wanted, seen } = difference;
             Failure::new(
                 Code::Refused,
-                format!("The key already belongs to dbt run {}, which was started with other parameters.", run.id),
+                format!("the key already belongs to dbt run {}, which was started with other parameters", run.id),
             )
             .cause(format!("{name}: requested {wanted}, run {} has {seen}", run.id))
             .advise("use a new --idempotency-key for a new run, or the same parameters to follow that run")
@@ -59,7 +59,7 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         NotStarted::Unknown { error, looking } => {
             let mut failure = Failure::new(
                 Code::OutcomeUnknown,
-                format!("It is unknown whether a run of dbt job {job} was started; nothing was sent again."),
+                format!("it is unknown whether a run of dbt job {job} was started; nothing was sent again"),
             );
             failure.causes.extend(error.iter().map(ToString::to_string));
             match looking {

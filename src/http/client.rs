@@ -30,7 +30,7 @@ const WORKSPACE: HeaderName = HeaderName::from_static("x-databricks-workspace-id
 
 /// How to talk to one service.
 pub(crate) struct Profile {
-    /// `Databricks` or `dbt Cloud`.
+    /// `Databricks` or `dbt`.
     pub(crate) service: &'static str,
     /// `https://host`, without a path.
     pub(crate) origin: String,

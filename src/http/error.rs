@@ -14,7 +14,7 @@ use super::transport::{Net, NetKind};
 /// Why a request failed, and which one.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpError {
-    /// `Databricks` or `dbt Cloud`.
+    /// `Databricks` or `dbt`.
     pub(crate) service: &'static str,
     /// The API operation, such as `secrets/put`.
     pub(crate) operation: &'static str,

@@ -239,7 +239,7 @@ impl LookUp<'_> {
 /// An error for an unusable response.
 pub(super) fn invalid_response(operation: &'static str, origin: &str, reason: &str) -> HttpError {
     HttpError {
-        service: "dbt Cloud",
+        service: "dbt",
         operation,
         origin: origin.to_owned(),
         fault: Fault::InvalidResponse(BodyProblem::Unreadable(reason.to_owned())),
@@ -324,7 +324,7 @@ mod tests {
     async fn looked(since: Option<u64>, answer: fn(&str) -> Value) -> (LookupResult, Vec<String>) {
         let asked = Rc::new(RefCell::new(Vec::new()));
         let profile = Profile {
-            service: "dbt Cloud",
+            service: "dbt",
             origin: "https://sandbox.invalid".to_owned(),
             scheme: "Token",
             credential: Credential::Fixed(Vault::default().admit("token-0123456789".to_owned()).unwrap()),

@@ -124,7 +124,7 @@ impl SimHost {
     }
 
     fn with_seed(world: World, seed: u64) -> SimHost {
-        SimHost::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::parse_error)
+        SimHost::with(MemoryTransport::new(world, START), seed, "dbt", "Token", TOKEN, dbt::parse_error)
     }
 
     /// With a client for Databricks.

@@ -65,16 +65,13 @@ struct Inner {
     on_close: tokio::sync::Notify,
 }
 
-/// Causes that have a label; the rest is a plain list.
-const LABELLED: usize = 3;
-
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// The colors of plan and check signs and of run outcomes.
-const COLORS: [(&str, &str); 11] = [
+/// The colors of plan and check signs, of run outcomes, and of the labels that `demo` repeats.
+const COLORS: [(&str, &str); 13] = [
     ("+", GREEN),
     ("~", YELLOW),
     ("-", RED),
@@ -85,6 +82,8 @@ const COLORS: [(&str, &str); 11] = [
     ("ERROR", RED),
     ("FAILED", RED),
     ("CANCELLED", YELLOW),
+    ("error:", RED),
+    ("warning:", YELLOW),
     ("next:", CYAN),
 ];
 
@@ -103,6 +102,23 @@ fn painted(text: &str) -> String {
         }
     };
     text.split('\n').map(paint).collect::<Vec<_>>().join("\n")
+}
+
+/// Wraps the line of a check or a change, and what is indented below it, between words. Tables and commands to paste
+/// stay whole.
+fn folded(line: &str, columns: usize) -> String {
+    let text = line.trim_start();
+    let leading = line.len() - text.len();
+    let word = text.split(' ').next().unwrap_or_default();
+    if leading < 6
+        && (leading == 0
+            || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•", "cause:", "error:", "warning:"].contains(&word))
+    {
+        return line.to_owned();
+    }
+    // Continuation lines are indented by two columns more, of which `wrapped` counts four.
+    let lines = wrapped(text, (columns + 2).saturating_sub(leading), 2);
+    format!("{}{}", " ".repeat(leading), lines.join(&format!("\n{}", " ".repeat(leading + 2))))
 }
 
 impl Inner {
@@ -283,9 +299,8 @@ impl Printer {
         let shown =
             causes.len() - if self.0.settings.verbose == 0 { open_questions.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
-        for (place, cause) in causes[..shown].iter().enumerate() {
-            let label = if place < LABELLED { "  cause: " } else { "    " };
-            self.wrapped(label, &cause.replace('\n', "\n  "));
+        for cause in &causes[..shown] {
+            self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
         }
         if shown < causes.len() {
             self.err("  (-v shows where each was looked for)");
@@ -315,7 +330,10 @@ impl Printer {
     }
 
     fn out(&self, text: &str) {
-        let clean = self.clean(text);
+        let mut clean = self.clean(text);
+        if let Some(columns) = self.0.columns().filter(|_| self.0.together) {
+            clean = clean.split('\n').map(|line| folded(line, columns)).collect::<Vec<_>>().join("\n");
+        }
         let painted = if self.0.settings.color && self.0.together { painted(&clean) } else { clean };
         self.out_line(&format!("{painted}\n"));
     }
@@ -333,7 +351,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled(RED, "error", &format!("Cannot write output: {}.", io_reason(&error)));
+                    self.labelled(RED, "error", &format!("cannot write output: {}", io_reason(&error)));
                 }
             }
         }
@@ -426,6 +444,15 @@ fn same_device() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checks_and_changes_are_wrapped_between_words_and_commands_are_not() {
+        assert_eq!(folded("  ✓ one two three", 10), "  ✓ one\n    two\n    three");
+        assert_eq!(folded("      cause: one two", 16), "      cause: one\n        two");
+        for whole in ["  dbtrigger run 222222 --failed", "- a removed line", "1  2  a table"] {
+            assert_eq!(folded(whole, 10), whole);
+        }
+    }
 
     #[test]
     fn signs_and_outcomes_have_their_color_and_other_words_do_not() {

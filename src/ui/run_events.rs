@@ -86,7 +86,9 @@ fn lines(event: RunEvent) -> Vec<Event> {
             return causes.into_iter().map(Event::Remark).collect();
         }
         RunEvent::JobDisabled { run, job, why, advice } => {
-            return warning(format!("dbt run {run} waits, and no run of dbt job {job} starts: {why}; {advice}"));
+            return warning(format!(
+                "dbt run {run} is waiting, but runs of dbt job {job} do not start: {why}; {advice}"
+            ));
         }
         RunEvent::SecondRun { run, kept, outcome, url } => {
             let outcome = match outcome {

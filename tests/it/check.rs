@@ -76,7 +76,7 @@ fn a_job_that_the_key_cannot_see_shows_in_the_check() {
     let document = with_key(&site, None, &line).ends(6).json();
     assert_eq!(document["error"]["code"], "not-found", "{document}");
     let message = document["error"]["message"].as_str().unwrap();
-    assert_eq!(message, "The key in dbt-cloud/api-key cannot see the dbt job of task dbt_299999.");
+    assert_eq!(message, "the key in dbt-cloud/api-key cannot see the dbt job of task dbt_299999");
     assert!(document["error"]["hints"].to_string().contains("\"dbtrigger jobs\""), "{document}");
     assert_eq!(document["data"]["result"], "created", "{document}");
     // With `--run-now`, nothing runs after the failed check.

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use base64::Engine as _;
+
 use crate::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Site};
 use crate::pty::Pty;
 use crate::reference::updating;
@@ -54,7 +56,7 @@ impl Page {
         self
     }
 
-    /// Runs a command at a terminal and adds the final screen.
+    /// Runs a command at a terminal and adds the final screen, with the number of lines and keys that were typed.
     #[track_caller]
     fn shows(&mut self, title: &str, arguments: &[&str], unset: &[&str], does: &[Does], exit: i32) -> &mut Page {
         let mut command = self.site.command(arguments);
@@ -78,13 +80,21 @@ impl Page {
             }
         }
         let left = pty.ends(exit);
+        let lines = does.iter().filter(|step| matches!(step, Types(..) | Hidden(..))).count();
+        let keys: usize = does.iter().map(|step| if let Presses(_, keys) = step { keys.len() } else { 0 }).sum();
+        let typed = if does.is_empty() { String::new() } else { format!("; lines typed: {lines}, keys: {keys}") };
         let shown: Vec<String> = arguments
             .iter()
             .map(|word| if word.contains([' ', '?', '*']) { format!("'{word}'") } else { (*word).to_owned() })
             .collect();
         let (line, screen) = (self.stable(&shown.join(" ")), self.stable(&left.screen));
-        write!(self.text, "# {title}\n\n$ dbtrigger {}\n{}\n[exit {exit}]\n\n", line.trim_end(), screen.trim_end())
-            .unwrap();
+        write!(
+            self.text,
+            "# {title}\n\n$ dbtrigger {}\n{}\n[exit {exit}{typed}]\n\n",
+            line.trim_end(),
+            screen.trim_end()
+        )
+        .unwrap();
         self
     }
 
@@ -149,6 +159,7 @@ fn without_times(word: &str) -> &str {
         word if word.len() == 20 && word.ends_with('Z') && word[10..].starts_with('T') => "2026-11-02T05:00:00Z",
         word if numbers(word, '-') == 3 => "2026-11-02",
         word if numbers(word, ':') == 3 => "06:00:00",
+        word if word.len() == 5 && numbers(word, ':') == 2 => "06:00",
         // A generated key.
         word if word.len() == 26 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
             "KEY"
@@ -179,6 +190,17 @@ fn from_nothing(site: &Site) -> Vec<Does> {
 fn profile(site: &Site) {
     let text = format!("[dev]\nhost = {}\ntoken = {DATABRICKS_TOKEN}\n", site.sandbox.origin());
     std::fs::write(site.home.path().join(".databrickscfg"), text).unwrap();
+}
+
+/// Adds a line to the deployed notebook.
+fn edit_notebook(site: &Site) {
+    let text = site.run(&["deploy-notebook", "--print"]).ends(0).stdout + "print(\"mine\")\n";
+    let body = serde_json::json!({
+        "path": "/Users/ana@example.com/dbtrigger/run_dbt_job_51234",
+        "format": "SOURCE", "language": "PYTHON", "overwrite": true,
+        "content": base64::prelude::BASE64_STANDARD.encode(text),
+    });
+    site.post("/api/2.0/workspace/import", &body);
 }
 
 #[test]
@@ -235,6 +257,14 @@ fn setup_with_mistakes() {
             Presses("Run the workflow now?", "n"),
         ];
         page.shows("Each answer wrong at first", &["setup"], &NONE_SET, &does, 0);
+        let named = [
+            Types("URL of your dbt job", "Nightly biuld".to_owned()),
+            Types("dbt host", origin.clone()),
+            Hidden("dbt API key", DBT_TOKEN),
+            Presses("dbt job: arrow keys", "222223\r"),
+            Presses("Apply?", "n"),
+        ];
+        page.shows("A job by a wrong name", &["setup", "--rotate"], &NONE_SET[2..], &named, 1);
         page.is(&format!("setup-mistakes-{columns}"));
     }
 }
@@ -256,6 +286,11 @@ fn provisioning() {
         let refused = ["create-workflow", "--job", "300001", "--name", "dbt: Hourly (300001)"];
         page.shows("Not ours", &refused, &[], &[], 7);
         page.shows("A plan with a refusal", &[&refused[..], &["--dry-run"]].concat(), &[], &[], 0);
+        edit_notebook(&page.site);
+        page.shows("A notebook edited by hand", &["deploy-notebook"], &[], &[], 7);
+        page.shows("The same in setup", &["setup", "--job", "222222"], &[], &[], 7);
+        page.site.fault("databricks:secrets/scopes/create=status=403");
+        page.shows("No right to create a scope", &["init-secrets", "--scope", "team"], &[], &[], 4);
         page.shows("Not signed in", &["init-secrets", "--no-input"], &NONE_SET, &[], 2);
         page.shows("No such job", &["create-workflow", "--job", "Nightly biuld"], &[], &[], 6);
         page.is(&format!("provisioning-{columns}"));
@@ -293,6 +328,10 @@ fn doctor() {
         page.shows("A token that dbt rejects", &["doctor"], &[], &[], 1).without();
         page.with("DBT_CLOUD_HOST", "http://127.0.0.1:1");
         page.shows("A host that cannot be reached", &["doctor"], &[], &[], 1).without();
+        let rotate = ["init-secrets", "--rotate", "--no-validate", "--token-stdin"];
+        let _ = page.site.run_with_input(&rotate, "dbtc_wrong0wrong0wrong0").ends(0);
+        let _ = page.site.run(&["run", "--workflow", "dbt: Nightly build (222222)"]).ends(3);
+        page.shows("The last run failed", &["doctor"], &[], &[], 1);
         let key = serde_json::json!({ "scope": "dbt-cloud", "key": "api-key" });
         page.site.post("/api/2.0/secrets/delete", &key);
         page.shows("The key is gone", &["doctor"], &[], &[], 1);

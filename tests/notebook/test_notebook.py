@@ -454,13 +454,13 @@ class Notebook(unittest.TestCase):
                 late = (done["now"] - START) / 1000 - 120
                 self.assertTrue(-0.01 <= late <= 6.1, late)  # one last request of at most 5 seconds
                 self.assertEqual(dbt.cancels, [])
-                self.assertIn("goes on", done["exception"]["message"])
+                self.assertIn("is still running", done["exception"]["message"])
 
     def test_at_the_deadline_the_run_is_cancelled_if_so_told(self):
         dbt = FakeDbt()
         done = self.play(dbt, dbtrigger_timeout_minutes="2", dbtrigger_on_timeout="cancel")
         self.assertEqual((self.reason(done), dbt.cancels), ("timeout", [123456]))
-        self.assertIn("cancelled", done["exception"]["message"])
+        self.assertIn("was canceled", done["exception"]["message"])
 
     def test_a_run_that_ends_right_at_the_deadline_is_not_lost(self):
         done = self.play(FakeDbt(), dbtrigger_timeout_minutes="4", case={"latency_ms": 0})

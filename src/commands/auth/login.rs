@@ -35,7 +35,7 @@ pub(super) struct Args {
     dbt: bool,
     /// Store a Databricks personal access token for this workspace
     ///
-    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names. If one host serves several workspaces, add ?o=ID as
+    /// Without HOST, the workspace of DATABRICKS_HOST or the profile. If one host serves several workspaces, add ?o=ID as
     /// in the browser's address bar, or set DATABRICKS_WORKSPACE_ID.
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport,
     let from = KeySource { token_stdin, token_file };
     let keyring = ctx.context.environment.keyring();
     // Fail before the user looks for a token that cannot be stored.
-    let cannot = "Nothing was stored: the keyring is unavailable";
+    let cannot = "nothing was stored: the keyring is unavailable";
     match waited(ctx, keyring.open()).await {
         Ok(_) => {}
         Err(trouble @ KeyringError::Corrupt { entry: _, why: _ }) => ctx.events.warning(format!(
@@ -80,7 +80,7 @@ pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport,
     };
     let Accepted { owner, token, known } = accepted;
     let replaced = waited(ctx, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
-        unusable(&format!("Cannot store the token for {owner}"), &trouble)
+        unusable(&format!("cannot store the token for {owner}"), &trouble)
             .run("see what is stored", "dbtrigger auth status")
     })?;
     let variables: &[&str] = match owner {
@@ -107,7 +107,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
     );
     errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let bare = Token::bare(token.clone());
     init_secrets::validate(&to_dbt(&account, &bare, ctx)?, account.id).await?;
@@ -139,7 +139,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     );
     errors.settle()?;
     let (Some(at), Some(token)) = (at, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
     check_credential_for_host(&identity.auth_method, &at.host)?;
@@ -162,7 +162,7 @@ async fn token_for_databricks(from: &KeySource, ctx: &CommandContext) -> Result<
     ctx.vault
         .admit(text.to_owned())
         .map(|secret| Some(Sourced::new(secret, Source::Variable(variable))))
-        .map_err(|odd| Failure::new(Code::InvalidInput, format!("{variable} is not a token: {odd}.")).advise(advice))
+        .map_err(|odd| Failure::new(Code::InvalidInput, format!("{variable} is not a token: {odd}")).advise(advice))
 }
 
 pub(super) struct LoginReport {

@@ -26,7 +26,7 @@ pub(super) struct Args {
     dbt: bool,
     /// Remove the Databricks token for this workspace
     ///
-    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names, or the only one stored. Add ?o=ID if one
+    /// Without HOST, the workspace of DATABRICKS_HOST or the profile, or the only one stored. Add ?o=ID if one
     /// host serves several workspaces.
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
@@ -69,7 +69,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandConte
             }
             Ok(_) => {}
             Err(trouble) => {
-                let failed = unusable(&format!("Cannot remove the token for {owner}"), &trouble);
+                let failed = unusable(&format!("cannot remove the token for {owner}"), &trouble);
                 failure = Some(with_removed(failed, &removed).run("see what is stored", "dbtrigger auth status"));
                 break;
             }
@@ -78,7 +78,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandConte
     match stored {
         Ok(_) => {
             if let Err(trouble) = waited(ctx, keyring.unlist(&removed)).await {
-                let what = "Cannot update the list of logins in the keyring; it still names the removed token";
+                let what = "cannot update the list of logins in the keyring; it still names the removed token";
                 failure = failure.or(Some(with_removed(unusable(what, &trouble), &removed)));
             }
         }
@@ -99,7 +99,7 @@ fn with_removed(failure: Failure, removed: &[Owner]) -> Failure {
 
 /// With `--all`, the list could not be read, so some tokens may be left.
 fn unlisted(removed: &[Owner], trouble: &KeyringError) -> Failure {
-    let what = "Cannot read the list of logins in the keyring; there may be more tokens";
+    let what = "cannot read the list of logins in the keyring; there may be more tokens";
     with_removed(unusable(what, trouble), removed)
         .advise("remove each other login with --dbt-host and --dbt-account, or with --databricks HOST")
         .advise("delete every entry of the service \"dbtrigger\" in the system's keyring app")
@@ -172,7 +172,7 @@ impl Which {
                 return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
             }
             (Err(trouble), _) => {
-                let failure = unusable("Nothing was removed: the keyring is unavailable", trouble);
+                let failure = unusable("nothing was removed: the keyring is unavailable", trouble);
                 return match self.whole() {
                     Some(whole) if trouble.is_of_an_entry() => Ok(vec![whole]),
                     None if trouble.is_of_an_entry() => Err(failure.advise(self.how_to_name())),
@@ -189,7 +189,7 @@ impl Which {
         if chosen.len() < 2 || matches!(self, Which::All) {
             return Ok(chosen);
         }
-        let failure = Failure::new(Code::MissingInput, "Nothing was removed: several logins match.");
+        let failure = Failure::new(Code::MissingInput, "nothing was removed: several logins match");
         let failure = chosen.iter().fold(failure, |failure, owner| failure.cause(owner.to_string()));
         Err(failure.advise(self.how_to_name()).advise("remove all of them with --all"))
     }

@@ -109,7 +109,7 @@ fn unusable(doing: &str, trouble: &KeyringError) -> Failure {
         | KeyringError::Newer { entry: _, form: _ }
         | KeyringError::Failed(_) => Code::Failed,
     };
-    let failure = Failure::new(code, format!("{doing}.")).cause(trouble.to_string());
+    let failure = Failure::new(code, doing).cause(trouble.to_string());
     trouble.remedy().into_iter().fold(failure, Failure::advise)
         .advise("without a keyring: set DBT_CLOUD_TOKEN or keep dbt's own file ~/.dbt/dbt_cloud.yml; for Databricks set DATABRICKS_TOKEN or name a profile of ~/.databrickscfg with -p")
 }

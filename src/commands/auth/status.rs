@@ -19,7 +19,7 @@ use crate::http::Service;
 /// Show who you are signed in as, and where each credential comes from
 ///
 /// Asks each service once. Exits with 0 if both accept the credentials and with 4 if either rejects them; otherwise with the
-/// error's own code, input errors (2) before network errors (12) and these before temporary ones (75).
+/// error's own code, input errors (2) before network errors (12) before temporary errors (75).
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger auth status
@@ -94,9 +94,9 @@ async fn ask_workspace(
     let has_credential = at.is_none() && errors.count_missing() == 1;
     errors.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"));
     };
-    service_status.fact("auth_type", "way", identity.auth_method.name());
+    service_status.fact("auth_type", "auth", identity.auth_method.name());
     service_status.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     service_status.fact("tried", "", tried.collect::<Vec<_>>());
@@ -127,7 +127,7 @@ async fn ask_workspace(
 }
 
 async fn of_the_account(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut service_status = ServiceStatus::new("dbt Cloud");
+    let mut service_status = ServiceStatus::new("dbt");
     service_status.failure = ask_account(ctx, logins, &mut service_status).await.err();
     service_status
 }
@@ -153,11 +153,11 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
     let login = login_to_dbt(account.as_ref());
     errors.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let writer = to_dbt(&account, &token, ctx)?;
     let seen = init_secrets::accounts(&writer).await.map_err(|error| {
-        let what = format!("Cannot look up the account of {}", writer.reader().known_as());
+        let what = format!("cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
         // A token that lacks this permission is still valid.
         if failure.code == Code::NotAllowed { failure } else { next.after_a_refusal(failure, token.source(), &login) }
@@ -167,7 +167,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
         let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
         return Err(Failure::new(
             Code::NotAllowed,
-            format!("The token from {} is valid, but not for account {}.", token.source(), account.id),
+            format!("the token from {} is valid, but not for account {}", token.source(), account.id),
         )
         .cause(format!("accounts it can see at {}: {ids}", account.origin))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account"));
@@ -189,8 +189,8 @@ fn together(service_statuses: [(&ServiceStatus, &GlobalFlags); 2]) -> Option<Fai
         .collect();
     let code = failing.iter().map(|(_, _, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
-        [(one, _, _)] => format!("Not signed in to {}.", one.service),
-        _ => "Not signed in to Databricks or dbt.".to_owned(),
+        [(one, _, _)] => format!("not signed in to {}", one.service),
+        _ => "not signed in to Databricks or dbt".to_owned(),
     };
     let mut together = Failure::new(code, what);
     let several = failing.len() > 1;
@@ -280,7 +280,10 @@ impl Report for StatusReport {
                 let logins: Vec<String> = logins.iter().map(ToString::to_string).collect();
                 format!("Keyring: {}", logins.join("; "))
             }
-            Err(trouble) => format!("Keyring: {trouble}"),
+            Err(trouble) => {
+                let trouble = trouble.to_string();
+                format!("Keyring: {}", trouble.strip_prefix("the keyring is ").unwrap_or(&trouble))
+            }
         });
         lines.join("\n")
     }
@@ -326,7 +329,7 @@ mod tests {
             };
             for (one, other) in [(one, other), (other, one)] {
                 let (given, one_of, other_of) =
-                    (GlobalFlags::default(), failing("Databricks", one), failing("dbt Cloud", other));
+                    (GlobalFlags::default(), failing("Databricks", one), failing("dbt", other));
                 let both = [(&one_of, &given), (&other_of, &given)];
                 assert_eq!(together(both).unwrap().code.exit(), worst, "{one:?} {other:?}");
             }

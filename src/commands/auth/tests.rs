@@ -108,7 +108,7 @@ async fn status_names_who_where_and_from_where_and_one_failing_service_leaves_th
     let half = typed(&world, &["status"]).await;
     assert_eq!((half.exit, half.code), (4, Some(Code::NotAuthenticated)));
     assert_eq!((&half.data["databricks"]["works"], &half.data["dbt"]["works"]), (&true.into(), &false.into()));
-    assert!(half.failure.contains("Not signed in to dbt Cloud") && half.failure.contains("dbtrigger auth login"));
+    assert!(half.failure.contains("not signed in to dbt") && half.failure.contains("dbtrigger auth login"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn status_without_anything_says_what_was_tried_and_how_to_sign_in() {
     let outcome = typed(&world(&Double::new(Mood::Good)), &["status"]).await;
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
     for part in
-        ["Not signed in to Databricks or dbt", "tried keyring: ", "tried pat: ", "dbtrigger auth login --databricks"]
+        ["not signed in to Databricks or dbt", "tried keyring: ", "tried pat: ", "dbtrigger auth login --databricks"]
     {
         assert!(outcome.failure.contains(part), "{part}\n{}", outcome.failure);
     }
@@ -209,9 +209,9 @@ async fn a_login_asks_the_workspace_that_is_named_and_is_stored_for_it() {
 #[tokio::test(start_paused = true)]
 async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
     for (call, removed, says) in [
-        ("remove databricks", 1, "Cannot remove the token"),
-        ("remove logins", 2, "Cannot update the list of logins"),
-        ("remove dbt", 0, "Cannot remove the token"),
+        ("remove databricks", 1, "cannot remove the token"),
+        ("remove logins", 2, "cannot update the list of logins"),
+        ("remove dbt", 0, "cannot remove the token"),
     ] {
         let double = Double::holding(&both());
         let world = world(&double);
@@ -221,7 +221,7 @@ async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
         assert_eq!(outcome.data["logins"].as_array().unwrap().len(), 2 - removed, "{call}");
         assert!(outcome.failure.contains(says), "{}", outcome.failure);
         assert_eq!(outcome.failure.matches("already removed").count(), removed, "{}", outcome.failure);
-        assert!(!outcome.failure.contains("Nothing was removed") && !outcome.text.contains("does not have"));
+        assert!(!outcome.failure.contains("nothing was removed") && !outcome.text.contains("does not have"));
     }
 }
 
@@ -376,7 +376,7 @@ async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
     let causes: Vec<&str> = failure["causes"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     let first = causes.iter().take_while(|line| line.starts_with("Databricks: ")).count();
     assert!(first > 0 && first < causes.len(), "{causes:#?}");
-    assert!(causes[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{causes:#?}");
+    assert!(causes[first..].iter().all(|line| line.starts_with("dbt: ")), "{causes:#?}");
     let commands: Vec<&str> =
         failure["hints"].as_array().unwrap().iter().filter_map(|hint| hint["command"].as_str()).collect();
     assert_eq!(commands, ["dbtrigger auth login --databricks", "dbtrigger auth login"]);

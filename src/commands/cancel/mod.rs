@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// ID or URL of a run in dbt or Databricks [default: choose from a list]
     #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run; dbt is not asked for a run of this ID
+    /// ID of a Databricks run; skips the dbt lookup
     #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait for the run to end (90s, 10m, 2h)
@@ -75,15 +75,16 @@ async fn cancel_dbt(
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let seen =
-        match seen {
-            Some(seen) => *seen,
-            None => client.writer.read(get_run_with_trigger(client.account.id, run)).await.map_err(|error| {
-                of_dbt(&format!("Cannot read dbt run {run}"), &error).state("Nothing was canceled.")
-            })?,
-        };
+    let seen = match seen {
+        Some(seen) => *seen,
+        None => client
+            .writer
+            .read(get_run_with_trigger(client.account.id, run))
+            .await
+            .map_err(|error| of_dbt(&format!("cannot read dbt run {run}"), &error).state("nothing was canceled"))?,
+    };
     if seen.id != run {
-        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}."))
+        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}"))
             .advise("run the same command again with `-vv` to see the response"));
     }
     match request_dbt_cancellation(seen, client, report, ctx).await? {
@@ -166,8 +167,8 @@ async fn request_dbt_cancellation(
         Ok(latest) => latest,
         Err(NotCancelled::Gone(error)) => return Err(record_gone(run, &error, index, report)),
         Err(NotCancelled::Failed(error)) => {
-            return Err(of_dbt(&format!("Cannot cancel dbt run {run}"), &error)
-                .state("It may still be running.")
+            return Err(of_dbt(&format!("cannot cancel dbt run {run}"), &error)
+                .state("it may still be running")
                 .run("try again", retry_command));
         }
     };
@@ -200,12 +201,12 @@ async fn await_dbt_cancellation(
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
             Code::StillRunning,
-            format!("Requested cancellation of dbt run {run}, but it has not ended yet."),
+            format!("requested cancellation of dbt run {run}, but it has not ended yet"),
         )
         .run("try again", retry_command)),
         Followed::Gone(_, error) => Err(record_gone(run, &error, index, report)),
         Followed::Blind(_, error) => {
-            Err(of_dbt(&format!("Requested cancellation of dbt run {run}, but cannot read its status"), &error)
+            Err(of_dbt(&format!("requested cancellation of dbt run {run}, but cannot read its status"), &error)
                 .run("try again", retry_command))
         }
     }
@@ -225,7 +226,7 @@ pub(super) async fn cancel_workflow(
         Ok(seen) => seen,
         Err(error) => {
             let failure =
-                of_databricks(&format!("Cannot read Databricks run {run}"), &error).state("Nothing was canceled.");
+                of_databricks(&format!("cannot read Databricks run {run}"), &error).state("nothing was canceled");
             let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
             return Err(if is_dbts { of_other_service(failure, "cancel", run) } else { failure });
         }
@@ -266,8 +267,8 @@ pub(super) async fn cancel_workflow(
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
                 Ok(now) if matches!(now.state(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
-                    return Err(of_databricks(&format!("Cannot cancel Databricks run {run}"), &error)
-                        .state("It may still be running.")
+                    return Err(of_databricks(&format!("cannot cancel Databricks run {run}"), &error)
+                        .state("it may still be running")
                         .run("try again", retry_command));
                 }
             }
@@ -276,11 +277,11 @@ pub(super) async fn cancel_workflow(
     if !had_ended && gone.is_none() {
         let mut probe = WorkflowProbe::new(writer, run);
         let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await;
-        let requested = format!("Requested cancellation of Databricks run {run}, but");
+        let requested = format!("requested cancellation of Databricks run {run}, but");
         let (state, failure) = match followed {
             Followed::Ended(state) => (Some(state), None),
             Followed::OutOfTime(state) => {
-                let failure = Failure::new(Code::StillRunning, format!("{requested} it has not ended yet."));
+                let failure = Failure::new(Code::StillRunning, format!("{requested} it has not ended yet"));
                 (state, Some(failure))
             }
             Followed::Gone(state, error) => {
@@ -357,8 +358,8 @@ async fn cancel_child_runs(
     let list_child_runs = async || {
         let looking = active_child_runs(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {
-            of_dbt(&format!("Cannot look up the dbt run of Databricks run {workflow_run}"), &error)
-                .state("It may still be running.")
+            of_dbt(&format!("cannot look up the dbt run of Databricks run {workflow_run}"), &error)
+                .state("it may still be running")
                 .run("try again", retry_command)
         })
     };

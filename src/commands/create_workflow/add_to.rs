@@ -30,7 +30,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.job.len() > 1 {
         return Err(Failure::new(
             Code::Usage,
-            format!("--add-to adds one task, but {} --job are given.", args.job.len()),
+            format!("--add-to adds one task, but {} --job are given", args.job.len()),
         )
         .advise("run the command once for each --job"));
     }
@@ -54,7 +54,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Usage,
         format!(
-            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else.",
+            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else",
             given.join(", ")
         ),
     )
@@ -76,7 +76,7 @@ pub(super) async fn add(
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let [task] = input.jobs.as_slice() else {
-        return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
+        return Err(Failure::new(Code::Bug, "no job is left after the flags were checked"));
     };
     let writer = to_databricks(&input.databricks, ctx)?;
     writer.preconnect(3, false);
@@ -87,7 +87,7 @@ pub(super) async fn add(
     let requirements = input.requirements();
     let path = requirements.path(&me)?;
     let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
-        named.find(&writer, text, "Nothing was written.", again),
+        named.find(&writer, text, "nothing was written", again),
         read_prerequisites(&writer, &requirements, path.clone()),
         async { Ok(UsualKeys::list(&writer).await) },
         compute::settle(&writer, &input.compute, &me)
@@ -112,7 +112,7 @@ pub(super) async fn add(
     let (planned, key) = tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), key);
     let planned = planned?;
     let Some(job) = &planned.have else {
-        return Err(Failure::new(Code::Bug, "The workflow was read without a result."));
+        return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
     };
     check_needs(&planned.want, job)?;
     if has_active_trigger(&job.settings) {
@@ -156,7 +156,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::InvalidInput,
             format!(
-                "--depends-on names {}, but job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
+                "--depends-on names {}, but job {workflow} \"{name}\" has no such task; its tasks: {known}",
                 unknown.join(", ")
             ),
         )
@@ -168,7 +168,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::InvalidInput,
-        format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
+        format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")),
     )
     .advise("remove one of the dependencies, or change the other in the workspace"))
 }
@@ -195,7 +195,7 @@ fn describe(
         let changed = changed_meanwhile(&step.want, before, after);
         if !changed.is_empty() {
             let warning = format!(
-                "The workflow was changed at the same time: {}. That change is kept; only the task was written.",
+                "the workflow was changed at the same time: {}; that change is kept, and only the task was written",
                 changed.join(", ")
             );
             ctx.events.warning(warning.as_str());

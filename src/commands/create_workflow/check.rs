@@ -134,7 +134,7 @@ impl Check {
         match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
             Ok(started) => Ok(started.run_id),
             Err(error) => {
-                let failure = of_databricks("Cannot start the check", &error).state("The workflow is unchanged.");
+                let failure = of_databricks("cannot start the check", &error).state("the workflow is unchanged");
                 if is_serverless_refused(&error) {
                     let failure = Failure { code: Code::Failed, ..failure };
                     return Err(failure
@@ -165,7 +165,7 @@ impl Check {
                 | WorkflowEnd::Failed(word),
             ) => (Code::Failed, word),
         };
-        let failure = Failure::new(code, format!("The check ended with {word}; the workflow is unchanged."));
+        let failure = Failure::new(code, format!("the check ended with {word}; the workflow is unchanged"));
         let failure = state.run.message().map(ToOwned::to_owned).into_iter().fold(failure, Failure::cause);
         Some(failure.advise(format!("see {}", report.url())))
     }
@@ -178,7 +178,7 @@ impl Check {
     /// The failure of a run that succeeded without confirmation by the notebook.
     fn unconfirmed(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
         let task = unconfirmed(state)?;
-        let what = format!("The check succeeded, but notebook {} did not confirm it.", self.path);
+        let what = format!("the check succeeded, but notebook {} did not confirm it", self.path);
         let failure = Failure::new(Code::Failed, what)
             .cause(format!("task {} returned no result with \"mode\": \"check\" and \"ok\": true", task.key))
             .run("deploy the notebook again", format!("dbtrigger deploy-notebook{}", at(&self.path)));
@@ -223,55 +223,55 @@ impl Used<'_> {
         let is_unreadable = |line: &String| says(Service::Databricks, line, Phrase::NotebookUnreadable);
         let unread = lines.iter().chain(&task.message).any(is_unreadable);
         match verdict {
-            "key-refused" => of(Code::NotAuthenticated, &format!("dbt rejects the key in {scope}/{key}."))
+            "key-refused" => of(Code::NotAuthenticated, &format!("dbt rejects the key in {scope}/{key}"))
                 .run("replace the key", format!("{secrets} --rotate")),
-            "key-malformed" => of(Code::NotAuthenticated, &format!("{scope}/{key} is not a dbt API key."))
+            "key-malformed" => of(Code::NotAuthenticated, &format!("{scope}/{key} is not a dbt API key"))
                 .run("replace the key", format!("{secrets} --rotate")),
             "key-not-allowed" => {
-                of(Code::NotAllowed, &format!("The key in {scope}/{key} is not allowed to read the dbt job."))
+                of(Code::NotAllowed, &format!("the key in {scope}/{key} is not allowed to read the dbt job"))
                     .advise("give it at least the Job Runner permission set on the project, or store another key")
             }
-            "address-refused" => of(Code::NotAllowed, "dbt's IP restrictions block the workflow's compute.").advise(
+            "address-refused" => of(Code::NotAllowed, "dbt's IP restrictions block the workflow's compute").advise(
                 "ask the dbt account's administrator to allow the egress IP addresses of this workspace's compute",
             ),
             "job-not-visible" => {
-                of(Code::NotFound, &format!("The key in {scope}/{key} cannot see the dbt job of task {}.", task.key))
+                of(Code::NotFound, &format!("the key in {scope}/{key} cannot see the dbt job of task {}", task.key))
                     .run("list the dbt jobs", "dbtrigger jobs")
             }
-            "egress" => of(Code::Network, "The workflow's compute cannot reach dbt.")
+            "egress" => of(Code::Network, "the workflow's compute cannot reach dbt")
                 .advise("allow egress to that host on port 443: firewall, egress policy, serverless network policy"),
-            "name" => of(Code::Network, "The workflow's compute cannot resolve the dbt host.").advise(
+            "name" => of(Code::Network, "the workflow's compute cannot resolve the dbt host").advise(
                 "check the host in the notebook, and DNS in the compute's network (private DNS, egress policy)",
             ),
-            "proxy" => of(Code::Network, "The proxy of the workflow's compute does not connect to dbt.")
+            "proxy" => of(Code::Network, "the proxy of the workflow's compute does not connect to dbt")
                 .advise("check HTTPS_PROXY and NO_PROXY on that compute"),
-            "network" => of(Code::Network, "The connection from the workflow's compute to dbt broke.")
+            "network" => of(Code::Network, "the connection from the workflow's compute to dbt broke")
                 .advise("run the same command again; if it breaks again, check the firewall and egress policy"),
-            "tls" => of(Code::Tls, "The TLS handshake between the workflow's compute and dbt fails.")
+            "tls" => of(Code::Tls, "the TLS handshake between the workflow's compute and dbt fails")
                 .advise("behind a TLS-inspecting proxy, set REQUESTS_CA_BUNDLE to its certificate on that compute"),
-            "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
+            "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}"))
                 .run("grant read access", format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
                 .advise("let create-workflow grant it with --grant-run-as"),
-            "input" => of(Code::Refused, &format!("Notebook {path} rejects the workflow's parameters."))
+            "input" => of(Code::Refused, &format!("notebook {path} rejects the workflow's parameters"))
                 .run("deploy the notebook again", deploy),
-            "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute.")
+            "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute")
                 .advise("run the same command again in a few minutes"),
-            "nonsense" => of(Code::InvalidResponse, "The host that answers the workflow's compute is not dbt.")
+            "nonsense" => of(Code::InvalidResponse, "the host that answers the workflow's compute is not dbt")
                 .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead"),
-            _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted."))
+            _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted"))
                 .run("grant access to the notebook", format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
-            "job-off" => of(Code::Refused, &format!("The dbt job of task {} would not start.", task.key))
+            "job-off" => of(Code::Refused, &format!("the dbt job of task {} would not start", task.key))
                 .run("list the dbt jobs", "dbtrigger jobs"),
             // Failure of the dbt run itself, whose lines are all useful.
             "error" | "cancelled" | "timeout" => {
                 let what = match verdict {
-                    "error" => "The dbt run ended in error.",
-                    "cancelled" => "The dbt run was canceled.",
-                    _ => "The notebook timed out waiting for the dbt run.",
+                    "error" => "the dbt run ended in error",
+                    "cancelled" => "the dbt run was canceled",
+                    _ => "the notebook timed out waiting for the dbt run",
                 };
                 lines.iter().take(RUN_LINES).cloned().fold(Failure::new(Code::RunFailed, what), Failure::cause)
             }
-            _ => of(Code::Failed, &format!("Task {} failed for another reason.", task.key)),
+            _ => of(Code::Failed, &format!("task {} failed for another reason", task.key)),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn parse_flags(
     let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
     match (&compute_arg, policy) {
         (Setting::Set(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
             .advise("add --compute new, or drop --policy")),
     }
 }
@@ -60,7 +60,7 @@ fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<
         (_, Some(("job-cluster", key))) => ComputeArg::JobCluster(key.to_owned()),
         (_, Some(("new", node))) => ComputeArg::New { node_type: Some(node.to_owned()), policy },
         (_, Some(_) | None) => {
-            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
+            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
         }
     }))
@@ -69,7 +69,7 @@ fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<
 /// Reads a cluster from a file: the object under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}", file.display()))
             .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();
@@ -173,7 +173,7 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.truncate(NAMED);
     let known = if known.is_empty() { "none visible to you".to_owned() } else { known.join(", ") };
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Failure::new(Code::NotFound, format!("No {what} {name} in this workspace."))
+    Failure::new(Code::NotFound, format!("no {what} {name} in this workspace"))
         .advise(format!("available: {known}{more}"))
 }
 
@@ -187,15 +187,15 @@ async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -
             let known = known.map(|cluster| format!("cluster:{} \"{}\"", cluster.cluster_id, cluster.cluster_name));
             return Ok(Err(missing("cluster", id, known.collect()).cause(error.to_string())));
         }
-        Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
+        Err(error) => return Err(of_databricks(&format!("cannot read the cluster {id}"), &error)),
     };
     if cluster.cluster_source.as_deref() == Some("JOB") {
-        let what = format!("Cluster {id} is a job cluster that ends with its run.");
+        let what = format!("cluster {id} is a job cluster that ends with its run");
         return Ok(Err(Failure::new(Code::Refused, what).advise("name an all-purpose cluster, or use --compute new")));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
         findings.warnings.push(format!(
-            "Cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it.",
+            "cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it",
             cluster.cluster_name, me.user_name
         ));
     }
@@ -204,7 +204,7 @@ async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -
 
 async fn find_policy(reader: &Reader, id: &str) -> Checked<Policy> {
     let policies = reader.read(clusters::policies()).await;
-    let policies = policies.map_err(|error| of_databricks("Cannot list the cluster policies", &error))?;
+    let policies = policies.map_err(|error| of_databricks("cannot list the cluster policies", &error))?;
     let known = policies.iter().map(|policy| format!("{} \"{}\"", policy.policy_id, policy.name)).collect();
     Ok(policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known)))
 }
@@ -212,7 +212,7 @@ async fn find_policy(reader: &Reader, id: &str) -> Checked<Policy> {
 /// Checks that the node type exists and is available; without one, picks the smallest.
 async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> {
     let types = reader.read(clusters::node_types()).await;
-    let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
+    let types = types.map_err(|error| of_databricks("cannot list the node types", &error))?;
     Ok(match requested {
         Some(requested) if types.iter().any(|node| node.node_type_id == requested && node.can_be_had()) => {
             Ok(requested.to_owned())
@@ -222,7 +222,7 @@ async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> 
             Err(missing("usable node type", requested, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
+            Failure::new(Code::NotFound, "the workspace lists no suitable node type")
                 .advise("name one with --compute new:NODE_TYPE, or describe the cluster with --cluster-json")
         }),
     })
@@ -230,7 +230,7 @@ async fn pick_node(reader: &Reader, requested: Option<&str>) -> Checked<String> 
 
 async fn versions(reader: &Reader) -> Result<Vec<SparkVersion>, Failure> {
     let versions = reader.read(clusters::spark_versions()).await;
-    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))
+    versions.map_err(|error| of_databricks("cannot list the Databricks runtimes", &error))
 }
 
 async fn check_version(reader: &Reader, version: &str) -> Checked<()> {
@@ -246,7 +246,7 @@ async fn check_version(reader: &Reader, version: &str) -> Checked<()> {
 async fn pick_version(reader: &Reader) -> Checked<String> {
     let versions = versions(reader).await?;
     Ok(clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
-        Failure::new(Code::NotFound, "The workspace lists no Databricks Runtime LTS version.")
+        Failure::new(Code::NotFound, "the workspace lists no Databricks Runtime LTS version")
             .advise("describe the cluster with --cluster-json")
     }))
 }

@@ -69,7 +69,7 @@ pub(in crate::commands) fn describe(
         && applied.failure.is_none()
     {
         applied.failure = Some(
-            Failure::new(Code::Refused, format!("Two jobs now have this workflow's tag: {}.", name_all(&have.ours)))
+            Failure::new(Code::Refused, format!("two jobs now have this workflow's tag: {}", name_all(&have.ours)))
                 .cause("a create request whose response was lost succeeded late, or this command ran twice at once")
                 .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
         );

@@ -35,7 +35,7 @@ pub(super) struct Flags {
 pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}"))
             .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
                 ),
             )
             .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
@@ -85,7 +85,7 @@ pub(super) async fn readers(
         }
         // Only the run-as identity needs to read the key.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            findings.warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
+            findings.warnings.push(format!("cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }

@@ -98,7 +98,7 @@ pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure>
     let mut errors = InputErrors::default();
     let input = collect(args, Caller::CreateWorkflow, ctx, &mut errors);
     errors.settle()?;
-    input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
+    input.ok_or_else(|| Failure::new(Code::Bug, "input is missing after it was resolved"))
 }
 
 /// Reads all flags. Adds everything missing or wrong to `errors`; `None` if there is any.
@@ -295,13 +295,13 @@ fn check_name(name: String) -> Result<String, Failure> {
     } else {
         return Ok(name);
     };
-    Err(Failure::new(Code::InvalidInput, format!("--name is invalid: {reason}."))
+    Err(Failure::new(Code::InvalidInput, format!("--name is invalid: {reason}"))
         .advise("pass the name to show in the workspace"))
 }
 
 pub(in crate::commands) fn read_zone(text: &str, source: &Source) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"))
             .advise("use an IANA name such as Europe/Berlin, America/New_York, or UTC")
     })
 }
@@ -315,7 +315,7 @@ pub(in crate::commands) fn read_schedule(
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, ctx.context.wall.now()).map_err(|bad| {
         let failure =
-            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."));
+            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"));
         match bad {
             BadSchedule::Unix { quartz: Some(meant) } | BadSchedule::NotQuartz { reason: _, meant: Some(meant) } => {
                 if let Source::Typed = source {

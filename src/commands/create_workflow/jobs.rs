@@ -41,7 +41,7 @@ pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &Setting<Vec<String>>) -
 }
 
 fn wrong_key(flag: &str, key: &str, job: u64, reason: &str) -> Failure {
-    Failure::new(Code::InvalidInput, format!("Key \"{key}\" in {flag} is invalid: {reason}."))
+    Failure::new(Code::InvalidInput, format!("key \"{key}\" in {flag} is invalid: {reason}"))
         .advise(format!("use --job KEY={job}, such as --job load={job}"))
 }
 
@@ -63,13 +63,13 @@ pub(super) fn added(
     depends_on: &Setting<Vec<String>>,
 ) -> Result<Vec<TaskSpec>, Failure> {
     let [(key, job)] = jobs else {
-        return Err(Failure::new(Code::Usage, "--add-to takes exactly one --job.").advise("pass --job once"));
+        return Err(Failure::new(Code::Usage, "--add-to takes exactly one --job").advise("pass --job once"));
     };
     let (flag, key) = match task_key {
         Some(given) if *key != given && *key != format!("dbt_{job}") => {
             return Err(Failure::new(
                 Code::Contradiction,
-                format!("--task-key is \"{given}\", but --job has the key \"{key}\"."),
+                format!("--task-key is \"{given}\", but --job has the key \"{key}\""),
             )
             .advise("drop one of them"));
         }
@@ -84,7 +84,7 @@ pub(super) fn added(
             let mut needs = BTreeSet::new();
             for text in given {
                 let wrong = |reason: String| {
-                    Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}.")).advise(
+                    Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}")).advise(
                         format!("use --depends-on {key}=KEY[,KEY] with task keys of the workflow; `none` clears"),
                     )
                 };
@@ -116,7 +116,7 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<BTreeMap<String, BTr
     let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for text in given {
         let wrong = |reason: String| {
-            Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}."))
+            Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}"))
                 .advise("use --depends-on KEY=KEY[,KEY] with keys of --job; `none` clears")
         };
         let (key, others) = text.split_once('=').ok_or_else(|| wrong("it has no = between the keys".to_owned()))?;
@@ -131,7 +131,7 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<BTreeMap<String, BTr
     if let Some(circle) = needs.keys().map(|key| circle(&needs, key)).find(|circle| !circle.is_empty()) {
         return Err(Failure::new(
             Code::InvalidInput,
-            format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
+            format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")),
         )
         .advise("remove one of the dependencies"));
     }

@@ -47,7 +47,7 @@ const SETTLE: Duration = Duration::from_mins(1);
 pub(super) const THEN_CHECKED: &str = "Then: check it with a run that starts nothing in dbt.";
 pub(super) const THEN_RUN: &str = "Then: run it and follow the run.";
 
-/// Create or update the Databricks job that runs a dbt job
+/// Create or update the Databricks job
 ///
 /// Creates a Databricks job with one notebook task and the job parameter job_id; serverless unless --compute says otherwise. For
 /// several dbt jobs, each gets a task with its own job_id and a key such as dbt_222222. A job that this command created before

@@ -46,7 +46,7 @@ impl JobArgs {
         let depends_on = errors.optional(depends_on.map(Some)).unwrap_or_default();
         let asked = JobArgs { jobs, narrow, place, depends_on };
         if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
-            let what = "--project and --environment apply to a job given by name.";
+            let what = "--project and --environment apply to a job given by name";
             let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
             errors.optional(Err::<Option<()>, Failure>(failure));
         }

@@ -12,7 +12,7 @@ use crate::spec::Setting;
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
 
 fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
-    Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}."))
+    Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}"))
 }
 
 /// Job tags become cluster tags, so their rules apply (databricks-api §5.1).
@@ -108,12 +108,12 @@ pub(super) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<Strin
     match wrong_together(|name| all.contains_key(name)) {
         None => Ok(Setting::Set(all.into_iter().collect())),
         Some(Together::TwoPullRequests(one, other)) => {
-            let what = format!("--override {} conflicts with {}: a run is for one pull request.", one.name, other.name);
+            let what = format!("--override {} conflicts with {}: a run is for one pull request", one.name, other.name);
             Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
         }
         Some(Together::NoCommit(one)) => {
             let what =
-                format!("--override {} requires git_sha or git_branch: dbt does not look up the commit.", one.name);
+                format!("--override {} requires git_sha or git_branch: dbt does not look up the commit", one.name);
             Err(Failure::new(Code::Usage, what).advise("add --override git_sha=COMMIT or --override git_branch=BRANCH"))
         }
     }

@@ -73,7 +73,7 @@ impl NotebookRequirements<'_> {
         match (self.notebook, self.account) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(account)) => default_path(me, account),
-            (None, None) => Err(Failure::new(Code::Bug, "No notebook and no account.")),
+            (None, None) => Err(Failure::new(Code::Bug, "no notebook and no account")),
         }
     }
 }
@@ -87,11 +87,11 @@ pub(crate) async fn read_prerequisites(
     match reader.read(export(&path)).await {
         Ok(text) => Ok(fit(requirements, path, text)),
         Err(error) if is_missing(&error) => {
-            Ok(Err(Failure::new(Code::NotFound, format!("No notebook at {path}, or you cannot see it."))
+            Ok(Err(Failure::new(Code::NotFound, format!("no notebook at {path}, or you cannot see it"))
                 .cause(error.to_string())
                 .run("deploy the notebook", deploy(requirements, &path, ""))))
         }
-        Err(error) => Err(of_databricks(&format!("Cannot read the notebook {path}"), &error)),
+        Err(error) => Err(of_databricks(&format!("cannot read the notebook {path}"), &error)),
     }
 }
 
@@ -101,7 +101,7 @@ fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String
         Reading::NotOurs => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("Notebook {path} was not created by dbtrigger, so its dbt account and key are unknown."),
+                format!("notebook {path} was not created by dbtrigger, so its dbt account and key are unknown"),
             )
             .run("replace the notebook", deploy(requirements, &path, " --adopt"))
             .advise("name the deployed notebook with --notebook"));
@@ -109,7 +109,7 @@ fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String
         Reading::Ours { version: _, state: _, settings: None } => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("Cannot read the settings of notebook {path}: it was edited by hand."),
+                format!("cannot read the settings of notebook {path}: it was edited by hand"),
             )
             .run("replace the notebook", deploy(requirements, &path, " --force")));
         }
@@ -118,11 +118,11 @@ fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String
     check_settings(requirements, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
-        warnings.push(format!("Notebook {path} was edited by hand; runs use the edited version."));
+        warnings.push(format!("notebook {path} was edited by hand; runs use the edited version"));
     }
     let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
     if let Some(other) = requirements.host.filter(|origin| origin.to_string() != host) {
-        warnings.push(format!("Notebook {path} starts jobs at {host}, but the job was looked up at {other}."));
+        warnings.push(format!("notebook {path} starts jobs at {host}, but the job was looked up at {other}"));
     }
     Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
 }
@@ -157,7 +157,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
         return Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}.",
+                "notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}",
                 found.account_id,
                 named.join(", ")
             ),
@@ -173,7 +173,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
         return Err(Failure::new(
             Code::Refused,
             format!(
-                "Notebook {path} may start only these dbt jobs: {}; not {}.",
+                "notebook {path} may start only these dbt jobs: {}; not {}",
                 allowed.join(", "),
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
@@ -286,7 +286,7 @@ impl Prerequisites {
         let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
         Err(Failure::new(
             Code::Refused,
-            format!("Notebook {path} does not allow override {}. Allowed: {allowed}.", refused.join(", ")),
+            format!("notebook {path} does not allow override {}; allowed: {allowed}", refused.join(", ")),
         )
         .run("allow it in the notebook", deploy(requirements, path, &flags.concat()))
         .advise("clear the workflow's overrides with --override none"))
@@ -310,7 +310,7 @@ impl Prerequisites {
             (Ok(scope), Ok(key)) => Ok((scope, key)),
             (Err(_), _) | (_, Err(_)) => Err(Failure::new(
                 Code::Refused,
-                format!("Notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid."),
+                format!("notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid"),
             )
             .run(
                 "replace the notebook",
@@ -334,20 +334,20 @@ impl Prerequisites {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(Ok(())),
             Ok(keys) => Ok(Err(Failure::new(
                 Code::NotFound,
-                format!("Secret scope {scope} has no key {key}, which notebook {path} reads."),
+                format!("secret scope {scope} has no key {key}, which notebook {path} reads"),
             )
             .run("store the key", command)
             .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str()))))),
             Err(error) if is_missing(&error) => Ok(Err(Failure::new(
                 Code::NotFound,
-                format!("No secret scope {scope}, from which notebook {path} reads its key."),
+                format!("no secret scope {scope}, from which notebook {path} reads its key"),
             )
             .cause(error.to_string())
             .run("store the key", command)
             .meant(&near(reader, &scope).await))),
             Err(error) => {
                 let failure =
-                    of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
+                    of_databricks(&format!("cannot read the secret scope {scope} as {}", me.user_name), &error);
                 Err(if failure.code == Code::NotAllowed {
                     failure.advise(format!(
                         "a manager of the scope can grant access: `dbtrigger init-secrets --scope {scope} --grant {}`",

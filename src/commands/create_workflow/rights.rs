@@ -173,7 +173,7 @@ impl Rights {
                     lacking.push(what);
                 }
                 Access::Unknown(why) => warnings.push(format!(
-                    "Cannot tell whether the run-as identity {who} can read {what}: {why}. Grant access with --grant-run-as, or test it with --check."
+                    "cannot tell whether the run-as identity {who} can read {what}: {why}; grant access with --grant-run-as, or test it with --check"
                 )),
             }
         }
@@ -182,7 +182,7 @@ impl Rights {
         }
         let failure = Failure::new(
             Code::NotAllowed,
-            format!("The run-as identity {who} cannot read {}, so every run would fail.", lacking.join(" and ")),
+            format!("the run-as identity {who} cannot read {}, so every run would fail", lacking.join(" and ")),
         );
         Err(commands.into_iter().fold(failure, |failure, (label, command)| failure.run(label, command)))
     }

@@ -8,18 +8,18 @@ use crate::commands::shared::provision::Applied;
 use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
 use crate::document::Data;
-use crate::failure::{Ended, Failure, Report};
+use crate::failure::{Ended, Hint, Report};
 use crate::http::Writer;
 use crate::questions::Prompter;
 
 /// State note if the prompt for a run is not answered.
-const NOTE_NO_RUN: &str = "Setup is complete; no run was started.";
+const NOTE_NO_RUN: &str = "setup is complete, and no run was started";
 
 /// State note after the answer "yes", until the run is known.
-const NOTE_RUN_REQUESTED: &str = "Setup is complete; it is unknown whether the run was started.";
+const NOTE_RUN_REQUESTED: &str = "setup is complete, but it is unknown whether the run was started";
 
-/// Advice for that state.
-const LOOK: &str = "list the workflow's runs with `dbtrigger runs`";
+/// Label of the command that starts the first run later.
+const RUN: &str = "run the workflow";
 
 /// Whether to run the workflow once it exists.
 pub(in crate::commands) enum RunNow {
@@ -64,16 +64,24 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::No => false,
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
+            let note =
+                |state, next| ctx.last_known.set_note(all.json(), StateNote { cause: None, state, next: Some(next) });
+            let run = format!("dbtrigger run --workflow {job}");
             // If the prompt is interrupted, the report is already complete.
-            ctx.last_known.set_note(all.json(), StateNote { cause: None, state: NOTE_NO_RUN, advice: None });
-            let answer = offered(&*prompter).await;
-            match answer {
-                Ok(answer) => {
-                    ctx.last_known
-                        .set_note(all.json(), StateNote { cause: None, state: NOTE_RUN_REQUESTED, advice: Some(LOOK) });
-                    answer
+            note(NOTE_NO_RUN, Hint::run(RUN, &run));
+            match prompter.key("Run the workflow now?", "yN").await {
+                Ok('y') => {
+                    note(NOTE_RUN_REQUESTED, Hint::run("list its runs", format!("dbtrigger runs --workflow {job}")));
+                    true
                 }
-                Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
+                Ok(_) => {
+                    ctx.events.progress(format!("next: {run}"));
+                    false
+                }
+                Err(reason) => {
+                    let failure = unanswered_at(reason, NOTE_NO_RUN).run(RUN, run);
+                    return Ended { report: Some(Box::new(all)), failure: Some(failure) };
+                }
             }
         }
     };
@@ -89,12 +97,6 @@ fn tell(lines: &[String], ctx: &CommandContext) {
     for line in lines {
         ctx.events.progress(line);
     }
-}
-
-/// Asks whether to start a first run. Without an answer no run is started, and the workflow is kept.
-async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
-    let answer = prompter.key("Run the workflow now?", "yN").await;
-    answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, NOTE_NO_RUN))
 }
 
 /// The report of the workflow, its check and its run.

@@ -409,7 +409,7 @@ async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a
     ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.said().contains("Cannot read dbt job"), "{}", outcome.said());
+    assert!(outcome.said().contains("cannot read dbt job"), "{}", outcome.said());
     let outcome = create(&ctx, &["--job", "222222"]).await;
     assert_eq!(outcome.exit, 12, "{outcome:?}");
     let ctx = prepared().await;
@@ -430,7 +430,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
             let outcome = create(&ctx, line).await;
             assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
             let said = warnings(&outcome).join("\n");
-            assert!(said.contains("Cannot read dbt job") && said.contains(status), "{status}: {said}");
+            assert!(said.contains("cannot read dbt job") && said.contains(status), "{status}: {said}");
         }
         // Without `--name`, dbt is required.
         assert_eq!(create(&ctx, &JOB).await.code, Some(code), "{status}");
@@ -440,7 +440,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
     let outcome = create(&ctx, &line).await;
     assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("401"), "{outcome:?}");
     let error = |status: u16, message: &str, page: bool| HttpError {
-        service: "dbt Cloud",
+        service: "dbt",
         operation: "jobs/get",
         origin: "https://x".to_owned(),
         fault: Fault::Status(
@@ -527,7 +527,7 @@ async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
     ctx.take_log();
     for (line, code, word) in [
         (&["--job", "Nightly bild"][..], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
-        (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "No project is named"),
+        (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "no project is named"),
         (&["--name", "N", "--job", "Nightly build", "--job", "dbt_222222=222225"], Code::InvalidInput, "two tasks"),
         (&["--name", "N", "--job", "Nightly build", "--depends-on", "x=y"], Code::InvalidInput, "no --job has key"),
     ] {
@@ -902,10 +902,10 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
         (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["is a job cluster", "--compute new"]),
         (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
         (&["--compute", "new:m9.huge"], 7, &["m9.huge", "m5d.large"]),
-        (&["--compute", "new:c1.medium"], 7, &["No usable node type"]),
+        (&["--compute", "new:c1.medium"], 7, &["no usable node type"]),
         (&["--compute", "new", "--policy", "X"], 7, &["A1B2C3D4E5F60718", "Small jobs"]),
         (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
-        (&["--cluster-json", file.to_str().unwrap()], 7, &["No runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--cluster-json", file.to_str().unwrap()], 7, &["no runtime 1.0", "16.4.x-scala2.12"]),
         (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
     ] {
         let outcome = create(&ctx, &[&JOB[..], flags].concat()).await;
@@ -924,7 +924,7 @@ async fn a_mistyped_scope_or_key_is_said_with_the_nearest_one() {
     for (flags, says) in [
         (&["--scope", "dbt-cluod"][..], "did you mean \\\"dbt-cloud\\\"?"),
         (&["--key", "api-kye"], "did you mean \\\"api-key\\\"?"),
-        (&["--scope", "finance"], "No secret scope finance"),
+        (&["--scope", "finance"], "no secret scope finance"),
     ] {
         let ctx = Harness::new();
         assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);

@@ -155,19 +155,19 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
             Ok(found) => found,
             // With a name dbt is optional, so only errors about the job itself are fatal.
             Err(error) if input.is_named() && !is_about_the_job(&error) => {
-                findings.warnings.push(format!("Cannot read dbt job {job}: {error}."));
+                findings.warnings.push(format!("cannot read dbt job {job}: {error}"));
                 continue;
             }
-            Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
+            Err(error) => return Err(of_dbt(&format!("cannot read the dbt job {job}"), &error)),
         };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
-            scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both."));
+            scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both"));
         }
         match found.disabled_reason() {
             // These jobs can never start.
             Some(disabled @ (JobDisabled::Deleted | JobDisabled::Hybrid)) => {
-                let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed.");
+                let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed");
                 let refusal = Failure::new(Code::Refused, what)
                     .cause(disabled.why())
                     .advise(disabled.advice())
@@ -176,12 +176,12 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
             }
             Some(disabled @ JobDisabled::Deactivated { .. }) => {
                 let (why, advice) = (disabled.why(), disabled.advice());
-                findings.warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}."));
+                findings.warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}"));
             }
             None => {}
         }
         if found.is_ci() {
-            findings.warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests."));
+            findings.warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests"));
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
@@ -198,7 +198,7 @@ pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failur
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
-        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name has no single job.")),
+        (None, _, _) => Err(Failure::new(Code::Bug, "a workflow without a name has no single job")),
     }
 }
 
@@ -234,6 +234,6 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     if schedule.value().is_some() || current_schedule.is_some() {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, format!("{flag} needs a schedule."))
+    Err(Failure::new(Code::Usage, format!("{flag} needs a schedule"))
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }

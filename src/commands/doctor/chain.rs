@@ -178,7 +178,7 @@ impl Chain<'_> {
             );
         }
         let what = format!(
-            "Cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key.",
+            "cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key",
             workflow.short()
         );
         unsure.into_iter().fold(Check::warning(PART, &id, what), Check::because)

@@ -29,7 +29,7 @@ impl Section {
 
     pub(super) fn title(self) -> &'static str {
         match self {
-            Section::Dbt => "dbt Cloud",
+            Section::Dbt => "dbt",
             Section::Databricks => "Databricks",
             Section::Chain => "Chain",
         }
@@ -213,8 +213,8 @@ impl Examined {
         let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
         let what = match ids.as_slice() {
             [] => return None,
-            [only] => format!("1 check failed: {only}."),
-            several => format!("{} checks failed: {}.", several.len(), several.join(", ")),
+            [only] => format!("1 check failed: {only}"),
+            several => format!("{} checks failed: {}", several.len(), several.join(", ")),
         };
         let mut failure = Failure::new(Code::Failed, what);
         failure.hints = self.hints(Status::Failed);

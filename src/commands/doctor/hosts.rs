@@ -53,7 +53,7 @@ impl Host<'_> {
 
     fn unreachable(self, net: &Net, environment: &Environment) -> Failure {
         let Host { part, origin } = self;
-        let failure = self.failure(part, &format!("Cannot reach {}", self.place()), net);
+        let failure = self.failure(part, &format!("cannot reach {}", self.place()), net);
         if net.kind == NetKind::Certificate || !is_proxied(origin.url()) {
             return failure;
         }
@@ -74,7 +74,7 @@ impl Host<'_> {
             exceeded: None,
         };
         match part {
-            Section::Dbt => of_dbt(what, &error("dbt Cloud")),
+            Section::Dbt => of_dbt(what, &error("dbt")),
             Section::Databricks | Section::Chain => of_databricks(what, &error("Databricks")),
         }
     }
@@ -92,10 +92,10 @@ impl Host<'_> {
         };
         let off = now.duration_since(date);
         let side = if off.is_negative() { "behind" } else { "ahead of" };
-        let what = format!("The clock of this machine is {} {side} {host}", shown(off.unsigned_abs()));
+        let what = format!("the clock of this machine is {} {side} {host}", shown(off.unsigned_abs()));
         let advice = "set the clock and enable NTP";
         if off.abs() > WRONG {
-            let failure = Failure::new(Code::Failed, format!("{what}."));
+            let failure = Failure::new(Code::Failed, what);
             return Check::failed(
                 part,
                 id,
@@ -103,7 +103,7 @@ impl Host<'_> {
             );
         }
         if off.abs() > OFF {
-            return Check::warning(part, id, format!("{what}.")).advise(advice);
+            return Check::warning(part, id, what).advise(advice);
         }
         Check::ok(part, id, format!("the clock of this machine matches {host}"))
     }
@@ -119,7 +119,7 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
             return Check::failed(part, id, of_dbt(&doing, &error));
         }
         Err(error) => {
-            let doing = format!("Cannot list the accounts that the token from {known_as} can see");
+            let doing = format!("cannot list the accounts that the token from {known_as} can see");
             return Check::failed(part, id, of_dbt(&doing, &error));
         }
     };
@@ -128,13 +128,13 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
         let seen: Vec<String> =
             accounts.iter().map(|seen| format!("{}{}", seen.id, named(seen.name.as_ref()))).collect();
         let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-        let what = format!("The token from {known_as} is valid, but not for account {}.", account.id);
+        let what = format!("the token from {known_as} is valid, but not for account {}", account.id);
         let failure = Failure::new(Code::NotFound, what).cause(format!("accounts it can see: {seen}"));
         let advice = "check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account under Account settings > API tokens";
         return Check::failed(part, id, failure.advise(advice));
     };
     if seen.locked == Some(true) {
-        let failure = Failure::new(Code::NotAllowed, format!("dbt has locked account {}.", account.id));
+        let failure = Failure::new(Code::NotAllowed, format!("dbt has locked account {}", account.id));
         let failure = seen.lock_reason.iter().fold(failure, |failure, reason| failure.cause(reason.as_str()));
         return Check::failed(part, id, failure.advise("ask the account owner to contact dbt"));
     }

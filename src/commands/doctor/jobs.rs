@@ -29,7 +29,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let failure = of_dbt(&format!("Cannot read the dbt job {job}"), &error);
+            let failure = of_dbt(&format!("cannot read the dbt job {job}"), &error);
             let failure = if failure.code == Code::NotFound {
                 failure.run("list the dbt jobs", "dbtrigger jobs")
             } else {
@@ -40,7 +40,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
     };
     let title = shown_name(found.name.as_deref());
     if let Some(disabled) = found.disabled_reason() {
-        let failure = Failure::new(Code::Refused, format!("dbt job {job} \"{title}\" would not start."));
+        let failure = Failure::new(Code::Refused, format!("dbt job {job} \"{title}\" would not start"));
         return Check::failed(PART, &id, failure.cause(disabled.why()).advise(disabled.advice()));
     }
     let last = runs.as_ref().ok().and_then(|page| page.rows.first());
@@ -56,7 +56,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
     let mut check = Check::ok(PART, &id, format!("dbt job {job} \"{title}\" exists; {ended}"));
     if let Err(error) = &runs {
         let Failure { code: _, what, causes, hints, open_questions: _ } =
-            of_dbt(&format!("Cannot read the last run of dbt job {job}"), error);
+            of_dbt(&format!("cannot read the last run of dbt job {job}"), error);
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run("list the last run", format!("dbtrigger runs --job {job} --limit 1"));
     }

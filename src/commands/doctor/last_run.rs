@@ -23,7 +23,7 @@ pub(super) async fn look(
     let job = workflow.have.job.id;
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
     let unknown = |error| {
-        let failure = of_databricks(&format!("The outcome of {subject} is unknown"), &error);
+        let failure = of_databricks(&format!("the outcome of {subject} is unknown"), &error);
         let check = Check::warning(PART, &id, failure.what);
         failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
     };
@@ -40,7 +40,7 @@ pub(super) async fn look(
         return Check::skipped(PART, &id, &subject, of);
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
-    let at = at.map(|at| format!(" of {}", moment(at))).unwrap_or_default();
+    let at = at.map(|at| format!(" ({})", moment(at))).unwrap_or_default();
     let described = format!("{subject}, {}{at}", run.run_id);
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
     let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
@@ -55,7 +55,7 @@ pub(super) async fn look(
                 Ok(PollResult::Ended(state) | PollResult::Active(state)) => state,
                 Err(error) => return unknown(error),
             };
-            let what = format!("Run {}{at} of {} failed: {word}.", run.run_id, workflow.short());
+            let what = format!("run {}{at} of {} failed: {word}", run.run_id, workflow.short());
             Check::failed(PART, &id, why(workflow, notebook_checks, &state, what).run("see what happened", watch))
         }
     }

@@ -62,7 +62,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let identity = credentials::databricks(environment, &ctx.vault, &mut missing);
     let job = job.as_deref().map(JobNamed::read).transpose()?;
     if !narrow.is_empty() && !matches!(job, Some(JobNamed::Name(_))) {
-        let what = "--project and --environment apply to a job given by name.";
+        let what = "--project and --environment apply to a job given by name";
         return Err(Failure::new(Code::Usage, what).advise("drop them, or pass --job with a name"));
     }
     let own = identity.as_ref().map(|identity| &identity.origin);
@@ -74,7 +74,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let databricks = match missing.settle() {
         Err(failure) => Err(failure),
         Ok(()) => identity
-            .ok_or_else(|| Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."))
+            .ok_or_else(|| Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"))
             .and_then(|identity| to_databricks(&identity, ctx).map(|writer| (identity, writer.reader()))),
     };
     let dbt = connect_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));

@@ -60,7 +60,7 @@ pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebo
     let named = match path.map(str::parse::<NotebookPath>).transpose() {
         Ok(named) => named,
         Err(bad) => {
-            let what = format!("Cannot read notebook \"{}\" of a workflow: {bad}.", path.unwrap_or_default());
+            let what = format!("cannot read notebook \"{}\" of a workflow: {bad}", path.unwrap_or_default());
             let failure = Failure::new(Code::Refused, what);
             return NotebookCheck::broken(
                 &id,
@@ -123,7 +123,7 @@ fn notebook_state_check(
 ) -> (Check, Option<String>) {
     let path = &prerequisites.path;
     let Reading::Ours { version, state, settings: Some(found) } = read(&prerequisites.text) else {
-        let failure = Failure::new(Code::Bug, format!("The settings of notebook {path} can no longer be read."));
+        let failure = Failure::new(Code::Bug, format!("the settings of notebook {path} can no longer be read"));
         return (Check::failed(PART, id, failure), None);
     };
     let at = if is_usual { String::new() } else { prerequisites::at(path) };
@@ -138,7 +138,7 @@ fn notebook_state_check(
     let Some(want) = as_it_says(path, &found) else {
         let failure = Failure::new(
             Code::Refused,
-            format!("Notebook {path} has an invalid host or account: {}, {}.", found.host, found.account_id),
+            format!("notebook {path} has an invalid host or account: {}, {}", found.host, found.account_id),
         );
         return (Check::failed(PART, id, failure.run("replace the notebook", format!("{deploy} --force"))), None);
     };
@@ -149,7 +149,7 @@ fn notebook_state_check(
             Check::ok(PART, id, format!("notebook {path} is up to date (dbtrigger {VERSION})"))
         }
         Action::Update(changes) => {
-            let check = Check::warning(PART, id, format!("Notebook {path} is outdated."));
+            let check = Check::warning(PART, id, format!("notebook {path} is outdated"));
             changes.iter().map(describe_change).fold(check, Check::because).run("update the notebook", &deploy)
         }
         Action::Blocked { why, unless: _ } if state == State::EditedByHand => {
@@ -163,7 +163,7 @@ fn notebook_state_check(
             )
         }
         Action::Blocked { why, unless: _ } => {
-            let what = format!("Notebook {path} was written by dbtrigger {version}; this is {VERSION}.");
+            let what = format!("notebook {path} was written by dbtrigger {version}; this is {VERSION}");
             Check::warning(PART, id, what).because(why.what).advise("update dbtrigger")
         }
     };
@@ -249,7 +249,7 @@ async fn key_check(
     if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await.flatten() {
         // Only the run-as identity needs to read the key.
         if failure.code == Code::NotAllowed && notebook_use.never_runs_as_caller {
-            let what = format!("{} cannot see whether key {name} exists.", me.user_name);
+            let what = format!("{} cannot see whether key {name} exists", me.user_name);
             return (Check::warning(PART, &id, what).because(failure.what), Ok(()));
         }
         let check = Check::failed(PART, &id, failure);

@@ -110,7 +110,7 @@ async fn a_whole_chain_is_well_and_shown_in_three_parts() {
         assert!(status == "ok" || known == "dbt.clock", "{known}: {status}");
     }
     let place = |word: &str| outcome.text.find(word).unwrap_or_else(|| panic!("{word} in {}", outcome.text));
-    assert!(place("dbt Cloud\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
+    assert!(place("dbt\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
     let lines = checks(&outcome).len();
     let all: u64 = counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(all, lines as u64);
@@ -124,7 +124,7 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     only_fails(
         &outcome,
         "dbt.credentials",
-        "Not signed in to dbt",
+        "not signed in to dbt",
         "provide each value, then run the same command again",
     );
     assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the host is probed without a token");
@@ -196,7 +196,7 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
         assert_eq!((&found["status"], &found["next"][0]["command"]), (&json!("failed"), &json!(next)), "{found}");
         assert!(outcome.failure.contains(next), "{}", outcome.failure);
     }
-    assert!(outcome.text.contains("  ✗ No workflow created by dbtrigger") && !outcome.text.contains("next:"));
+    assert!(outcome.text.contains("  ✗ no workflow created by dbtrigger") && !outcome.text.contains("next:"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +205,7 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": path }));
     let outcome = doctor(&ctx, &[]).await;
-    only_fails(&outcome, NOTEBOOK, "No notebook at", "\"dbtrigger deploy-notebook\"");
+    only_fails(&outcome, NOTEBOOK, "no notebook at", "\"dbtrigger deploy-notebook\"");
     for id in ["chain.key:", "chain.rights:"] {
         assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
     }
@@ -252,7 +252,7 @@ async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
         .map(|line| if line.starts_with("SETTINGS = ") { "SETTINGS = {}\n".to_owned() } else { format!("{line}\n") })
         .collect();
     import(&ctx, &unreadable);
-    only_fails(&doctor(&ctx, &[]).await, NOTEBOOK, "Cannot read the settings of notebook", "--force");
+    only_fails(&doctor(&ctx, &[]).await, NOTEBOOK, "cannot read the settings of notebook", "--force");
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +287,7 @@ async fn a_key_that_is_missing_breaks_its_link_and_one_that_everybody_reads_is_a
     only_fails(&outcome, KEY, "has no key api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key");
     assert_eq!(check(&outcome, "chain.rights:")["status"], "skipped");
     ctx.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
-    only_fails(&doctor(&ctx, &[]).await, KEY, "No secret scope dbt-cloud", "dbtrigger init-secrets");
+    only_fails(&doctor(&ctx, &[]).await, KEY, "no secret scope dbt-cloud", "dbtrigger init-secrets");
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +313,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
     ctx.world(|world| {
         world.add_fault(FaultRule::parse("databricks:permissions/get=status=403,times=forever").unwrap());
     });
-    warns(&doctor(&ctx, &[]).await, "chain.rights:", "Cannot tell whether", "");
+    warns(&doctor(&ctx, &[]).await, "chain.rights:", "cannot tell whether", "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,7 +432,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ("tls", "TLS handshake", "REQUESTS_CA_BUNDLE"),
         ("secret", "cannot use the secret", "--grant"),
         ("error", "Failed: model orders (error): x", "dbtrigger watch --workflow-run"),
-        ("cancelled", "The dbt run was canceled", "dbtrigger watch --workflow-run"),
+        ("cancelled", "the dbt run was canceled", "dbtrigger watch --workflow-run"),
         ("unknown", "The words of it.", "dbtrigger watch --workflow-run"),
         ("fancy-new", "The words of it.", "dbtrigger watch --workflow-run"),
     ] {
@@ -507,7 +507,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     only_fails(
         &doctor(&ctx, &["--workflow", "Gone"]).await,
         "chain.job:999",
-        "Cannot read the dbt job 999",
+        "cannot read the dbt job 999",
         "dbtrigger jobs",
     );
     let ctx = prepared().await;
@@ -523,7 +523,7 @@ async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
     let ctx = prepared().await;
     ctx.world(|world| world.add_fault(FaultRule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
     let outcome = doctor(&ctx, &[]).await;
-    warns(&outcome, "chain.job:222225", "Cannot read the last run of dbt job 222225", "--job 222225");
+    warns(&outcome, "chain.job:222225", "cannot read the last run of dbt job 222225", "--job 222225");
     let found = check(&outcome, "chain.job:222225");
     assert!(found["reason"].to_string().contains("403") && !found["what"].to_string().contains("403"), "{found}");
     assert!(found["next"].to_string().contains("permission set"), "{found}");
@@ -544,13 +544,13 @@ async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
     let outcome = doctor(&ctx, &["--job", "222223"]).await;
     only_fails(&outcome, "chain.workflow", "starts dbt job 222223", "create-workflow --job 222223");
     let outcome = doctor(&ctx, &["--workflow", "dbt: long queue (222225)"]).await;
-    only_fails(&outcome, "chain.workflow", "No workflow is named", "did you mean");
+    only_fails(&outcome, "chain.workflow", "no workflow is named", "did you mean");
     let outcome = doctor(&ctx, &["--job", "Nighly build"]).await;
-    only_fails(&outcome, "chain.job", "No dbt job is named", "did you mean");
+    only_fails(&outcome, "chain.job", "no dbt job is named", "did you mean");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = doctor(&ctx, &["--job", "Long queue"]).await;
-    only_fails(&outcome, "dbt.credentials", "Not signed in to dbt", "");
+    only_fails(&outcome, "dbt.credentials", "not signed in to dbt", "");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
 }
 

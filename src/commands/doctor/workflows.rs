@@ -75,7 +75,7 @@ impl WorkflowCheck {
 
     /// Only the ID, for use where the name is shown nearby.
     pub(super) fn short(&self) -> String {
-        format!("the workflow {}", self.have.job.id)
+        format!("workflow {}", self.have.job.id)
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn find(
 /// The named workflow, even if dbtrigger did not create it.
 async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let job = jobs::get(chain.reader, id).await;
-    let job = job.map_err(|error| of_databricks(&format!("Cannot read workflow {id}"), &error))?;
+    let job = job.map_err(|error| of_databricks(&format!("cannot read workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
     let name: String = job.settings.read("name").unwrap_or_default();
     let ours = if tags.contains_key(ID_TAG) {
@@ -139,7 +139,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
     if workflow.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
-            Failure::new(Code::NotFound, format!("Workflow {id} \"{shown}\" has no task that dbtrigger created."));
+            Failure::new(Code::NotFound, format!("workflow {id} \"{shown}\" has no task that dbtrigger created"));
         return Err(failure.run("add a task to it", format!("dbtrigger create-workflow --add-to {id}")));
     }
     Ok(vec![workflow])
@@ -149,7 +149,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
 async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let (reader, me) = (chain.reader, &chain.me.user_name);
     let all = jobs::all(reader, None).await;
-    let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
+    let all = all.map_err(|error| of_databricks("cannot list the workflows", &error))?;
     let mut marked: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
     for summary in all.rows {
         if let Some(identity) = summary.tags.get(ID_TAG).cloned() {
@@ -165,7 +165,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
             Ok(found_job) => found.push(WorkflowCheck::new(ours, found_job, chain, job)),
             // Deleted since the list was read.
             Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(of_databricks(&format!("Cannot read workflow {first}"), &error)),
+            Err(error) => return Err(of_databricks(&format!("cannot read workflow {first}"), &error)),
         }
     }
     found.sort_by_key(|workflow| workflow.have.job.id);
@@ -176,11 +176,11 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
         return Ok(found);
     }
     let Some(job) = job else {
-        let what = format!("No workflow created by dbtrigger is visible to {me}.");
+        let what = format!("no workflow created by dbtrigger is visible to {me}");
         let failure = Failure::new(Code::NotFound, what).run("create a workflow", "dbtrigger create-workflow");
         return Err(failure.run("list the dbt jobs", "dbtrigger jobs"));
     };
-    let what = format!("No workflow created by dbtrigger and visible to {me} starts dbt job {job}.");
+    let what = format!("no workflow created by dbtrigger and visible to {me} starts dbt job {job}");
     Err(Failure::new(Code::NotFound, what).run("create a workflow", format!("dbtrigger create-workflow --job {job}")))
 }
 
@@ -199,7 +199,7 @@ pub(super) fn compare(
         None if have.own().is_none() => {}
         None => {
             let failure =
-                Failure::new(Code::Refused, format!("A task that dbtrigger created in {shown} names no dbt job."));
+                Failure::new(Code::Refused, format!("a task that dbtrigger created in {shown} names no dbt job"));
             let advice = "run create-workflow for it again with --force";
             checks.push(Check::failed(PART, &id, failure.advise(advice)));
         }
@@ -222,7 +222,7 @@ pub(super) fn compare(
     }
     if have.own().is_none() && added.is_empty() {
         let keys: Vec<&str> = tasks.iter().map(|task| task.key.as_str()).collect();
-        let what = format!("{shown} runs the notebook in {}, but was not created by dbtrigger.", keys.join(", "));
+        let what = format!("{shown} runs the notebook in {}, but was not created by dbtrigger", keys.join(", "));
         let check = Check::warning(PART, &id, what).because("so its expected settings are unknown");
         checks.push(check);
     }
@@ -256,7 +256,7 @@ fn schedule(workflow: &WorkflowCheck) -> Check {
             Check::ok(PART, &id, format!("{shown} is scheduled: {expression} in {timezone}"))
         }
         Some(JobSchedule { expression, timezone, paused: true }) => {
-            Check::warning(PART, &id, format!("The schedule of {shown} is paused."))
+            Check::warning(PART, &id, format!("the schedule of {shown} is paused"))
                 .because(format!("schedule: {expression} in {timezone}"))
                 .advise("resume it with create-workflow --unpaused, or with Resume in the workspace")
         }
@@ -271,14 +271,14 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
     };
     match diff(&Consents::default()) {
         Action::Update(_) if is_lost => {
-            let failure = Failure::new(Code::Refused, format!("{shown} was edited by hand."))
+            let failure = Failure::new(Code::Refused, format!("{shown} was edited by hand"))
                 .cause("it differs from what dbtrigger wrote, and the original is unknown");
             Check::failed(PART, id, remedy(failure))
         }
         Action::Keep(_) | Action::Remove => Check::ok(PART, id, format!("{shown} is up to date")),
         Action::Create => Check::warning(PART, id, format!("{shown} no longer exists")),
         Action::Update(changes) => {
-            let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger."));
+            let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger"));
             let check = changes.iter().map(describe_change).fold(check, Check::because);
             again.into_iter().fold(check, |check, again| check.run("update the workflow", again))
         }

@@ -20,7 +20,7 @@ pub(in crate::commands) fn settle_grants(
         (principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope).then(|| {
             Failure::new(
                 Code::Refused,
-                "--grant users would let every user of this workspace read the dbt API key; nothing was written.",
+                "--grant users would let every user of this workspace read the dbt API key; nothing was written",
             )
             .advise(
                 "name the user, group, or service principal that the workflow runs as, such as --grant data-engineers",

@@ -27,13 +27,13 @@ use crate::http::{HttpError, Meaning, Reader, Service, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
-/// Store the dbt API key in a Databricks secret scope
+/// Store the dbt API key in a secret scope
 ///
 /// Creates the scope if it is missing, stores the key, and grants access. The key is checked with dbt before anything is written.
 /// An existing key is kept unless you pass --rotate.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "The key is read from --token-stdin, --token-file, DBT_CLOUD_TOKEN, or a hidden prompt; never from
+    after_help = "The key is read from --token-stdin, --token-file, DBT_CLOUD_TOKEN, or a hidden prompt; never from \
 ~/.dbt/dbt_cloud.yml. No flag takes its value.
 
 Examples:
@@ -98,10 +98,10 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     if !errors.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
         errors.join(storing);
         errors.settle()?;
-        return Err(Failure::new(Code::Bug, "A value is missing without a name."));
+        return Err(Failure::new(Code::Bug, "a value is missing without a name"));
     }
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"));
     };
     let writer = super::to_databricks(&identity, ctx)?;
 
@@ -332,7 +332,7 @@ pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
     ctx: &CommandContext,
 ) -> Result<Value, Failure> {
     let Some(storing) = storing else {
-        return Err(Failure::new(Code::Bug, "The key is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the key is missing after it was resolved"));
     };
     storing.remark(ctx);
     (&mut *tried).await;
@@ -370,10 +370,10 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
 
 /// Why the accounts of a key could not be listed.
 pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let check = "Cannot check the key with dbt";
+    let check = "cannot check the key with dbt";
     let failure = match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Cannot use the dbt API key", error),
-        Meaning::RightMissing | Meaning::OtherAccount => of_dbt("Cannot see any dbt account with the key", error),
+        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("cannot use the dbt API key", error),
+        Meaning::RightMissing | Meaning::OtherAccount => of_dbt("cannot see any dbt account with the key", error),
         Meaning::WrongHost => of_dbt(check, error).cause(format!("{} does not respond like dbt", error.origin)),
         Meaning::AddressBlocked
         | Meaning::NotInPlan
@@ -382,7 +382,7 @@ pub(super) fn of_accounts(error: &HttpError) -> Failure {
         | Meaning::NotImplemented
         | Meaning::Other => of_dbt(check, error),
     };
-    failure.state("Nothing was written.")
+    failure.state("nothing was written")
 }
 
 /// The key is valid, but cannot see this account.
@@ -395,7 +395,7 @@ pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failu
         })
         .collect();
     let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is valid, but not for account {id}."))
+    Failure::new(Code::NotFound, format!("nothing was written: the dbt API key is valid, but not for account {id}"))
         .cause(format!("the accounts that it can see at {origin}: {seen}"))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address")
 }

@@ -61,7 +61,7 @@ pub(super) async fn look(
     consents: &Consents,
 ) -> Result<Found, Failure> {
     let listed = if selection.all || !selection.jobs.is_empty() {
-        jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("Cannot list the workflows", &error))?
+        jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("cannot list the workflows", &error))?
     } else {
         Vec::new()
     };
@@ -74,7 +74,7 @@ pub(super) async fn look(
         candidate(reader, job, is_named, &listed, me).await.transpose()
     });
     let candidates = candidates.await.into_iter().flatten().collect::<Result<Vec<_>, _>>();
-    let mut candidates = candidates.map_err(|error| of_databricks("Cannot look at the workflows", &error))?;
+    let mut candidates = candidates.map_err(|error| of_databricks("cannot read the workflows", &error))?;
     candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Host(..)));
     let mut view = View {
         selection,
@@ -106,9 +106,9 @@ async fn named(selection: &Selection, reader: &Reader) -> Result<Vec<Job>, Failu
     let mut found = Vec::new();
     for (named, text) in &selection.workflows {
         let again = |id: u64| format!("dbtrigger remove --workflow {id}");
-        let row = named.find(reader, text, "Nothing was removed.", again).await?;
+        let row = named.find(reader, text, "nothing was removed", again).await?;
         let job = jobs::get(reader, row.job_id).await;
-        found.push(job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {text}"), &error))?);
+        found.push(job.map_err(|error| of_databricks(&format!("cannot read workflow {text}"), &error))?);
     }
     Ok(found)
 }
@@ -191,7 +191,7 @@ impl View<'_> {
             self.found.running.extend(active.into_iter().map(|run| (job.id, run)));
             if let Some(who) = job.run_as.filter(|who| *who != self.me.user_name && !self.selection.all) {
                 self.found.warnings.push(format!(
-                    "Workflow {} runs as {who}; the access of {who} to the notebook and the key is not removed.",
+                    "workflow {} runs as {who}; the access of {who} to the notebook and the key is not removed",
                     job.id
                 ));
             }
@@ -227,7 +227,7 @@ impl View<'_> {
         let inside = match &folder {
             Some(folder) => FolderRemoval::observe(reader, folder)
                 .await
-                .map_err(|error| of_databricks(&format!("Cannot look into the folder {}", folder.path), &error))?,
+                .map_err(|error| of_databricks(&format!("cannot look into the folder {}", folder.path), &error))?,
             None => None,
         };
         let is_notebook = |object: &&Listed| object.object_type.as_deref() == Some("NOTEBOOK");
@@ -274,7 +274,7 @@ impl View<'_> {
         let Selection { scope, key, with_secret, .. } = self.selection;
         if *with_secret && scope.is_none() && key.is_none() && keys.is_empty() {
             self.found.warnings.push(format!(
-                "No notebook names the key, so {DEFAULT_SCOPE}/{DEFAULT_KEY} was checked; if it is elsewhere, pass --scope and --key."
+                "no notebook names the key, so {DEFAULT_SCOPE}/{DEFAULT_KEY} was checked; if it is elsewhere, pass --scope and --key"
             ));
         }
         if scope.is_some() || key.is_some() || keys.is_empty() {
@@ -309,7 +309,7 @@ impl View<'_> {
 fn starts_others(want: &WorkflowRemovalWant, others: &[&ExistingTask]) -> Action {
     let name = WorkflowRemoval::name(want);
     let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();
-    Refusal::new(format!("The workflow {name} stays: it has other tasks too: {}.", keys.join(", ")))
+    Refusal::new(format!("the workflow {name} stays: it has other tasks too: {}", keys.join(", ")))
         .advise(format!(
             "to remove all of it, run `dbtrigger remove --workflow {}`; to drop one dbt job, run create-workflow with the others",
             want.job

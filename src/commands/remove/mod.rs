@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Show the plan and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Cancel active runs of the workflows first, and the dbt runs behind them
+    /// Cancel active runs of the workflows first, and the dbt runs they started
     #[arg(long)]
     cancel_runs: bool,
     /// Databricks job: ID, URL, or name; repeatable
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// If dbtrigger did not create the workflow, only the tasks that it added are removed.
     #[arg(long, value_name = "WORKFLOW", help_heading = "What to remove")]
     workflow: Vec<String>,
-    /// Whatever starts this dbt job: ID, URL, or name; repeatable
+    /// Workflows and tasks that start this dbt job: ID, URL, or name; repeatable
     #[arg(long, value_name = "JOB", help_heading = "What to remove")]
     job: Vec<String>,
     #[command(flatten, next_help_heading = "What to remove")]
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     all: bool,
     /// With --all: the dbt API key too
     ///
-    /// Its scope is removed as well if it is empty then and nobody else has access.
+    /// The scope is removed too if it is then empty and no one else has access.
     #[arg(long, requires = "all", help_heading = "What to remove")]
     with_secret: bool,
     /// A notebook outside its usual folder
@@ -110,7 +110,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         // The plan may be stale: observe again. Runs started since are not covered by the consent.
         let again = look(&selection, &writer, &me, &Consents::default()).await?;
         if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
-            let what = "The workspace changed while the plan was shown. Nothing was removed.";
+            let what = "the workspace changed while the plan was shown; nothing was removed";
             return Err(
                 Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again to see the new plan")
             );
@@ -152,7 +152,7 @@ async fn accept(
         fields: Data::default(),
     };
     let lines = [format!("Workspace     {workspace} (as {})", me.user_name)];
-    ask_to_apply(&lines, &shown, ("yN", "Nothing was removed."), prompter, ctx).await.map(|_| ())
+    ask_to_apply(&lines, &shown, ("yN", "nothing was removed"), prompter, ctx).await.map(|_| ())
 }
 
 /// Resolves flags and variables; reports everything missing at once.
@@ -180,7 +180,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
         }));
     }
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The workspace is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the workspace is missing after it was resolved"));
     };
     let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
     let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;

@@ -33,7 +33,7 @@ const MOST_WARNINGS: usize = 5;
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
     tried.map(drop).map_err(|error| {
-        let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
+        let what = format!("cannot write to --artifacts \"{}\"; nothing was started", folder.display());
         Failure::new(Code::InvalidInput, what)
             .cause(io_reason(&error))
             .advise("choose a directory that you can write to")
@@ -212,7 +212,7 @@ fn write(folder: &Path, local_path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let target = folder.join(local_path);
     if fs::symlink_metadata(&target).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other(format!("{} is there, and is no file", target.display())));
+        return Err(io::Error::other(format!("{} exists and is not a file", target.display())));
     }
     let mut file = tempfile::NamedTempFile::new_in(&inner)?;
     file.write_all(bytes)?;

@@ -66,7 +66,7 @@ pub(super) async fn run(
         shared: None,
     };
     let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
     start.run(&start_ctx).await.boxed()
 }
@@ -91,6 +91,8 @@ pub(super) struct PreparedRun {
     global_flags: GlobalFlags,
     /// The same command without an idempotency key.
     pub(super) start_over: String,
+    /// The command that retries the job's last failed run.
+    pub(super) retry_last: String,
 }
 
 /// The run to follow.
@@ -147,7 +149,7 @@ async fn prepare(
     let (account, writer) = connect_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.key_given);
@@ -182,8 +184,10 @@ async fn prepare(
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
         let start_over = printed_commands::run_dbt_job(&text, &ctx.account, &overrides, None);
+        // A retry keeps the parameters of the failed run.
+        let retry_last = printed_commands::run_dbt_job(&text, &ctx.account, &Overrides::default(), None) + " --failed";
         let resume = if options.failed {
-            format!("{start_over} --failed")
+            retry_last.clone()
         } else {
             printed_commands::run_dbt_job(&text, &ctx.account, &overrides, Some(key.as_str()))
         };
@@ -214,6 +218,7 @@ async fn prepare(
             flags: ctx.account.clone(),
             global_flags: ctx.global_flags(),
             start_over,
+            retry_last,
         }
     });
     Ok(starts.collect())
@@ -250,7 +255,7 @@ impl PreparedRun {
         report
     }
 
-    /// The command that retries the failed run from its point of failure.
+    /// The command that retries the run of this start from its point of failure, and no other run.
     pub(super) fn retry_command(&self) -> String {
         let resume = &self.request.resume;
         if self.options.failed { resume.clone() } else { format!("{resume} --retry 1") }

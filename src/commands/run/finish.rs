@@ -34,7 +34,9 @@ impl PreparedRun {
             && !retries.is_impossible
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            failure.hints.insert(0, Hint::run("retry from the point of failure", self.retry_command()));
+            // A generated key is of no use to the user.
+            let command = if self.request.look_first { self.retry_command() } else { self.retry_last.clone() };
+            failure.hints.insert(0, Hint::run("retry from the point of failure", command));
         }
         // The same key always leads to the same, ended run.
         if self.request.look_first

@@ -43,7 +43,7 @@ pub(crate) async fn read_run(reader: &Reader, account: &Account, run: u64, deadl
             continue;
         }
         if error.is_final() {
-            return Err(of_dbt(&format!("Cannot read dbt run {run}"), &error));
+            return Err(of_dbt(&format!("cannot read dbt run {run}"), &error));
         }
         return Ok(Run::unseen(run));
     }
@@ -81,15 +81,14 @@ impl DbtFollower<'_> {
                 Some(of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
-                of_dbt(&format!("Lost track of dbt run {number}"), &error)
-                    .state("It may still be running.")
+                of_dbt(&format!("lost track of dbt run {number}"), &error)
+                    .state("it may still be running")
                     .run("follow it again", watch_command(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
                 let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
-                let failure =
-                    Failure::new(Code::StillRunning, format!("Timed out; dbt run {number} is still running."))
-                        .cause(format!("status: {word}"));
+                let failure = Failure::new(Code::StillRunning, format!("timed out; dbt run {number} is still running"))
+                    .cause(format!("status: {word}"));
                 let failure = match probe.disabled_reason() {
                     Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,
@@ -158,7 +157,7 @@ impl<'a> DbtRunEvents<'a> {
 
 fn failed(report: &DbtReport, start_over: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
-    let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} failed.", report.of_job()));
+    let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} failed", report.of_job()));
     let Findings { step, nodes, log, can_retry, no_retry } = &report.findings;
     if let Some(step) = step {
         failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
@@ -185,11 +184,9 @@ fn cancelled(report: &DbtReport, start_over: Option<&str>) -> Failure {
     let failure = match report.reason() {
         Some("timed-out") => Failure::new(
             Code::RunCancelled,
-            format!("dbt run {number}{} was canceled: it reached dbt's time limit.", report.of_job()),
+            format!("dbt run {number}{} was canceled: it reached dbt's time limit", report.of_job()),
         ),
-        Some(_) | None => {
-            Failure::new(Code::RunCancelled, format!("dbt run {number}{} was canceled.", report.of_job()))
-        }
+        Some(_) | None => Failure::new(Code::RunCancelled, format!("dbt run {number}{} was canceled", report.of_job())),
     };
     let failure = match &report.message {
         Some(message) => failure.cause(format!("dbt: {message}")),

@@ -57,7 +57,7 @@ pub(crate) async fn follow_run_with(
             let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.state.word().to_owned());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
+                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still running"))
                     .cause(format!("status: {word}"))
                     .run("follow it again", watch_command)
                     .advise(format!("see {}", report.url())),
@@ -72,8 +72,8 @@ pub(crate) async fn follow_run_with(
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
-                of_databricks(&format!("Lost track of Databricks run {run}"), &error)
-                    .state("It may still be running.")
+                of_databricks(&format!("lost track of Databricks run {run}"), &error)
+                    .state("it may still be running")
                     .run("follow it again", watch_command),
             )
         }

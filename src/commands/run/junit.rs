@@ -53,7 +53,7 @@ impl Results {
         self.refused.set(false);
         write(file, &document(&suites)).map_err(|error| {
             self.refused.set(true);
-            let what = format!("Cannot write to --junit \"{}\"; nothing was started.", file.display());
+            let what = format!("cannot write to --junit \"{}\"; nothing was started", file.display());
             Failure::new(Code::InvalidInput, what)
                 .cause(io_reason(&error))
                 .advise("choose a file in an existing directory that you can write to")

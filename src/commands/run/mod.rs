@@ -115,14 +115,14 @@ impl Args {
 /// Retries, output files and duplicate protection.
 #[derive(Clone, Debug, clap::Args)]
 struct RunOptions {
-    /// Resume a failed run from its point of failure up to N times
+    /// Resume a failed run from the point of failure up to N times
     ///
     /// The outcome is that of the last attempt.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true, help_heading = "Run options")]
     retry: u32,
-    /// Resume the job's last failed run from its point of failure
+    /// Resume the job's last run from the point of failure
     ///
-    /// Only if the job's last run failed. A run that already resumes it is followed.
+    /// Only if that run failed. If another run already resumes it, that one is followed.
     #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "OverrideFlags"], help_heading = "Run options")]
     failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory
@@ -242,11 +242,11 @@ impl OverrideFlags {
         match wrong_together(|name| fields.contains_key(name)) {
             None => Ok((cause, overrides)),
             Some(Together::TwoPullRequests(one, other)) => {
-                let what = format!("{} conflicts with {}: a run is for one pull request.", one.flag, other.flag);
+                let what = format!("{} conflicts with {}: a run is for one pull request", one.flag, other.flag);
                 Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
             }
             Some(Together::NoCommit(one)) => {
-                let what = format!("{} requires --git-sha or --git-branch: dbt does not look up the commit.", one.flag);
+                let what = format!("{} requires --git-sha or --git-branch: dbt does not look up the commit", one.flag);
                 Err(Failure::new(Code::Usage, what).advise("add --git-sha with the commit of the pull request"))
             }
         }
@@ -283,7 +283,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     } = args;
     // clap does not require `--workflow` here, because JOB conflicts with it.
     if workflow.is_none() && !param.is_empty() {
-        return Failure::new(Code::Usage, "--param requires --workflow.")
+        return Failure::new(Code::Usage, "--param requires --workflow")
             .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")
             .run("see its flags", "dbtrigger run --help")
             .into();
@@ -310,14 +310,14 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     if jobs.is_empty() {
         let Narrow { project, environment } = narrow;
         let missing = MissingInput::value(
-            "the JOB",
+            "JOB",
             "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
             Some(Question::DbtJob { flag: None, project, environment }),
         );
         errors.need(Ok(None::<u64>), missing);
         return match connect_dbt(&[], errors, ctx) {
             Err(failure) => failure.into(),
-            Ok(_) => Failure::new(Code::Bug, "The job is missing without an error.").into(),
+            Ok(_) => Failure::new(Code::Bug, "the job is missing without an error").into(),
         };
     }
     let (cause, overrides) = match changes.settle() {
@@ -331,7 +331,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 
 fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let invalid = |text: &str, why: &str| {
-        Failure::new(Code::InvalidInput, format!("--param \"{text}\" is invalid: {why}."))
+        Failure::new(Code::InvalidInput, format!("--param \"{text}\" is invalid: {why}"))
             .advise("use NAME=VALUE, each name once")
     };
     let mut parameters = BTreeMap::new();
@@ -349,7 +349,7 @@ fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure
 
 fn read_key(text: &str) -> Result<Key, Failure> {
     Key::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("--idempotency-key \"{text}\" is invalid: {bad}."))
+        Failure::new(Code::InvalidInput, format!("--idempotency-key \"{text}\" is invalid: {bad}"))
             .advise("use something unique to this start, such as the pipeline's name and a date")
     })
 }

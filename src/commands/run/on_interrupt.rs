@@ -54,7 +54,7 @@ impl Cancellation {
 
 /// Interrupted before anything was sent.
 pub(super) fn nothing_started(signal: u8) -> Failure {
-    Failure::interrupted(signal).state("Nothing was started.")
+    Failure::interrupted(signal).state("nothing was started")
 }
 
 /// The outcome is the interruption; the failure becomes its causes.
@@ -127,7 +127,7 @@ impl InterruptedRun<'_> {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 let refused =
-                    of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("It may still be running.");
+                    of_dbt(&format!("cannot cancel dbt run {number}"), &error).state("it may still be running");
                 return as_interruption(signal, refused.run("cancel it", cancel_command));
             }
             Err(_) => {
@@ -237,7 +237,7 @@ pub(super) async fn cancel_workflow(
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(
-            Failure::new(Code::StillRunning, format!("Timed out canceling Databricks run {run}."))
+            Failure::new(Code::StillRunning, format!("timed out canceling Databricks run {run}"))
                 .cause("it, or one of its dbt runs, may still be running")
                 .run("cancel it", resume),
         ),

@@ -97,7 +97,7 @@ impl PreparedRun {
         let last = last.map_err(|error| progress.not_started(&error, run_ctx))?;
         let job = &self.job;
         let Some(last) = last else {
-            let failure = Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet."))
+            let failure = Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet"))
                 .run("start a run", &self.start_over);
             return Err(progress.ended_early(progress.report(), failure, false, run_ctx));
         };
@@ -110,11 +110,11 @@ impl PreparedRun {
                 return Ok(StartedRun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
             }
             None => {
-                let what = format!("dbt run {run}, the last one of job {job}, is still running.");
+                let what = format!("dbt run {run}, the last one of job {job}, is still running");
                 Some(Failure::new(Code::Refused, what).run("follow it", self.watch_command(run)))
             }
             Some(End::Success | End::Cancelled) => {
-                let what = format!("dbt run {run}, the last one of job {job}, did not fail.");
+                let what = format!("dbt run {run}, the last one of job {job}, did not fail");
                 let status = last.status.map(Status::word).unwrap_or_default();
                 Some(
                     Failure::new(Code::Refused, what)
@@ -154,14 +154,12 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &R
     let nothing = |code, what: String| Failure::new(code, what).cause("nothing was started");
     match not {
         NotResumed::Cannot(reason) => {
-            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure."))
+            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure"))
                 .cause(reason)
                 .run("start over", &start.start_over)
         }
-        NotResumed::Failed(error) => {
-            of_dbt(&format!("Cannot retry dbt run {run}"), error).state("Nothing was started.")
-        }
-        NotResumed::NoTime => nothing(Code::StillRunning, format!("Timed out before dbt run {run} could be retried."))
+        NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
+        NotResumed::NoTime => nothing(Code::StillRunning, format!("timed out before dbt run {run} could be retried"))
             .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.signal().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
@@ -171,7 +169,7 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &R
 
 fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, start_over: &str) -> Failure {
     let unknown =
-        Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried."));
+        Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried"));
     let unknown = unknown.cause(error.to_string());
     let unknown = match looking {
         Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
@@ -182,7 +180,7 @@ fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, start_over:
 
 /// Keeps the run's own failure, unless an unknown retry may be active.
 fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start_over: &str) -> Failure {
-    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed.")));
+    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed")));
     match not {
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),

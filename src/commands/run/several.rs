@@ -37,11 +37,11 @@ pub(super) async fn find(
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
         let found = looked
-            .map_err(|error| of_dbt(&format!("Cannot read dbt job {job}"), &error).state("Nothing was started."))?;
+            .map_err(|error| of_dbt(&format!("cannot read dbt job {job}"), &error).state("nothing was started"))?;
         match found.disabled_reason() {
             // A run that the key started earlier is followed.
             Some(disabled) if !given => {
-                let what = format!("dbt job {job} would not start; nothing was started.");
+                let what = format!("dbt job {job} would not start; nothing was started");
                 Err(Failure::new(Code::Refused, what).cause(disabled.why()).advise(disabled.advice()))
             }
             Some(_) | None => Ok(()),
@@ -65,7 +65,7 @@ pub(super) fn refuse_duplicates(ids: &[u64], texts: &[String]) -> Result<(), Fai
         if let Some(first) = ids[..index].iter().position(|earlier| earlier == id) {
             return Err(Failure::new(
                 Code::InvalidInput,
-                format!("dbt job {id} is given twice: \"{}\" and \"{}\".", texts[first], texts[index]),
+                format!("dbt job {id} is given twice: \"{}\" and \"{}\"", texts[first], texts[index]),
             )
             .advise("name each job once; run the command again for a second run"));
         }
@@ -81,7 +81,7 @@ pub(super) async fn run(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Some(first) = starts.first() else {
-        return Failure::new(Code::Usage, "No job given.").run("see its flags", "dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
     let run_ctx = ctx.run_context();
     let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, first.request.deadline);
@@ -106,7 +106,7 @@ pub(super) async fn run(
     };
     let runs = tokio::select! {
         runs = join_all(starts.iter().enumerate().map(|(index, start)| one(index, start))) => runs,
-        () = poller.serve() => return Failure::new(Code::Bug, "Polling ended unexpectedly.").into(),
+        () = poller.serve() => return Failure::new(Code::Bug, "polling ended unexpectedly").into(),
     };
     let several = Several { runs };
     let failure = several.failure();
@@ -181,7 +181,7 @@ impl Several {
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();
         let code = failures.iter().map(|(_, failure)| failure.code).min_by_key(|code| rank(*code))?;
-        let what = format!("{} of {} runs did not succeed.", failures.len(), self.runs.len());
+        let what = format!("{} of {} runs did not succeed", failures.len(), self.runs.len());
         let mut whole = Failure::new(code, what);
         for (job, failure) in &failures {
             whole.causes.push(format!("{job}: {}", failure.what));

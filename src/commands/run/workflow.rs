@@ -57,7 +57,7 @@ async fn start(
     let deadline = &waiting.deadline;
     let writer = to_databricks(identity, ctx)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
-    let finding = named.find(&writer, text, "Nothing was started.", again);
+    let finding = named.find(&writer, text, "nothing was started", again);
     let row = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
@@ -86,7 +86,7 @@ async fn start(
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
         Some(Sent::NotSent(error) | Sent::Rejected(error)) => {
-            Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("Nothing was started."))
+            Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("nothing was started"))
         }
         Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
         None => Err(unknown(&shown_name, &resume, "timed out before Databricks responded")),
@@ -138,7 +138,7 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
     Some(
         Failure::new(
             Code::Refused,
-            format!("The key already belongs to Databricks run {run}, which was started with other parameters."),
+            format!("the key already belongs to Databricks run {run}, which was started with other parameters"),
         )
         .cause(format!("{name}: requested \"{wanted}\", run {run} has \"{seen}\""))
         .advise("use a new --idempotency-key for a new run, or the same parameters to follow that run"),
@@ -147,7 +147,7 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> O
 
 /// `run-now` may have started the run; the token makes a retry safe.
 fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
-    Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
+    Failure::new(Code::OutcomeUnknown, format!("it is unknown whether a run of {workflow} was started"))
         .cause(why)
         .run("look for the run, and start it if there is none", resume)
         .advise("this command cannot start a second run: it has the same idempotency token")

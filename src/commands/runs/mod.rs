@@ -15,7 +15,7 @@ use crate::document::{Data, Id, document};
 use crate::durations::shown;
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
-/// List recent runs of your dbt account or of a workflow, newest first
+/// List recent runs, newest first
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
@@ -108,7 +108,7 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Fai
     let list = |offset| list_account_runs(account.id, &filter, offset, PAGE);
     let mut runs = all_pages(&reader, "runs/list", (|run: &Run| run.id, fits), enough, list)
         .await
-        .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
+        .map_err(|error| of_dbt("cannot list the runs of the account", &error))?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.id));
     if runs.is_empty() {
         ctx.events.remark(format!("no runs yet in account {}", account.id));

@@ -25,7 +25,7 @@ pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Resu
     let row = named.find(&reader, text, "its runs were not listed", again).await?;
     let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {
         let name = shown_name(Some(row.name()));
-        of_databricks(&format!("Cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
+        of_databricks(&format!("cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
     })?;
     let report = WorkflowRunsReport {
         workflow: row.job_id,

@@ -17,18 +17,18 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Fail
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let (account, dbt) = connect_dbt(&[], errors, ctx)?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let workspace = to_databricks(&identity, ctx)?;
     let own = workspace
         .read(me::me())
         .await
-        .map_err(|error| of_databricks("Cannot look up the workspace ID", &error))?
+        .map_err(|error| of_databricks("cannot look up the workspace ID", &error))?
         .workspace_id
         .map(|id| id.to_string());
     let active = active_notebook_runs(&dbt, account.id, &ctx.events)
         .await
-        .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
+        .map_err(|error| of_dbt("cannot list the active dbt runs of the account", &error))?;
     // Databricks runs of other workspaces cannot be looked up here.
     let looked = side_by_side(&active, async |(_, parent)| match &own {
         Some(own) if *own != parent.workspace => None,
@@ -71,7 +71,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Fail
                 None
             }
             Err(error) => {
-                let what = format!("Cannot read Databricks run {parent_run}, which started dbt run {}", run.id);
+                let what = format!("cannot read Databricks run {parent_run}, which started dbt run {}", run.id);
                 return Err(of_databricks(&what, &error));
             }
         };

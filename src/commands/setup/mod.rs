@@ -28,7 +28,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::PlanSetting;
 use crate::secret::Secret;
 
-/// Set up everything: secret, notebook, and workflow
+/// Set up secret, notebook, and workflow
 ///
 /// Asks for what is missing, shows the plan, and applies it once you confirm: stores the dbt API key in a secret scope,
 /// deploys the notebook, creates a Databricks job for one dbt job, and checks it with a run that starts nothing in dbt.
@@ -213,10 +213,10 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         errors.join(storing);
         errors.settle()?;
-        return Err(Failure::new(Code::Bug, "A value is missing without a name."));
+        return Err(Failure::new(Code::Bug, "a value is missing without a name"));
     }
     let Some(input) = input else {
-        return Err(Failure::new(Code::Bug, "Input is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "input is missing after it was resolved"));
     };
     Ok(Settled { args, input, grants, key, storing })
 }
@@ -227,10 +227,10 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(ctx).await?;
     let Some(account) = input.dbt.clone() else {
-        return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
+        return Err(Failure::new(Code::Bug, "the dbt account is missing after it was resolved"));
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
-    account.check_bare_token("The dbt API key")?;
+    account.check_bare_token("the dbt API key")?;
     let writer = to_databricks(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     writer.preconnect(4, !dry_run);
@@ -264,7 +264,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             let early = observe_before_identity(&args, key_intent, &input, &writer, ctx).await?;
             let again = Box::pin(look(&args, (early, key_intent), &input, &account, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
-                let what = "The workspace changed while the plan was shown; nothing was written.";
+                let what = "the workspace changed while the plan was shown; nothing was written";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));
             }
             again
@@ -323,8 +323,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 
 /// The equivalent commands, for display.
 fn closing_lines(again: &[String]) -> Vec<String> {
-    let title = (!again.is_empty())
-        .then(|| "Equivalent commands for CI, with the credentials of both services set:".to_owned());
+    let title = (!again.is_empty()).then(|| "For CI, with the credentials of both services set:".to_owned());
     title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
 }
 
@@ -332,7 +331,7 @@ fn closing_lines(again: &[String]) -> Vec<String> {
 fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext) {
     if !setup_plan.writes_key() && !args.rotate && args.source.is_given() {
         let (scope, key) = (&setup_plan.scope, &setup_plan.key);
-        ctx.events.warning(format!("{scope}/{key} already exists and is kept; replace it with --rotate."));
+        ctx.events.warning(format!("{scope}/{key} already exists and is kept; replace it with --rotate"));
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn observe_before_identity(
     reader: &Reader,
     ctx: &CommandContext,
 ) -> Result<Early, Failure> {
-    let bug = |_| Failure::new(Code::Bug, "The default scope or key name is invalid.");
+    let bug = |_| Failure::new(Code::Bug, "the default scope or key name is invalid");
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
@@ -163,7 +163,7 @@ async fn look_from(
     }
     let (looked_up, mut secret_plan) = (looked_up?, secret_plan?);
     let Some(found) = found? else {
-        return Err(Failure::new(Code::Bug, "The dbt job was read, but the workflow was not."));
+        return Err(Failure::new(Code::Bug, "the dbt job was read, but the workflow was not"));
     };
     let mut compared = Compared::new(input, looked_up, found, &path)?;
     if let Some(current) = compared.current_notebook(input) {

@@ -193,7 +193,7 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
-        assert_eq!(outcome.failure.contains("Setup is complete; no run was started"), exit != 0);
+        assert_eq!(outcome.failure.contains("setup is complete, and no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
     }
 }
@@ -280,7 +280,7 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
     assert!(
-        outcome.failure.contains("The workspace changed while the plan was shown; nothing was"),
+        outcome.failure.contains("the workspace changed while the plan was shown; nothing was"),
         "{}",
         outcome.failure
     );
@@ -292,7 +292,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     let world = Harness::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("Confirmation of the plan is missing: -y"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
     world.set("DBT_CLOUD_TOKEN", "");
     let outcome = Box::pin(done(&world, &[])).await;
     for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
@@ -537,7 +537,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     let world = Harness::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("Cannot use the dbt API key"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("cannot use the dbt API key"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -676,7 +676,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
-        assert_eq!(left.note.unwrap().state, "Nothing was written.");
+        assert_eq!(left.note.unwrap().state, "nothing was written");
         assert_eq!(left.known.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {

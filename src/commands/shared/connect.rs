@@ -39,7 +39,7 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
         ),
         AuthMethod::GitHub { id, url, token, audience } => {
             let github = Origin::of(url).map_err(|bad| {
-                Failure::new(Code::InvalidInput, format!("The ID token URL from GitHub is invalid: {bad}."))
+                Failure::new(Code::InvalidInput, format!("the ID token URL from GitHub is invalid: {bad}"))
                     .advise("do not set ACTIONS_ID_TOKEN_REQUEST_URL; GitHub sets it")
             })?;
             Credential::issued(
@@ -89,7 +89,7 @@ pub(crate) fn connect_databricks(
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     errors.settle()?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let writer = to_databricks(&identity, ctx)?;
     Ok((identity, writer))
@@ -102,7 +102,7 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> 
         ctx.events.warning(remark);
     }
     let profile = Profile {
-        service: "dbt Cloud",
+        service: "dbt",
         origin: account.origin.to_string(),
         scheme: "Token",
         credential: Credential::Fixed(secret),
@@ -127,7 +127,7 @@ pub(crate) fn connect_dbt(
         .need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, Some(Question::DbtToken)));
     errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let writer = to_dbt(&account, &token, ctx)?;
     Ok((account, writer))
@@ -168,7 +168,7 @@ pub(crate) async fn probe_host(
 fn transport(origin: &Origin, ctx: &CommandContext) -> Result<Rc<dyn Transport>, Failure> {
     Ok(match &ctx.wire {
         Wire::Sockets(roots) => Rc::new(Sockets::new(origin.url(), ctx.pace.connect, roots).map_err(|error| {
-            Failure::new(Code::Tls, "Cannot load the system's certificates.")
+            Failure::new(Code::Tls, "cannot load the system's certificates")
                 .cause(error.to_string())
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
         })?),
@@ -195,7 +195,7 @@ pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<
 }
 
 fn no_certificates(file: &Path, source: &str, reason: String) -> Failure {
-    Failure::new(Code::InvalidInput, format!("Cannot load the certificates in {} ({source}).", file.display()))
+    Failure::new(Code::InvalidInput, format!("cannot load the certificates in {} ({source})", file.display()))
         .cause(reason)
         .advise("pass a PEM file with the CA certificate")
 }

@@ -96,7 +96,7 @@ pub(in crate::commands) fn settle<L: Given>(
             Some(known) => {
                 return Err(Failure::new(
                     Code::Contradiction,
-                    format!("--grant gives {principal} both {} and {}.", known.level.name(), level.name()),
+                    format!("--grant gives {principal} both {} and {}", known.level.name(), level.name()),
                 )
                 .advise(format!(
                     "name each principal once; each level includes those before it: {}",

@@ -49,7 +49,7 @@ impl JobNamed {
     pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
-            Failure::new(Code::InvalidInput, format!("\"{}\" is not a dbt job: {why}.", shown(text))).advise(ADVICE)
+            Failure::new(Code::InvalidInput, format!("\"{}\" is not a dbt job: {why}", shown(text))).advise(ADVICE)
         };
         if text.trim().is_empty() {
             return Err(invalid("it is empty".to_owned()));
@@ -87,7 +87,7 @@ impl JobNamed {
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Err(Failure::new(
                 Code::Usage,
-                format!("--project and --environment apply to a job given by name, but job {job} is given by ID."),
+                format!("--project and --environment apply to a job given by name, but job {job} is given by ID"),
             )
             .advise("drop them, or name the job")),
             JobNamed::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
@@ -111,7 +111,7 @@ async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &N
         }
         return Err(unknown(name, narrow, &all));
     }
-    let failure = Failure::new(Code::InvalidInput, format!("{} dbt jobs are named \"{name}\".", found.len()));
+    let failure = Failure::new(Code::InvalidInput, format!("{} dbt jobs are named \"{name}\"", found.len()));
     let failure = found.iter().fold(failure, |failure, job| {
         failure.cause(format!("{} is in {}, environment {}", job.id, places.of(job), environment(job)))
     });
@@ -121,7 +121,7 @@ async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &N
 fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
     let narrowed = if narrow.is_empty() { "" } else { " there" };
     let failure =
-        Failure::new(Code::NotFound, format!("No dbt job is named \"{name}\"{narrowed}, or this token cannot see it."));
+        Failure::new(Code::NotFound, format!("no dbt job is named \"{name}\"{narrowed}, or this token cannot see it"));
     let near = nearest(name, all, |job| job.name.as_deref().unwrap_or_default());
     let near: Vec<String> =
         near.iter().map(|job| format!("\"{}\" ({})", shown_name(job.name.as_deref()), job.id)).collect();
@@ -151,7 +151,7 @@ impl Places {
             {
                 return Ok(Places { projects: Vec::new(), project: id, unnamed: true });
             }
-            Err(error) => return Err(of_dbt("Cannot list the projects of the account", &error)),
+            Err(error) => return Err(of_dbt("cannot list the projects of the account", &error)),
         };
         let project = match (requested, id) {
             (None, _) => None,
@@ -163,14 +163,14 @@ impl Places {
                     (Some(one), Some(two)) => {
                         return Err(Failure::new(
                             Code::InvalidInput,
-                            format!("Several projects are named \"{name}\": {} and {}.", one.id, two.id),
+                            format!("several projects are named \"{name}\": {} and {}", one.id, two.id),
                         )
                         .advise("pass the ID of one of them to --project"));
                     }
                     (None, _) => {
                         let failure = Failure::new(
                             Code::NotFound,
-                            format!("No project is named \"{name}\", or this token cannot see it."),
+                            format!("no project is named \"{name}\", or this token cannot see it"),
                         );
                         let failure = projects.iter().take(20).fold(failure, |failure, project| {
                             let other = shown_name(project.name.as_deref());
@@ -212,7 +212,7 @@ pub(crate) async fn jobs(
     let filter = JobFilter { project: places.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
     let list = |offset| list_jobs(account.id, &filter, offset, PAGE);
     let listed = all_pages(reader, "jobs/list", (|job: &Job| job.id, |_: &Job| true), usize::MAX, list).await;
-    let mut all = listed.map_err(|error| of_dbt("Cannot list the jobs of the account", &error))?;
+    let mut all = listed.map_err(|error| of_dbt("cannot list the jobs of the account", &error))?;
     // Filter here too, in case the service ignores a parameter.
     all.retain(|job| job.state != Some(2));
     all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
@@ -228,7 +228,7 @@ pub(crate) async fn jobs(
     if all.is_empty() && name_part.is_none() {
         names.sort_unstable();
         names.dedup();
-        let failure = Failure::new(Code::NotFound, format!("No visible job is in environment \"{requested}\"."));
+        let failure = Failure::new(Code::NotFound, format!("no visible job is in environment \"{requested}\""));
         let failure = match names.as_slice() {
             [] => failure,
             names => failure.cause(format!("environments with jobs: {}", names[..names.len().min(20)].join(", "))),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::document::document;
-use crate::failure::{Known, Report};
+use crate::failure::{Hint, Known, Report};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
@@ -31,9 +31,9 @@ pub(crate) struct Interrupted {
 #[derive(Clone, Debug)]
 pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
-    /// A sentence: "Nothing was written."
+    /// Such as "nothing was written".
     pub(crate) state: &'static str,
-    pub(crate) advice: Option<&'static str>,
+    pub(crate) next: Option<Hint>,
 }
 
 #[derive(Debug)]

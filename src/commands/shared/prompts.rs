@@ -27,7 +27,7 @@ use crate::questions::{OpenQuestions, PlanSetting, Prompter, Question, Unanswere
 const MOST_TRIES: usize = 3;
 
 /// State note of a prompt: prompts come before any write.
-pub(crate) const NOTHING_WRITTEN: &str = "Nothing was written.";
+pub(crate) const NOTHING_WRITTEN: &str = "nothing was written";
 
 /// Source of typed answers.
 const TYPED: Source = Source::Typed;
@@ -196,13 +196,13 @@ pub(in crate::commands) fn unanswered(unanswered: Unanswered) -> Failure {
     unanswered_at(unanswered, NOTHING_WRITTEN)
 }
 
-/// The failure if a prompt after a write gets no answer; `state` is a sentence about what was done.
+/// The failure if a prompt after a write gets no answer; `state` says what was done.
 pub(in crate::commands) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "Canceled.", state),
-        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt.", state)
+        Unanswered::Interrupted => left_at_a_question(2, "canceled", state),
+        Unanswered::EndOfInput => left_at_a_question(2, "input ended at a prompt", state)
             .advise("use --no-input to list every missing value at once"),
-        Unanswered::Broken(why) => Failure::new(Code::Failed, "Cannot prompt on this terminal.")
+        Unanswered::Broken(why) => Failure::new(Code::Failed, "cannot prompt on this terminal")
             .cause(why)
             .advise("use --no-input to list every missing value with its flag and variable"),
     }
@@ -335,7 +335,7 @@ impl Dialog<'_> {
             errors.settle()?;
             match identity {
                 Some(identity) => who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ()),
-                None => Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved.")),
+                None => Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved")),
             }
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
@@ -344,11 +344,11 @@ impl Dialog<'_> {
     async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
         let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
         let at = named_workspace(flag, &self.ctx.context.environment)?
-            .ok_or_else(|| Failure::new(Code::Bug, "A token prompt needs a host."))?;
+            .ok_or_else(|| Failure::new(Code::Bug, "a token prompt needs a host"))?;
         let prompt = format!("Databricks personal access token for {}", at.host.value);
         let check = async |ctx: &CommandContext| {
             let Some(token) = ctx.vault.kept("DATABRICKS_TOKEN") else {
-                return Err(Failure::new(Code::Bug, "The typed token is missing."));
+                return Err(Failure::new(Code::Bug, "the typed token is missing"));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
             who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ())
@@ -370,7 +370,7 @@ impl Dialog<'_> {
             match vault.admit(std::mem::take(&mut *typed)) {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
-                    let what = format!("Not a token: {odd}.");
+                    let what = format!("not a token: {odd}");
                     self.tell(&Failure::new(Code::InvalidInput, what).advise("copy only the token and try again"));
                     continue;
                 }

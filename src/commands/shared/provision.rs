@@ -19,7 +19,7 @@ use crate::questions::Prompter;
 /// Looks up the owner of the token, which also checks host and token.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
-        let mut failure = of_databricks(&format!("Cannot look up the identity of {}", reader.known_as()), &error);
+        let mut failure = of_databricks(&format!("cannot look up the identity of {}", reader.known_as()), &error);
         if error.means() != Meaning::RightMissing {
             return failure;
         }
@@ -68,11 +68,11 @@ pub(crate) async fn ask_to_apply(
     for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
         ctx.events.asked(line);
     }
-    ctx.last_known.set_note(plan.json(), StateNote { cause: None, state, advice: None });
+    ctx.last_known.set_note(plan.json(), StateNote { cause: None, state, next: None });
     let answer = prompter.key("Apply?", keys).await;
     ctx.last_known.clear();
     let failure = match answer {
-        Ok('n') => Failure::new(Code::Failed, "Canceled.").state(state),
+        Ok('n') => Failure::new(Code::Failed, "canceled").state(state),
         Ok(key) => return Ok(key),
         Err(reason) => unanswered(reason),
     };
@@ -194,8 +194,8 @@ fn half_done(entries: &[Entry]) -> StateNote {
         entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.quoted)).collect();
     StateNote {
         cause: (!written.is_empty()).then(|| format!("already written: {}", written.join(", "))),
-        state: "Some changes may be missing.",
-        advice: Some("run the same command again to finish: it writes only what is missing"),
+        state: "some changes may be missing",
+        next: Some(Hint::Do("run the same command again to finish: it writes only what is missing".to_owned())),
     }
 }
 

@@ -63,14 +63,14 @@ pub(crate) async fn find_run(
 fn missing(active: bool, ctx: &CommandContext) -> Failure {
     let mut errors = InputErrors::default();
     let give = "its ID or URL (`dbtrigger runs` lists them)";
-    let missing = MissingInput::value("the RUN", give, Some(Question::Run { active }));
+    let missing = MissingInput::value("RUN", give, Some(Question::Run { active }));
     errors.need(Ok(None::<u64>), missing);
     let lines = (connect_dbt(&[], InputErrors::default(), ctx), connect_databricks(InputErrors::default(), ctx));
     let failure = match lines {
         (Err(_), Err(_)) => connect_dbt(&[], errors, ctx).err(),
         (Ok(_), _) | (_, Ok(_)) => errors.settle().err(),
     };
-    failure.unwrap_or_else(|| Failure::new(Code::Bug, "The run is missing without an error."))
+    failure.unwrap_or_else(|| Failure::new(Code::Bug, "the run is missing without an error"))
 }
 
 impl RunNamed {
@@ -107,7 +107,7 @@ impl RunNamed {
     fn read(text: &str) -> Result<RunNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: &str| {
-            Failure::new(Code::InvalidInput, format!("\"{}\" is not a run: {why}.", shown(text))).advise(ADVICE)
+            Failure::new(Code::InvalidInput, format!("\"{}\" is not a run: {why}", shown(text))).advise(ADVICE)
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
@@ -172,11 +172,10 @@ pub(crate) fn of_other_service(failure: Failure, command: &str, run: u64) -> Fai
 /// Refuses a run in another workspace than the current one.
 fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<(), Failure> {
     match given {
-        Some(given) if given != own => Err(Failure::new(
-            Code::Contradiction,
-            format!("The run's URL is at {given}, but DATABRICKS_HOST is {own}."),
-        )
-        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the run's workspace")),
+        Some(given) if given != own => {
+            Err(Failure::new(Code::Contradiction, format!("the run's URL is at {given}, but DATABRICKS_HOST is {own}"))
+                .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the run's workspace"))
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -2,19 +2,22 @@
 
 use dialoguer::console::measure_text_width;
 
-/// The lines of a table under its heads; without rows, nothing.
+/// The lines of a table under its heads, without empty columns; without rows, nothing.
 pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let of = |text: &str| measure_text_width(text);
+    // The width of each column, 0 if it is empty.
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|text| of(text)).max().unwrap_or(0).max(of(heads[column]))
+        let widest = rows.iter().filter_map(|row| row.get(column)).map(|text| of(text)).max().unwrap_or(0);
+        if widest == 0 { 0 } else { widest.max(of(heads[column])) }
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<String> = cells
             .zip(&widths)
+            .filter(|(_, width)| **width > 0)
             .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(of(cell)))))
             .collect();
         padded.join("  ").trim_end().to_owned()
@@ -34,6 +37,8 @@ mod tests {
         assert_eq!(table(&["ID", "NAME"], &rows), "ID   NAME\n1    ä\n222  Nightly");
         let rows = [vec!["夜间".to_owned(), "1".to_owned()], vec!["🚀".to_owned(), "2".to_owned()]];
         assert_eq!(table(&["NAME", "ID"], &rows), "NAME  ID\n夜间  1\n🚀    2");
+        let rows = [vec!["1".to_owned(), String::new(), "x".to_owned()]];
+        assert_eq!(table(&["ID", "SCHEDULE", "NAME"], &rows), "ID  NAME\n1   x");
         assert_eq!(table(&["ID"], &[]), "");
     }
 }

@@ -29,7 +29,7 @@ impl WorkflowNamed {
     pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
-            Failure::new(Code::InvalidInput, format!("\"{text}\" is not a workflow: {why}."))
+            Failure::new(Code::InvalidInput, format!("\"{text}\" is not a workflow: {why}"))
                 .advise("use the ID, URL, or exact name of the Databricks job")
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -52,7 +52,7 @@ impl WorkflowNamed {
         if let Some(own) = own.filter(|own| **own != origin) {
             return Err(Failure::new(
                 Code::Contradiction,
-                format!("The workflow's URL is at {origin}, but the Databricks identity is for {own}."),
+                format!("the workflow's URL is at {origin}, but the Databricks identity is for {own}"),
             )
             .advise(
                 "set DATABRICKS_HOST and DATABRICKS_TOKEN for the workflow's workspace, or pick its profile with -p",
@@ -74,7 +74,7 @@ impl WorkflowNamed {
         let origin = identity.as_ref().map(|identity| &identity.origin);
         let named = errors.optional(WorkflowNamed::read(text, origin).map(Some));
         errors.settle()?;
-        let missing = || Failure::new(Code::Bug, "A value is missing without an error.");
+        let missing = || Failure::new(Code::Bug, "a value is missing without an error");
         named.zip(identity).ok_or_else(missing)
     }
 
@@ -90,7 +90,7 @@ impl WorkflowNamed {
         let name = match self {
             WorkflowNamed::Id(id) => {
                 return reader.read(get_workflow(*id)).await.map_err(|error| {
-                    let failure = of_databricks(&format!("Cannot read workflow {text}"), &error).state(nothing);
+                    let failure = of_databricks(&format!("cannot read workflow {text}"), &error).state(nothing);
                     if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
                 });
             }
@@ -104,7 +104,7 @@ impl WorkflowNamed {
         };
         let listed = reader.pages("jobs/list", |row: &WorkflowRow| row.job_id, usize::MAX, page).await;
         let mut found = listed.map_err(|error| {
-            of_databricks(&format!("Cannot look for a workflow named \"{name}\""), &error).state(nothing)
+            of_databricks(&format!("cannot look for a workflow named \"{name}\""), &error).state(nothing)
         })?;
         if found.len() == 1 {
             return Ok(found.remove(0));
@@ -112,13 +112,13 @@ impl WorkflowNamed {
         if found.is_empty() {
             let failure = Failure::new(
                 Code::NotFound,
-                format!("No workflow is named \"{name}\", or this identity cannot see it."),
+                format!("no workflow is named \"{name}\", or this identity cannot see it"),
             )
             .advise("compare the name with Jobs & Pipelines in the workspace, or use the ID");
             let near = near(reader, name).await;
             return Err(failure.meant(&near));
         }
-        let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
+        let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\"", found.len()));
         Err(found.iter().fold(failure, |failure, row| {
             let creator = row.creator_user_name.as_deref().unwrap_or("an unknown user");
             failure

@@ -104,7 +104,7 @@ async fn a_folder_that_cannot_be_written_is_refused_before_anything_is_started()
         let line = [jobs, &["--artifacts", folder.to_str().unwrap()]].concat();
         let outcome = start(&ctx, &line).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-        assert!(outcome.failure.contains("Cannot write to --artifacts"), "{outcome:?}");
+        assert!(outcome.failure.contains("cannot write to --artifacts"), "{outcome:?}");
         assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     }
     // A command that fails earlier creates no folder.

@@ -48,7 +48,7 @@ async fn poll(args: Polls, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let reader = to_databricks(&identity.unwrap(), ctx).unwrap().reader();
     for _ in 0..args.times {
         if let Err(error) = reader.read_once(me()).await {
-            return of_databricks("Cannot look", &error).into();
+            return of_databricks("cannot look", &error).into();
         }
         sleep(Duration::from_secs(args.every)).await;
     }

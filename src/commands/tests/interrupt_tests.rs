@@ -77,7 +77,7 @@ async fn an_unclear_start_is_not_sent_again_and_said_with_the_command_that_looks
     ctx.interrupt_at("dbt:jobs/run", 1);
     let outcome = start(&ctx, &["222222"]).await;
     assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"unknown".into()), "{outcome:?}");
-    assert!(outcome.failure.contains("It is unknown whether a run of dbt job 222222 was started"), "{outcome:?}");
+    assert!(outcome.failure.contains("it is unknown whether a run of dbt job 222222 was started"), "{outcome:?}");
     assert!(outcome.failure.contains("--idempotency-key"), "{outcome:?}");
     assert_eq!(ctx.take_writes(), ["dbt:jobs/run"]);
     // A request that was certainly not sent is not retried either.
@@ -286,7 +286,7 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
     ctx.interrupt_at("databricks:jobs/runs/get", 3);
     let outcome = start(&ctx, &WORKFLOW).await;
     assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
-    assert!(outcome.failure.contains("Timed out canceling Databricks run"), "{outcome:?}");
+    assert!(outcome.failure.contains("timed out canceling Databricks run"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

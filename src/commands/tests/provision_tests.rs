@@ -125,8 +125,8 @@ async fn rotate_writes_only_another_key_and_writes_blindly_where_values_cannot_b
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_is_found_out_before_anything_is_written() {
     for (rule, code, word) in [
-        ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "Cannot use the dbt API key"),
-        ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "Cannot see any dbt account with the key"),
+        ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "cannot use the dbt API key"),
+        ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "cannot see any dbt account with the key"),
         ("dbt:accounts/list=status=404,times=forever", Code::InvalidResponse, "does not respond like dbt"),
         ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
     ] {
@@ -363,7 +363,7 @@ async fn who_can_read_a_scope_that_was_there_is_listed_and_others_than_meant_tak
     refused(
         &refusal,
         &[
-            "others can read it: analysts (READ).",
+            "others can read it: analysts (READ)",
             "--accept-shared-scope",
             "name the intended readers with --grant, remove the others'",
         ],
@@ -575,7 +575,7 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let left = known.borrow().get().expect("how far it is");
         let note = left.note.expect("how things stand");
         assert_eq!(note.cause, cause.map(|steps| format!("already written: {steps}")));
-        assert!(note.advice.unwrap().contains("run the same command again"), "{note:?}");
+        assert!(note.next.as_ref().unwrap().to_string().contains("run the same command again"), "{note:?}");
         assert_eq!(left.known.data["dry_run"], false);
         let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
@@ -769,13 +769,13 @@ async fn a_folder_or_file_in_the_way_is_named_and_no_flag_helps() {
     let ctx = Harness::new();
     post(&ctx, "workspace/mkdirs", &json!({ "path": PATH }));
     let all = ["--force", "--adopt", "--accept-shared-path"];
-    refused(&deploy(&ctx, &all).await, &["There is a folder at", "choose another --notebook"]);
+    refused(&deploy(&ctx, &all).await, &["there is a folder at", "choose another --notebook"]);
     let ctx = Harness::new();
     post(&ctx, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
     write(&ctx, PATH, "AUTO", "just text");
-    refused(&deploy(&ctx, &all).await, &["There is a file at"]);
+    refused(&deploy(&ctx, &all).await, &["there is a file at"]);
     let below = format!("{PATH}/deeper");
-    refused(&deploy(&ctx, &["--notebook", &below]).await, &["There is a file at", PATH, "cannot be created"]);
+    refused(&deploy(&ctx, &["--notebook", &below]).await, &["there is a file at", PATH, "cannot be created"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -787,7 +787,7 @@ async fn below_a_notebook_nothing_would_be_created_and_a_dry_run_says_so() {
         let path = format!("{above}/{below}");
         let shown = deploy(&ctx, &["--notebook", &path, "--dry-run"]).await;
         assert_eq!((shown.exit, &shown.data["state"]), (0, &json!("in-the-way")), "{shown:?}");
-        assert!(shown.text.contains(&format!("There is a notebook at {above}, ")), "{}", shown.text);
+        assert!(shown.text.contains(&format!("there is a notebook at {above}, ")), "{}", shown.text);
         assert!(!shown.text.contains("Plan: 1 to add"), "{}", shown.text);
         ctx.take_log();
         refused(&deploy(&ctx, &["--notebook", &path]).await, &["cannot be created", "choose another --notebook"]);

@@ -61,9 +61,18 @@ async fn watch_shows_what_run_shows_and_ends_as_the_run_does() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_can_be_given_with_its_flag_too() {
+    let requests = async |line: &[&str]| {
+        let ctx = Harness::new();
+        let outcome = start(&ctx, &[line, &["--no-wait", "--idempotency-key", "one"]].concat()).await;
+        let mut sent: Vec<_> = ctx.take_log().into_iter().map(|seen| (seen.operation, seen.body)).collect();
+        // Some are sent at the same time.
+        sent.sort();
+        (outcome.exit, outcome.data, sent)
+    };
+    let by_flag = requests(&["--job", "222222"]).await;
+    assert!(by_flag.0 == 0 && by_flag.2.iter().any(|(operation, _)| *operation == "dbt:jobs/run"), "{by_flag:?}");
+    assert_eq!(by_flag, requests(&["222222"]).await);
     let ctx = Harness::new();
-    let one = start(&ctx, &["--job", "222222", "--no-wait"]).await;
-    assert_eq!((one.exit, &one.data["job_id"]), (0, &"222222".into()), "{one:?}");
     let two = start(&ctx, &["222225", "--job", "300005", "--no-wait"]).await;
     assert_eq!((two.exit, two.data["runs"].as_array().map(Vec::len)), (0, Some(2)), "{two:?}");
 }

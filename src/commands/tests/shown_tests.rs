@@ -378,7 +378,7 @@ async fn runs_of_a_workflow_that_is_not_there_or_not_shown_are_refused() {
     let job = workflow(&ctx, &[("a", 0, &[])]).await;
     for (named, code, says) in [
         ("999", Code::NotFound, "its runs were not listed"),
-        ("ww", Code::NotFound, "No workflow is named"),
+        ("ww", Code::NotFound, "no workflow is named"),
         ("https://elsewhere.cloud.databricks.com/jobs/1", Code::Contradiction, "elsewhere"),
     ] {
         let outcome = ctx.run(runs::run, &["--workflow", named]).await.unwrap();

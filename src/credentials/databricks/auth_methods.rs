@@ -44,7 +44,7 @@ pub(super) fn find_auth_method(
         let Some((name, find)) = methods.into_iter().find(|(name, _)| *name == named.value) else {
             return Err(Failure::new(
                 Code::InvalidInput,
-                format!("{} \"{}\" is not supported.", named.source, named.value),
+                format!("{} \"{}\" is not supported", named.source, named.value),
             )
             .advise("use pat, oauth-m2m, github-oidc, or databricks-cli"));
         };
@@ -53,7 +53,7 @@ pub(super) fn find_auth_method(
             found = login(place, host, vault)?.map_err(|of_keyring| format!("{why}, and {of_keyring}"));
         }
         return found.map(Some).map_err(|why| {
-            Failure::new(Code::InvalidInput, format!("{} is {name}, which is not usable: {why}.", named.source))
+            Failure::new(Code::InvalidInput, format!("{} is {name}, which is not usable: {why}", named.source))
                 .advise("provide what is missing, or remove auth_type to try every method")
         });
     }
@@ -62,7 +62,7 @@ pub(super) fn find_auth_method(
     {
         return Err(Failure::new(
             Code::Contradiction,
-            format!("Two Databricks authentication methods are configured: {} and {}.", token.source, oauth.source),
+            format!("two Databricks authentication methods are configured: {} and {}", token.source, oauth.source),
         )
         .advise("remove one of them, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
     }
@@ -91,7 +91,7 @@ pub(super) fn find_auth_method(
 fn admit(vault: &Vault, text: Sourced<impl Into<UncheckedSecret>>) -> Result<Sourced<Secret>, Failure> {
     let Sourced { value, source } = text;
     vault.admit_unchecked(&value.into()).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
-        Failure::new(Code::InvalidInput, format!("{source} is not a token: {odd}."))
+        Failure::new(Code::InvalidInput, format!("{source} is not a token: {odd}"))
             .advise("create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token")
     })
 }
@@ -126,7 +126,7 @@ fn service_principal(
             if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
                 return Err(Failure::new(
                     Code::InvalidInput,
-                    format!("{} \"{}\" is not an application ID.", id.source, id.value),
+                    format!("{} \"{}\" is not an application ID", id.source, id.value),
                 )
                 .advise(
                     "use the application ID of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
@@ -150,8 +150,9 @@ fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result
     }
     let parsed = Url::parse(url_text).ok().filter(|url| Origin::of(url).is_ok());
     let Some(parsed) = parsed else {
-        return Err(Failure::new(Code::InvalidInput, format!("{url} is not an HTTPS URL."))
-            .advise("do not set it; GitHub does"));
+        return Err(
+            Failure::new(Code::InvalidInput, format!("{url} is not an HTTPS URL")).advise("do not set it; GitHub does")
+        );
     };
     let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?;
     Ok(Ok(AuthMethod::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
@@ -168,7 +169,7 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Aut
                 return Err(Failure::new(
                     Code::Contradiction,
                     format!(
-                        "{} names a program, which is not started because the file comes from DATABRICKS_CONFIG_FILE.",
+                        "{} names a program, which is not started because the file comes from DATABRICKS_CONFIG_FILE",
                         named.source
                     ),
                 )
@@ -178,7 +179,7 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Aut
             if !path.is_absolute() || !path.is_file() {
                 return Err(Failure::new(
                     Code::InvalidInput,
-                    format!("{} \"{}\" is not the absolute path of a program.", named.source, named.value),
+                    format!("{} \"{}\" is not the absolute path of a program", named.source, named.value),
                 )
                 .advise("use the absolute path of the `databricks` CLI"));
             }

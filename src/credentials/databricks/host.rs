@@ -17,12 +17,12 @@ pub(crate) fn read_host(text: Sourced<String>) -> Result<Sourced<Origin>, Failur
     if is_account_console(&value) {
         return Err(Failure::new(
             Code::InvalidInput,
-            format!("{source} \"{}\" is an account console, not a workspace.", shown(&value)),
+            format!("{source} \"{}\" is an account console, not a workspace", shown(&value)),
         )
         .advise("use the URL in your browser when signed in to the workspace"));
     }
     Origin::parse(&value).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(&value)))
+            Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}", shown(&value)))
                 .advise("use the URL in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
         })
 }
@@ -34,7 +34,7 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
         (Some(variable), Some(profile)) if variable.value != profile.value => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Conflicting Databricks workspaces: {} says {}, {} says {}.",
+                "conflicting Databricks workspaces: {} says {}, {} says {}",
                 variable.source, variable.value, profile.source, profile.value
             ),
         )
@@ -70,7 +70,7 @@ pub(crate) fn check_credential_for_host(auth_method: &AuthMethod, host: &Sourced
     };
     Err(Failure::new(
         Code::Contradiction,
-        format!("{what} not sent to {origin}: it is not a Databricks host, and only {} names it.", host.source),
+        format!("{what} not sent to {origin}: it is not a Databricks host, and only {} names it", host.source),
     )
     .advise(format!("only if {origin} is your workspace: set DATABRICKS_HOST to it")))
 }

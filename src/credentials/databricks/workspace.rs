@@ -79,7 +79,7 @@ fn agreed(said: impl IntoIterator<Item = Option<Sourced<String>>>) -> Result<Opt
         Some(other) => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Conflicting Databricks workspaces: {} says {}, {} says {}.",
+                "conflicting Databricks workspaces: {} says {}, {} says {}",
                 first.source, first.value, other.source, other.value
             ),
         )
@@ -94,7 +94,7 @@ fn checked(id: Sourced<String>) -> Result<Sourced<String>, Failure> {
         return Ok(id);
     }
     let Sourced { value, source } = id;
-    Err(Failure::new(Code::InvalidInput, format!("{source} \"{}\" is not a workspace ID.", shown(&value)))
+    Err(Failure::new(Code::InvalidInput, format!("{source} \"{}\" is not a workspace ID", shown(&value)))
         .advise("use the number after `o=` in the browser's address bar when signed in to the workspace"))
 }
 

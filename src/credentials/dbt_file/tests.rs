@@ -143,7 +143,7 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("The token is missing: give it.\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
+            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
             "{said}"
         );
         assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml says https://ab123.us1.dbt.com and"), "{said}");

@@ -165,7 +165,7 @@ mod tests {
                 exceeded: None,
             };
             assert_eq!(is_serverless_refused(&error), expected, "{code:?} {message}");
-            let plain = Failure::new(Code::NotAllowed, "Cannot create it.");
+            let plain = Failure::new(Code::NotAllowed, "cannot create it");
             let code = if expected { Code::Failed } else { Code::NotAllowed };
             assert_eq!(explain(None, &error, plain).code, code);
         }

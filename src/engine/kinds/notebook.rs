@@ -134,7 +134,7 @@ impl Kind for Notebook {
         let path = &want.path;
         if path.is_shared() && !consents.has(Consent::AcceptSharedPath) {
             return Refusal::new(format!(
-                "Notebook {path} would be under /Shared, where every user of the workspace can edit it and so use the dbt key it reads."
+                "notebook {path} would be under /Shared, where every user of the workspace can edit it and so use the dbt key it reads"
             ))
             .advise("drop --notebook to use your home folder, which only you and administrators can edit")
             .unless(Consent::AcceptSharedPath);
@@ -143,13 +143,13 @@ impl Kind for Notebook {
             None => return Action::Create,
             Some(NotebookHave::NoFolder { above, kind }) => {
                 let kind = in_words(kind);
-                return Refusal::new(format!("There is {kind} at {above}, so {path} cannot be created."))
+                return Refusal::new(format!("there is {kind} at {above}, so {path} cannot be created"))
                     .advise("choose another --notebook, or delete what is there")
                     .always();
             }
             Some(NotebookHave::Other(kind)) => {
                 let kind = in_words(kind);
-                return Refusal::new(format!("There is {kind} at {path}, so no notebook can be created there."))
+                return Refusal::new(format!("there is {kind} at {path}, so no notebook can be created there"))
                     .advise("choose another --notebook, or delete what is there")
                     .always();
             }
@@ -165,7 +165,7 @@ impl Kind for Notebook {
                 to: None,
                 reason: "--adopt: replaces a notebook that dbtrigger did not create".to_owned(),
             }]),
-            Drift::NotOurs => Refusal::new(format!("Notebook {path} exists and was not created by dbtrigger."))
+            Drift::NotOurs => Refusal::new(format!("notebook {path} exists and was not created by dbtrigger"))
                 .diff(unified(&normalise(text), &normalise(&wanted)))
                 .unless(Consent::Adopt),
             Drift::Outdated(difference) => outdated(path, text, &settings, &difference, consents),
@@ -181,7 +181,7 @@ impl Kind for Notebook {
             }
             Drift::EditedByHand(Difference { version, downgrade: _, credential_changes: _ }) => {
                 let since = if version.is_empty() { String::new() } else { format!(" {version}") };
-                Refusal::new(format!("Notebook {path} was edited by hand since dbtrigger{since} wrote it."))
+                Refusal::new(format!("notebook {path} was edited by hand since dbtrigger{since} wrote it"))
                     .diff(unified(&normalise(text), &normalise(&wanted)))
                     .unless(Consent::Force)
             }
@@ -240,7 +240,7 @@ impl Kind for Notebook {
         if error.operation == "workspace/mkdirs" && is_there_already(error) {
             return Failure::new(
                 Code::Refused,
-                format!("Cannot create folder {}: something else exists there.", path.folder()),
+                format!("cannot create folder {}: something else exists there", path.folder()),
             )
             .cause(error.to_string())
             .advise("choose another --notebook, or delete what is there");
@@ -347,7 +347,7 @@ fn outdated(
     if *downgrade {
         reasons.push(format!("an older version of it ({VERSION} instead of {version})"));
     }
-    Refusal::new(format!("Notebook {path} would get {}, which affects the workflows that use it.", reasons.join(", ")))
+    Refusal::new(format!("notebook {path} would get {}, which affects the workflows that use it", reasons.join(", ")))
         .diff(unified(&normalise(text), &normalise(&render(settings, VERSION))))
         .advise("to keep both, choose another --notebook")
         .unless(Consent::Force)

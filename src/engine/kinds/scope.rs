@@ -46,7 +46,7 @@ impl Kind for Scope {
             }
             // Whether that will do depends on the key: see `Secret`.
             Backend::KeyVault(_) => Action::Keep(Some(Note::Kept("in an Azure Key Vault".to_owned()))),
-            Backend::Other(backend) => Refusal::new(format!("Secret scope {name} has an unknown backend: {backend}."))
+            Backend::Other(backend) => Refusal::new(format!("secret scope {name} has an unknown backend: {backend}"))
                 .advise("choose another scope with --scope")
                 .always(),
         }
@@ -87,7 +87,7 @@ impl Kind for Scope {
         if is_for_premium_only(error) {
             return Failure::new(
                 Code::Refused,
-                format!("Secret scope {scope} was not created: without the Premium plan, every user of this workspace could read it."),
+                format!("secret scope {scope} was not created: without the Premium plan, every user of this workspace could read it"),
             )
             .cause(error.to_string())
             .unless("--accept-shared-scope")
@@ -100,7 +100,7 @@ impl Kind for Scope {
             // A missing permission to create scopes has another code (databricks-api §3.3).
             Some("CUSTOMER_UNAUTHORIZED") => Failure::new(
                 Code::InvalidInput,
-                format!("Cannot create secret scope {scope}: Databricks reserves this name."),
+                format!("cannot create secret scope {scope}: Databricks reserves this name"),
             )
             .cause(error.to_string())
             .advise("choose another name with --scope"),

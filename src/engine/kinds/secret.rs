@@ -152,7 +152,7 @@ impl SecretWant {
                 "ask its creator or an administrator to store the key, or choose another scope with --scope",
             ),
         };
-        Some(Refusal::new(format!("Key {key} was not stored: {why}.")).advise(advice))
+        Some(Refusal::new(format!("key {key} was not stored: {why}")).advise(advice))
     }
 
     /// Refuses to store a key that others than the intended readers can read, if those are known.
@@ -162,7 +162,7 @@ impl SecretWant {
             return None;
         }
         let (scope, key, unintended_readers) = (&self.scope, &self.key, format_acls(unintended_readers));
-        let what = format!("Key {key} was not stored: others can read secret scope {scope}: {unintended_readers}.");
+        let what = format!("key {key} was not stored: others can read secret scope {scope}: {unintended_readers}");
         Some(Refusal::new(what))
     }
 }
@@ -306,7 +306,7 @@ impl Step<Secret> {
         }
         let (scope, key) = (&self.want.scope, &self.want.key);
         self.action = Refusal::new(format!(
-            "Key {key} was not stored: secret scope {scope} already existed, and others can read it: {}.",
+            "key {key} was not stored: secret scope {scope} already existed, and others can read it: {}",
             format_acls(unintended_readers)
         ))
         .advise(
@@ -333,7 +333,7 @@ impl Step<Secret> {
                     ""
                 };
                 self.action = Refusal::new(format!(
-                    "Cannot store key {key}: secret scope {name} is in an Azure Key Vault, which only Azure can write."
+                    "cannot store key {key}: secret scope {name} is in an Azure Key Vault, which only Azure can write"
                 ))
                 .advise(format!(
                     "set secret {key} in {vault}{odd} in Azure, then run the same command again; or choose another scope with --scope"

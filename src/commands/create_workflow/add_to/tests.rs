@@ -214,7 +214,7 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
     }
     for (workflow, exit, says) in [
         ("daily load", 6, "did you mean \\\"Daily load\\\""),
-        ("99", 6, "Cannot read workflow 99"),
+        ("99", 6, "cannot read workflow 99"),
         (" ", 2, "is not a workflow: it is empty"),
         ("https://dbc.cloud.databricks.com/jobs/1", 2, "but the Databricks identity is for"),
     ] {
@@ -334,7 +334,7 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
     let outcome = create(&ctx, &line).await;
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAllowed)), "{outcome:?}");
     for words in [
-        "Cannot create the task dbt_222222 in job",
+        "cannot create task dbt_222222 in job",
         "requires CAN_MANAGE",
         "its owner or a workspace administrator can grant it under",
     ] {
@@ -388,7 +388,7 @@ async fn a_workspace_without_serverless_is_told_so_and_other_compute_works() {
     assert!(outcome.failure.contains("does not allow serverless compute"), "{}", outcome.failure);
     let outcome = create(&ctx, &[&LINE[..], &["--compute", "job-cluster:smal"]].concat()).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
-    assert!(outcome.failure.contains("has no job cluster smal. Its job clusters: small."), "{}", outcome.failure);
+    assert!(outcome.failure.contains("has no job cluster smal; its job clusters: small"), "{}", outcome.failure);
     assert_eq!(create(&ctx, &[&LINE[..], &["--compute", "job-cluster:small"]].concat()).await.exit, 0);
     assert_eq!(task(&ctx, id, "dbt_222222")["job_cluster_key"], "small");
 }
@@ -416,7 +416,7 @@ async fn dbt_need_not_be_asked_and_its_no_is_still_a_no() {
     assert_eq!(create(&ctx, &["--add-to", "Daily load", "--job", "987654"]).await.exit, 6);
     ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(outcome.exit == 0 && outcome.said().contains("Cannot read dbt job"), "{outcome:?}");
+    assert!(outcome.exit == 0 && outcome.said().contains("cannot read dbt job"), "{outcome:?}");
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
         ctx.set(name, "");
     }
@@ -441,7 +441,7 @@ async fn two_at_the_same_time_lose_nothing_and_each_is_told_of_the_other() {
     let warns_of = |outcome: &Outcome, other: &str| {
         warnings(outcome)
             .iter()
-            .any(|said| said.contains(&format!("at the same time: tasks.{other}. That change is kept")))
+            .any(|said| said.contains(&format!("at the same time: tasks.{other}; that change is kept")))
     };
     assert!(warns_of(&left, "right") || warns_of(&right, "left"), "{left:?} {right:?}");
     edit_by_hand(&ctx, id, |settings| {

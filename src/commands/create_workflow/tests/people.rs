@@ -215,7 +215,7 @@ async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_
     assert_eq!(create(&ctx, &GRANTED).await.exit, 0);
     ctx.world(|world| world.add_fault(FaultRule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
     let outcome = create(&ctx, &JOB).await;
-    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
+    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("cannot check whether the key exists"), "{outcome:?}");
     let mine = create(&ctx, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!(mine.code, Some(Code::NotAllowed), "{mine:?}");
     let mine = create(&ctx, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;

@@ -214,7 +214,7 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_started() {
         let ctx = Harness::new();
         let (outcome, results) = start(&ctx, &[jobs, &["--junit", file.to_str().unwrap()]].concat()).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-        assert!(outcome.failure.contains("Cannot write to --junit") && results.is_refused(), "{outcome:?}");
+        assert!(outcome.failure.contains("cannot write to --junit") && results.is_refused(), "{outcome:?}");
         assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     }
 }

@@ -65,7 +65,7 @@ impl Dialog<'_> {
     async fn take_address(&mut self, typed: &str) -> Result<bool, Failure> {
         can_be_a_host(typed)?;
         let link = Link::parse(typed).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("Invalid URL: {bad}."))
+            Failure::new(Code::InvalidInput, format!("invalid URL: {bad}"))
                 .advise("open the job in dbt and copy its URL from your browser")
         })?;
         let origin = &link.origin;
@@ -112,10 +112,10 @@ impl Dialog<'_> {
         let mut tries = 0;
         loop {
             let Some(origin) = dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment)? else {
-                return Err(Failure::new(Code::Bug, "The dbt host is settled and yet missing."));
+                return Err(Failure::new(Code::Bug, "the dbt host is settled and yet missing"));
             };
             // Fail before the key is typed if it must not be sent to this host.
-            self.host_of_accounts()?.check_bare_token("The dbt API key")?;
+            self.host_of_accounts()?.check_bare_token("the dbt API key")?;
             self.token(&format!("{prompt} for {}", bare(&origin)), "DBT_CLOUD_TOKEN", async |_| Ok(())).await?;
             let failure = match self.visible().await {
                 Ok(seen) => return self.settle_account(&seen).await,
@@ -147,7 +147,7 @@ impl Dialog<'_> {
         let mut errors = InputErrors::default();
         let account = account(&flags, &self.pasted, &self.ctx.context.environment, &mut errors);
         errors.settle()?;
-        account.ok_or_else(|| Failure::new(Code::Bug, "The dbt host is settled and yet missing."))
+        account.ok_or_else(|| Failure::new(Code::Bug, "the dbt host is settled and yet missing"))
     }
 
     /// The accounts that the token can see.
@@ -156,7 +156,7 @@ impl Dialog<'_> {
         let mut errors = InputErrors::default();
         let token = api_token(&self.ctx.account, &self.pasted, environment, &self.ctx.vault, &mut errors)?;
         let Some(token) = token else {
-            return Err(Failure::new(Code::Bug, "The dbt token is settled and yet missing."));
+            return Err(Failure::new(Code::Bug, "the dbt token is settled and yet missing"));
         };
         let dbt: Writer = to_dbt(&self.host_of_accounts()?, &token, self.ctx)?;
         accounts(&dbt).await.map_err(|error| of_accounts(&error))
@@ -238,7 +238,7 @@ impl Dialog<'_> {
                     .read(get_job(account.id, job))
                     .await
                     .map(|_| job)
-                    .map_err(|error| of_dbt(&format!("Cannot read dbt job {job}"), &error)),
+                    .map_err(|error| of_dbt(&format!("cannot read dbt job {job}"), &error)),
                 Err(failure) => Err(failure),
             };
             match found {
@@ -255,7 +255,7 @@ impl Dialog<'_> {
         let places = Places::read(&reader, &account, narrow).await?;
         let jobs = jobs(&reader, &account, narrow, &places, None).await?;
         if jobs.is_empty() {
-            let what = format!("No dbt job in account {} is visible to this token.", account.id);
+            let what = format!("no dbt job in account {} is visible to this token", account.id);
             return Err(
                 Failure::new(Code::NotFound, what).advise("name the job by ID or URL, or use a token that can see it")
             );
@@ -272,7 +272,7 @@ impl Dialog<'_> {
             .collect();
         let chosen = self.choose("dbt job", &items).await?;
         let Some(job) = jobs.get(chosen) else {
-            return Err(Failure::new(Code::Bug, "The chosen job is not in the list."));
+            return Err(Failure::new(Code::Bug, "the chosen job is not in the list"));
         };
         match repeats(job, &jobs, narrow) {
             Some(named) => self.take_job(job.id, flag, named),

@@ -18,7 +18,7 @@ impl Dialog<'_> {
         read_workspace_host(Sourced::new(typed.to_owned(), TYPED))?;
         let environment = self.ctx.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(Code::Bug, "A host was typed and is not there."));
+            return Err(Failure::new(Code::Bug, "a host was typed and is not there"));
         };
         self.ctx.context.environment = environment;
         // One host may serve several workspaces.
@@ -61,7 +61,7 @@ pub(super) fn bare(origin: &Origin) -> String {
 pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
     if looks_like_a_token(typed) || is_word {
-        let what = "Your answer looks like a token, not a host, and is not shown.";
+        let what = "your answer looks like a token, not a host, and is not shown";
         return Err(Failure::new(Code::InvalidInput, what)
             .advise("enter the host here; the token is prompted for next and hidden"));
     }
@@ -75,7 +75,7 @@ pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(Code::InvalidInput, format!("\"{host}\" is not a valid host: {why}."))
+    Err(Failure::new(Code::InvalidInput, format!("\"{host}\" is not a valid host: {why}"))
         .advise("use the host in your browser's address bar when signed in"))
 }
 

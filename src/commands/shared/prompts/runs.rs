@@ -32,7 +32,7 @@ impl Dialog<'_> {
             Err(_) => {}
         }
         if offers.is_empty() {
-            let what = if active { "No run is active." } else { "No runs yet." };
+            let what = if active { "no run is active" } else { "no runs yet" };
             return Err(Failure::new(Code::NotFound, what).run("list runs", "dbtrigger runs"));
         }
         let lines: Vec<String> = offers.iter().map(|offer| offer.line.clone()).collect();
@@ -55,7 +55,7 @@ impl Dialog<'_> {
         let statuses = if active { vec![Status::Queued, Status::Starting, Status::Running] } else { Vec::new() };
         let filter = RunFilter { job: None, statuses };
         let page = reader.read(list_account_runs(account.id, &filter, 0, MOST)).await;
-        let page = page.map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
+        let page = page.map_err(|error| of_dbt("cannot list the runs of the account", &error))?;
         // A look-alike may ignore the filter.
         let rows = page.rows.into_iter().filter(|run| !active || run.ended().is_none());
         let offers = rows.map(|run| {

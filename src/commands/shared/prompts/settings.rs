@@ -25,7 +25,7 @@ impl Dialog<'_> {
 
     fn check(&self, setting: PlanSetting, typed: &str) -> Result<(), Failure> {
         let wrong = |why: String| {
-            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}."))
+            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}"))
         };
         match setting {
             PlanSetting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),

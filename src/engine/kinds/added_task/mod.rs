@@ -259,31 +259,31 @@ impl Kind for AddedTask {
 
     fn diff(want: &AddedTaskWant, have: Option<&Job>, consents: &Consents) -> Action {
         let Some(job) = have else {
-            return Refusal::new(format!("There is no {}.", workflow(want))).always();
+            return Refusal::new(format!("there is no {}", workflow(want))).always();
         };
         let (settings, name) = (&job.settings, workflow(want));
         if has_old_format(settings) {
-            return Refusal::new(format!("The {name} has the old single-task format, which takes no second task."))
+            return Refusal::new(format!("the {name} has the old single-task format, which takes no second task"))
                 .advise("give its task a key in the workspace to convert the job to several tasks, then run the same command again")
                 .always();
         }
         let there = there(want, settings);
         if let There::Several(keys) = &there {
             let count = keys.len();
-            return Refusal::new(format!("{count} tasks of {name} carry the mark of this task: {}.", keys.join(", ")))
+            return Refusal::new(format!("{count} tasks of {name} carry the mark of this task: {}", keys.join(", ")))
                 .advise("remove the mark from the copy's description, or delete the copy")
                 .always();
         }
         if let Some((cluster, keys)) = compute::missing_cluster(&want.compute, settings) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-            return Refusal::new(format!("The {name} has no job cluster {cluster}. Its job clusters: {known}."))
+            return Refusal::new(format!("the {name} has no job cluster {cluster}; its job clusters: {known}"))
                 .advise("name one of them, or use --compute serverless, cluster:ID, or new")
                 .always();
         }
         let clashes = clashes(want, settings);
         if !clashes.is_empty() {
             return Refusal::new(format!(
-                "The {name} has its own parameter {}, which would override the task's.",
+                "the {name} has its own parameter {}, which would override the task's",
                 clashes.join(", ")
             ))
             .advise("rename the workflow's parameter in the workspace, or drop --add-to to create a separate workflow")
@@ -298,14 +298,14 @@ impl Kind for AddedTask {
         }
         if let Some(who) = managed_elsewhere(job) {
             let task = serde_json::json!(whole.written(task, own));
-            return Refusal::new(format!("The {name} is managed by {who}."))
+            return Refusal::new(format!("the {name} is managed by {who}"))
                 .diff(format!("{task:#}"))
                 .advise("add the task shown above to the job there; this command then finds it in place")
                 .always();
         }
         if whole.mark.has_no_room(task) {
             return Refusal::new(format!(
-                "The description of task {key} of {name} is too long to add dbtrigger's mark."
+                "the description of task {key} of {name} is too long to add dbtrigger's mark"
             ))
             .advise("shorten it to 900 characters in the workspace")
             .always();
@@ -315,24 +315,24 @@ impl Kind for AddedTask {
             There::Nothing | There::Several(_) => {
                 let count = settings.list("tasks").len();
                 if count >= MOST_TASKS {
-                    return Refusal::new(format!("The {name} has {count} tasks, and Databricks allows {MOST_TASKS}."))
+                    return Refusal::new(format!("the {name} has {count} tasks, and Databricks allows {MOST_TASKS}"))
                         .advise("drop --add-to to create a separate workflow")
                         .always();
                 }
                 Action::Create
             }
             There::Foreign(task) if !can_be_adopted(want, settings, task) => {
-                Refusal::new(format!("The {name} has a task {key} that dbtrigger did not create."))
+                Refusal::new(format!("the {name} has a task {key} that dbtrigger did not create"))
                     .advise("give the new task another key with --task-key")
                     .always()
             }
             There::Foreign(_) if !consents.has(Consent::Adopt) => {
-                refused(format!("The {name} has a task {key} that dbtrigger did not add, and that runs its notebook."))
+                refused(format!("the {name} has a task {key} that dbtrigger did not add, and that runs its notebook"))
                     .advise("or give the new task another key with --task-key")
                     .unless(Consent::Adopt)
             }
             There::Ours(task) if whole.is_edited(task) && !consents.has(Consent::Force) => {
-                refused(format!("Task {key} of {name} was edited by hand.")).unless(Consent::Force)
+                refused(format!("task {key} of {name} was edited by hand")).unless(Consent::Force)
             }
             There::Foreign(_) | There::Ours(_) => Action::Update(changes),
         }

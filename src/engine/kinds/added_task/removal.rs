@@ -123,7 +123,7 @@ impl Kind for TaskRemoval {
         if !waiting.is_empty() {
             let waiting: Vec<String> = waiting.into_iter().collect();
             let name = TaskRemoval::name(want);
-            return Refusal::new(format!("The task {name} stays: other tasks depend on it: {}.", waiting.join(", ")))
+            return Refusal::new(format!("the task {name} stays: other tasks depend on it: {}", waiting.join(", ")))
                 .advise("remove the dependency in the workspace first")
                 .always();
         }

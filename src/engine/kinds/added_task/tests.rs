@@ -354,7 +354,7 @@ fn jobs_that_take_no_more_tasks_are_refused_with_the_reason() {
     other.settings.retries = Setting::Set(1);
     assert_eq!(fields(&diff(&other, &full, &none())), ["task.max_retries"]);
     other.compute = Setting::Set(Compute::JobCluster("big".to_owned()));
-    assert!(refusal(&diff(&other, &foreign(), &none())).0.contains("no job cluster big. Its job clusters: small"));
+    assert!(refusal(&diff(&other, &foreign(), &none())).0.contains("no job cluster big; its job clusters: small"));
 }
 
 #[test]

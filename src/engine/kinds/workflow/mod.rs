@@ -317,7 +317,7 @@ impl Kind for Workflow {
         if let Some((key, keys)) = compute::missing_cluster(&want.compute, there) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!(
-                "Workflow \"{}\" has no job cluster {key}. Its job clusters: {known}.",
+                "workflow \"{}\" has no job cluster {key}; its job clusters: {known}",
                 want.name
             ))
             .advise("name one of them, or use --compute serverless, cluster:ID, or new")
@@ -327,7 +327,7 @@ impl Kind for Workflow {
         // The name in the workspace: our job is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
-            return Refusal::new(format!("{} jobs have this workflow's tag: {}.", ours.len(), name_all(ours)))
+            return Refusal::new(format!("{} jobs have this workflow's tag: {}", ours.len(), name_all(ours)))
                 .advise("remove what is not needed with `dbtrigger remove --workflow ID`, or take the tag dbtrigger-id away from what was made as a copy")
                 .always();
         }
@@ -337,27 +337,27 @@ impl Kind for Workflow {
         }
         let id = job.id;
         if let Some(who) = managed_elsewhere(job) {
-            return Refusal::new(format!("Job {id} \"{name}\" is managed by {who}."))
+            return Refusal::new(format!("job {id} \"{name}\" is managed by {who}"))
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
         if let Some(start) = other_start(&job.settings).filter(|_| want.settings.schedule.value().is_some()) {
             return Refusal::new(format!(
-                "Job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule."
+                "job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule"
             ))
             .advise("drop --schedule, or remove the other trigger in the workspace")
             .always();
         }
         if let Some((task, needs)) = tasks::left_waiting(want, &job.settings) {
             return Refusal::new(format!(
-                "Task {task} of job {id} \"{name}\" depends on task {needs}, which would be removed."
+                "task {task} of job {id} \"{name}\" depends on task {needs}, which would be removed"
             ))
             .advise("change the dependency in the workspace, or create another workflow with --name")
             .always();
         }
         if let Some(key) = tasks::taken_key(want, &job.settings) {
             return Refusal::new(format!(
-                "Job {id} \"{name}\" has a conflicting task {key} that dbtrigger did not create."
+                "job {id} \"{name}\" has a conflicting task {key} that dbtrigger did not create"
             ))
             .advise("give the task another key with --job KEY=JOB, or rename the other one in the workspace")
             .always();
@@ -365,7 +365,7 @@ impl Kind for Workflow {
         let tags = settings::count_tags(want, &job.settings);
         if tags > MOST_TAGS {
             return Refusal::new(format!(
-                "Job {id} \"{name}\" would have {tags} tags, but Databricks allows {MOST_TAGS}."
+                "job {id} \"{name}\" would have {tags} tags, but Databricks allows {MOST_TAGS}"
             ))
             .advise("use fewer --tag, or remove tags in the workspace")
             .always();
@@ -374,7 +374,7 @@ impl Kind for Workflow {
         if ours.is_empty() {
             if namesakes.len() > 1 {
                 return Refusal::new(format!(
-                    "{} jobs have this name, and dbtrigger created none of them: {}.",
+                    "{} jobs have this name, and dbtrigger created none of them: {}",
                     namesakes.len(),
                     name_all(namesakes)
                 ))
@@ -383,7 +383,7 @@ impl Kind for Workflow {
             }
             if !tasks::can_be_adopted(want, &job.settings) {
                 return Refusal::new(format!(
-                    "Job {id} \"{name}\" was not created by dbtrigger and has more than one notebook task; they would be overwritten."
+                    "job {id} \"{name}\" was not created by dbtrigger and has more than one notebook task; they would be overwritten"
                 ))
                 .advise("choose another name with --name")
                 .always();
@@ -391,13 +391,13 @@ impl Kind for Workflow {
             if !consents.has(Consent::Adopt) {
                 let marked = job.settings.object("tags").has(ID_TAG);
                 let whose = if marked { "is another dbtrigger workflow" } else { "was not created by dbtrigger" };
-                return Refusal::new(format!("The job {id} \"{name}\" {whose}."))
+                return Refusal::new(format!("the job {id} \"{name}\" {whose}"))
                     .diff(lines)
                     .advise("or choose another name with --name")
                     .unless(Consent::Adopt);
             }
         } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
-            return Refusal::new(format!("Job {id} \"{name}\" was edited by hand.")).diff(lines).unless(Consent::Force);
+            return Refusal::new(format!("job {id} \"{name}\" was edited by hand")).diff(lines).unless(Consent::Force);
         }
         Action::Update(changes)
     }

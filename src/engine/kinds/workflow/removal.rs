@@ -118,7 +118,7 @@ impl Kind for WorkflowRemoval {
         let name = WorkflowRemoval::name(want);
         match reason(want, have) {
             Some((why, advice)) if want.named => {
-                return Refusal::new(format!("The workflow {name} stays: {why}.")).advise(advice).always();
+                return Refusal::new(format!("the workflow {name} stays: {why}")).advise(advice).always();
             }
             Some((why, _)) => return Action::kept(why),
             None => {}
@@ -128,7 +128,7 @@ impl Kind for WorkflowRemoval {
         }
         let runs: Vec<String> = have.active.iter().map(u64::to_string).collect();
         let run = if runs.len() == 1 { "run" } else { "runs" };
-        Refusal::new(format!("The workflow {name} is running: {run} {}.", runs.join(", ")))
+        Refusal::new(format!("the workflow {name} is running: {run} {}", runs.join(", ")))
             .advise("wait until it has ended: `dbtrigger watch --workflow-run` follows it")
             .unless(Consent::CancelRuns)
     }
