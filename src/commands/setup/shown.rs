@@ -51,7 +51,7 @@ pub(super) fn rows(
             | Planned::Removal(_) => {}
         }
     }
-    let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
+    let job = input.spec.tasks.first().map(|task| task.job).unwrap_or_default();
     let fixed = |label, value| Row { label, value, edit: None };
     let row = |setting: PlanSetting, value: String, now: String| Row {
         label: setting.label(),

@@ -3,7 +3,6 @@
 pub(crate) mod cache;
 pub(crate) mod connect;
 pub(crate) mod global_flags;
-pub(crate) mod grants;
 pub(crate) mod job_named;
 pub(crate) mod last_known;
 pub(crate) mod last_seen;
