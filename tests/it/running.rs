@@ -40,9 +40,9 @@ fn a_failed_run_names_the_step_the_model_and_the_test_and_what_to_do() {
 
 #[test]
 fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
-    // Slow enough that the run is still going when the signal arrives.
-    let site = Site::with(|options| options.speed = 20.0);
-    for (name, exit) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+    let picks_up = |(name, exit)| {
+        // Slow enough that the run is still going when the signal arrives.
+        let site = Site::with(|options| options.speed = 20.0);
         let mut child = site.command(&["run", "222222"]).spawn().unwrap();
         let mut line = String::new();
         // Kept open, so that the program can write to it.
@@ -58,7 +58,12 @@ fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
         let document = site.run(&arguments).ends(0).json();
         assert_eq!(document["data"]["run_id"], run, "{document}");
         assert_eq!(document["data"]["adopted"], true, "{document}");
-    }
+    };
+    std::thread::scope(|scope| {
+        for signal in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+            scope.spawn(move || picks_up(signal));
+        }
+    });
 }
 
 #[test]

@@ -113,6 +113,7 @@ impl Page {
             "PENDING",
             "RUNNING",
             "QUEUED",
+            "TERMINATING",
             "task ",
             "DbtJobRunStatus.QUEUED",
             "DbtJobRunStatus.STARTING",
@@ -299,7 +300,7 @@ fn provisioning() {
 
 #[test]
 fn runs() {
-    for columns in [100, 60] {
+    let draws = |columns| {
         let mut page = Page::new(fast(), columns);
         page.shows("No runs", &["runs", "--job", "300007"], &[], &[], 0);
         page.shows("A run that succeeds", &["run", "222222"], &[], &[], 0);
@@ -313,7 +314,12 @@ fn runs() {
         let workflow = ["run", "--workflow", "dbt: Nightly build (222222)"];
         page.shows("A workflow whose key dbt rejects", &workflow, &[], &[], 3);
         page.is(&format!("runs-{columns}"));
-    }
+    };
+    std::thread::scope(|scope| {
+        for columns in [100, 60] {
+            scope.spawn(move || draws(columns));
+        }
+    });
 }
 
 #[test]

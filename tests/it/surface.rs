@@ -342,7 +342,7 @@ fn every_example_in_the_help_works() {
     let site = Site::with(|options| options.speed = 600.0);
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
     site.make_workflow("Daily load");
-    let mut counted = BTreeMap::new();
+    let (mut counted, mut demos) = (BTreeMap::new(), Vec::new());
     // In the order of the help, which is also the order in which a user would try them.
     for page in commands().into_iter().flat_map(|command| {
         let (_, help, _) = bare(&[&command, "--help"]);
@@ -359,11 +359,17 @@ fn every_example_in_the_help_works() {
                 assert_eq!(site.run(&[&arguments[..2], &["--help"]].concat()).ends(0).stderr, "");
             } else if command == "sandbox" {
                 serves_until_interrupted(&site, &arguments);
+            } else if command == "demo" {
+                // It has a sandbox of its own.
+                demos.push(site.command(&arguments).spawn().unwrap());
             } else {
                 let _ = site.run(&arguments).ends(0);
             }
             *counted.entry(command.clone()).or_insert(0) += 1;
         }
+    }
+    for demo in demos {
+        let _ = Site::finish(&["demo"], demo).ends(0);
     }
     assert!(counted.len() >= 15 && counted.values().all(|count| *count >= 2), "{counted:?}");
     std::fs::remove_file(site.home.path().join("new-key")).unwrap();

@@ -97,6 +97,7 @@ async fn exit(line: Line, lists: Lists) -> u8 {
 }
 
 #[tokio::test(start_paused = true)]
+#[ignore = "takes long; .ci/run runs it"]
 async fn a_list_that_does_not_end_is_an_error_in_every_command() {
     let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
     for (path, line) in [

@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, arguments after the command, and exit code. `RUN` is the Databricks run of the previous example,
 /// `WAITING` a queued dbt run.
-const LINES: [(&str, &[&str], i32); 46] = [
+const LINES: [(&str, &[&str], i32); 45] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that the newest run is always the same.
@@ -60,7 +60,6 @@ const LINES: [(&str, &[&str], i32); 46] = [
     ("remove", &["--workflow", "dbt: Broken models (222223)", "--dry-run"], 0),
     ("remove", &["--job", "222222", "-y"], 0),
     ("remove", &["--all", "--with-secret", "-y"], 0),
-    ("demo", &[], 0),
     ("explain", &["not-found"], 0),
     ("explain", &["0"], 0),
     ("completions", &["bash"], 0),
@@ -72,6 +71,8 @@ pub(crate) fn all() -> Vec<Example> {
     let site = Site::with(|options| options.speed = 600.0);
     site.make_workflow("Daily load");
     let (mut run, mut shown) = (String::new(), Vec::new());
+    // It has a sandbox of its own.
+    let demo = site.command(&["demo", "-o", "json"]).spawn().unwrap();
     for (heading, arguments, exit) in LINES {
         let mut line: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         if heading != "errors" {
@@ -102,6 +103,8 @@ pub(crate) fn all() -> Vec<Example> {
         let typed = format!("$ dbtrigger {}", quoted.collect::<Vec<_>>().join(" "));
         shown.push(Example { heading, typed, document });
     }
+    let document = Site::finish(&["demo"], demo).ends(0).json();
+    shown.push(Example { heading: "demo", typed: "$ dbtrigger demo -o json".to_owned(), document });
     shown.push(sandbox(&site));
     shown.push(over_https());
     shown.extend(with_a_keyring());
