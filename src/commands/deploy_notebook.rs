@@ -4,7 +4,6 @@ use futures_util::future::try_join_all;
 
 use super::CommandContext;
 use super::create_workflow::near_scopes;
-use super::shared::grants::{self, GrantTo};
 use super::shared::last_seen::LastSeen;
 use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
@@ -19,6 +18,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::notebook::{OverrideKey, digest};
 use crate::spec::Setting;
+use crate::spec::grants::{self, GrantTo};
 use crate::text::quoted;
 
 /// Deploy the notebook that runs a dbt job

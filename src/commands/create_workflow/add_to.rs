@@ -75,7 +75,7 @@ pub(super) async fn add(
     dry_run: bool,
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let [task] = input.jobs.as_slice() else {
+    let [task] = input.spec.tasks.as_slice() else {
         return Err(Failure::new(Code::Bug, "no job is left after the flags were checked"));
     };
     let writer = to_databricks(&input.databricks, ctx)?;
@@ -90,7 +90,7 @@ pub(super) async fn add(
         named.find(&writer, text, "nothing was written", again),
         read_prerequisites(&writer, &requirements, path.clone()),
         async { Ok(UsualKeys::list(&writer).await) },
-        compute::settle(&writer, &input.compute, &me)
+        compute::settle(&writer, &input.spec.compute, &me)
     )?;
     let workflow = row.job_id;
     findings.extend(of_compute);
@@ -101,7 +101,7 @@ pub(super) async fn add(
         task: task.clone(),
         notebook: path.as_str().to_owned(),
         compute,
-        settings: input.each_task.clone(),
+        settings: input.spec.each_task.clone(),
     };
     let key = async {
         match &prerequisites {
@@ -124,7 +124,7 @@ pub(super) async fn add(
         prerequisites.find_overrides(&requirements, &names, &mut findings);
         findings.warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
-        let grant = input.grant_run_as;
+        let grant = input.spec.grant_run_as;
         steps = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await?;
     }
     let Findings { warnings, refusals } = findings;

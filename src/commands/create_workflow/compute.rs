@@ -1,120 +1,28 @@
-//! The compute that the flags ask for, and whether the workspace has it.
-
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+//! Whether the workspace has the compute that is asked for.
 
 use serde_json::{Map, Value, json};
 
 use super::prerequisites::{Checked, Findings};
-use crate::credentials::{Source, open_file};
 use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
-use crate::failure::{Code, Failure, io_reason, of_databricks};
+use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
-use crate::spec::Setting;
+use crate::spec::{ComputeSpec, Setting};
 
-/// Largest file accepted, in bytes: far more than any cluster needs.
-const LARGEST_FILE: u64 = 1024 * 1024;
 /// Maximum number of alternatives named in an error.
 const NAMED: usize = 10;
-
-/// The parsed compute flags.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum ComputeArg {
-    Cluster(String),
-    JobCluster(String),
-    New {
-        node_type: Option<String>,
-        policy: Option<String>,
-    },
-    /// The cluster definition from a file.
-    Whole(Map<String, Value>),
-}
-
-/// Parses the compute flags. clap rejects `--cluster-json` together with others.
-pub(super) fn parse_flags(
-    compute: Option<&str>,
-    policy: Option<String>,
-    file: Option<&PathBuf>,
-) -> Result<Setting<ComputeArg>, Failure> {
-    if let Some(file) = file {
-        return whole(file).map(|cluster| Setting::Set(ComputeArg::Whole(cluster)));
-    }
-    let flag = Source::Flag("--compute");
-    let compute_arg = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
-    match (&compute_arg, policy) {
-        (Setting::Set(ComputeArg::New { .. }), _) | (_, None) => Ok(compute_arg),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
-            .advise("add --compute new, or drop --policy")),
-    }
-}
-
-fn parse_compute(text: &str, policy: Option<String>, source: &Source) -> Result<Setting<ComputeArg>, Failure> {
-    let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
-    Ok(Setting::Set(match (text, rest) {
-        ("serverless", _) => return Ok(Setting::Clear),
-        ("new", _) => ComputeArg::New { node_type: None, policy },
-        (_, Some(("cluster", id))) => ComputeArg::Cluster(id.to_owned()),
-        (_, Some(("job-cluster", key))) => ComputeArg::JobCluster(key.to_owned()),
-        (_, Some(("new", node))) => ComputeArg::New { node_type: Some(node.to_owned()), policy },
-        (_, Some(_) | None) => {
-            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
-                .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
-        }
-    }))
-}
-
-/// Reads a cluster from a file: the object under `new_cluster` in a job.
-fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
-    let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}", file.display()))
-            .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
-    };
-    let mut text = String::new();
-    open_file(file)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| wrong(io_reason(&error)))?;
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(wrong("it is larger than 1 MiB".to_owned()));
-    }
-    let cluster: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
-        wrong(format!("it is not a JSON object (line {}, column {})", error.line(), error.column()))
-    })?;
-    let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
-    if has("new_cluster") {
-        return Err(wrong("the cluster is nested under new_cluster; pass only the object inside".to_owned()));
-    }
-    // A policy may provide these fields.
-    let policy = has("policy_id");
-    if !has("spark_version") && !policy {
-        return Err(wrong("it has no spark_version".to_owned()));
-    }
-    if !has("node_type_id") && !has("instance_pool_id") && !policy {
-        return Err(wrong("it has neither node_type_id nor instance_pool_id".to_owned()));
-    }
-    let sized = ["num_workers", "autoscale", "is_single_node"].iter().any(|name| has(name));
-    if !sized && !policy {
-        return Err(wrong("it has neither num_workers nor autoscale".to_owned()));
-    }
-    Ok(cluster)
-}
-
-/// Checks the syntax of `--compute`.
-pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(), Failure> {
-    parse_compute(text, None, source).map(|_| ())
-}
 
 /// The compute, and what was found out about it.
 pub(super) type Settled = Result<(Setting<Compute>, Findings), Failure>;
 
 /// Looks up what the flags name.
-pub(super) async fn settle(reader: &Reader, compute_arg: &Setting<ComputeArg>, me: &Me) -> Settled {
+pub(super) async fn settle(reader: &Reader, compute_spec: &Setting<ComputeSpec>, me: &Me) -> Settled {
     let mut findings = Findings::default();
-    let compute = match compute_arg {
+    let compute = match compute_spec {
         Setting::Keep => Setting::Keep,
-        Setting::Set(compute_arg) => Setting::Set(Box::pin(look_up(reader, compute_arg, me, &mut findings)).await?),
+        Setting::Set(compute_spec) => Setting::Set(Box::pin(look_up(reader, compute_spec, me, &mut findings)).await?),
         Setting::Clear => Setting::Clear,
     };
     Ok((compute, findings))
@@ -122,20 +30,20 @@ pub(super) async fn settle(reader: &Reader, compute_arg: &Setting<ComputeArg>, m
 
 async fn look_up(
     reader: &Reader,
-    compute_arg: &ComputeArg,
+    compute_spec: &ComputeSpec,
     me: &Me,
     findings: &mut Findings,
 ) -> Result<Compute, Failure> {
-    match compute_arg {
+    match compute_spec {
         // Checked later, when the job is known.
-        ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
-        ComputeArg::Cluster(id) => {
+        ComputeSpec::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
+        ComputeSpec::Cluster(id) => {
             let checked = existing(reader, id, me, findings).await?;
             findings.need("cluster", id, checked);
             Ok(Compute::Cluster(id.clone()))
         }
-        ComputeArg::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref(), findings).await,
-        ComputeArg::Whole(cluster) => {
+        ComputeSpec::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref(), findings).await,
+        ComputeSpec::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
             let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
             let version_name = version.unwrap_or_default();
@@ -298,51 +206,4 @@ async fn new(
         cluster.insert("apply_policy_default_values".to_owned(), true.into());
     }
     Ok(Compute::New { cluster, defaulted_fields })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_form_of_compute_is_read_and_others_are_refused_with_the_list() {
-        let parsed = |text: &str| parse_flags(Some(text), None, None).unwrap();
-        let read = |text: &str| parsed(text).value().unwrap().clone();
-        assert_eq!(parsed("serverless"), Setting::Clear);
-        assert_eq!(read("cluster:0101-a"), ComputeArg::Cluster("0101-a".to_owned()));
-        assert_eq!(read("job-cluster:small"), ComputeArg::JobCluster("small".to_owned()));
-        assert_eq!(read("new"), ComputeArg::New { node_type: None, policy: None });
-        assert_eq!(read("new:m5d.large"), ComputeArg::New { node_type: Some("m5d.large".to_owned()), policy: None });
-        assert_eq!(parse_flags(None, None, None).unwrap(), Setting::Keep);
-        for text in ["", "cluster", "cluster:", "new:", "job-cluster: ", "pool:x", "Serverless"] {
-            let failure = parse_flags(Some(text), None, None).unwrap_err();
-            assert_eq!(failure.code, Code::InvalidInput, "{text:?}");
-        }
-        for compute in [None, Some("serverless"), Some("cluster:x")] {
-            assert_eq!(parse_flags(compute, Some("P".to_owned()), None).unwrap_err().code, Code::Usage);
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_cluster_is_refused_with_the_reason() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("cluster.json");
-        for (text, reason) in [
-            ("", "not a JSON object"),
-            ("[]", "not a JSON object"),
-            (r#"{"new_cluster":{}}"#, "under new_cluster"),
-            (r#"{"node_type_id":"x","num_workers":0}"#, "no spark_version"),
-            (r#"{"spark_version":"x","num_workers":0}"#, "neither node_type_id"),
-            (r#"{"spark_version":"x","node_type_id":"y","num_workers":null}"#, "neither num_workers"),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            let failure = parse_flags(None, None, Some(&file)).unwrap_err();
-            assert!(failure.what.contains(reason), "{text}: {}", failure.what);
-        }
-        std::fs::write(&file, " ".repeat(1024 * 1024 + 1)).unwrap();
-        assert!(parse_flags(None, None, Some(&file)).unwrap_err().what.contains("larger"));
-        assert!(parse_flags(None, None, Some(&directory.path().join("no"))).is_err());
-        std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
-        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Setting::Set(ComputeArg::Whole(_))));
-    }
 }

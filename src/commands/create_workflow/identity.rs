@@ -4,8 +4,6 @@ use super::input::Input;
 use super::prerequisites::{Checked, Findings, Prerequisites};
 use super::rights;
 use crate::commands::CommandContext;
-use crate::commands::shared::grants::{self, GrantTo};
-use crate::credentials::Source;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::secrets::EVERYBODY;
@@ -13,6 +11,7 @@ use crate::engine::kinds::{JobGrant, Workflow, WorkflowJob};
 use crate::engine::{Planned, Step};
 use crate::failure::{Code, Failure, Hint};
 use crate::http::{Reader, side_by_side};
+use crate::spec::grants::{self, GrantTo};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Flags {
@@ -29,22 +28,6 @@ pub(super) struct Flags {
     /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
     #[arg(long, value_name = "PRINCIPAL[:LEVEL]")]
     pub(super) grant: Vec<GrantTo<JobLevel>>,
-}
-
-/// Parses a run-as identity. Only the service knows which identities exist.
-pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
-    let text = text.trim();
-    let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}"))
-            .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
-    };
-    if text.is_empty() {
-        return Err(wrong("it is empty"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(wrong("it contains a control character"));
-    }
-    Ok(text.to_owned())
 }
 
 /// Anyone who can change the job can use the key, so the group of all users is refused.
@@ -120,25 +103,12 @@ pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>
         let want = JobGrant { object, principal: principal.clone(), level: *level };
         Step::<JobGrant>::plan(reader, want, &input.consents).await.map(Planned::JobGrant)
     };
-    side_by_side(&input.grants, plan).await.into_iter().collect()
+    side_by_side(&input.spec.grants, plan).await.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn runs_act_as_whomever_the_service_knows() {
-        let id = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
-        for good in
-            ["bo@example.com", "bo_x#EXT#@example.com", "bö@example.com", id, "bo", "CORP\\bo", "bo jensen", "a;b`c"]
-        {
-            assert_eq!(read_run_as(&format!(" {good} "), &Source::Typed).unwrap(), good);
-        }
-        for text in ["", " ", "a\n@b", "a\u{7}b"] {
-            assert_eq!(read_run_as(text, &Source::Typed).unwrap_err().code, Code::InvalidInput, "{text}");
-        }
-    }
 
     #[test]
     fn not_everybody_may_change_the_workflow() {

@@ -6,9 +6,7 @@ mod compute;
 mod describe;
 mod identity;
 mod input;
-mod jobs;
 mod named;
-mod options;
 pub(crate) mod prerequisites;
 pub(crate) mod rights;
 mod run_now;
@@ -18,11 +16,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::check::{Check, Used};
-pub(super) use self::compute::read_compute;
 pub(super) use self::describe::{describe, describe_schedule, next_starts};
-pub(super) use self::identity::read_run_as;
 use self::input::settle;
-pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
+pub(super) use self::input::{Caller, Input};
+pub(super) use self::named::{JobArgs, Place};
 use self::prerequisites::{Checked, read_prerequisites};
 pub(super) use self::prerequisites::{Findings, NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
@@ -53,7 +50,7 @@ pub(super) const THEN_RUN: &str = "Then: run it and follow the run.";
 /// several dbt jobs, each gets a task with its own job_id and a key such as dbt_222222. A job that this command created before
 /// is found by its tag, even if it was renamed, and updated. Settings made by others (notifications, parameters, tags, tasks) are
 /// kept, and so is every setting whose flag you leave out.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --check --run-now
@@ -101,7 +98,7 @@ pub(crate) struct Args {
         help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     notebook: Option<NotebookPath>,
-    /// Compute, as `ComputeArg` reads it.
+    /// Compute, as `ComputeSpec` reads it.
     #[arg(
         long,
         value_name = "COMPUTE",
@@ -177,45 +174,6 @@ pub(crate) struct Args {
     run_now: bool,
 }
 
-/// A workflow for one dbt job, as `setup` creates it.
-pub(super) struct SingleWorkflow {
-    pub(super) job: Option<String>,
-    pub(super) narrow: Narrow,
-    pub(super) name: Option<String>,
-    pub(super) notebook: Option<NotebookPath>,
-    pub(super) compute: Option<String>,
-    pub(super) schedule: Option<String>,
-    pub(super) timezone: Option<String>,
-    pub(super) paused: bool,
-    pub(super) run_as: Option<String>,
-    pub(super) adopt: bool,
-    pub(super) force: bool,
-}
-
-impl From<SingleWorkflow> for Args {
-    /// Leaves other flags unset. The run-as identity gets the grants it lacks.
-    fn from(one: SingleWorkflow) -> Args {
-        let SingleWorkflow { job, narrow, name, notebook, compute, schedule, timezone, paused, run_as, adopt, force } =
-            one;
-        let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
-        let job = job.into_iter().collect();
-        Args {
-            force,
-            adopt,
-            job,
-            name,
-            notebook,
-            compute,
-            schedule,
-            timezone,
-            paused,
-            narrow,
-            identity,
-            ..Args::default()
-        }
-    }
-}
-
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     match create(args, ctx).await {
         Ok(ended) => ended,
@@ -257,7 +215,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
     match job.zip(prerequisites).filter(|_| goes_on) {
         Some((job, prerequisites)) => {
-            let check = check.then(|| Check::of(&job, &input.jobs, &prerequisites, &me));
+            let check = check.then(|| Check::of(&job, &input.spec.tasks, &prerequisites, &me));
             Ok(check_and_run(applied, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
         None => Ok(applied.end()),
@@ -273,7 +231,8 @@ struct Ahead {
 
 async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahead {
     let job = identity_of(input).ok().and_then(|identity| last_seen.job(&identity));
-    let path = input.account.filter(|_| input.notebook.is_none()).and_then(|account| last_seen.notebook(account));
+    let path =
+        input.spec.account.filter(|_| input.spec.notebook.is_none()).and_then(|account| last_seen.notebook(account));
     let notebook = async {
         let path = path?;
         let requirements = input.requirements();
@@ -308,7 +267,7 @@ async fn look(
         let ((prerequisites, usual), found) = tokio::join!(reads, finds);
         let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
         if let Some(current) = compared.current_notebook(input) {
-            input.notebook = Some(current);
+            input.spec.notebook = Some(current);
             continue;
         }
         let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);

@@ -1,17 +1,17 @@
 //! The dbt jobs of the command line: by ID, by URL or by name, which requires a request to dbt.
 
-use super::jobs;
 use crate::commands::CommandContext;
 use crate::commands::shared::job_named::{JobNamed, Narrow};
-use crate::credentials::{Account, InputErrors, Token};
+use crate::credentials::{Account, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::http::side_by_side;
-use crate::spec::{Setting, TaskSpec};
+use crate::questions::Question;
+use crate::spec::{Setting, TaskSpec, tasks};
 
 /// Where the tasks go.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(in crate::commands) enum Place {
     /// Into a workflow of dbtrigger.
     Own,
     /// Into an existing workflow of others: a single task, whose key may be set by a flag.
@@ -20,7 +20,7 @@ pub(super) enum Place {
 
 /// The jobs as given, each with its key if it has one.
 #[derive(Debug)]
-pub(super) struct JobArgs {
+pub(in crate::commands) struct JobArgs {
     jobs: Vec<(Option<String>, JobNamed)>,
     narrow: Narrow,
     place: Place,
@@ -28,17 +28,19 @@ pub(super) struct JobArgs {
 }
 
 impl JobArgs {
-    /// Parses the jobs without requests.
-    pub(super) fn read(
-        given: &[String],
+    /// Parses the jobs without requests. Returns their tasks, unless a name must be resolved.
+    pub(in crate::commands) fn read(
+        given: Vec<String>,
         narrow: Narrow,
         place: Place,
         depends_on: Vec<Setting<String>>,
+        ctx: &CommandContext,
         errors: &mut InputErrors,
-    ) -> JobArgs {
+    ) -> (JobArgs, Vec<TaskSpec>) {
+        let given = given_jobs(given, ctx, &narrow, errors);
         let mut jobs = Vec::new();
-        for text in given {
-            let (key, job) = jobs::split(text);
+        for text in &given {
+            let (key, job) = tasks::split(text);
             let Some(named) = errors.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
             jobs.push((key.map(ToOwned::to_owned), named));
         }
@@ -50,7 +52,12 @@ impl JobArgs {
             let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
             errors.optional(Err::<Option<()>, Failure>(failure));
         }
-        asked
+        let tasks = match asked.tasks() {
+            // If a job is missing, its key would be reported as missing too.
+            Some(tasks) if asked.len() == given.len() => errors.optional(tasks.map(Some)).unwrap_or_default(),
+            Some(_) | None => Vec::new(),
+        };
+        (asked, tasks)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,7 +74,7 @@ impl JobArgs {
     }
 
     /// The tasks, or `None` if a name must be resolved.
-    pub(super) fn tasks(&self) -> Option<Result<Vec<TaskSpec>, Failure>> {
+    fn tasks(&self) -> Option<Result<Vec<TaskSpec>, Failure>> {
         let ids: Option<Vec<u64>> = self
             .jobs
             .iter()
@@ -84,8 +91,8 @@ impl JobArgs {
         let keyed: Vec<(String, u64)> =
             named.map(|((key, _), id)| (key.clone().unwrap_or_else(|| format!("dbt_{id}")), *id)).collect();
         match &self.place {
-            Place::Own => jobs::tasks(&keyed, &self.depends_on),
-            Place::Other { task_key } => jobs::added(&keyed, task_key.clone(), &self.depends_on),
+            Place::Own => tasks::tasks(&keyed, &self.depends_on),
+            Place::Other { task_key } => tasks::added(&keyed, task_key.clone(), &self.depends_on),
         }
     }
 
@@ -105,4 +112,22 @@ impl JobArgs {
         let ids: Vec<u64> = side_by_side(&self.jobs, find).await.into_iter().collect::<Result<_, _>>()?;
         self.with(&ids)
     }
+}
+
+/// The jobs of the command line, or the job chosen at a prompt.
+fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors: &mut InputErrors) -> Vec<String> {
+    if !given.is_empty() {
+        return given;
+    }
+    let missing = MissingInput::value(
+        "the dbt job",
+        "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
+        Some(Question::DbtJob {
+            flag: Some("--job"),
+            project: narrow.project.clone(),
+            environment: narrow.environment.clone(),
+        }),
+    );
+    let chosen = errors.need(Ok(ctx.prompts.job), missing);
+    chosen.iter().map(ToString::to_string).collect()
 }

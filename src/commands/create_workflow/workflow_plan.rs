@@ -15,7 +15,7 @@ use crate::engine::kinds::{
 use crate::engine::{Action, Consent, Entry, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
-use crate::spec::{Setting, TaskSpec, WorkflowSettings};
+use crate::spec::{Setting, TaskSpec, WorkflowSettings, WorkflowSpec};
 
 /// The steps, and what else was found.
 pub(in crate::commands) struct WorkflowPlan {
@@ -34,7 +34,7 @@ pub(in crate::commands) async fn find(
 ) -> Result<Found, Failure> {
     let identity = identity_of(input)?;
     let (workflow, compute) =
-        tokio::join!(find_workflow(reader, name, &identity, ahead), compute::settle(reader, &input.compute, me));
+        tokio::join!(find_workflow(reader, name, &identity, ahead), compute::settle(reader, &input.spec.compute, me));
     Ok(Found { workflow, compute })
 }
 
@@ -64,7 +64,7 @@ impl Compared {
         findings.extend(of_compute);
         // Without a token dbt did not name the job, so an existing workflow is shown by its own name.
         let standing_name = match &workflow {
-            Ok(Some(have)) if input.token.is_none() && input.name.is_none() => have.job.settings.read("name"),
+            Ok(Some(have)) if input.token.is_none() && input.spec.name.is_none() => have.job.settings.read("name"),
             Ok(_) | Err(_) => None,
         };
         let want = want(input, standing_name.unwrap_or(name), compute, path)?;
@@ -79,7 +79,7 @@ impl Compared {
     /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
     /// Not if the workflow was edited, which is refused anyway, nor with `--force`, which restores the planned one.
     pub(in crate::commands) fn current_notebook(&self, input: &Input) -> Option<NotebookPath> {
-        if input.notebook.is_some() || input.consents.has(Consent::Force) {
+        if input.spec.notebook.is_some() || input.consents.has(Consent::Force) {
             return None;
         }
         let Step { want, have, action, .. } = &self.step;
@@ -109,7 +109,7 @@ impl Compared {
             let names = override_names(&step.want, settings);
             prerequisites.find_overrides(&input.requirements(), &names, &mut findings);
             findings.warnings.extend(prerequisites.warnings.iter().cloned());
-            let grant = input.grant_run_as;
+            let grant = input.spec.grant_run_as;
             let checks = identity::readers(reader, grant, (prerequisites, key), other, me, ctx, &mut findings);
             let grants = async {
                 match step.action {
@@ -140,17 +140,17 @@ pub(in crate::commands) struct LookedUp {
 
 /// Reads the jobs from dbt if possible; optional if the workflow has a name.
 pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) -> Result<LookedUp, Failure> {
-    let Input { jobs, name, dbt, token, .. } = input;
+    let Input { spec: WorkflowSpec { name, tasks, .. }, dbt, token, .. } = input;
     let Some((account, token)) = dbt.as_ref().zip(token.as_ref()) else {
-        let job = jobs.first().map(|task| task.job).unwrap_or_default();
+        let job = tasks.first().map(|task| task.job).unwrap_or_default();
         let name = name.clone().unwrap_or_else(|| format!("dbt: job {job}"));
         return Ok(LookedUp { name, findings: Findings::default(), scheduled: Vec::new() });
     };
     let reader = to_dbt(account, token, ctx)?.reader();
     let Account { id, .. } = account;
     let (mut findings, mut scheduled, mut named) = (Findings::default(), Vec::new(), name.clone());
-    let asked = side_by_side(jobs, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
-    for (TaskSpec { key: _, job, depends_on: _ }, found) in jobs.iter().zip(asked) {
+    let asked = side_by_side(tasks, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
+    for (TaskSpec { key: _, job, depends_on: _ }, found) in tasks.iter().zip(asked) {
         let found = match found {
             Ok(found) => found,
             // With a name dbt is optional, so only errors about the job itself are fatal.
@@ -195,7 +195,7 @@ pub(super) fn is_about_the_job(error: &HttpError) -> bool {
 }
 
 pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failure> {
-    match (&input.name, input.account, input.jobs.as_slice()) {
+    match (&input.spec.name, input.spec.account, input.spec.tasks.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
         (None, _, _) => Err(Failure::new(Code::Bug, "a workflow without a name has no single job")),
@@ -210,13 +210,13 @@ fn want(
 ) -> Result<WorkflowWant, Failure> {
     Ok(WorkflowWant {
         name,
-        named: input.name.is_some(),
+        named: input.spec.name.is_some(),
         identity: identity_of(input)?,
-        tasks: input.jobs.clone(),
+        tasks: input.spec.tasks.clone(),
         notebook: notebook.as_str().to_owned(),
         compute,
-        each_task: input.each_task.clone(),
-        settings: input.settings.clone(),
+        each_task: input.spec.each_task.clone(),
+        settings: input.spec.settings.clone(),
         settle: SETTLE,
     })
 }

@@ -1,8 +1,8 @@
 //! Grants on the scope.
 
-use crate::commands::shared::grants::{self, GrantTo};
 use crate::databricks::secrets::{EVERYBODY, Permission};
 use crate::failure::{Code, Failure};
+use crate::spec::grants::{self, GrantTo};
 use crate::text::quoted;
 
 /// The flags that repeat these grants.

@@ -10,7 +10,6 @@ use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::CommandContext;
 use super::create_workflow::near_scopes;
-use super::shared::grants::GrantTo;
 use super::shared::provision::{Provision, caller_and, poll_alongside};
 use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::me::Me;
@@ -26,6 +25,7 @@ use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, Service, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
+use crate::spec::grants::GrantTo;
 
 /// Store the dbt API key in a secret scope
 ///

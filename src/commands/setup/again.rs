@@ -47,7 +47,7 @@ pub(super) fn commands(
     ];
     let said: String =
         said.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value.as_ref()?)))).collect();
-    let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
+    let job = input.spec.tasks.first().map(|task| task.job).unwrap_or_default();
     let host = account.origin.to_string();
     let id = input.databricks.workspace.as_ref();
     let id = id.map(|id| format!(" DATABRICKS_WORKSPACE_ID={}", quoted(&id.value))).unwrap_or_default();

@@ -12,21 +12,22 @@ use self::again::commands;
 use self::setup_plan::{SetupPlan, look, observe_before_identity};
 use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
-    Caller, Check, Input, RunNow, SingleWorkflow, THEN_CHECKED, THEN_RUN, check_and_run, collect, describe,
+    Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
 };
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
-use super::shared::grants::GrantTo;
 use super::shared::job_named::Narrow;
 use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
-use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
+use crate::credentials::{InputErrors, KeySource, MissingInput, Source, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookHave};
-use crate::engine::{Inputs, Plan, Planned, blocked};
+use crate::engine::{Consent, Consents, Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::PlanSetting;
 use crate::secret::Secret;
+use crate::spec::grants::GrantTo;
+use crate::spec::{TaskSpec, WorkflowSettings, WorkflowSpec, parse_flags, read_name, read_run_as, read_start};
 
 /// Set up secret, notebook, and workflow
 ///
@@ -144,6 +145,27 @@ impl Args {
         self.source.token_stdin
     }
 
+    /// The workflow. The run-as identity gets the access that it lacks.
+    fn workflow(&self, tasks: Vec<TaskSpec>, ctx: &CommandContext, errors: &mut InputErrors) -> WorkflowSpec {
+        let name = errors.optional(self.name.clone().map(read_name).transpose());
+        let now = ctx.context.wall.now();
+        let (schedule, timezone) = read_start(self.schedule.as_deref(), self.timezone.as_deref(), now, errors);
+        let compute = parse_flags(self.compute.as_deref(), None, None);
+        let compute = errors.optional(compute.map(Some)).unwrap_or_default();
+        let run_as = self.run_as.as_ref().map(|text| read_run_as(text, &Source::Flag("--run-as")));
+        let run_as = errors.optional(run_as.transpose()).into();
+        let paused = self.paused.then_some(true).into();
+        WorkflowSpec {
+            name,
+            tasks,
+            notebook: self.path.clone(),
+            compute,
+            settings: WorkflowSettings { schedule, timezone, paused, run_as, ..WorkflowSettings::default() },
+            grant_run_as: true,
+            ..WorkflowSpec::default()
+        }
+    }
+
     /// Applies edits of the displayed plan; `None` restores the default.
     fn edit(&mut self, settings: &BTreeMap<PlanSetting, Option<String>>) {
         for (setting, value) in settings.clone() {
@@ -193,21 +215,12 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let unless_stored =
         (!args.rotate && !ctx.prompts.key_is_stored).then(|| (usual(scope, DEFAULT_SCOPE), usual(key, DEFAULT_KEY)));
     let key = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
-    let one = SingleWorkflow {
-        job: args.job.clone(),
-        narrow: args.narrow.clone(),
-        name: args.name.clone(),
-        notebook: args.path.clone(),
-        compute: args.compute.clone(),
-        schedule: args.schedule.clone(),
-        timezone: args.timezone.clone(),
-        paused: args.paused,
-        run_as: args.run_as.clone(),
-        adopt: args.adopt,
-        force: args.force,
-    };
-    let input =
-        collect(one.into(), Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) }, ctx, &mut errors);
+    let job = args.job.clone().into_iter().collect();
+    let (asked, tasks) = JobArgs::read(job, args.narrow.clone(), Place::Own, Vec::new(), ctx, &mut errors);
+    let spec = args.workflow(tasks, ctx, &mut errors);
+    let consents = Consents::default().with(Consent::Adopt, args.adopt).with(Consent::Force, args.force);
+    let caller = Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) };
+    let input = Input::resolve(spec, consents, asked, (None, caller), ctx, &mut errors);
     // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
     // needed for certain.
     if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
@@ -293,7 +306,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let job = job.filter(|_| is_fine && applied.failure.is_none());
     let check = match &job {
         Some(job) => {
-            let check = Check::of(job, &input.jobs, &prerequisites, &me);
+            let check = Check::of(job, &input.spec.tasks, &prerequisites, &me);
             check.due(&state(&applied.plan), &writer).await
         }
         None => None,

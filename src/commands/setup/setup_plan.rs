@@ -8,7 +8,6 @@ use crate::commands::create_workflow::{
 };
 use crate::commands::deploy_notebook::{NotebookSettings, default_path};
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
-use crate::commands::shared::grants::GrantTo;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -18,6 +17,7 @@ use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::Reader;
 use crate::spec::Setting;
+use crate::spec::grants::GrantTo;
 
 /// The plan and its inputs.
 pub(super) struct SetupPlan {

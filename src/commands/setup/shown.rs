@@ -51,7 +51,7 @@ pub(super) fn rows(
             | Planned::Removal(_) => {}
         }
     }
-    let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
+    let job = input.spec.tasks.first().map(|task| task.job).unwrap_or_default();
     let fixed = |label, value| Row { label, value, edit: None };
     let row = |setting: PlanSetting, value: String, now: String| Row {
         label: setting.label(),
@@ -125,7 +125,7 @@ impl Offered {
         let (_, (setting, now)) = editable.swap_remove(chosen);
         // The setting is prompted for by the caller, which runs the command again with the answer.
         let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
-        failure.open.questions = vec![Question::Setting { setting, now }];
+        failure.open_questions.questions = vec![Question::Setting { setting, now }];
         Err(failure.into())
     }
 }

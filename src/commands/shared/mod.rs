@@ -3,10 +3,10 @@
 pub(crate) mod cache;
 pub(crate) mod connect;
 pub(crate) mod global_flags;
-pub(crate) mod grants;
 pub(crate) mod job_named;
 pub(crate) mod last_known;
 pub(crate) mod last_seen;
+pub(crate) mod printed_commands;
 pub(crate) mod prompts;
 pub(crate) mod provision;
 pub(crate) mod run_named;

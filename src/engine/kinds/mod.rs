@@ -38,7 +38,7 @@ pub(crate) use notebook::{
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, format_acls};
-pub(crate) use task::{ExistingTask, circle, dbt_jobs, existing_tasks, job_in_key};
+pub(crate) use task::{ExistingTask, dbt_jobs, existing_tasks, job_in_key};
 pub(crate) use workflow::{
     CreatedJob, ID_TAG, Identity, JobSchedule, JobsAhead, ReadBack, Workflow, WorkflowHave, WorkflowRemoval,
     WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger, job_schedule, name_all,

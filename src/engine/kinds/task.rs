@@ -1,6 +1,6 @@
 //! One dbtrigger task, in our own workflow or another: reading, comparing and writing it. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -73,19 +73,6 @@ pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
     needs.sort_unstable();
     needs
-}
-
-/// The tasks in a dependency cycle with this one; empty if there is none. `needs` maps a key to the keys that it
-/// depends on.
-pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> Vec<String> {
-    let waits_for = |key: &str| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![key.to_owned()]);
-        while let Some(need) = open.pop() {
-            open.extend(needs.get(&need).into_iter().flatten().filter(|need| seen.insert((*need).clone())).cloned());
-        }
-        seen
-    };
-    waits_for(key).into_iter().filter(|need| waits_for(need).contains(key)).collect()
 }
 
 pub(super) fn need(key: &str) -> Raw {

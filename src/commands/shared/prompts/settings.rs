@@ -1,11 +1,11 @@
 //! Prompts for a setting of `setup`'s plan.
 
 use super::{Dialog, TYPED};
-use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
 use crate::databricks::secrets::ScopeName;
 use crate::databricks::workspace::NotebookPath;
 use crate::failure::{Code, Failure};
 use crate::questions::PlanSetting;
+use crate::spec::{parse_compute, read_run_as, read_schedule, read_zone};
 
 impl Dialog<'_> {
     /// Asks for a value that the flag would accept, with `now` as editable text. Empty input restores the default.
@@ -30,8 +30,8 @@ impl Dialog<'_> {
         match setting {
             PlanSetting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             PlanSetting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            PlanSetting::Compute => read_compute(typed, &TYPED),
-            PlanSetting::Schedule => read_schedule(typed, &TYPED, None, self.ctx).map(|_| ()),
+            PlanSetting::Compute => parse_compute(typed, None, &TYPED).map(|_| ()),
+            PlanSetting::Schedule => read_schedule(typed, &TYPED, None, self.ctx.context.wall.now()).map(|_| ()),
             PlanSetting::Zone => read_zone(typed, &TYPED).map(|_| ()),
             PlanSetting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AddedTaskWant, key, there};
 use crate::databricks::jobs::Job;
 use crate::databricks::raw::Raw;
-use crate::engine::kinds::task::{circle, key_of, need, needs_of};
-use crate::spec::{Setting, TaskSpec};
+use crate::engine::kinds::task::{key_of, need, needs_of};
+use crate::spec::{Setting, TaskSpec, circle};
 
 /// The task's future dependencies: as requested, else unchanged. An existing entry is kept whole, since it may say
 /// more than the key (the outcome of a condition, databricks-api §5.2).

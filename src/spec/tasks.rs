@@ -1,16 +1,15 @@
-//! Several dbt jobs in one workflow: their task keys and dependencies. No I/O.
+//! Several dbt jobs in one workflow: their task keys and dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::kinds::circle;
+use super::setting::{Setting, TaskSpec};
 use crate::failure::{Code, Failure};
-use crate::spec::{Setting, TaskSpec};
 
 /// Databricks truncates longer keys in run output (databricks-api §5.2).
 const LONGEST_KEY: usize = 100;
 
 /// Splits `KEY=JOB`. A URL may contain `=`, but a key contains no slash.
-pub(super) fn split(text: &str) -> (Option<&str>, &str) {
+pub(crate) fn split(text: &str) -> (Option<&str>, &str) {
     match text.split_once('=') {
         Some((key, job)) if !key.contains('/') => (Some(key), job),
         Some(_) | None => (None, text),
@@ -18,7 +17,7 @@ pub(super) fn split(text: &str) -> (Option<&str>, &str) {
 }
 
 /// The tasks with their dependencies.
-pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &Setting<Vec<String>>) -> Result<Vec<TaskSpec>, Failure> {
+pub(crate) fn tasks(jobs: &[(String, u64)], depends_on: &Setting<Vec<String>>) -> Result<Vec<TaskSpec>, Failure> {
     let mut keys = BTreeSet::new();
     for (key, job) in jobs {
         check_key("--job", key, *job)?;
@@ -57,7 +56,7 @@ fn check_key(flag: &str, key: &str, job: u64) -> Result<(), Failure> {
 
 /// The task that is added to an existing workflow. `--task-key` is equivalent to `KEY=`. Its dependencies may be any
 /// task of that workflow, so they are checked later.
-pub(super) fn added(
+pub(crate) fn added(
     jobs: &[(String, u64)],
     task_key: Option<String>,
     depends_on: &Setting<Vec<String>>,
@@ -136,6 +135,19 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<BTreeMap<String, BTr
         .advise("remove one of the dependencies"));
     }
     Ok(needs)
+}
+
+/// The tasks in a dependency cycle with this one; empty if there is none. `needs` maps a key to the keys that it
+/// depends on.
+pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> Vec<String> {
+    let waits_for = |key: &str| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![key.to_owned()]);
+        while let Some(need) = open.pop() {
+            open.extend(needs.get(&need).into_iter().flatten().filter(|need| seen.insert((*need).clone())).cloned());
+        }
+        seen
+    };
+    waits_for(key).into_iter().filter(|need| waits_for(need).contains(key)).collect()
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ impl Given for JobLevel {
 
 /// A principal and the level to grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct GrantTo<L> {
-    pub(in crate::commands) principal: String,
-    pub(in crate::commands) level: L,
+pub(crate) struct GrantTo<L> {
+    pub(crate) principal: String,
+    pub(crate) level: L,
 }
 
 impl<L: Given> FromStr for GrantTo<L> {
@@ -80,7 +80,7 @@ fn names<L: Given>(last: &str) -> String {
 
 /// One grant per principal; different levels for one are a contradiction. `refused` returns a failure for grants that
 /// need a consent.
-pub(in crate::commands) fn settle<L: Given>(
+pub(crate) fn settle<L: Given>(
     given: Vec<GrantTo<L>>,
     refused: impl Fn(&GrantTo<L>) -> Option<Failure>,
 ) -> Result<Vec<GrantTo<L>>, Failure> {

@@ -1,12 +1,12 @@
-//! Optional settings of the workflow: tags, email addresses, retries and overrides. No I/O.
+//! Tags, email addresses and overrides of a workflow.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::setting::Setting;
 use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
 use crate::failure::{Code, Failure};
-use crate::spec::Setting;
 
 /// Tags that dbtrigger sets.
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
@@ -16,7 +16,7 @@ fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
 }
 
 /// Job tags become cluster tags, so their rules apply (databricks-api §5.1).
-pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
     let mut tags = BTreeMap::new();
     for text in given {
         let wrong =
@@ -43,7 +43,7 @@ pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failu
 }
 
 /// Checks `--notify`, and sorts the addresses.
-pub(super) fn addresses(given: Vec<Setting<String>>) -> Result<Setting<Vec<String>>, Failure> {
+pub(crate) fn addresses(given: Vec<Setting<String>>) -> Result<Setting<Vec<String>>, Failure> {
     let mut given = Setting::list("--notify", "none", given)?;
     let Setting::Set(all) = &mut given else { return Ok(given) };
     for text in &*all {
@@ -61,7 +61,7 @@ pub(super) fn addresses(given: Vec<Setting<String>>) -> Result<Setting<Vec<Strin
 }
 
 /// Overrides in the notebook's format.
-pub(super) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<String, Value>>, Failure> {
+pub(crate) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<String, Value>>, Failure> {
     let given = match Setting::list("--override", "none", given)? {
         Setting::Keep => return Ok(Setting::Keep),
         Setting::Set(given) => given,

@@ -1,4 +1,4 @@
-//! What should exist, as plain data without I/O.
+//! Settings of what may already exist.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
