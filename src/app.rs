@@ -232,7 +232,7 @@ async fn converse(
     let (mut asked, mut instead): (Vec<Question>, Vec<Instead>) = Default::default();
     loop {
         let ended = carry_out(ctx).await;
-        let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
+        let open = ended.failure.as_ref().map(|failure| failure.open_questions.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
         if open.questions.is_empty() && !(instead.is_empty() && ctx.prompts.settings.is_empty()) {
             let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
@@ -514,7 +514,8 @@ mod tests {
             let left = RefCell::new(rounds.iter());
             let carry_out = async |_: &CommandContext| -> Ended<Box<dyn Report>> {
                 let mut failure = Failure::new(Code::MissingInput, "It ends so.");
-                failure.open.questions = left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
+                failure.open_questions.questions =
+                    left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
                 failure.into()
             };
             let ended =

@@ -155,37 +155,37 @@ impl Drop for Activity {
 /// A termination signal. A command that handles it receives the first one and shuts down in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruption {
-    taken: Rc<Cell<bool>>,
+    handled: Rc<Cell<bool>>,
     signal: watch::Sender<Option<u8>>,
 }
 
 impl Default for Interruption {
     fn default() -> Interruption {
-        Interruption { taken: Rc::default(), signal: watch::Sender::new(None) }
+        Interruption { handled: Rc::default(), signal: watch::Sender::new(None) }
     }
 }
 
 impl Interruption {
     /// From now on the first signal does not end the program.
-    pub(crate) fn take_over(&self) {
-        self.taken.set(true);
+    pub(crate) fn handle_signal(&self) {
+        self.handled.set(true);
     }
 
     /// Passes a signal to the command; `false` if the command does not handle signals, or it is not the first.
-    pub(crate) fn hand_over(&self, signal: u8) -> bool {
-        self.taken.get() && self.heard().is_none() && self.signal.send_replace(Some(signal)).is_none()
+    pub(crate) fn pass_on(&self, signal: u8) -> bool {
+        self.handled.get() && self.signal().is_none() && self.signal.send_replace(Some(signal)).is_none()
     }
 
     /// The signal that was passed on, if any.
-    pub(crate) fn heard(&self) -> Option<u8> {
+    pub(crate) fn signal(&self) -> Option<u8> {
         *self.signal.borrow()
     }
 
     pub(crate) async fn wait(&self) -> u8 {
         let mut signal = self.signal.subscribe();
         // The sender lives as long as `self`.
-        let heard = signal.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
-        match heard {
+        let passed_on = signal.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
+        match passed_on {
             Some(signal) => signal,
             None => std::future::pending().await,
         }
@@ -212,11 +212,11 @@ mod tests {
     #[tokio::test]
     async fn only_the_first_signal_is_handed_over_and_only_to_who_has_taken_it_upon_itself() {
         let interruption = Interruption::default();
-        assert!(!interruption.hand_over(2));
-        assert_eq!((interruption.heard(), interruption.or(async { 1 }).await), (None, Ok(1)));
-        interruption.take_over();
-        assert!(interruption.hand_over(15));
-        assert!(!interruption.hand_over(2));
+        assert!(!interruption.pass_on(2));
+        assert_eq!((interruption.signal(), interruption.or(async { 1 }).await), (None, Ok(1)));
+        interruption.handle_signal();
+        assert!(interruption.pass_on(15));
+        assert!(!interruption.pass_on(2));
         assert_eq!(interruption.clone().or(async { 1 }).await, Err(15));
     }
 }

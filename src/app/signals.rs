@@ -66,7 +66,7 @@ pub(super) fn on_interrupt(
 /// have ended the reader while the command shuts down in order.
 pub(super) async fn reader_gone(printer: &Printer, interruption: &Interruption) {
     printer.closed().await;
-    if interruption.heard().is_some() {
+    if interruption.signal().is_some() {
         std::future::pending::<()>().await;
     }
 }
@@ -93,7 +93,7 @@ pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
             // Ctrl-\ asks for an immediate exit: restore only the terminal.
             () = wait(&mut quit) => return 3,
         };
-        if !interruption.hand_over(signal) {
+        if !interruption.pass_on(signal) {
             return signal;
         }
     }
@@ -105,7 +105,7 @@ pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-        if !interruption.hand_over(2) {
+        if !interruption.pass_on(2) {
             return 2;
         }
     }

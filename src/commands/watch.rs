@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::CommandContext;
-use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run, resume};
+use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run};
 use super::shared::last_known::Checkpoint;
+use super::shared::printed_commands;
 use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
@@ -68,7 +69,7 @@ async fn watch_dbt(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let run = seen.id;
-    let watch_command = |run: u64| resume::on_dbt_run("watch", run, account, &ctx.account, by_address);
+    let watch_command = |run: u64| printed_commands::on_dbt_run("watch", run, account, &ctx.account, by_address);
     let run_ctx = ctx.run_context();
     let mut report = DbtReport::new(account);
     report.adopted = true;
@@ -86,7 +87,7 @@ async fn watch_dbt(
     let start_over = seen
         .job_definition_id
         .zip(overrides)
-        .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &ctx.account, &overrides, None))
+        .map(|(job, overrides)| printed_commands::run_dbt_job(&job.to_string(), &ctx.account, &overrides, None))
         .filter(|_| !by_address);
     let mut changes = DbtRunEvents::new(&run_ctx.events, account);
     changes.found(&seen);
@@ -100,7 +101,7 @@ async fn watch_dbt(
         journal.close_run(writer.origin(), account.id, run, run_ctx.wall.now());
         ctx.last_known.clear();
     }
-    Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
+    Ended { report, failure }.boxed()
 }
 
 async fn watch_workflow(
@@ -130,6 +131,6 @@ async fn watch_workflow(
     };
     let report = WorkflowReport { workflow: job, name, origin, run: Some(run), url, ..WorkflowReport::default() };
     ctx.events.run(RunEvent::Found { run: RunId::Databricks(run), url: report.url.clone() });
-    let start_over = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
+    let start_over = (job != 0).then(|| printed_commands::run_workflow(&job.to_string(), &parameters, None));
     Ok(follow_run(report, run, writer, deadline, start_over.as_deref(), ctx).await)
 }

@@ -236,12 +236,12 @@ impl InputErrors {
             let mut failure = match wrong.len() + missing_lines.len() {
                 1 => first.clone(),
                 count => {
-                    let Failure { code, what, causes, hints, open: _ } = first.clone();
+                    let Failure { code, what, causes, hints, open_questions: _ } = first.clone();
                     let failure = Failure::new(code, format!("{count} conflicts"));
                     Failure { causes: [vec![what], causes].concat(), hints, ..failure }
                 }
             };
-            for Failure { code: _, what, causes, hints, open: _ } in others.iter().cloned() {
+            for Failure { code: _, what, causes, hints, open_questions: _ } in others.iter().cloned() {
                 failure.causes.push(what);
                 failure.causes.extend(causes);
                 failure
@@ -249,7 +249,7 @@ impl InputErrors {
                     .extend(hints.into_iter().filter(|hint| !failure.hints.contains(hint)).collect::<Vec<_>>());
             }
             failure.causes.extend(missing_lines.into_iter().chain(remarks).chain(tried));
-            failure.open.tried = count;
+            failure.open_questions.tried = count;
             return Err(failure);
         }
         if missing.is_empty() {
@@ -261,10 +261,10 @@ impl InputErrors {
         };
         let mut failure = Failure::new(Code::MissingInput, what);
         failure.causes = lines.into_iter().chain(remarks).chain(tried).collect();
-        failure.open.tried = count;
+        failure.open_questions.tried = count;
         // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
-            failure.open = OpenQuestions { questions, pasted, tried: count };
+            failure.open_questions = OpenQuestions { questions, pasted, tried: count };
         }
         Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }
@@ -287,7 +287,7 @@ mod tests {
             let mut errors = InputErrors::default();
             errors.need::<()>(Ok(None), missing(host.clone()));
             errors.need::<()>(found, missing(second));
-            assert_eq!(errors.settle().unwrap_err().open.questions, open);
+            assert_eq!(errors.settle().unwrap_err().open_questions.questions, open);
         }
     }
 

@@ -135,7 +135,7 @@ impl Refusal {
 
 /// The code is that of the plan: refused.
 impl From<Failure> for Refusal {
-    fn from(Failure { code: _, what, causes, hints, open: _ }: Failure) -> Refusal {
+    fn from(Failure { code: _, what, causes, hints, open_questions: _ }: Failure) -> Refusal {
         Refusal { what, causes, diff: None, hints }
     }
 }

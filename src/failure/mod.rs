@@ -132,12 +132,18 @@ pub(crate) struct Failure {
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
     /// The questions that could resolve it at a prompt. Not printed.
-    pub(crate) open: OpenQuestions,
+    pub(crate) open_questions: OpenQuestions,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, what: impl Into<String>) -> Failure {
-        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: OpenQuestions::default() }
+        Failure {
+            code,
+            what: what.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+            open_questions: OpenQuestions::default(),
+        }
     }
 
     /// The program was ended by this signal.
@@ -196,7 +202,7 @@ impl Failure {
     }
 
     pub(crate) fn json(&self) -> Data {
-        let Failure { code, what, causes, hints, open: _ } = self;
+        let Failure { code, what, causes, hints, open_questions: _ } = self;
         document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints_in_json(hints) })
     }
 }

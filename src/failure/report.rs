@@ -16,6 +16,14 @@ impl<R> Ended<R> {
     pub(crate) fn well(report: R) -> Ended<R> {
         Ended { report: Some(report), failure: None }
     }
+
+    pub(crate) fn boxed(self) -> Ended<Box<dyn Report>>
+    where
+        R: Report + 'static,
+    {
+        let Ended { report, failure } = self;
+        Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
+    }
 }
 
 impl<R> From<Failure> for Ended<R> {

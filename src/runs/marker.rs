@@ -96,9 +96,9 @@ impl Key {
 /// dbt writes the text into SQL comments, and macros paste it into SQL strings, so it has no quotes, backslashes,
 /// control characters or comment marks. It has no brackets either, so that it cannot contain another marker
 /// (dbt-cloud-api §3.1).
-pub(crate) fn cause(said: &str, key: &Key) -> String {
+pub(crate) fn cause(text: &str, key: &Key) -> String {
     let marker = key.marker();
-    let mut plain: String = said
+    let mut plain: String = text
         .chars()
         .map(|character| match character {
             '"' | '\'' | '`' | '\\' | '{' | '}' => ' ',
@@ -174,7 +174,7 @@ mod tests {
     fn whatever_is_said_the_cause_is_harmless_and_begins_with_the_marker() {
         let longest = Key::parse(&"K".repeat(200)).unwrap();
         let short = Key::parse("k").unwrap();
-        for said in [
+        for text in [
             "",
             "nightly build",
             "it's \"quoted\" \\ `here`",
@@ -187,7 +187,7 @@ mod tests {
             &"-".repeat(300),
         ] {
             for key in [&longest, &short] {
-                let cause = cause(said, key);
+                let cause = cause(text, key);
                 let front = cause.strip_prefix(&key.marker()).unwrap();
                 assert!(cause.len() <= 255, "{cause}");
                 assert!(!front.contains(['"', '\'', '\\', '`', '[', ']', '\n']), "{cause}");

@@ -69,10 +69,10 @@ impl RunPoller {
 
     /// Polls a run. Cancel-safe.
     pub(super) async fn poll(&self, run: u64) -> Result<Run, HttpError> {
-        let (answer, heard) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         self.waiting.borrow_mut().push(Waiter { run, answer });
         self.wakeup.notify_one();
-        match heard.await {
+        match receiver.await {
             Ok(answer) => answer,
             // The round was cut off; the follower's own timeout ends this wait.
             Err(_) => std::future::pending().await,
@@ -87,10 +87,10 @@ impl RunPoller {
         since: RunLowerBound,
         created: Option<Timestamp>,
     ) -> LookupResult {
-        let (answer, heard) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         self.searching.borrow_mut().push(Searcher { wall: wall.clone(), job, since, created, answer });
         self.wakeup.notify_one();
-        match heard.await {
+        match receiver.await {
             Ok(looked) => looked,
             Err(_) => std::future::pending().await,
         }

@@ -105,7 +105,7 @@ pub(crate) async fn resume(
     let mut unclear_sends = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let interrupted = context.interruption.heard().is_some();
+        let interrupted = context.interruption.signal().is_some();
         if left.is_zero() || interrupted {
             let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
             return Err(unknown_or(unclear, not_sent));

@@ -355,7 +355,7 @@ impl<'a> Attempt<'a> {
         let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, request.at_most_once);
         loop {
             // A pending send is waited for; no new one begins.
-            if let Some(signal) = self.context.interruption.heard() {
+            if let Some(signal) = self.context.interruption.signal() {
                 return Err(match unclear {
                     None => NotStarted::Interrupted(signal),
                     error @ Some(_) => NotStarted::Unknown { error, looking: None },
@@ -432,7 +432,7 @@ impl<'a> Attempt<'a> {
                         return Err(NotStarted::NoRunShows { error, sends: progress.sends });
                     }
                     unclear = Some(error);
-                    if self.context.interruption.heard().is_some() {
+                    if self.context.interruption.signal().is_some() {
                         continue;
                     }
                     self.context.events.run(RunEvent::StartRepeated { after: self.settle_from.elapsed() });

@@ -295,8 +295,9 @@ impl Printer {
     }
 
     fn failure(&self, failure: &Failure) {
-        let Failure { code, what, causes, hints, open } = failure;
-        let shown = causes.len() - if self.0.settings.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
+        let Failure { code, what, causes, hints, open_questions } = failure;
+        let shown =
+            causes.len() - if self.0.settings.verbose == 0 { open_questions.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
         for cause in &causes[..shown] {
             self.wrapped("  cause: ", &cause.replace('\n', "\n  "));

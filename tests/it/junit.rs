@@ -79,7 +79,7 @@ fn a_run_and_its_nodes_are_tests_and_messages_are_there_only_if_wished_for() {
     let error = &cases[0]["parts"]["error"];
     assert_eq!(error["type"], "run-failed");
     assert!(
-        error["message"].as_str().is_some_and(|text| text.contains("failed.") && text.contains("/runs/")),
+        error["message"].as_str().is_some_and(|text| text.contains("failed: ") && text.contains("/runs/")),
         "{error}"
     );
     let orders = &cases[3];
@@ -107,7 +107,7 @@ fn several_jobs_are_suites_of_one_file_and_a_cancelled_run_is_an_error() {
     let cancelled = &document["suites"][2]["cases"][0]["parts"]["error"];
     assert_eq!(cancelled["type"], "run-cancelled");
     assert!(
-        cancelled["message"].as_str().is_some_and(|text| text.contains("was canceled.") && text.contains("/runs/")),
+        cancelled["message"].as_str().is_some_and(|text| text.contains("was canceled: ") && text.contains("/runs/")),
         "{cancelled}"
     );
     let alone = run(&quick(), &["run", "222224"], 20);
@@ -184,7 +184,7 @@ fn github_gets_an_annotation_on_stderr_and_stdout_stays_one_document() {
     let commands: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("::")).collect();
     let (run, url) = (id(&data["run_id"]), data["run_url"].as_str().unwrap());
     let expected = format!(
-        "::error title=dbtrigger run 222223%3A ERROR (run-failed)::dbt run {run} of job 222223 failed.%0A{url}\
+        "::error title=dbtrigger run 222223%3A ERROR (run-failed)::dbt run {run} of job 222223 failed%0A{url}\
          %0Amodel orders%0Atest unique_stg_orders_order_id"
     );
     assert_eq!(commands, [expected]);

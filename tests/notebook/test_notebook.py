@@ -565,10 +565,10 @@ class Notebook(unittest.TestCase):
             "proxy": ("network", "HTTPS_PROXY", "proxy"),
             "status=401": ("not-allowed", "expired", "key-refused"),
             "status=403": ("not-allowed", "IP restrictions", "key-not-allowed"),
-            "status=403,denied": ("not-allowed", "outgoing address must be", "address-refused"),
+            "status=403,denied": ("not-allowed", "outgoing IP addresses", "address-refused"),
             "status=404": ("not-found", "no such job", "job-not-visible"),
             "status=503": ("unavailable", "503", "unavailable"),
-            "login": ("nonsense", "login page", "nonsense"),
+            "login": ("nonsense", "sign-in page", "nonsense"),
             "redirect=https://other.invalid/x": ("nonsense", "other.invalid", "nonsense"),
         }
         for fault, (reason, word, verdict) in words.items():

@@ -197,13 +197,13 @@ fn together(service_statuses: [(&ServiceStatus, &GlobalFlags); 2]) -> Option<Fai
     let several = failing.len() > 1;
     let mut tried = Vec::new();
     for (ServiceStatus { service, facts: _, failure: _ }, given, failure) in failing {
-        let Failure { code, what, causes, hints, open } = failure;
+        let Failure { code, what, causes, hints, open_questions } = failure;
         let named = |text: &str| if several { format!("{service}: {text}") } else { text.to_owned() };
         // That something is missing is said already; the hints say what.
         if *code != Code::MissingInput {
             together.causes.push(format!("{service}: {what}"));
         }
-        let (reasons, looked) = causes.split_at(causes.len() - open.tried);
+        let (reasons, looked) = causes.split_at(causes.len() - open_questions.tried);
         together.causes.extend(reasons.iter().map(|cause| named(cause)));
         tried.extend(looked.iter().map(|cause| named(cause)));
         for hint in hints.iter().cloned() {
@@ -211,7 +211,7 @@ fn together(service_statuses: [(&ServiceStatus, &GlobalFlags); 2]) -> Option<Fai
             together = together.hint(if several { hint.about(service) } else { hint });
         }
     }
-    together.open.tried = tried.len();
+    together.open_questions.tried = tried.len();
     together.causes.extend(tried);
     Some(together)
 }

@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use self::report::CanceledRun;
 pub(super) use self::report::{CancelOutcome, CancelReport};
-use super::run::resume;
 use super::shared::last_known::Checkpoint;
+use super::shared::printed_commands;
 use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let mut report = CancelReport::default();
     let failure = match Box::pin(find_run(run.as_deref(), workflow_run, true, &deadline, ctx)).await {
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
-            let retry_command = resume::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
+            let retry_command = printed_commands::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
             let client = DbtClient { account: &account, writer: &writer, retry_command: &retry_command };
             cancel_dbt(run, seen, &client, &deadline, &mut report, ctx).await.err()
         }

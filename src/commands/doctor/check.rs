@@ -101,8 +101,13 @@ impl Check {
     }
 
     pub(super) fn failed(part: Section, id: &str, failure: Failure) -> Check {
-        let Failure { code: _, what, causes, hints, open } = failure;
-        Check { reasons: causes, tried: open.tried, next: hints, ..Check::new(part, id, Status::Failed, what) }
+        let Failure { code: _, what, causes, hints, open_questions } = failure;
+        Check {
+            reasons: causes,
+            tried: open_questions.tried,
+            next: hints,
+            ..Check::new(part, id, Status::Failed, what)
+        }
     }
 
     /// `of`: the failed check, or the reason in words.

@@ -55,7 +55,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
     };
     let mut check = Check::ok(PART, &id, format!("dbt job {job} \"{title}\" exists; {ended}"));
     if let Err(error) = &runs {
-        let Failure { code: _, what, causes, hints, open: _ } =
+        let Failure { code: _, what, causes, hints, open_questions: _ } =
             of_dbt(&format!("cannot read the last run of dbt job {job}"), error);
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run("list the last run", format!("dbtrigger runs --job {job} --limit 1"));

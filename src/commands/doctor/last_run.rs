@@ -84,7 +84,7 @@ fn why(
     };
     let who = workflow.have.job.run_as.as_deref().unwrap_or("its run-as identity");
     let used = Used { who, path: &prerequisites.path, scope: &prerequisites.scope, key: &prerequisites.key };
-    let Failure { code: _, what: why, causes, hints, open: _ } = used.meaning(task);
+    let Failure { code: _, what: why, causes, hints, open_questions: _ } = used.meaning(task);
     let failure = causes.into_iter().fold(failure.cause(why), Failure::cause);
     Failure { hints, ..failure }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Ending<'a> {
 impl CiOutputs {
     pub(crate) fn of(args: &Args) -> CiOutputs {
         let named = args.workflow.as_ref().map_or_else(|| args.jobs(), |workflow| vec![workflow.clone()]);
-        CiOutputs { named, detail: args.summary_detail, junit: args.junit.clone() }
+        CiOutputs { named, detail: args.options.summary_detail, junit: args.options.junit.clone() }
     }
 
     /// Writes the JUnit file, appends to the files named by GitHub Actions, and emits annotations. `redact` redacts

@@ -1,7 +1,6 @@
 //! `run JOB...`: one start, from arguments to outcome.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
@@ -12,8 +11,9 @@ use super::follow_dbt::{DbtFollower, DbtRunEvents};
 use super::junit::Results;
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
-use super::{WaitOptions, on_interrupt, resume, several};
+use super::{RunOptions, WaitOptions, on_interrupt, several};
 use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::printed_commands;
 use crate::commands::{CommandContext, GlobalFlags, LastKnown, connect_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
@@ -40,15 +40,7 @@ pub(super) struct RunRequest {
     pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
-    /// The last run is resumed.
-    pub(super) failed: bool,
-    pub(super) retry: u32,
-    /// Folder for artifacts.
-    pub(super) artifacts: Option<PathBuf>,
-    /// JUnit file.
-    pub(super) junit: Option<PathBuf>,
-    pub(super) settle: Duration,
-    pub(super) at_most_once: bool,
+    pub(super) options: RunOptions,
 }
 
 pub(super) async fn run(
@@ -76,12 +68,10 @@ pub(super) async fn run(
     let Some(start) = starts.pop() else {
         return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
-    let Ended { report, failure } = start.run(&start_ctx).await;
-    Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
+    start.run(&start_ctx).await.boxed()
 }
 
 /// A start with everything it needs.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,
@@ -90,9 +80,7 @@ pub(super) struct PreparedRun {
     /// Check the job before starting it.
     checks_job: bool,
     no_wait: bool,
-    /// Maximum number of retries of a failed run.
-    retry: u32,
-    pub(super) artifacts: Option<PathBuf>,
+    pub(super) options: RunOptions,
     /// Collects the results for `--junit`.
     pub(super) results: Option<Results>,
     /// As given by the user.
@@ -105,8 +93,6 @@ pub(super) struct PreparedRun {
     pub(super) start_over: String,
     /// The command that retries the job's last failed run.
     pub(super) retry_last: String,
-    /// Resume the job's last run instead of starting one.
-    failed: bool,
 }
 
 /// The run to follow.
@@ -154,9 +140,7 @@ async fn prepare(
     mut errors: InputErrors,
     ctx: &CommandContext,
 ) -> Result<Vec<PreparedRun>, Failure> {
-    let RunRequest {
-        jobs: texts, narrow, cause, overrides, failed, retry, artifacts, junit, settle, at_most_once, ..
-    } = request;
+    let RunRequest { jobs: texts, max_parallel: _, narrow, cause, overrides, options } = request;
     let environment = &ctx.context.environment;
     let named: Option<Vec<JobNamed>> =
         errors.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
@@ -179,9 +163,9 @@ async fn prepare(
     several::refuse_duplicates(&ids, &texts)?;
     let WaitOptions { deadline, no_wait, key, key_given, parameters: _ } = waiting;
     // Last, so that a command that fails earlier creates no files.
-    artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
-    junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
-    let results = junit.map(|_| ctx.results.clone());
+    options.artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
+    options.junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
+    let results = options.junit.as_ref().map(|_| ctx.results.clone());
     // The cause is visible to everyone with access to the run, so secrets are masked.
     let reason = ctx.vault.filter().mask(&cause.unwrap_or_else(|| default_cause(environment))).into_owned();
     let alone = ids.len() == 1;
@@ -199,13 +183,13 @@ async fn prepare(
         };
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
-        let start_over = resume::of_dbt(&text, &ctx.account, &overrides, None);
+        let start_over = printed_commands::run_dbt_job(&text, &ctx.account, &overrides, None);
         // A retry keeps the parameters of the failed run.
-        let retry_last = resume::of_dbt(&text, &ctx.account, &Overrides::default(), None) + " --failed";
-        let resume = if failed {
+        let retry_last = printed_commands::run_dbt_job(&text, &ctx.account, &Overrides::default(), None) + " --failed";
+        let resume = if options.failed {
             retry_last.clone()
         } else {
-            resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str()))
+            printed_commands::run_dbt_job(&text, &ctx.account, &overrides, Some(key.as_str()))
         };
         let request = TriggerRequest {
             account: account.id,
@@ -215,32 +199,26 @@ async fn prepare(
             look_first: key_given,
             reason: reason.clone(),
             overrides: overrides.clone(),
-            settle,
-            at_most_once,
+            settle: options.settle,
+            at_most_once: options.at_most_once,
             deadline: deadline.at(),
         };
-        let (artifacts, results) = (artifacts.clone(), results.clone());
-        let (account, writer, flags) = (account.clone(), writer.clone(), ctx.account.clone());
-        let deadline = deadline.clone();
-        // Several jobs were already checked.
-        let checks_job = alone || key_given;
         PreparedRun {
-            account,
-            writer,
-            deadline,
+            account: account.clone(),
+            writer: writer.clone(),
+            deadline: deadline.clone(),
             request,
-            checks_job,
+            // Several jobs were already checked.
+            checks_job: alone || key_given,
             no_wait,
-            retry,
-            artifacts,
-            results,
+            options: options.clone(),
+            results: results.clone(),
             job: shown,
             by_address,
-            flags,
+            flags: ctx.account.clone(),
             global_flags: ctx.global_flags(),
             start_over,
             retry_last,
-            failed,
         }
     });
     Ok(starts.collect())
@@ -266,21 +244,21 @@ fn default_cause(environment: &Environment) -> String {
 
 impl PreparedRun {
     pub(super) fn watch_command(&self, run: u64) -> String {
-        resume::on_dbt_run("watch", run, &self.account, &self.flags, self.by_address)
+        printed_commands::on_dbt_run("watch", run, &self.account, &self.flags, self.by_address)
     }
 
     /// The report before the start.
     pub(super) fn report(&self) -> DbtReport {
         let mut report = DbtReport::new(&self.account);
         report.job_id = Some(self.request.job);
-        report.key = (!self.failed).then(|| self.request.key.as_str().to_owned());
+        report.key = (!self.options.failed).then(|| self.request.key.as_str().to_owned());
         report
     }
 
     /// The command that retries the run of this start from its point of failure, and no other run.
     pub(super) fn retry_command(&self) -> String {
         let resume = &self.request.resume;
-        if self.failed { resume.clone() } else { format!("{resume} --retry 1") }
+        if self.options.failed { resume.clone() } else { format!("{resume} --retry 1") }
     }
 
     /// The failure for a run that was not started.
@@ -320,7 +298,7 @@ impl PreparedRun {
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
-        let begun = if self.failed {
+        let begun = if self.options.failed {
             Box::pin(self.resume_last(&progress, run_ctx, journal)).await
         } else {
             let triggered = self.trigger(run_ctx, journal, &milestone).await;
@@ -335,10 +313,10 @@ impl PreparedRun {
             }
         };
         progress.begun(&run, adopted, sends);
-        if adopted && !self.failed {
+        if adopted && !self.options.failed {
             run_ctx.events.run(RunEvent::Adopted { has_ended: run.ended().is_some() });
         }
-        let mut retries = Retries { most: self.retry, done: 0, is_impossible: false };
+        let mut retries = Retries { most: self.options.retry, done: 0, is_impossible: false };
         let mut ended = if self.no_wait {
             self.rule_out_second_run(run, duplicate_risk.clone(), &progress, start_ctx).await
         } else {
@@ -346,7 +324,7 @@ impl PreparedRun {
         };
         // A retry of the reported run may be active.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
-        if let Some(signal) = run_ctx.interruption.heard() {
+        if let Some(signal) = run_ctx.interruption.signal() {
             progress.cancel(signal, duplicate_risk.clone(), &mut ended, run_ctx).await;
         }
         // Nothing is left to resume after the end or with `--no-wait`, unless an interrupt was to cancel the run.
@@ -364,7 +342,7 @@ impl PreparedRun {
         }
         // Downloading files needs no `--max-parallel` permit.
         release(permit, &ended);
-        if run_ctx.interruption.heard().is_none()
+        if run_ctx.interruption.signal().is_none()
             && let Err(signal) = run_ctx.interruption.or(self.finish(&mut ended, &retries, start_ctx)).await
         {
             progress.cancel(signal, duplicate_risk, &mut ended, run_ctx).await;
@@ -380,7 +358,7 @@ impl PreparedRun {
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
         let TriggerRequest { job, ref overrides, deadline, .. } = self.request;
-        let (tell, told) = oneshot::channel();
+        let (send_reason, reason) = oneshot::channel();
         let preflight = async {
             let until = deadline.min(Instant::now() + PREFLIGHT);
             let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
@@ -391,10 +369,10 @@ impl PreparedRun {
             {
                 run_ctx.events.run(RunEvent::CiJob { job });
             }
-            let _ = tell.send(found.and_then(|found| found.disabled_reason()));
+            let _ = send_reason.send(found.and_then(|found| found.disabled_reason()));
             std::future::pending::<Infallible>().await
         };
-        let disabled = async { if self.checks_job { told.await.ok().flatten() } else { None } };
+        let disabled = async { if self.checks_job { reason.await.ok().flatten() } else { None } };
         tokio::select! {
             triggered = trigger(&self.request, &self.writer, run_ctx, journal, milestone, disabled) => triggered,
             never = preflight, if self.checks_job => match never {},
@@ -441,7 +419,7 @@ impl PreparedRun {
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         changes.state(&DbtState { run: probe.run().clone(), step: None });
-        if run_ctx.interruption.heard().is_none() {
+        if run_ctx.interruption.signal().is_none() {
             let command = self.global_flags.command(&self.watch_command(probe.run().id));
             run_ctx.events.run(RunEvent::Next { command });
         }
@@ -476,7 +454,7 @@ impl PreparedRun {
                     let _ = intent.resuming(run);
                 }
             };
-            if run_ctx.interruption.heard().is_some() {
+            if run_ctx.interruption.signal().is_some() {
                 break;
             }
             let Some(next) = retries.next(&mut ended, request, writer, run_ctx, &mut resuming).await else { break };
@@ -495,7 +473,7 @@ impl PreparedRun {
 
     /// The command that cancels the run.
     pub(super) fn cancel(&self, run: u64) -> String {
-        resume::on_dbt_run("cancel", run, &self.account, &self.flags, self.by_address)
+        printed_commands::on_dbt_run("cancel", run, &self.account, &self.flags, self.by_address)
     }
 }
 

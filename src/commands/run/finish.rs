@@ -20,7 +20,7 @@ impl PreparedRun {
                 permits: start_ctx.shared.map(|shared| shared.download_permits),
                 events: &start_ctx.run_ctx.events,
             };
-            if let Some(folder) = &self.artifacts {
+            if let Some(folder) = &self.options.artifacts {
                 let folder = if start_ctx.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
                 let files = download.artifacts(&folder).await;
                 (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);

@@ -35,7 +35,7 @@ pub(crate) async fn follow_run_with(
     ctx: &CommandContext,
     judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
-    let watch_command = super::resume::watch_workflow(run);
+    let watch_command = crate::commands::shared::printed_commands::watch_workflow_run(run);
     ctx.last_known.set(Checkpoint {
         known: Known::of(&report),
         line: format!("Databricks run {run} is still running: {}", report.url()),

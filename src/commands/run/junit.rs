@@ -111,9 +111,9 @@ fn node_case(node: &Node, detail: bool, redact: &dyn Fn(&str) -> String) -> Case
     };
     let status = node.status.as_deref().map(|status| plain(&redact(status), LONGEST)).unwrap_or_default();
     // The message may contain data.
-    let said = node.message.as_deref().filter(|_| detail).map(|text| plain(&redact(text), LONGEST));
-    let message = match said.filter(|said| !said.is_empty()) {
-        Some(said) => format!("{status}: {said}"),
+    let message_text = node.message.as_deref().filter(|_| detail).map(|text| plain(&redact(text), LONGEST));
+    let message = match message_text.filter(|message_text| !message_text.is_empty()) {
+        Some(message_text) => format!("{status}: {message_text}"),
         None => status.clone(),
     };
     let (verdict, output) = match status.as_str() {

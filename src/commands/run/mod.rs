@@ -15,7 +15,6 @@ mod on_interrupt;
 mod progress;
 #[cfg(test)]
 mod pull_request_tests;
-pub(crate) mod resume;
 mod retry;
 mod several;
 mod workflow;
@@ -62,7 +61,6 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222 --on-interrupt cancel --junit dbt-junit.xml --summary-detail
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Args {
     /// dbt job: ID, URL, or name; several are started in parallel
     #[arg(value_name = "JOB", conflicts_with = "workflow")]
@@ -96,6 +94,27 @@ pub(crate) struct Args {
     /// A later start with the same key follows the existing run. Letters, digits, and . _ : / - are allowed.
     #[arg(long, value_name = "KEY", help_heading = "Run options")]
     idempotency_key: Option<String>,
+    #[command(flatten)]
+    options: RunOptions,
+    /// On Ctrl-C, leave the run active or cancel it
+    ///
+    /// Waits up to 30 seconds for the cancellation; a second signal exits at once.
+    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options")]
+    on_interrupt: OnInterrupt,
+    #[command(flatten)]
+    changes: Box<OverrideFlags>,
+}
+
+impl Args {
+    /// The dbt jobs, from positional arguments and `--job`.
+    fn jobs(&self) -> Vec<String> {
+        [&self.job[..], &self.job_flag].concat()
+    }
+}
+
+/// Retries, output files and duplicate protection.
+#[derive(Clone, Debug, clap::Args)]
+struct RunOptions {
     /// Resume a failed run from the point of failure up to N times
     ///
     /// The outcome is that of the last attempt.
@@ -104,7 +123,7 @@ pub(crate) struct Args {
     /// Resume the job's last run from the point of failure
     ///
     /// Only if that run failed. If another run already resumes it, that one is followed.
-    #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "Changes"], help_heading = "Run options")]
+    #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "OverrideFlags"], help_heading = "Run options")]
     failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory
     ///
@@ -126,20 +145,6 @@ pub(crate) struct Args {
     /// After a lost response, never start the run again, even if it is not found
     #[arg(long, conflicts_with = "workflow", help_heading = "Run options", hide_short_help = true)]
     at_most_once: bool,
-    /// On Ctrl-C, leave the run active or cancel it
-    ///
-    /// Waits up to 30 seconds for the cancellation; a second signal exits at once.
-    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options")]
-    on_interrupt: OnInterrupt,
-    #[command(flatten)]
-    changes: Box<Changes>,
-}
-
-impl Args {
-    /// The dbt jobs, from positional arguments and `--job`.
-    fn jobs(&self) -> Vec<String> {
-        [&self.job[..], &self.job_flag].concat()
-    }
 }
 
 /// What happens to a run on an interrupt.
@@ -154,7 +159,7 @@ enum OnInterrupt {
 /// Overrides of the job's settings for this run.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Overrides")]
-struct Changes {
+struct OverrideFlags {
     /// Reason for the run, shown in dbt
     #[arg(long, value_name = "TEXT", conflicts_with = "workflow", hide_short_help = true)]
     cause: Option<String>,
@@ -199,10 +204,10 @@ struct Changes {
     run_timeout: Option<Duration>,
 }
 
-impl Changes {
+impl OverrideFlags {
     /// Splits into the cause and the overrides for dbt.
     fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
-        let Changes {
+        let OverrideFlags {
             cause,
             git_sha,
             git_branch,
@@ -272,13 +277,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         timeout,
         no_wait,
         idempotency_key,
-        retry,
-        failed,
-        artifacts,
-        junit,
-        summary_detail: _,
-        settle,
-        at_most_once,
+        options,
         on_interrupt,
         changes,
     } = args;
@@ -297,7 +296,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let waiting = WaitOptions { deadline: Deadline::of_timeout(timeout), no_wait, key, key_given, parameters };
     match on_interrupt {
         OnInterrupt::Leave => {}
-        OnInterrupt::Cancel => ctx.interruption.take_over(),
+        OnInterrupt::Cancel => ctx.interruption.handle_signal(),
     }
     if let Some(workflow) = workflow {
         return workflow::run(&workflow, waiting, errors, ctx).await;
@@ -326,19 +325,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Err(failure) => return failure.into(),
     };
     let max_parallel = max_parallel.map(usize::from);
-    let request = dbt::RunRequest {
-        jobs,
-        max_parallel,
-        narrow,
-        cause,
-        overrides,
-        failed,
-        retry,
-        artifacts,
-        junit,
-        settle,
-        at_most_once,
-    };
+    let request = dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides, options };
     Box::pin(dbt::run(request, waiting, errors, ctx)).await
 }
 

@@ -62,7 +62,7 @@ pub(super) fn as_interruption(signal: u8, failure: Failure) -> Failure {
     if matches!(failure.code, Code::Interrupted(_)) {
         return failure;
     }
-    let Failure { code: _, what, causes, hints, open: _ } = failure;
+    let Failure { code: _, what, causes, hints, open_questions: _ } = failure;
     let interrupted = Failure::interrupted(signal).cause(what);
     Failure { causes: interrupted.causes.into_iter().chain(causes).collect(), hints, ..interrupted }
 }
@@ -255,7 +255,7 @@ pub(super) async fn cancel_workflow(
     report.on_interrupt = Some(cancellation);
     let mut failure = Failure::interrupted(signal);
     failure.causes.extend(report_of_cancel.text().lines().map(ToOwned::to_owned));
-    if let Some(Failure { code: _, what, causes, hints, open: _ }) = failed {
+    if let Some(Failure { code: _, what, causes, hints, open_questions: _ }) = failed {
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);
     } else {

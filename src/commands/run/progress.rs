@@ -91,7 +91,7 @@ impl<'a> RunProgress<'a> {
         if !may_have_started {
             self.last_known.clear();
         }
-        if let Some(signal) = run_ctx.interruption.heard() {
+        if let Some(signal) = run_ctx.interruption.signal() {
             report.on_interrupt = Some(if may_have_started { Cancellation::Unknown } else { Cancellation::NotStarted });
             failure = as_interruption(signal, failure);
         }

@@ -161,7 +161,7 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &R
         NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
         NotResumed::NoTime => nothing(Code::StillRunning, format!("timed out before dbt run {run} could be retried"))
             .advise("increase --timeout"),
-        NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.heard().unwrap_or_default())
+        NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.signal().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
         NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.request.resume),
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
-use super::{LONGEST, WaitOptions, on_interrupt, resume};
+use super::{LONGEST, WaitOptions, on_interrupt};
 use crate::commands::shared::last_known::Checkpoint;
+use crate::commands::shared::printed_commands;
 use crate::commands::shared::workflow_named::WorkflowNamed;
 use crate::commands::{CommandContext, to_databricks};
 use crate::credentials::{Databricks, InputErrors};
@@ -66,8 +67,8 @@ async fn start(
         key: Some(waiting.key.as_str().to_owned()),
         ..WorkflowReport::default()
     };
-    let again = resume::of_workflow(text, &waiting.parameters, None);
-    let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
+    let again = printed_commands::run_workflow(text, &waiting.parameters, None);
+    let resume = printed_commands::run_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
     ctx.last_known.set(Checkpoint {
         known: Known::of(&report),
@@ -93,7 +94,7 @@ async fn start(
     let started = match started {
         Ok(started) => started,
         Err(mut failure) => {
-            if let Some(signal) = ctx.interruption.heard() {
+            if let Some(signal) = ctx.interruption.signal() {
                 report.on_interrupt = Some(on_interrupt::WorkflowCancellation::unseen(failure.code));
                 failure = on_interrupt::as_interruption(signal, failure);
             }
@@ -114,7 +115,9 @@ async fn start(
     let following = async {
         if waiting.no_wait {
             ctx.last_known.ended(&report);
-            ctx.events.run(RunEvent::Next { command: ctx.global_flags().command(&resume::watch_workflow(run)) });
+            ctx.events.run(RunEvent::Next {
+                command: ctx.global_flags().command(&printed_commands::watch_workflow_run(run)),
+            });
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
         follow_run(report, run, &writer, deadline, Some(&again), ctx).await

@@ -1,7 +1,7 @@
 //! `runs --orphans`: active dbt runs whose Databricks run has ended.
 
 use super::with_name;
-use crate::commands::run::resume;
+use crate::commands::shared::printed_commands;
 use crate::commands::shared::table::table;
 use crate::commands::{CommandContext, connect_dbt, to_databricks};
 use crate::credentials::{Account, InputErrors, databricks};
@@ -76,7 +76,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Fail
             }
         };
         if let Some(why) = why {
-            let cancel = resume::on_dbt_run("cancel", run.id, &account, &ctx.account, false);
+            let cancel = printed_commands::on_dbt_run("cancel", run.id, &account, &ctx.account, false);
             let (workflow, workflow_name) = workflow.unwrap_or_default();
             orphans.push(Orphan { run, parent, workflow, workflow_name, why, cancel });
         }

@@ -124,8 +124,8 @@ impl Offered {
         let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;
         let (_, (setting, now)) = editable.swap_remove(chosen);
         // The setting is prompted for by the caller, which runs the command again with the answer.
-        let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
-        failure.open.questions = vec![Question::Setting { setting, now }];
+        let mut failure = Failure::new(Code::MissingInput, "the plan is being edited");
+        failure.open_questions.questions = vec![Question::Setting { setting, now }];
         Err(failure.into())
     }
 }

@@ -69,7 +69,7 @@ async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome 
         ctx.prompts.prompter = Some(person.clone());
         loop {
             let ended = run(args.clone(), &ctx).await;
-            let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
+            let open = ended.failure.as_ref().map(|failure| failure.open_questions.clone()).unwrap_or_default();
             if open.questions.is_empty() {
                 return ended;
             }

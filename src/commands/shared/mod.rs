@@ -9,6 +9,7 @@ pub(crate) mod job_named;
 pub(crate) mod last_known;
 pub(crate) mod last_seen;
 pub(crate) mod near_scopes;
+pub(crate) mod printed_commands;
 pub(crate) mod prompts;
 pub(crate) mod provision;
 pub(crate) mod run_named;

@@ -243,7 +243,7 @@ impl Dialog<'_> {
 
     /// Explains what is wrong with an answer, before the prompt is repeated.
     fn tell(&self, failure: &Failure) {
-        let Failure { code: _, what, causes, hints, open: _ } = failure;
+        let Failure { code: _, what, causes, hints, open_questions: _ } = failure;
         self.ctx.events.warning(what.as_str());
         for cause in causes {
             self.ctx.events.remark(format!("  cause: {cause}"));

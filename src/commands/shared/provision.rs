@@ -201,7 +201,7 @@ fn half_done(entries: &[Entry]) -> StateNote {
 
 /// The lines of a dry run about a refusal.
 fn would_be_refused(refusal: &Failure) -> Vec<String> {
-    let Failure { code: _, what, causes, hints: _, open: _ } = refusal;
+    let Failure { code: _, what, causes, hints: _, open_questions: _ } = refusal;
     let mut lines = vec![format!("This plan would be refused: {what}")];
     lines.extend(causes.iter().map(|cause| format!("  cause: {cause}")));
     lines

@@ -592,7 +592,7 @@ impl Inner {
         match self.signal.get() {
             Some((at, 1)) if at == operation => {
                 self.signal.set(None);
-                assert!(self.interruption.borrow().hand_over(15), "nobody takes the signal upon itself");
+                assert!(self.interruption.borrow().pass_on(15), "nobody takes the signal upon itself");
             }
             Some((at, more)) if at == operation => self.signal.set(Some((at, more - 1))),
             Some(_) | None => {}

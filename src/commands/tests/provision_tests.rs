@@ -46,6 +46,27 @@ fn steps(outcome: &Outcome) -> Vec<String> {
     outcome.data["steps"].as_array().unwrap().iter().map(step).collect()
 }
 
+/// One fault at each request, then the command again: the same end, and a third time writes nothing.
+async fn survives(fresh: impl Fn() -> Harness, run: impl AsyncFn(&Harness) -> Option<Outcome>) {
+    let clean = fresh();
+    assert_eq!(run(&clean).await.unwrap().exit, 0);
+    let (requests, goal) = (clean.take_log().len(), state(&clean));
+    for index in 0..requests {
+        for trouble in InjectedFault::REPEATABLE {
+            let ctx = fresh();
+            ctx.inject_fault(index, trouble);
+            if let Some(outcome) = run(&ctx).await {
+                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
+            }
+            assert_eq!(run(&ctx).await.unwrap().exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
+            ctx.take_log();
+            run(&ctx).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes_nothing() {
     let ctx = Harness::new();
@@ -237,23 +258,7 @@ async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_ev
         ctx.world(|world| world.set_premium(false));
         ctx
     };
-    let clean = fresh();
-    init(&clean, &line).await;
-    let (requests, goal) = (clean.take_log().len(), state(&clean));
-    for index in 0..requests {
-        for trouble in InjectedFault::REPEATABLE {
-            let ctx = fresh();
-            ctx.inject_fault(index, trouble);
-            if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
-                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
-            }
-            assert_eq!(init(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
-            ctx.take_log();
-            init(&ctx, &line).await;
-            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
-        }
-    }
+    survives(fresh, async |ctx| ctx.run(init_secrets::run, &line).await).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -600,27 +605,7 @@ async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn init_secrets_survives_every_trouble_at_every_request() {
-    let line = ["--grant", "data-engineers"];
-    let clean = Harness::new();
-    init(&clean, &line).await;
-    let (requests, goal) = (clean.take_log().len(), state(&clean));
-    let mut shown = 0;
-    for index in 0..requests {
-        for trouble in InjectedFault::REPEATABLE {
-            let ctx = Harness::new();
-            ctx.inject_fault(index, trouble);
-            if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
-                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
-            }
-            assert_eq!(init(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
-            ctx.take_log();
-            init(&ctx, &line).await;
-            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
-            shown += 1;
-        }
-    }
-    assert_eq!(shown, requests * InjectedFault::REPEATABLE.len());
+    survives(Harness::new, async |ctx| ctx.run(init_secrets::run, &["--grant", "data-engineers"]).await).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -665,23 +650,7 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn deploy_notebook_survives_every_trouble_at_every_request() {
-    let clean = Harness::new();
-    deploy(&clean, &[]).await;
-    let (requests, goal) = (clean.take_log().len(), state(&clean));
-    for index in 0..requests {
-        for trouble in InjectedFault::REPEATABLE {
-            let ctx = Harness::new();
-            ctx.inject_fault(index, trouble);
-            if let Some(outcome) = ctx.run(deploy_notebook::run, &[]).await {
-                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
-            }
-            assert_eq!(deploy(&ctx, &[]).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
-            ctx.take_log();
-            deploy(&ctx, &[]).await;
-            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
-        }
-    }
+    survives(Harness::new, async |ctx| ctx.run(deploy_notebook::run, &[]).await).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1045,24 +1014,7 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
 #[tokio::test(start_paused = true)]
 #[ignore = "takes long; .ci/run runs it"]
 async fn deploy_notebook_with_a_grant_survives_every_trouble_at_every_request() {
-    let line = ["--grant", "data-engineers"];
-    let clean = Harness::new();
-    deploy(&clean, &line).await;
-    let (requests, goal) = (clean.take_log().len(), state(&clean));
-    for index in 0..requests {
-        for trouble in InjectedFault::REPEATABLE {
-            let ctx = Harness::new();
-            ctx.inject_fault(index, trouble);
-            if let Some(outcome) = ctx.run(deploy_notebook::run, &line).await {
-                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
-            }
-            assert_eq!(deploy(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
-            ctx.take_log();
-            deploy(&ctx, &line).await;
-            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
-        }
-    }
+    survives(Harness::new, async |ctx| ctx.run(deploy_notebook::run, &["--grant", "data-engineers"]).await).await;
 }
 
 #[tokio::test(start_paused = true)]

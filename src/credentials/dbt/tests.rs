@@ -60,7 +60,7 @@ fn everything_missing_is_named_at_once_with_other_tools_variables() {
     assert!(failure.causes.iter().any(|cause| cause.contains("DBT_TOKEN")), "{failure:?}");
     assert_eq!(failure.causes[1], "tried keyring: the keyring is not used: A_TEST is set");
     assert_eq!(failure.causes[2], "tried dbt_cloud.yml: no home directory");
-    assert_eq!(failure.open.tried, 2);
+    assert_eq!(failure.open_questions.tried, 2);
 }
 
 /// The account, and the token if it may be sent there.

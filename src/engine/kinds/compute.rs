@@ -115,7 +115,7 @@ pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure)
     if !is_serverless_refused(error) {
         return failure;
     }
-    let Failure { code: _, what, causes, hints: _, open: _ } = failure;
+    let Failure { code: _, what, causes, hints: _, open_questions: _ } = failure;
     let mut refusal = Failure::new(Code::Failed, what);
     refusal.causes = causes;
     let refusal = refusal

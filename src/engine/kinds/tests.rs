@@ -16,12 +16,19 @@ use crate::origin::Origin;
 use crate::secret::Vault;
 use crate::spec::Setting;
 
-fn none() -> Consents {
+pub(super) fn none() -> Consents {
     Consents::default()
 }
 
-fn with(consent: Consent) -> Consents {
+pub(super) fn with(consent: Consent) -> Consents {
     Consents::default().with(consent, true)
+}
+
+pub(super) fn fields(action: &Action) -> Vec<&str> {
+    match action {
+        Action::Update(changes) => changes.iter().map(|change| change.field.as_str()).collect(),
+        Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => panic!("{action:?}"),
+    }
 }
 
 /// One case: the state and consents, the expected action and the actual one.

@@ -25,7 +25,7 @@ fn one(row: &Row, detail: bool) -> Option<Event> {
     let Row { job, run: _, url, status, took: _, result, failed } = row;
     let (level, what) = match result {
         RowResult::Failure(FailureSummary { code: _, what }) => (Level::Error, what.as_str()),
-        RowResult::SuccessWithFailures => (Level::Warning, "It succeeded with failures."),
+        RowResult::SuccessWithFailures => (Level::Warning, "succeeded with failures"),
         RowResult::Success | RowResult::OfTask => return None,
     };
     let mut lines = vec![what.to_owned(), url.clone()];

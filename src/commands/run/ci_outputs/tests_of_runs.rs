@@ -10,7 +10,7 @@ pub(super) fn document(rows: &[Row], results: &Results, detail: bool, redact: &d
         let ended = run.map_or_else(|| status.clone(), |run| format!("dbt run {run}: {status}\n{url}"));
         let (verdict, output) = match result {
             RowResult::Failure(FailureSummary { code, what }) => {
-                let message = if url.is_empty() { what.clone() } else { format!("{what} {url}") };
+                let message = if url.is_empty() { what.clone() } else { format!("{what}: {url}") };
                 (Verdict::Error { kind: (*code).to_owned(), message }, Some(ended))
             }
             RowResult::Success | RowResult::SuccessWithFailures | RowResult::OfTask => (Verdict::Passed, Some(ended)),

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::engine::kinds::tests::Cell;
+use crate::engine::kinds::tests::{Cell, fields, none, with};
 
 /// An edit to a job.
 type Edit = fn(&mut Value);
@@ -64,21 +64,6 @@ fn edited(edit: Edit) -> Value {
 
 fn diff(want: &AddedTaskWant, settings: &Value, consents: &Consents) -> Action {
     AddedTask::diff(want, Some(&job(settings)), consents)
-}
-
-fn none() -> Consents {
-    Consents::default()
-}
-
-fn with(consent: Consent) -> Consents {
-    Consents::default().with(consent, true)
-}
-
-fn fields(action: &Action) -> Vec<&str> {
-    match action {
-        Action::Update(changes) => changes.iter().map(|change| change.field.as_str()).collect(),
-        Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => panic!("{action:?}"),
-    }
 }
 
 fn refusal(action: &Action) -> (&str, Option<Consent>, &str) {

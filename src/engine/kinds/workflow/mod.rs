@@ -501,7 +501,7 @@ impl Kind for Workflow {
         if let Fault::DeadlineExceeded(_) = error.fault
             && error.operation == "jobs/create"
         {
-            let Failure { code: _, what, causes, hints: _, open: _ } = failure;
+            let Failure { code: _, what, causes, hints: _, open_questions: _ } = failure;
             let mut unknown = Failure::new(Code::OutcomeUnknown, what);
             unknown.causes = causes;
             return unknown

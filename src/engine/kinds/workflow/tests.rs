@@ -4,7 +4,7 @@ use super::settings::{changes, whole};
 use super::*;
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::check_tasks;
-use crate::engine::kinds::tests::Cell;
+use crate::engine::kinds::tests::{Cell, fields, none, with};
 
 /// An edit to a job.
 type Edit = fn(&mut Value);
@@ -62,21 +62,6 @@ fn have(want: &WorkflowWant, jobs: &[&Value]) -> WorkflowHave {
 
 fn diff(want: &WorkflowWant, jobs: &[&Value], consents: &Consents) -> Action {
     Workflow::diff(want, Some(&have(want, jobs)), consents)
-}
-
-fn none() -> Consents {
-    Consents::default()
-}
-
-fn with(consent: Consent) -> Consents {
-    Consents::default().with(consent, true)
-}
-
-fn fields(action: &Action) -> Vec<&str> {
-    match action {
-        Action::Update(changes) => changes.iter().map(|change| change.field.as_str()).collect(),
-        Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => panic!("{action:?}"),
-    }
 }
 
 fn blocked(action: &Action) -> (&str, Option<Consent>) {

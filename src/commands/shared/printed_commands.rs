@@ -1,4 +1,4 @@
-//! Commands that resume a start: with the same key they follow the run instead of starting another.
+//! Commands about runs, for next steps. With the key of a start, they follow its run instead of starting another.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::dbt::{FIELDS, Field, Kind, Overrides};
 use crate::text::quoted;
 
 /// The command for a dbt job. It repeats the parameters, since the key is refused with others.
-pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
+pub(crate) fn run_dbt_job(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
     let mut words = with_account("run", job, account);
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -55,12 +55,12 @@ fn with_account(command: &str, object: &str, flags: &AccountFlags) -> Vec<String
 }
 
 /// The command that follows a run of a Databricks job.
-pub(crate) fn watch_workflow(run: u64) -> String {
+pub(crate) fn watch_workflow_run(run: u64) -> String {
     format!("dbtrigger watch --workflow-run {run}")
 }
 
 /// The command for a Databricks job.
-pub(crate) fn of_workflow(workflow: &str, parameters: &BTreeMap<String, String>, key: Option<&str>) -> String {
+pub(crate) fn run_workflow(workflow: &str, parameters: &BTreeMap<String, String>, key: Option<&str>) -> String {
     let words: Vec<String> =
         parameters.iter().map(|(name, value)| format!(" --param {}", quoted(&format!("{name}={value}")))).collect();
     let parameters = words.concat();
@@ -85,12 +85,12 @@ mod tests {
             ..Overrides::default()
         };
         assert_eq!(
-            of_dbt("222222", &account, &overrides, Some("k")),
+            run_dbt_job("222222", &account, &overrides, Some("k")),
             r#"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch "it's" --github-pull-request-id 9007199254740993 --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"#
         );
         let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
         assert_eq!(
-            of_workflow("dbt: Nightly (1)", &parameters, Some("k")),
+            run_workflow("dbt: Nightly (1)", &parameters, Some("k")),
             "dbtrigger run --workflow 'dbt: Nightly (1)' --param 'day=last monday' --idempotency-key k"
         );
     }
