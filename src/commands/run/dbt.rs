@@ -3,27 +3,26 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{DbtFollower, DbtRunEvents};
-use super::junit::Results;
+use super::prepared_run::{PreparedRun, SharedPolling, StartContext, StartedRun};
 use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
 use super::{RunOptions, WaitOptions, on_interrupt, several};
 use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::commands::shared::printed_commands;
-use crate::commands::{CommandContext, GlobalFlags, LastKnown, connect_dbt};
+use crate::commands::{CommandContext, connect_dbt};
 use crate::context::Environment;
-use crate::credentials::{Account, AccountFlags, InputErrors};
+use crate::credentials::{Account, InputErrors};
 use crate::dbt::{Link, Overrides, Run, get_job};
 use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, Report, of_start};
-use crate::http::{Deadline, Writer};
 use crate::runs::{
-    DbtRun, DbtState, DuplicateRisk, Intent, Journal, Key, Milestone, NotStarted, RunContext, RunPoller,
-    TriggerRequest, Triggered, trigger,
+    DbtRun, DbtState, DuplicateRisk, Intent, Journal, Key, Milestone, NotStarted, RunContext, TriggerRequest,
+    Triggered, trigger,
 };
 
 /// Longest time for checking the job before it is triggered.
@@ -69,69 +68,6 @@ pub(super) async fn run(
         return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
     };
     start.run(&start_ctx).await.boxed()
-}
-
-/// A start with everything it needs.
-pub(super) struct PreparedRun {
-    pub(super) account: Account,
-    pub(super) writer: Writer,
-    pub(super) deadline: Deadline,
-    pub(super) request: TriggerRequest,
-    /// Check the job before starting it.
-    checks_job: bool,
-    no_wait: bool,
-    pub(super) options: RunOptions,
-    /// Collects the results for `--junit`.
-    pub(super) results: Option<Results>,
-    /// As given by the user.
-    pub(super) job: String,
-    /// A job was given by URL, which may be the only source of host and account.
-    by_address: bool,
-    flags: AccountFlags,
-    global_flags: GlobalFlags,
-    /// The same command without an idempotency key.
-    pub(super) start_over: String,
-    /// The command that retries the job's last failed run.
-    pub(super) retry_last: String,
-}
-
-/// The run to follow.
-pub(super) struct StartedRun {
-    pub(super) run: Run,
-    /// Found, not started.
-    pub(super) adopted: bool,
-    pub(super) sends: u32,
-    pub(super) duplicate_risk: Option<DuplicateRisk>,
-    pub(super) intent: Option<Intent>,
-}
-
-impl From<Triggered> for StartedRun {
-    fn from(Triggered { run, adopted, sends, duplicate_risk, intent }: Triggered) -> StartedRun {
-        StartedRun { run, adopted, sends, duplicate_risk: Some(duplicate_risk), intent }
-    }
-}
-
-/// What a start uses of the command.
-pub(super) struct StartContext<'a> {
-    pub(super) run_ctx: RunContext,
-    pub(super) last_known: LastKnown,
-    pub(super) journal: &'a Journal,
-    /// Set if several runs are polled together.
-    pub(super) shared: Option<SharedPolling<'a>>,
-}
-
-/// Shared polling and limits of several runs.
-#[derive(Clone, Copy)]
-pub(super) struct SharedPolling<'a> {
-    pub(super) poller: &'a RunPoller,
-    /// One permit per running run (`--max-parallel`).
-    pub(super) run_permits: &'a Semaphore,
-    /// One permit per run whose files are downloaded.
-    pub(super) download_permits: &'a Semaphore,
-    /// One permit per start being sent.
-    pub(super) send_permits: &'a Semaphore,
-    /// Steps need a request per run and come with all logs, so only a few runs show them.
-    pub(super) steps: bool,
 }
 
 async fn prepare(
@@ -243,24 +179,6 @@ fn default_cause(environment: &Environment) -> String {
 }
 
 impl PreparedRun {
-    pub(super) fn watch_command(&self, run: u64) -> String {
-        printed_commands::on_dbt_run("watch", run, &self.account, &self.flags, self.by_address)
-    }
-
-    /// The report before the start.
-    pub(super) fn report(&self) -> DbtReport {
-        let mut report = DbtReport::new(&self.account);
-        report.job_id = Some(self.request.job);
-        report.key = (!self.options.failed).then(|| self.request.key.as_str().to_owned());
-        report
-    }
-
-    /// The command that retries the run of this start from its point of failure, and no other run.
-    pub(super) fn retry_command(&self) -> String {
-        let resume = &self.request.resume;
-        if self.options.failed { resume.clone() } else { format!("{resume} --retry 1") }
-    }
-
     /// The failure for a run that was not started.
     pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
         of_start(&self.job, &self.request.resume, &job_url(&self.account, self.request.job), error)
@@ -469,11 +387,6 @@ impl PreparedRun {
             ended = run_ctx.interruption.or(followed).await.unwrap_or_else(|_| progress.interrupted());
         }
         ended
-    }
-
-    /// The command that cancels the run.
-    pub(super) fn cancel(&self, run: u64) -> String {
-        printed_commands::on_dbt_run("cancel", run, &self.account, &self.flags, self.by_address)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::artifacts::Missing;
-use super::on_interrupt::Cancellation;
+use super::cancellation::Cancellation;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};

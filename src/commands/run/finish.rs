@@ -1,8 +1,8 @@
 //! `run JOB`: what is done after the outcome is known.
 
-use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
 use super::download::Download;
+use super::prepared_run::{PreparedRun, StartContext};
 use super::retry::Retries;
 use crate::failure::{Code, Ended, Hint};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::on_interrupt::WorkflowCancellation;
+use super::cancellation::WorkflowCancellation;
 use crate::commands::CommandContext;
 use crate::commands::shared::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};

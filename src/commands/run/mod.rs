@@ -1,6 +1,7 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
 mod artifacts;
+mod cancellation;
 mod ci_outputs;
 mod dbt;
 mod dbt_report;
@@ -12,6 +13,7 @@ mod follow_dbt;
 mod follow_workflow;
 mod junit;
 mod on_interrupt;
+mod prepared_run;
 mod progress;
 #[cfg(test)]
 mod pull_request_tests;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::dbt::PreparedRun;
+use super::cancellation::{Cancellation, WorkflowCancellation};
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
+use super::prepared_run::PreparedRun;
 use crate::commands::cancel::NotCancelled;
 use crate::commands::shared::last_known::Checkpoint;
 use crate::commands::{CommandContext, LastKnown, cancel};
@@ -23,34 +24,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Pause between attempts: a new run may not be found for a moment (dbt-cloud-api §4.5).
 const BETWEEN: Duration = Duration::from_secs(2);
-
-/// What happened to a run after an interrupt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cancellation {
-    NotStarted,
-    /// It is unknown whether the run was started.
-    Unknown,
-    Cancelled,
-    /// Ended before the cancellation, or in another way.
-    Ended,
-    StillRunning,
-    /// Deleted.
-    Gone,
-}
-
-impl Cancellation {
-    /// The word in JSON output.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Cancellation::NotStarted => "not-started",
-            Cancellation::Unknown => "unknown",
-            Cancellation::Cancelled => "cancelled",
-            Cancellation::Ended => "ended-itself",
-            Cancellation::StillRunning => "goes-on",
-            Cancellation::Gone => "gone",
-        }
-    }
-}
 
 /// Interrupted before anything was sent.
 pub(super) fn nothing_started(signal: u8) -> Failure {
@@ -187,24 +160,6 @@ async fn request_cancellation(writer: &Writer, account: u64, run: Run, deadline:
             Err(NotCancelled::Gone(_)) if Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
             Err(NotCancelled::Gone(error) | NotCancelled::Failed(error)) => return Err(error),
         }
-    }
-}
-
-/// What happened to a Databricks run and its dbt runs after an interrupt.
-#[derive(Clone)]
-pub(crate) struct WorkflowCancellation {
-    pub(super) outcome: Cancellation,
-    /// Status in the service's words, as last seen.
-    pub(super) status: Option<String>,
-    /// As in `cancel`'s data; null if they were not looked up.
-    pub(super) dbt_runs: Data,
-}
-
-impl WorkflowCancellation {
-    /// For a run whose ID is unknown.
-    pub(super) fn unseen(code: Code) -> WorkflowCancellation {
-        let outcome = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
-        WorkflowCancellation { outcome, status: None, dbt_runs: Data::default() }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::dbt::PreparedRun;
+use super::cancellation::Cancellation;
 use super::dbt_report::DbtReport;
-use super::on_interrupt::{Cancellation, InterruptedRun, as_interruption};
+use super::on_interrupt::{InterruptedRun, as_interruption};
+use super::prepared_run::PreparedRun;
 use super::retry::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::shared::last_known::Checkpoint;

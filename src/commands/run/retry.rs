@@ -2,8 +2,8 @@
 
 use tokio::time::timeout_at;
 
-use super::dbt::{PreparedRun, StartedRun};
 use super::dbt_report::{DbtReport, Resumed};
+use super::prepared_run::{PreparedRun, StartedRun};
 use super::progress::RunProgress;
 use crate::dbt::{End, Run, Status};
 use crate::events::RunEvent;

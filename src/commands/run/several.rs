@@ -4,8 +4,8 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Semaphore;
 
 use super::artifacts;
-use super::dbt::{PreparedRun, SharedPolling, StartContext};
 use super::dbt_report::DbtReport;
+use super::prepared_run::{PreparedRun, SharedPolling, StartContext};
 use crate::commands::CommandContext;
 use crate::commands::shared::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;

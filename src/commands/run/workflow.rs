@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use super::cancellation::WorkflowCancellation;
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{LONGEST, WaitOptions, on_interrupt};
 use crate::commands::shared::last_known::Checkpoint;
@@ -95,7 +96,7 @@ async fn start(
         Ok(started) => started,
         Err(mut failure) => {
             if let Some(signal) = ctx.interruption.signal() {
-                report.on_interrupt = Some(on_interrupt::WorkflowCancellation::unseen(failure.code));
+                report.on_interrupt = Some(WorkflowCancellation::unseen(failure.code));
                 failure = on_interrupt::as_interruption(signal, failure);
             }
             return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
