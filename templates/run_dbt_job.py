@@ -296,8 +296,8 @@ def read_key():
     except Exception as error:
         raise NotTriggered(
             "secret",
-            f"The secret {secret_key!r} in scope {secret_scope!r} cannot be read: {clean(error)} "
-            "The run-as identity needs READ on that scope.",
+            f"The secret {secret_key!r} in scope {secret_scope!r} cannot be read: {clean(error).rstrip('.')}. "
+            "Check that it exists and that the run-as identity has READ on the scope.",
         ) from None
     if not re.fullmatch(r"[!-~]{8,}", key):
         wrong = "contains characters that no dbt key has" if len(key) >= 8 else "is shorter than any dbt key"
@@ -991,7 +991,7 @@ def audit(run):
                 said = {
                     "cancelled": "canceled in the queue",
                     "ended": "already ended",
-                    "left": "LEFT AS IT IS; check it",
+                    "left": "not canceled; check it",
                 }
                 say(f"WARNING: dbt started a second run for this trigger, besides {ours[0].id}:")
                 say(f"  {other.id} ({said[fate]}; {other.status_text()}) {other.url()}")
@@ -1240,7 +1240,7 @@ def last_lines(step):
 
 
 def failure_report(run):
-    lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}", 400)]
+    lines = [clean(f"dbt run {run.id} of job {job_id} failed. {run.text('status_message') or ''}", 400)]
     try:
         until, index, nodes = time.monotonic() + 45, None, []
         for look in range(3):  # logs appear some seconds after the end

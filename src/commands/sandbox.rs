@@ -128,7 +128,7 @@ fn search_path(program: Option<&Path>, path: Option<&str>) -> Option<OsString> {
 }
 
 pub(super) fn start_failure(error: &StartError) -> Failure {
-    let what = format!("{error}.");
+    let what = error.to_string();
     match error {
         StartError::Port { .. } => Failure::new(Code::Failed, what).advise("drop --port to use any free port"),
         StartError::Fault { .. } => Failure::new(Code::InvalidInput, what).advise("drop this fault"),

@@ -21,7 +21,7 @@ use crate::runs::{DbtRun, Journal};
 /// Follow a run until it ends
 ///
 /// Works for any run, no matter who started it and where. Prints what `run` prints and exits with the run's outcome:
-/// 0 success, 3 error, 20 canceled, 8 timed out while the run goes on.
+/// 0 success, 3 error, 20 canceled, 8 timed out (the run is still active).
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger watch 123442

@@ -51,9 +51,9 @@ impl Code {
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
             Code::NotFound | Code::RunGone => "not found, or not visible to you",
             Code::Refused | Code::ChangedMeanwhile => {
-                "refused: not ours, edited by hand, open to others, something is missing, or changed meanwhile"
+                "refused: not created by dbtrigger, edited by hand, open to others, something is missing, or changed meanwhile"
             }
-            Code::StillRunning => "timed out; the run is still active",
+            Code::StillRunning => "timed out, and the run is still active",
             Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
             Code::Network | Code::Tls => "network, TLS, or proxy",
             Code::InvalidResponse => "unexpected response",
@@ -73,6 +73,8 @@ impl Code {
                 why: &[
                     "A service rejected a request with a status that gives no reason.",
                     "The system rejected something: a directory that is not writable, a port in use, a full disk.",
+                    "`doctor` found something broken.",
+                    "You answered no; nothing was written.",
                 ],
                 what_to_do: &[
                     "Read the lines that start with `cause:`, which quote the service or the system.",
@@ -114,7 +116,10 @@ impl Code {
                     "Compare the value with the format in the message.",
                     "If a name is not unique, use the ID: `dbtrigger jobs` lists dbt job IDs.",
                 ],
-                example: ("dbtrigger run 0", "error: \"0\" is not a dbt job: it is not a job ID [invalid-input]"),
+                example: (
+                    "dbtrigger run 0",
+                    "error: invalid dbt job \"0\": a job ID is a positive number [invalid-input]",
+                ),
             },
             Code::Contradiction => Explanation {
                 means: "Two sources conflict, and neither takes precedence.",
@@ -147,7 +152,7 @@ impl Code {
                 example: ("dbtrigger run 222223", "DbtJobRunStatus.ERROR   in 2m 30s"),
             },
             Code::NotAuthenticated => Explanation {
-                means: "The service rejects the token, or there is none.",
+                means: "The service rejects the token. A token that is missing is `missing-input` (exit code 2), except in `auth status`.",
                 why: &[
                     "The token is expired, revoked, or incomplete.",
                     "The host is not the one of your account: dbt rejects a valid token at the wrong host.",
@@ -210,7 +215,7 @@ impl Code {
                 ),
             },
             Code::Refused => Explanation {
-                means: "Nothing was written: an object is not ours, was edited by hand, or is open to others, or something that the plan needs is missing.",
+                means: "Nothing was written: an object was not created by dbtrigger, was edited by hand, or is open to others, or something that the plan needs is missing.",
                 why: &[
                     "Someone else created a notebook or job with that name.",
                     "It was edited by hand; the error shows the difference.",

@@ -12,7 +12,7 @@ pub(crate) enum Hint {
     /// A command to paste. The label says what it does; it is shown where there are several things to do.
     Run { label: Cow<'static, str>, command: String },
     /// The same command again, with the flag that consents to what was refused.
-    Anyway { command: String },
+    Anyway { flag: &'static str, command: String },
     /// The flag of [`Hint::Anyway`], until the command is known.
     Add(&'static str),
     /// Advice in words.
@@ -23,7 +23,18 @@ pub(crate) enum Hint {
     Against(Remedy),
 }
 
-const ANYWAY: &str = "do it anyway";
+/// What a flag of `Consent` consents to.
+fn consents_to(flag: &str) -> &'static str {
+    match flag {
+        "--force" => "overwrite it",
+        "--adopt" => "take it over",
+        "--rotate" => "replace the key",
+        "--accept-shared-path" => "accept that others can edit it",
+        "--accept-shared-scope" => "accept that others can read it",
+        "--cancel-runs" => "cancel its runs",
+        _ => "do it anyway",
+    }
+}
 
 impl Hint {
     /// A command to paste.
@@ -34,7 +45,7 @@ impl Hint {
     /// The command to paste, if it is one.
     pub(crate) fn command(&self) -> Option<&str> {
         match self {
-            Hint::Run { label: _, command } | Hint::Anyway { command } => Some(command),
+            Hint::Run { label: _, command } | Hint::Anyway { flag: _, command } => Some(command),
             Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_) => None,
         }
     }
@@ -43,8 +54,8 @@ impl Hint {
     fn words(&self) -> Cow<'_, str> {
         match self {
             Hint::Run { label, command: _ } => Cow::Borrowed(label),
-            Hint::Anyway { command: _ } => ANYWAY.into(),
-            Hint::Add(flag) => format!("to {ANYWAY}, add {flag}").into(),
+            Hint::Anyway { flag, command: _ } => consents_to(flag).into(),
+            Hint::Add(flag) => format!("to {}, add {flag}", consents_to(flag)).into(),
             Hint::Do(advice) => Cow::Borrowed(advice),
             Hint::GiveEach => "provide each value, then run the same command again".into(),
             Hint::Against(remedy) => remedy.to_string().into(),
@@ -95,9 +106,9 @@ mod tests {
     #[test]
     fn a_label_stands_before_a_command_where_there_are_several_hints_or_it_consents() {
         let run = Hint::run("list the jobs", "dbtrigger jobs");
-        let anyway = Hint::Anyway { command: "dbtrigger x --force".to_owned() };
+        let anyway = Hint::Anyway { flag: "--adopt", command: "dbtrigger x --adopt".to_owned() };
         assert_eq!(next_lines(std::slice::from_ref(&run)), ["dbtrigger jobs"]);
-        assert_eq!(next_lines(std::slice::from_ref(&anyway)), ["do it anyway: dbtrigger x --force"]);
+        assert_eq!(next_lines(std::slice::from_ref(&anyway)), ["take it over: dbtrigger x --adopt"]);
         assert_eq!(next_lines(&[run, Hint::GiveEach])[0], "list the jobs: dbtrigger jobs");
     }
 

@@ -74,7 +74,7 @@ impl Options {
 pub enum StartError {
     /// The port is taken or not permitted.
     #[error(
-        "Port {port} on 127.0.0.1 {}",
+        "port {port} on 127.0.0.1 {}",
         if .source.kind() == std::io::ErrorKind::AddrInUse { "is taken by another program" } else { "cannot be used" }
     )]
     Port {
@@ -84,7 +84,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The fault cannot be produced on sockets, names no operation, or is not supported on this system.
-    #[error("The fault `{rule}`: {reason}")]
+    #[error("the fault `{rule}`: {reason}")]
     Fault {
         /// The rule in its text form.
         rule: String,
@@ -92,10 +92,10 @@ pub enum StartError {
         reason: &'static str,
     },
     /// The speed is not above 0 and at most 100,000.
-    #[error("The speed must be above 0 and at most {FASTEST}, not {0}")]
+    #[error("the speed must be above 0 and at most {FASTEST}, not {0}")]
     Speed(f64),
     /// A file cannot be written.
-    #[error("Cannot write {}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -103,6 +103,6 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The system provides no thread, event loop or TLS certificate.
-    #[error("The sandbox cannot run on this system")]
+    #[error("the sandbox cannot run on this system")]
     System(#[source] std::io::Error),
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::setting::Setting;
-use crate::credentials::{Source, open_file};
+use crate::credentials::open_file;
 use crate::failure::{Code, Failure, io_reason};
 
 /// Largest file accepted, in bytes: far more than any cluster needs.
@@ -34,8 +34,7 @@ pub(crate) fn parse_flags(
     if let Some(file) = file {
         return whole(file).map(|cluster| Setting::Set(ComputeSpec::Whole(cluster)));
     }
-    let flag = Source::Flag("--compute");
-    let compute_spec = compute.map(|text| parse_compute(text, policy.clone(), &flag)).transpose()?.unwrap_or_default();
+    let compute_spec = compute.map(|text| parse_compute(text, policy.clone())).transpose()?.unwrap_or_default();
     match (&compute_spec, policy) {
         (Setting::Set(ComputeSpec::New { .. }), _) | (_, None) => Ok(compute_spec),
         (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only")
@@ -43,11 +42,7 @@ pub(crate) fn parse_flags(
     }
 }
 
-pub(crate) fn parse_compute(
-    text: &str,
-    policy: Option<String>,
-    source: &Source,
-) -> Result<Setting<ComputeSpec>, Failure> {
+pub(crate) fn parse_compute(text: &str, policy: Option<String>) -> Result<Setting<ComputeSpec>, Failure> {
     let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
     Ok(Setting::Set(match (text, rest) {
         ("serverless", _) => return Ok(Setting::Clear),
@@ -56,7 +51,7 @@ pub(crate) fn parse_compute(
         (_, Some(("job-cluster", key))) => ComputeSpec::JobCluster(key.to_owned()),
         (_, Some(("new", node))) => ComputeSpec::New { node_type: Some(node.to_owned()), policy },
         (_, Some(_) | None) => {
-            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used"))
+            return Err(Failure::new(Code::InvalidInput, format!("invalid compute \"{text}\""))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
         }
     }))

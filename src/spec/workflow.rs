@@ -40,7 +40,7 @@ pub(crate) fn read_start(
     now: Timestamp,
     errors: &mut InputErrors,
 ) -> (Setting<String>, Setting<String>) {
-    let zone = errors.optional(timezone.map(|text| read_zone(text, &Source::Flag("--timezone"))).transpose());
+    let zone = errors.optional(timezone.map(|text| read_zone(text)).transpose());
     let schedule = schedule.map(|text| read_schedule(text, &Source::Flag("--schedule"), zone.as_ref(), now));
     let schedule = errors.optional(schedule.transpose());
     (schedule.map(|schedule| schedule.expression().to_owned()).into(), zone.map(|zone| zone.name().to_owned()).into())
@@ -62,9 +62,9 @@ pub(crate) fn read_name(name: String) -> Result<String, Failure> {
         .advise("pass the name to show in the workspace"))
 }
 
-pub(crate) fn read_zone(text: &str, source: &Source) -> Result<Zone, Failure> {
+pub(crate) fn read_zone(text: &str) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"))
+        Failure::new(Code::InvalidInput, format!("invalid time zone \"{text}\": {bad}"))
             .advise("use an IANA name such as Europe/Berlin, America/New_York, or UTC")
     })
 }
@@ -78,7 +78,7 @@ pub(crate) fn read_schedule(
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, now).map_err(|bad| {
         let failure =
-            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}"));
+            Failure::new(Code::InvalidInput, format!("invalid schedule \"{text}\": {bad}"));
         match bad {
             BadSchedule::Unix { quartz: Some(meant) } | BadSchedule::NotQuartz { reason: _, meant: Some(meant) } => {
                 if let Source::Typed = source {
@@ -98,10 +98,10 @@ pub(crate) fn read_schedule(
 }
 
 /// Parses a run-as identity. Only the service knows which identities exist.
-pub(crate) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
+pub(crate) fn read_run_as(text: &str) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}"))
+        Failure::new(Code::InvalidInput, format!("invalid run-as identity \"{text}\": {reason}"))
             .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {
@@ -131,10 +131,10 @@ mod tests {
         for good in
             ["bo@example.com", "bo_x#EXT#@example.com", "bö@example.com", id, "bo", "CORP\\bo", "bo jensen", "a;b`c"]
         {
-            assert_eq!(read_run_as(&format!(" {good} "), &Source::Typed).unwrap(), good);
+            assert_eq!(read_run_as(&format!(" {good} ")).unwrap(), good);
         }
         for text in ["", " ", "a\n@b", "a\u{7}b"] {
-            assert_eq!(read_run_as(text, &Source::Typed).unwrap_err().code, Code::InvalidInput, "{text}");
+            assert_eq!(read_run_as(text).unwrap_err().code, Code::InvalidInput, "{text}");
         }
     }
 }

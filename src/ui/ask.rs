@@ -329,10 +329,17 @@ fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, Unans
 }
 
 /// Reads one of these keys; Enter is the one in upper case.
+fn slashed(keys: &str) -> String {
+    keys.chars().map(String::from).collect::<Vec<_>>().join("/")
+}
+
 fn read_key(screen: &Screen, prompt: &str, keys: &str) -> Result<char, Unanswered> {
-    let shown: Vec<String> = keys.chars().map(String::from).collect();
+    let shown = match keys.split_once('e') {
+        Some((keys, _)) => format!("{}, e to edit", slashed(keys)),
+        None => slashed(keys),
+    };
     let asks = || -> io::Result<Key> {
-        screen.term.write_str(&format!("{prompt} [{}] ", shown.join("/")))?;
+        screen.term.write_str(&format!("{prompt} [{shown}] "))?;
         screen.term.flush()?;
         screen.term.read_key_raw()
     };

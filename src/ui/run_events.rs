@@ -132,13 +132,12 @@ fn lines(event: RunEvent) -> Vec<Event> {
         RunEvent::CiJob { job } => format!(
             "dbt job {job} is a CI job: use --github-pull-request-id (or GitLab, Azure) to run it for a pull request"
         ),
-        RunEvent::OpenStart { job, run, command } => {
-            let what = match run {
-                Some(run) => format!("dbt run {run} of job {job}"),
-                None => format!("a start of dbt job {job}"),
-            };
-            format!("{what} was not followed to its end; resume with `{command}`")
-        }
+        RunEvent::OpenStart { job, run, command } => match run {
+            Some(run) => {
+                format!("an earlier dbt run {run} of job {job} may still be running; follow it again with `{command}`")
+            }
+            None => format!("a start of dbt job {job} was not followed to its end; resume with `{command}`"),
+        },
         RunEvent::NotSent { error, wait } => {
             format!("{error}; nothing was started, retrying in {}", shown(wait))
         }

@@ -208,7 +208,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let path = "/Shared/run_dbt_job";
     let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --notebook {path}"), &unset).ends(7);
     let whole = format!("dbtrigger {flags} deploy-notebook --notebook {path} --accept-shared-path");
-    let _ = refused.says(&format!("do it anyway: {whole}"));
+    let _ = refused.says(&format!("accept that others can edit it: {whole}"));
     let guide = format!("dbtrigger {flags} setup --job 222226 --dry-run -o json");
     let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();
     assert!(commands.contains("create-workflow --job 222226") && !commands.contains("-p dev"), "{commands}");

@@ -121,7 +121,7 @@ fn what_goes_on_or_was_not_started_or_interrupted_is_an_error() {
     let error = &waited["suites"][0]["cases"][0]["parts"]["error"];
     assert_eq!((counts(&waited), &error["type"]), (["1", "0", "1", "0"], &"still-running".into()));
     assert!(
-        error["message"].as_str().is_some_and(|text| text.contains("still running") && text.contains("/runs/")),
+        error["message"].as_str().is_some_and(|text| text.contains("is still ") && text.contains("/runs/")),
         "{error}"
     );
     // A name with every character that is special in XML.

@@ -248,7 +248,7 @@ fn setup_with_mistakes() {
             Hidden("(hidden):", "dbtc_wrong0wrong0wrong0"),
             Sees("accounts/list"),
             Hidden("(hidden):", DBT_TOKEN),
-            Presses("use it?", "y"),
+            Presses("Use that account?", "y"),
             Presses("dbt job: arrow keys", "222222\r"),
             Presses("Apply?", "e"),
             Presses("Edit: arrow keys", "schedule\r"),

@@ -45,7 +45,7 @@ fn conversation(site: &Site) -> [(&'static str, String); 6] {
             &format!("{origin}/deploy/51234/projects/111111/jobs/222222"),
         ),
         ("dbt API key for", DBT_TOKEN),
-        ("Apply? [y/N/e]", "y"),
+        ("Apply? [y/N, e to edit]", "y"),
         ("Run the workflow now? [y/N]", "n"),
     ]
     .map(|(question, answer)| (question, answer.to_owned()))
@@ -100,7 +100,7 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     for (question, answer) in &conversation(&site)[..4] {
         answered(&mut pty, question, answer);
     }
-    pty.sees("Apply? [y/N/e]");
+    pty.sees("Apply? [y/N, e to edit]");
     pty.keys("e");
     pty.sees("Edit: arrow keys");
     pty.keys("scope\r");
@@ -108,10 +108,10 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     // To the start, a word; to the end, another; delete the last word, delete everything, and type it again.
     pty.keys("\u{1}team-\u{5}-x\u{17}\u{15}night-\u{1}my-\u{1b}[Fly\r");
     pty.sees("Secret scope  my-night-ly");
-    pty.sees_times("Apply? [y/N/e]", 2);
+    pty.sees_times("Apply? [y/N, e to edit]", 2);
     // Any other key asks again.
     pty.keys("q");
-    pty.sees_times("Apply? [y/N/e]", 3);
+    pty.sees_times("Apply? [y/N, e to edit]", 3);
     pty.keys("\r");
     let left = pty.ends(1);
     let again = left.screen.replace('\n', "");
@@ -126,7 +126,7 @@ fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     let site = fast();
     let mut pty = Pty::start(&site.command(&["setup", "--job", "222222"]), 60, 120);
     pty.keys("y\r");
-    pty.sees("Apply? [y/N/e]");
+    pty.sees("Apply? [y/N, e to edit]");
     pty.keys("\u{3}");
     let left = pty.ends(130);
     assert!(left.screen.contains("canceled"), "{}", left.screen);

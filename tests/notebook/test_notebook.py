@@ -405,7 +405,7 @@ class Notebook(unittest.TestCase):
         dbt.create = lambda *a, **k: create(*a, **{**k, "category": "ui" if len(dbt.runs) else "api"})
         done = self.play(dbt)
         self.assertEqual(dbt.cancels, [])
-        self.assertIn("LEFT AS IT IS", "\n".join(done["lines"]))
+        self.assertIn("not canceled; check it", "\n".join(done["lines"]))
 
     def test_a_cancel_that_fails_is_tried_again(self):
         dbt = FakeDbt(faults=["dbt:jobs/run=reset,phase=after", "dbt:runs/cancel=status=500,times=2"])

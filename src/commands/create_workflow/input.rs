@@ -5,7 +5,7 @@ use super::named::{JobArgs, Place};
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
 use crate::commands::shared::workflow_named::WorkflowNamed;
-use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Source, Token};
+use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
@@ -118,7 +118,7 @@ fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<In
     let tags = errors.optional(options::tags(args.tag).map(Some)).unwrap_or_default();
     let notify = errors.optional(options::addresses(args.notify).map(Some)).unwrap_or_default();
     let IdentityFlags { run_as, grant_run_as, grant } = args.identity;
-    let run_as = errors.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
+    let run_as = errors.optional(run_as.map(|text| read_run_as(&text)).transpose());
     let grants = errors.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let spec = WorkflowSpec {
         name,

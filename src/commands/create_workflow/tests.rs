@@ -494,7 +494,7 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
         (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["never matches a future time"]),
         (
             &["--job", "0", "--schedule", "no", "--timezone", "Mars/Base", "--name", " "],
-            &["is not a dbt job", "--schedule", "Mars/Base", "--name"],
+            &["invalid dbt job", "invalid schedule", "Mars/Base", "--name"],
         ),
         (&["--job", "222222", "--dbt-account", "x"], &["account ID"]),
         (

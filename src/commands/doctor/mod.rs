@@ -28,7 +28,7 @@ use crate::origin::Origin;
 /// Checks the connection to both services (DNS, proxy, TLS, clock), both credentials, and then the notebook, the key it
 /// reads, the workflows that dbtrigger created, the access of their run-as identities, the dbt jobs they start, and the
 /// last runs. What depends on a failed check is skipped. Changes nothing. Name a workflow that got a task from --add-to
-/// with --workflow to check it.
+/// with --workflow to check it. Exits with 0 if no check fails, otherwise with 1.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger doctor

@@ -86,9 +86,13 @@ impl DbtFollower<'_> {
                     .run("follow it again", watch_command(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
-                let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
-                let failure = Failure::new(Code::StillRunning, format!("timed out; dbt run {number} is still running"))
-                    .cause(format!("status: {word}"));
+                let word = match report.status {
+                    Some(Status::Queued) => "queued",
+                    Some(Status::Starting) => "starting",
+                    Some(Status::Running | Status::Success | Status::Error | Status::Cancelled | Status::Other(_))
+                    | None => "running",
+                };
+                let failure = Failure::new(Code::StillRunning, format!("timed out; dbt run {number} is still {word}"));
                 let failure = match probe.disabled_reason() {
                     Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,

@@ -54,11 +54,10 @@ pub(crate) async fn follow_run_with(
             failure
         }
         Followed::OutOfTime(state) => {
-            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.state.word().to_owned());
+            let word = state.as_ref().map_or_else(|| "running".to_owned(), |state| state.state.word().to_lowercase());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still running"))
-                    .cause(format!("status: {word}"))
+                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still {word}"))
                     .run("follow it again", watch_command)
                     .advise(format!("see {}", report.url())),
             )
@@ -104,10 +103,10 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
                 Some("CANCELED") => " by Databricks",
                 Some(_) | None => "",
             };
-            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was canceled{by} ({word})."))
+            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was canceled{by} ({word})"))
         }
         WorkflowEnd::NotRun(word) => {
-            let failure = Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} never ran: {word}."));
+            let failure = Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} never ran: {word}"));
             if is_limit(word) || state.run.code().is_some_and(is_limit) {
                 failure.advise("enable the workflow's queue, so that runs over the limit wait instead of being skipped")
             } else {
@@ -115,7 +114,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
             }
         }
         WorkflowEnd::Failed(word) => {
-            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended with {word}."))
+            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} failed: {word}"))
         }
     };
     let mut failure = failure;

@@ -50,7 +50,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 /// Start dbt jobs and follow their runs
 ///
 /// Starts each dbt run exactly once, even if a response is lost, and exits with the run's outcome: 0 success, 3 error, 20
-/// canceled, 8 timed out while the run goes on, 9 unknown whether the run was started. With several jobs, the exit code is the
+/// canceled, 8 timed out (the run is still active), 9 unknown whether the run was started. With several jobs, the exit code is the
 /// first of 9, 3, 20, 8 that applies to any of them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:

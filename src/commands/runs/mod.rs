@@ -111,7 +111,11 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Fai
         .map_err(|error| of_dbt("cannot list the runs of the account", &error))?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.id));
     if runs.is_empty() {
-        ctx.events.remark(format!("no runs yet in account {}", account.id));
+        ctx.events.remark(match (filter.statuses.is_empty(), filter.job) {
+            (false, _) => "no matching runs".to_owned(),
+            (true, Some(job)) => format!("no runs yet of dbt job {job}"),
+            (true, None) => format!("no runs yet in account {}", account.id),
+        });
     }
     Ok(Box::new(RunsReport { account, runs }))
 }

@@ -18,7 +18,7 @@ use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_
 use super::shared::job_named::Narrow;
 use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
-use crate::credentials::{InputErrors, KeySource, MissingInput, Source, Sourced, Token};
+use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookHave};
@@ -152,7 +152,7 @@ impl Args {
         let (schedule, timezone) = read_start(self.schedule.as_deref(), self.timezone.as_deref(), now, errors);
         let compute = parse_flags(self.compute.as_deref(), None, None);
         let compute = errors.optional(compute.map(Some)).unwrap_or_default();
-        let run_as = self.run_as.as_ref().map(|text| read_run_as(text, &Source::Flag("--run-as")));
+        let run_as = self.run_as.as_deref().map(read_run_as);
         let run_as = errors.optional(run_as.transpose()).into();
         let paused = self.paused.then_some(true).into();
         WorkflowSpec {

@@ -68,7 +68,10 @@ pub(super) fn rows(
         fixed("Workspace", format!("{workspace} (as {})", me.user_name)),
         fixed("dbt job", format!("{job} in account {} ({})", account.id, account.origin)),
     ];
-    rows.extend(key.filter(|_| setup_plan.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
+    rows.extend(key.filter(|_| setup_plan.writes_key()).map(|key| {
+        let from = if *key == Source::Typed { "as typed".to_owned() } else { format!("from {key}") };
+        fixed("API key", from)
+    }));
     rows.push(editable(PlanSetting::Scope, setup_plan.scope.to_string()));
     rows.push(editable(PlanSetting::Notebook, path));
     rows.push(optional(PlanSetting::Compute, args.compute.as_ref(), "serverless", ""));

@@ -64,7 +64,7 @@ impl GlobalFlags {
     pub(crate) fn complete<R>(&self, mut ended: Ended<R>, arguments: &[OsString]) -> Ended<R> {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
-                Hint::Add(flag) => Hint::Anyway { command: with_flag(arguments, flag) },
+                Hint::Add(flag) => Hint::Anyway { flag, command: with_flag(arguments, flag) },
                 hint @ (Hint::Run { .. } | Hint::Anyway { .. } | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => {
                     self.hint(hint)
                 }
@@ -147,6 +147,6 @@ mod tests {
             Some("dbtrigger -p work deploy-notebook --scope a:b --force".to_owned())
         );
         assert_eq!(hint("dbtrigger x -- y"), Some("dbtrigger x --force -- y".to_owned()));
-        assert_eq!(refused().hints[0].to_string(), "to do it anyway, add --force");
+        assert_eq!(refused().hints[0].to_string(), "to overwrite it, add --force");
     }
 }

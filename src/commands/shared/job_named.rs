@@ -49,7 +49,7 @@ impl JobNamed {
     pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
-            Failure::new(Code::InvalidInput, format!("\"{}\" is not a dbt job: {why}", shown(text))).advise(ADVICE)
+            Failure::new(Code::InvalidInput, format!("invalid dbt job \"{}\": {why}", shown(text))).advise(ADVICE)
         };
         if text.trim().is_empty() {
             return Err(invalid("it is empty".to_owned()));
@@ -57,7 +57,7 @@ impl JobNamed {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(id) if id > 0 => Ok(JobNamed::Id(id)),
-                Ok(_) | Err(_) => Err(invalid("it is not a job ID".to_owned())),
+                Ok(_) | Err(_) => Err(invalid("a job ID is a positive number".to_owned())),
             };
         }
         // Names may contain slashes; URLs start with a host.

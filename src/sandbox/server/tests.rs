@@ -278,7 +278,7 @@ async fn a_taken_port_a_bad_speed_and_an_unwritable_file_are_said_before_anythin
     let mut taken = options();
     taken.port = Some(port);
     let said = start(taken).await.err().expect("it is taken").to_string();
-    assert_eq!(said, format!("Port {port} on 127.0.0.1 is taken by another program"));
+    assert_eq!(said, format!("port {port} on 127.0.0.1 is taken by another program"));
     for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut wrong = options();
         wrong.speed = speed;

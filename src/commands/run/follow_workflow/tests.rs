@@ -130,7 +130,7 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
         ("MAX_CONCURRENT_RUNS_EXCEEDED", 3, "never ran: MAX_CONCURRENT_RUNS_EXCEEDED"),
         ("MAX_JOB_QUEUE_SIZE_EXCEEDED", 3, "never ran"),
         ("WORKSPACE_RUN_LIMIT_EXCEEDED", 3, "never ran"),
-        ("RUN_EXECUTION_ERROR", 3, "ended with RUN_EXECUTION_ERROR"),
+        ("RUN_EXECUTION_ERROR", 3, "failed: RUN_EXECUTION_ERROR"),
         ("INVALID_RUN_CONFIGURATION", 3, "ended with"),
         ("INVALID_CLUSTER_REQUEST", 3, "ended with"),
         ("RESOURCE_NOT_FOUND", 3, "ended with"),
@@ -141,14 +141,14 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
         ("BUDGET_POLICY_LIMIT_EXCEEDED", 3, "ended with"),
         ("CLUSTER_REQUEST_LIMIT_EXCEEDED", 3, "ended with"),
         ("MAX_SPARK_CONTEXTS_EXCEEDED", 3, "ended with"),
-        ("INTERNAL_ERROR", 3, "ended with INTERNAL_ERROR"),
+        ("INTERNAL_ERROR", 3, "failed: INTERNAL_ERROR"),
         ("DRIVER_ERROR", 3, "ended with"),
         ("CLUSTER_ERROR", 3, "ended with"),
         ("STORAGE_ACCESS_ERROR", 3, "ended with"),
         ("CLOUD_FAILURE", 3, "ended with"),
         ("BREAKING_CHANGE", 3, "ended with"),
         ("CLUSTER_TERMINATED_BY_USER", 3, "ended with"),
-        ("BRAND_NEW", 3, "ended with BRAND_NEW"),
+        ("BRAND_NEW", 3, "failed: BRAND_NEW"),
     ];
     for (code, exit, says) in codes {
         let details = json!({ "code": code, "type": "CLIENT_ERROR", "message": "why" });

@@ -183,7 +183,8 @@ impl Dialog<'_> {
             }
             (Some(id), _) if fixed || seen.is_empty() => return Err(self.wrong_account(id, seen)?),
             (Some(id), [only]) => {
-                let prompt = format!("This key cannot see account {id}. It sees account {}: use it?", label(only));
+                let prompt =
+                    format!("This key cannot see account {id}, only account {}. Use that account?", label(only));
                 if self.key(&prompt, "Yn").await? != 'y' {
                     return Err(self.wrong_account(id, seen)?);
                 }

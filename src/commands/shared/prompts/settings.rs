@@ -24,16 +24,14 @@ impl Dialog<'_> {
     }
 
     fn check(&self, setting: PlanSetting, typed: &str) -> Result<(), Failure> {
-        let wrong = |why: String| {
-            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}"))
-        };
+        let wrong = |why: String| Failure::new(Code::InvalidInput, format!("\"{typed}\" is invalid: {why}"));
         match setting {
             PlanSetting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             PlanSetting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            PlanSetting::Compute => parse_compute(typed, None, &TYPED).map(|_| ()),
+            PlanSetting::Compute => parse_compute(typed, None).map(|_| ()),
             PlanSetting::Schedule => read_schedule(typed, &TYPED, None, self.ctx.context.wall.now()).map(|_| ()),
-            PlanSetting::Zone => read_zone(typed, &TYPED).map(|_| ()),
-            PlanSetting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
+            PlanSetting::Zone => read_zone(typed).map(|_| ()),
+            PlanSetting::RunAs => read_run_as(typed).map(|_| ()),
         }
     }
 }
