@@ -489,7 +489,7 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
     }
     let ctx = Harness::new();
     for (line, words) in [
-        (&["--job", "0"][..], &["not a job ID"][..]),
+        (&["--job", "0"][..], &["a job ID is a positive number"][..]),
         (&["--job", "222222", "--schedule", "0 6 * * 1-5"], &["0 0 6 ? * MON-FRI"]),
         (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["never matches a future time"]),
         (

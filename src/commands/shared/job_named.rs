@@ -283,8 +283,8 @@ mod tests {
         }
         for (text, says) in [
             ("", "empty"),
-            ("0", "not a job ID"),
-            ("99999999999999999999", "not a job ID"),
+            ("0", "a job ID is a positive number"),
+            ("99999999999999999999", "a job ID is a positive number"),
             ("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3", "run 3"),
             ("https://ab123.us1.dbt.com/deploy/1", "no dbt job"),
             ("http://ab123.us1.dbt.com/deploy/1/jobs/2", "https"),
