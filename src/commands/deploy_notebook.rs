@@ -216,7 +216,7 @@ async fn look(
     }
     let guessed = async {
         match &guess {
-            Some(path) => Ok(reader.within(GUESS_LIMIT, plans(path)).await),
+            Some(path) => Ok(reader.within(GUESS_LIMIT, Box::pin(plans(path))).await),
             None => Ok(None),
         }
     };

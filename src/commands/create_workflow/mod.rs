@@ -99,7 +99,7 @@ async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahe
         let requirements = input.requirements();
         let reads =
             async { tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader)) };
-        let (prerequisites, usual) = reader.within(GUESS_LIMIT, reads).await?;
+        let (prerequisites, usual) = reader.within(GUESS_LIMIT, Box::pin(reads)).await?;
         Some((path, prerequisites, usual))
     };
     let (jobs, notebook) = tokio::join!(JobsAhead::read(reader, job), notebook);

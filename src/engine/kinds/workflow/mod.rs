@@ -228,7 +228,7 @@ pub(crate) struct JobsAhead {
 impl JobsAhead {
     /// `guess`: the ID that the workflow had before.
     pub(crate) async fn read(reader: &Reader, guess: Option<u64>) -> JobsAhead {
-        let guessed = async { reader.within(GUESS_LIMIT, jobs::get(reader, guess?)).await?.ok() };
+        let guessed = async { reader.within(GUESS_LIMIT, Box::pin(jobs::get(reader, guess?))).await?.ok() };
         let (listed, guessed) = tokio::join!(reader.read_once(jobs::list(None, None)), guessed);
         let listed = match listed {
             Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
