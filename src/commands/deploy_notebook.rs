@@ -13,7 +13,7 @@ use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::document::{Data, Id, document};
-use crate::engine::kinds::{Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
+use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -216,12 +216,11 @@ async fn look(
     }
     let guessed = async {
         match &guess {
-            Some(path) => Some(plans(path).await),
-            None => None,
+            Some(path) => Ok(reader.within(GUESS_LIMIT, Box::pin(plans(path))).await),
+            None => Ok(None),
         }
     };
-    let (me, guessed) = tokio::join!(who(reader), guessed);
-    let me = me?;
+    let (me, guessed) = tokio::try_join!(who(reader), guessed)?;
     let path = default_path(&me, account)?;
     let (step, grants) = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
         Some(planned) => planned?,
