@@ -266,6 +266,10 @@ impl Report for Printed {
         self.text.clone()
     }
 
+    fn verbatim(&self) -> Vec<&str> {
+        vec![&self.text]
+    }
+
     fn json(&self) -> Data {
         let Printed { text } = self;
         document!({ "text": text, "version": VERSION, "sha256": digest(text) })
@@ -306,12 +310,16 @@ mod tests {
             allow_override: Setting::Keep,
             allow_job: Setting::Keep,
         };
-        let page = Page::default();
-        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
-        let printer = Printer::new(settings, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
         let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
-        assert_eq!(printer.end(&ended), 0);
-        assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+        // A pipe, then a terminal of 80 columns; with `-v` there are no progress lines.
+        for (draws, verbose) in [(false, 0), (true, 1)] {
+            let page = Page::default();
+            let settings = OutputSettings { format: Format::Text, quiet: false, verbose, color: false, draws };
+            let (out, err) = (Box::new(page.clone()), Box::new(io::sink()));
+            let printer = Printer::over(settings, Vault::default().filter(), out, err, draws);
+            assert_eq!(printer.end(&ended), 0);
+            assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+        }
     }
 
     #[test]
