@@ -157,6 +157,10 @@ impl Report for Completions {
         self.script.clone()
     }
 
+    fn verbatim(&self) -> Vec<&str> {
+        vec![&self.script]
+    }
+
     fn json(&self) -> Data {
         let Completions { shell, script } = self;
         document!({ "shell": shell, "script": script })

@@ -13,7 +13,7 @@ use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::document::{Data, Id, document};
-use crate::engine::kinds::{Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
+use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -216,12 +216,11 @@ async fn look(
     }
     let guessed = async {
         match &guess {
-            Some(path) => Some(plans(path).await),
-            None => None,
+            Some(path) => Ok(reader.within(GUESS_LIMIT, Box::pin(plans(path))).await),
+            None => Ok(None),
         }
     };
-    let (me, guessed) = tokio::join!(who(reader), guessed);
-    let me = me?;
+    let (me, guessed) = tokio::try_join!(who(reader), guessed)?;
     let path = default_path(&me, account)?;
     let (step, grants) = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
         Some(planned) => planned?,
@@ -267,6 +266,10 @@ impl Report for Printed {
         self.text.clone()
     }
 
+    fn verbatim(&self) -> Vec<&str> {
+        vec![&self.text]
+    }
+
     fn json(&self) -> Data {
         let Printed { text } = self;
         document!({ "text": text, "version": VERSION, "sha256": digest(text) })
@@ -307,12 +310,16 @@ mod tests {
             allow_override: Setting::Keep,
             allow_job: Setting::Keep,
         };
-        let page = Page::default();
-        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
-        let printer = Printer::new(settings, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
         let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
-        assert_eq!(printer.end(&ended), 0);
-        assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+        // A pipe, then a terminal of 80 columns; with `-v` there are no progress lines.
+        for (draws, verbose) in [(false, 0), (true, 1)] {
+            let page = Page::default();
+            let settings = OutputSettings { format: Format::Text, quiet: false, verbose, color: false, draws };
+            let (out, err) = (Box::new(page.clone()), Box::new(io::sink()));
+            let printer = Printer::over(settings, Vault::default().filter(), out, err, draws);
+            assert_eq!(printer.end(&ended), 0);
+            assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+        }
     }
 
     #[test]

@@ -78,6 +78,10 @@ impl Report for Provisioned {
         text
     }
 
+    fn verbatim(&self) -> Vec<&str> {
+        self.entries.iter().filter_map(|entry| entry.diff.as_deref()).collect()
+    }
+
     fn json(&self) -> Data {
         let Provisioned { workspace, identity, dry_run, entries, lines: _, hints: _, fields } = self;
         let entries: Vec<Data> = entries.iter().map(Entry::json).collect();

@@ -136,11 +136,13 @@ pub(crate) enum QueueReason {
     Other(String),
 }
 
-/// Other active runs of the same job.
+/// What is shown of the other active runs of the same job, so that equal ones are shown once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunsAhead {
-    /// Runs that have started.
-    pub(crate) begun: Vec<u64>,
+    /// The first three runs that have started.
+    pub(crate) first: Vec<u64>,
+    /// Number of runs that have started.
+    pub(crate) begun: usize,
     /// Number of runs that are queued and were created before.
     pub(crate) waiting: usize,
     /// Whether there are more than were read.

@@ -126,7 +126,6 @@ impl Code {
                 why: &[
                     "A pasted URL is for a different host or account than the variables.",
                     "Two variables for the same value differ.",
-                    "A notebook was deployed for a different dbt account than the job's.",
                     "A credential comes from one source, but only another source, such as a pasted URL or a file, names a host that is not a dbt or Databricks host.",
                 ],
                 what_to_do: &[

@@ -36,6 +36,10 @@ impl<R> From<Failure> for Ended<R> {
 pub(crate) trait Report {
     /// Text for stdout, in whole lines. Empty if everything was printed along the way.
     fn text(&self) -> String;
+    /// The parts of the text that are not wrapped on a terminal: sources and diffs.
+    fn verbatim(&self) -> Vec<&str> {
+        Vec::new()
+    }
     /// The `data` of the JSON document.
     fn json(&self) -> Data;
     /// The runs that the command started or followed, for what a CI service reads.

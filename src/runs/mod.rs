@@ -26,7 +26,7 @@ pub(crate) use poller::RunPoller;
 pub(crate) use resume::{NotResumed, Resumption, newest_run, resume};
 pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, resume_alone, trigger};
 pub(crate) use upload::Upload;
-pub(crate) use workflow_run::{EarlierAttempt, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState};
+pub(crate) use workflow_run::{ActiveRuns, EarlierAttempt, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};
 use crate::events::{Events, Interruption};

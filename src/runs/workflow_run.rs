@@ -12,7 +12,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
-use crate::events::{RunId, RunsAhead};
+use crate::events::RunId;
 use crate::http::{BodyProblem, HttpError, Pages, Reader, side_by_side};
 
 /// Timeout for reading output, which is only displayed and must not delay the poll.
@@ -35,7 +35,18 @@ pub(crate) struct WorkflowState {
     pub(crate) state: RunState,
     pub(crate) tasks: Vec<TaskState>,
     /// The runs ahead of it while it is QUEUED, if they could be read.
-    pub(crate) ahead: Option<RunsAhead>,
+    pub(crate) ahead: Option<ActiveRuns>,
+}
+
+/// Other active runs of the same job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveRuns {
+    /// Runs that have started.
+    pub(crate) begun: Vec<u64>,
+    /// Number of runs that are queued and were created before.
+    pub(crate) waiting: usize,
+    /// Whether there are more than were read.
+    pub(crate) more: bool,
 }
 
 /// The latest attempt of a task.
@@ -109,7 +120,7 @@ pub(crate) struct WorkflowProbe<'a> {
     /// By task run: number of attempts, and the output.
     outputs: BTreeMap<u64, (u32, Option<TaskOutputSummary>)>,
     queued_polls: u32,
-    ahead: Option<RunsAhead>,
+    ahead: Option<ActiveRuns>,
 }
 
 impl<'a> WorkflowProbe<'a> {
@@ -272,7 +283,7 @@ impl WorkflowProbe<'_> {
         }
         let read = self.reader.read_once(list_workflow_runs(job, true, None));
         let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
-        let mut ahead = RunsAhead {
+        let mut ahead = ActiveRuns {
             begun: Vec::new(),
             waiting: 0,
             more: page.next_page_token.is_some() || page.runs.unreadable > 0,

@@ -1,6 +1,7 @@
 //! The printer: results go to stdout, everything else to stderr, and every text is sanitized and masked.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
@@ -145,7 +146,8 @@ impl Printer {
         Printer::over(settings, filter, out, err, false)
     }
 
-    fn over(
+    /// A printer on two streams; `together` if they are the same terminal.
+    pub(crate) fn over(
         settings: OutputSettings,
         filter: Filter,
         out: Box<dyn Write>,
@@ -278,7 +280,7 @@ impl Printer {
                 if let Some(report) = report {
                     let text = report.text();
                     if !text.is_empty() {
-                        self.out(text.trim_end_matches('\n'));
+                        self.out_with(text.trim_end_matches('\n'), &report.verbatim());
                     }
                 }
             }
@@ -330,9 +332,17 @@ impl Printer {
     }
 
     fn out(&self, text: &str) {
+        self.out_with(text, &[]);
+    }
+
+    /// Prints a text of which these parts are not wrapped.
+    fn out_with(&self, text: &str, verbatim: &[&str]) {
         let mut clean = self.clean(text);
         if let Some(columns) = self.0.columns().filter(|_| self.0.together) {
-            clean = clean.split('\n').map(|line| folded(line, columns)).collect::<Vec<_>>().join("\n");
+            let verbatim: Vec<String> = verbatim.iter().map(|part| self.clean(part)).collect();
+            let whole: HashSet<&str> = verbatim.iter().flat_map(|part| part.split('\n')).collect();
+            let fold = |line: &str| if whole.contains(line) { line.to_owned() } else { folded(line, columns) };
+            clean = clean.split('\n').map(fold).collect::<Vec<_>>().join("\n");
         }
         let painted = if self.0.settings.color && self.0.together { painted(&clean) } else { clean };
         self.out_line(&format!("{painted}\n"));
@@ -452,6 +462,37 @@ mod tests {
         for whole in ["  dbtrigger run 222222 --failed", "- a removed line", "1  2  a table"] {
             assert_eq!(folded(whole, 10), whole);
         }
+    }
+
+    #[test]
+    fn a_diff_is_not_wrapped_and_what_is_said_of_it_is() {
+        struct Planned;
+        /// Context lines, of which one looks like a change and one is indented deeply.
+        const DIFF: &str = "@@ -1,2 +1,2 @@
+  - one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+          one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+-old
++new";
+        impl Report for Planned {
+            fn text(&self) -> String {
+                let reason = "reason ".repeat(20);
+                format!("  ~ notebook {reason}\n{DIFF}\n")
+            }
+            fn verbatim(&self) -> Vec<&str> {
+                vec![DIFF]
+            }
+            fn json(&self) -> Data {
+                Data::object()
+            }
+        }
+        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 1, color: false, draws: true };
+        let shown = Shown::default();
+        let (out, err) = (Box::new(shown.clone()), Box::new(shown.clone()));
+        let printer = Printer::over(settings, Vault::default().filter(), out, err, true);
+        assert_eq!(printer.end(&Ended::well(Box::new(Planned))), 0);
+        let lines = shown.lines();
+        assert!(lines.join("\n").contains(DIFF), "{lines:#?}");
+        assert!(lines.len() > DIFF.lines().count() + 1, "{lines:#?}");
     }
 
     #[test]

@@ -211,13 +211,13 @@ fn queued(reason: QueueReason, ahead: Option<&RunsAhead>) -> String {
         QueueReason::WorkspaceTaskLimit => "the workspace is at its task limit".to_owned(),
         QueueReason::Other(words) => words,
     };
-    let Some(RunsAhead { begun, waiting, more }) = ahead else { return format!("queued: {reason}") };
-    let ids: Vec<String> = begun.iter().take(3).map(u64::to_string).collect();
-    let runs = match (begun.len(), ids.join(", ")) {
+    let Some(RunsAhead { first, begun, waiting, more }) = ahead else { return format!("queued: {reason}") };
+    let ids: Vec<String> = first.iter().map(u64::to_string).collect();
+    let runs = match (*begun, ids.join(", ")) {
         (0, _) => None,
         (1, id) => Some(format!("run {id}")),
         (2 | 3, ids) => Some(format!("runs {ids}")),
-        (many, ids) => Some(format!("runs {ids} and {} more", many - 3)),
+        (many, ids) => Some(format!("runs {ids} and {} more", many - first.len())),
     };
     let waiting = match waiting {
         0 => None,

@@ -344,8 +344,7 @@ async fn cancel_child_runs(
         Ok((account, writer)) => (account, writer.until(deadline)),
         // The Databricks run can be canceled without access to dbt; the notebook tries to cancel its dbt run.
         Err(failure) => {
-            let why = failure.causes.join("; ");
-            let error = format!("{} {why}", failure.what);
+            let error = [&[failure.what][..], &failure.causes].concat().join("; ");
             ctx.events.run(RunEvent::ChildRunsUnknown { error, command: retry_command.to_owned() });
             for url in dbt_urls_of_tasks(parent, deadline, ctx).await {
                 ctx.events.run(RunEvent::ChildRunMayBeActive { url });

@@ -87,7 +87,8 @@ pub(super) async fn add(
         findings.warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let grant = input.spec.grant_run_as;
-        steps = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await?;
+        let readers = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await;
+        steps = findings.unless_blocked(&planned.action, readers)?;
     }
     let Findings { warnings, refusals } = findings;
     for warning in &warnings {

@@ -30,9 +30,9 @@ use super::shared::last_seen::LastSeen;
 use super::shared::provision::{Finish, Provision, caller_and};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::JobsAhead;
+use crate::engine::kinds::{GUESS_LIMIT, JobsAhead};
 use crate::engine::{Inputs, Plan};
-use crate::failure::{Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
@@ -97,8 +97,9 @@ async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahe
     let notebook = async {
         let path = path?;
         let requirements = input.requirements();
-        let reads = (read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader));
-        let (prerequisites, usual) = tokio::join!(reads.0, reads.1);
+        let reads =
+            async { tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader)) };
+        let (prerequisites, usual) = reader.within(GUESS_LIMIT, Box::pin(reads)).await?;
         Some((path, prerequisites, usual))
     };
     let (jobs, notebook) = tokio::join!(JobsAhead::read(reader, job), notebook);
@@ -127,7 +128,12 @@ async fn look(
         let finds = find(reader, input, looked_up, std::mem::take(&mut jobs), me);
         let ((prerequisites, usual), found) = tokio::join!(reads, finds);
         let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
-        if let Some(current) = compared.current_notebook(input) {
+        let is_usable = match &prerequisites {
+            Ok(checked) => checked.is_ok(),
+            // Other failures say nothing about the notebook.
+            Err(failure) => failure.code != Code::NotAllowed,
+        };
+        if let Some(current) = compared.current_notebook(input, is_usable) {
             input.spec.notebook = Some(current);
             continue;
         }

@@ -8,7 +8,7 @@ use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
 use crate::engine::kinds::{DEFAULT_SCOPE, Notebook};
-use crate::engine::{Entry, Step};
+use crate::engine::{Action, Entry, Planned, Step};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::nearest::nearest_names;
@@ -42,6 +42,23 @@ impl Findings {
     /// The value, or `None` once its refusal is noted.
     pub(crate) fn need<T>(&mut self, kind: &'static str, name: &str, checked: Result<T, Failure>) -> Option<T> {
         checked.map_err(|refusal| self.refusals.push(Entry::refused(kind, name, refusal))).ok()
+    }
+
+    /// The steps for the access of others. For a refused object, a failed lookup is only a warning.
+    pub(super) fn unless_blocked(
+        &mut self,
+        action: &Action,
+        steps: Result<Vec<Planned>, Failure>,
+    ) -> Result<Vec<Planned>, Failure> {
+        match (action, steps) {
+            (Action::Blocked { .. }, Err(failure)) => {
+                self.warnings.push(failure.what);
+                Ok(Vec::new())
+            }
+            (Action::Blocked { .. } | Action::Keep(_) | Action::Create | Action::Update(_) | Action::Remove, steps) => {
+                steps
+            }
+        }
     }
 
     pub(crate) fn extend(&mut self, other: Findings) {
@@ -154,7 +171,7 @@ fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, 
         && found.account_id != account.to_string()
     {
         return Err(Failure::new(
-            Code::Contradiction,
+            Code::Refused,
             format!(
                 "notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}",
                 found.account_id,

@@ -78,13 +78,15 @@ impl Compared {
     }
 
     /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
-    /// Not if the workflow was edited, which is refused anyway, nor with `--force`, which restores the planned one.
-    pub(in crate::commands) fn current_notebook(&self, input: &Input) -> Option<NotebookPath> {
-        if input.spec.notebook.is_some() || input.consents.has(Consent::Force) {
+    /// If the planned one is usable, not for an edited workflow, which is refused anyway, nor with `--force`, which
+    /// restores the planned one.
+    pub(in crate::commands) fn current_notebook(&self, input: &Input, is_usable: bool) -> Option<NotebookPath> {
+        let Step { want, have, action, .. } = &self.step;
+        let is_kept = !is_usable || (matches!(action, Action::Update(_)) && !input.consents.has(Consent::Force));
+        if input.spec.notebook.is_some() || !is_kept {
             return None;
         }
-        let Step { want, have, action, .. } = &self.step;
-        let have = have.as_ref().filter(|have| have.is_own() && matches!(action, Action::Update(_)))?;
+        let have = have.as_ref().filter(|have| have.is_own())?;
         let mut paths = existing_tasks(&have.job.settings).into_iter().map(|task| task.notebook);
         let path = paths.next().filter(|path| *path != want.notebook)?;
         if paths.all(|other| other == path) { path.parse().ok() } else { None }
@@ -122,7 +124,7 @@ impl Compared {
                 }
             };
             let (readers, grants) = tokio::join!(Box::pin(checks), Box::pin(grants));
-            (steps, after) = (readers?, grants?);
+            (steps, after) = (findings.unless_blocked(&step.action, readers)?, grants?);
         }
         steps.push(Planned::Workflow(Box::new(step)));
         steps.extend(after);

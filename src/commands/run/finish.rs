@@ -34,9 +34,13 @@ impl PreparedRun {
             && !retries.is_impossible
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            // A generated key is of no use to the user.
-            let command = if self.request.look_first { self.retry_command() } else { self.retry_last.clone() };
-            failure.hints.insert(0, Hint::run("retry from the point of failure", command));
+            // A generated key is of no use to the user (docs/decisions/0014).
+            let hint = if self.request.look_first {
+                Hint::run("retry from the point of failure", self.retry_command())
+            } else {
+                Hint::run("retry the job's last failed run from the point of failure", self.retry_last.clone())
+            };
+            failure.hints.insert(0, hint);
         }
         // The same key always leads to the same, ended run.
         if self.request.look_first

@@ -11,7 +11,9 @@ use crate::document::{Count, Data, Id, document};
 use crate::events::{Activity, Events, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
-use crate::runs::{EarlierAttempt, Followed, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow};
+use crate::runs::{
+    ActiveRuns, EarlierAttempt, Followed, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow,
+};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -206,7 +208,11 @@ impl<'a> WorkflowRunEvents<'a> {
             emit_if_new(&mut self.status, status(None), self.events);
             if state.word() == "QUEUED" {
                 let reason = queue_reason(run.queue_code(), run.message());
-                emit_if_new(&mut self.queue, RunEvent::Queued { reason, ahead: ahead.clone() }, self.events);
+                emit_if_new(
+                    &mut self.queue,
+                    RunEvent::Queued { reason, ahead: ahead.as_ref().map(shown_ahead) },
+                    self.events,
+                );
             }
         }
         for task in tasks {
@@ -263,6 +269,11 @@ fn emit_if_new(latest: &mut Option<RunEvent>, event: RunEvent, events: &Events) 
         events.run(event.clone());
         *latest = Some(event);
     }
+}
+
+fn shown_ahead(ahead: &ActiveRuns) -> RunsAhead {
+    let ActiveRuns { begun, waiting, more } = ahead;
+    RunsAhead { first: begun.iter().copied().take(3).collect(), begun: begun.len(), waiting: *waiting, more: *more }
 }
 
 fn queue_reason(code: Option<&str>, message: Option<&str>) -> QueueReason {
@@ -370,7 +381,7 @@ impl Report for WorkflowReport {
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
             "repairs": state.as_ref().map(|state| state.run.repairs()),
             "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {
-                let RunsAhead { begun, waiting, more } = ahead;
+                let ActiveRuns { begun, waiting, more } = ahead;
                 document!({ "run_ids": begun.iter().copied().map(Id).collect::<Vec<_>>(), "queued_before": waiting, "more": more })
             }),
             "tasks": tasks,

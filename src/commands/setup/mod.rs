@@ -258,14 +258,15 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let setup_plan = poll_alongside(&mut tried, Box::pin(looks)).await?;
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);
-    if setup_plan.writes_key() {
+    let refused = blocked(&setup_plan.plan).is_some();
+    // A refused plan stores no key.
+    if setup_plan.writes_key() && !refused {
         storing.settle()?;
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, ctx).await?);
     }
     let rows = rows(&args, &input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
     let lines: Vec<String> = rows.iter().map(Row::line).collect();
     setup_plan.warn(ctx);
-    let refused = blocked(&setup_plan.plan).is_some();
     let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
     let setup_plan = match &prompter {
         Some(prompter) if !dry_run && !refused && setup_plan.plan.writes() => {

@@ -167,7 +167,7 @@ async fn look_from(
         return Err(Failure::new(Code::Bug, "the dbt job was read, but the workflow was not"));
     };
     let mut compared = Compared::new(input, looked_up, found, &path)?;
-    if let Some(current) = compared.current_notebook(input) {
+    if let Some(current) = compared.current_notebook(input, true) {
         return Ok(Err(current));
     }
     compared.findings.extend(named);

@@ -126,7 +126,7 @@ impl Provision<'_> {
         let global_flags = ctx.global_flags();
         let (mut lines, mut hints, mut fields) = (Vec::new(), Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
-            if plan.writes() {
+            if plan.writes() && refusal.is_none() {
                 ctx.events.remark(format!("Would write to {workspace} as {identity}"));
             }
             // A dry run shows a refusal and still succeeds.

@@ -193,3 +193,32 @@ async fn each_refusal_is_in_the_plan_and_nothing_of_a_refused_plan_is_written() 
     println!("refusals in the plan: {good} of {total}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_edited_workflow_keeps_the_notebook_that_it_runs() {
+    const TEAM: &str = "/Users/ana@example.com/team/run";
+    let ctx = Harness::new();
+    Secret(&[]).happen(&ctx).await;
+    Notebook(&["--notebook", TEAM]).happen(&ctx).await;
+    let created = ctx.run(create_workflow::run, &["--job", "222222", "--notebook", TEAM]).await.unwrap();
+    assert_eq!(created.exit, 0, "{created:?}");
+    Edit.happen(&ctx).await;
+    let refused = ctx.run(create_workflow::run, &["--job", "222222"]).await.unwrap();
+    let steps = refused.data["steps"].as_array().unwrap();
+    assert_eq!((refused.exit, steps.len(), &steps[0]["kind"]), (7, 1, &"workflow".into()), "{refused:?}");
+    let forced = ctx.run(create_workflow::run, &["--job", "222222", "--force"]).await.unwrap();
+    assert_eq!(forced.exit, 0, "{forced:?}");
+    let job = ctx.world(|world| world.inspect())["jobs"][0].clone();
+    assert_eq!(job["settings"]["tasks"][0]["notebook_task"]["notebook_path"], TEAM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn setup_asks_for_no_key_that_a_refused_plan_would_not_store() {
+    let ctx = Harness::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "dbtc_rejected-0123456789").unwrap();
+    let key = file.path().to_str().unwrap();
+    let line = ["--job", "222222", "--compute", "cluster:none", "--token-file", key, "-y"];
+    let refused = ctx.run(setup::run, &line).await.unwrap();
+    assert_eq!((refused.exit, refused.code), (7, Some(Code::Refused)), "{refused:?}");
+}

@@ -1,8 +1,9 @@
 //! `run`, `watch`, `cancel`, `jobs` and `runs`, end to end against the in-memory sandbox.
 
 use crate::commands::tests::harness::{Harness, InjectedFault, Outcome, id, number};
-use crate::commands::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
-use crate::events::RunEvent;
+use crate::commands::{cancel, connect_dbt, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
+use crate::credentials::{AccountFlags, InputErrors};
+use crate::events::{Events, RunEvent};
 use crate::failure::Code;
 use crate::sandbox::FaultRule;
 
@@ -238,10 +239,24 @@ async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_s
     let ctx = Harness::new();
     let (run, _) = workflow_with_dbt_run(&ctx).await;
     ctx.set("DBT_CLOUD_TOKEN", "");
-    let outcome = cancelled(&ctx, &["--workflow-run", &run]).await;
-    assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &serde_json::Value::Null), "{outcome:?}");
-    let warned = outcome.run_events().iter().any(|event| matches!(event, RunEvent::ChildRunsUnknown { .. }));
-    assert!(warned, "{}", outcome.said());
+    for also_missing in [None, Some("DBT_CLOUD_ACCOUNT_ID")] {
+        if let Some(name) = also_missing {
+            ctx.set(name, "");
+        }
+        let command_ctx = ctx.ctx(AccountFlags::default(), Events::new(|_| ()));
+        let why = connect_dbt(&[], InputErrors::default(), &command_ctx).err().unwrap();
+        let outcome = cancelled(&ctx, &["--workflow-run", &run]).await;
+        assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &serde_json::Value::Null), "{outcome:?}");
+        let events = outcome.run_events();
+        let said = events.iter().find_map(|event| {
+            let RunEvent::ChildRunsUnknown { error, command: _ } = event else { return None };
+            Some(error.split("; ").collect::<Vec<_>>())
+        });
+        let said = said.unwrap_or_default();
+        assert_eq!(said.first().copied(), Some(why.what.as_str()), "{}", outcome.said());
+        assert!(said.iter().all(|part| !part.trim().is_empty() && part.trim() == *part), "{said:?}");
+        assert!(why.causes.iter().all(|cause| said.join("; ").contains(cause)), "{said:?}");
+    }
     let ctx = Harness::new();
     let (run, _) = workflow_with_dbt_run(&ctx).await;
     fault(&ctx, "dbt:runs/list=status=403,times=forever");

@@ -40,9 +40,9 @@ pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, format_acls};
 pub(crate) use task::{ExistingTask, dbt_jobs, existing_tasks, job_in_key};
 pub(crate) use workflow::{
-    CreatedJob, ID_TAG, Identity, JobSchedule, JobsAhead, ReadBack, Workflow, WorkflowHave, WorkflowRemoval,
-    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger, job_schedule, name_all,
-    other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
+    CreatedJob, GUESS_LIMIT, ID_TAG, Identity, JobSchedule, JobsAhead, ReadBack, Workflow, WorkflowHave,
+    WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger,
+    job_schedule, name_all, other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
 };
 
 use crate::databricks::is_missing;

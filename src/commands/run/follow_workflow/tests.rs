@@ -287,7 +287,7 @@ fn conditions_and_loops_say_what_they_came_to() {
 
 #[test]
 fn a_queued_run_says_at_which_limit_and_behind_what() {
-    let ahead = |begun: &[u64], waiting, more| RunsAhead { begun: begun.to_vec(), waiting, more };
+    let ahead = |begun: &[u64], waiting, more| shown_ahead(&ActiveRuns { begun: begun.to_vec(), waiting, more });
     for (code, message, ahead, says) in [
         (
             Some("MAX_CONCURRENT_RUNS_REACHED"),
@@ -320,4 +320,28 @@ fn a_queued_run_says_at_which_limit_and_behind_what() {
         let queued = RunEvent::Queued { reason: queue_reason(code, message), ahead };
         assert_eq!(printed(Event::Run(queued)), [Event::Remark(says.to_owned())]);
     }
+}
+
+#[test]
+fn what_a_queued_run_waits_for_is_said_again_only_if_the_text_changes() {
+    let lines: Rc<RefCell<Vec<String>>> = Rc::default();
+    let sink = lines.clone();
+    let events = Events::new(move |event| {
+        for event in printed(event) {
+            if let Event::Remark(text) = event {
+                sink.borrow_mut().push(text);
+            }
+        }
+    });
+    let mut changes = WorkflowRunEvents::new(1, &events);
+    let run = json!({ "run_id": 1, "job_id": 2, "state": { "life_cycle_state": "QUEUED" } });
+    for begun in [vec![1, 2, 3, 4, 5], vec![1, 2, 3, 6, 7], vec![1, 2, 3, 7]] {
+        let run: WorkflowRun = serde_json::from_value(run.clone()).unwrap();
+        let state = run.state().unwrap();
+        let ahead = Some(ActiveRuns { begun, waiting: 0, more: false });
+        changes.state(&WorkflowState { run, state, tasks: Vec::new(), ahead });
+    }
+    let queued: Vec<String> = lines.take().into_iter().filter(|line| line.starts_with("queued: ")).collect();
+    assert_eq!(queued.len(), 2, "{queued:?}");
+    assert_ne!(queued[0], queued[1]);
 }

@@ -213,6 +213,9 @@ async fn look_in(
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
 }
 
+/// Longest wait for what is read because of a guess: about one attempt.
+pub(crate) const GUESS_LIMIT: Duration = Duration::from_secs(5);
+
 /// What was read in parallel with requests that must precede the workflow look-up.
 #[derive(Debug, Default)]
 pub(crate) struct JobsAhead {
@@ -225,7 +228,7 @@ pub(crate) struct JobsAhead {
 impl JobsAhead {
     /// `guess`: the ID that the workflow had before.
     pub(crate) async fn read(reader: &Reader, guess: Option<u64>) -> JobsAhead {
-        let guessed = async { jobs::get(reader, guess?).await.ok() };
+        let guessed = async { reader.within(GUESS_LIMIT, Box::pin(jobs::get(reader, guess?))).await?.ok() };
         let (listed, guessed) = tokio::join!(reader.read_once(jobs::list(None, None)), guessed);
         let listed = match listed {
             Ok(jobs::Page { jobs: Rows { rows, unreadable: 0 }, next: None }) => Some(rows),
