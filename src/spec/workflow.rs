@@ -40,7 +40,7 @@ pub(crate) fn read_start(
     now: Timestamp,
     errors: &mut InputErrors,
 ) -> (Setting<String>, Setting<String>) {
-    let zone = errors.optional(timezone.map(|text| read_zone(text)).transpose());
+    let zone = errors.optional(timezone.map(read_zone).transpose());
     let schedule = schedule.map(|text| read_schedule(text, &Source::Flag("--schedule"), zone.as_ref(), now));
     let schedule = errors.optional(schedule.transpose());
     (schedule.map(|schedule| schedule.expression().to_owned()).into(), zone.map(|zone| zone.name().to_owned()).into())
