@@ -137,7 +137,7 @@ struct Child<'a> {
     arguments: &'a [&'a str],
     json: bool,
     variables: Vec<(&'static str, String)>,
-    /// State directory for the journal, so that a demo leaves nothing behind.
+    /// Directory of the journal and the cache, so that a demo leaves nothing behind.
     state: &'a Path,
 }
 
@@ -168,7 +168,7 @@ impl Child<'_> {
         for name in ctx.context.environment.names().filter(|name| is_credential(name)) {
             command.env_remove(name);
         }
-        command.envs(variables).env("XDG_STATE_HOME", state);
+        command.envs(variables).env("XDG_STATE_HOME", state).env("XDG_CACHE_HOME", state);
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let events = &ctx.events;
