@@ -30,6 +30,8 @@ pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use probe::probe;
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
+#[cfg(test)]
+pub(crate) use socket::refusing;
 pub(crate) use socket::{Roots, Sockets, is_proxied};
 pub(crate) use token::{Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenFuture, TokenRequest, Unanswered};
 #[cfg(test)]

@@ -72,14 +72,11 @@ mod tests {
 
     #[tokio::test]
     async fn each_way_of_not_answering_has_its_kind() {
-        let closed = {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            listener.local_addr().unwrap().port()
-        };
+        let (_port, closed) = super::super::refusing();
         // Longer than a DNS label may be, so no resolver is queried.
         let unknown = format!("https://{}.invalid", "a".repeat(70));
         assert_eq!(probed(&unknown).await, Err(NetKind::Name));
-        assert_eq!(probed(&format!("https://127.0.0.1:{closed}")).await, Err(NetKind::Connect));
+        assert_eq!(probed(&format!("https://{closed}")).await, Err(NetKind::Connect));
         let no_tls = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         assert_eq!(probed(&format!("https://127.0.0.1:{no_tls}")).await, Err(NetKind::Tls));
         assert_eq!(probed(&format!("http://127.0.0.1:{}", answering(b"").await)).await, Err(NetKind::Broken));

@@ -234,6 +234,15 @@ fn hangs_up(error: &io::Error) -> bool {
     )
 }
 
+/// Returns an address that refuses connections, and what keeps others from listening there.
+#[cfg(test)]
+pub(crate) fn refusing() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -269,6 +278,14 @@ mod tests {
     }
 
     async fn peer(peer: Peer) -> u16 {
+        if matches!(peer, Peer::Refuses) {
+            let (port, origin) = super::refusing();
+            tokio::spawn(async move {
+                let _port = port;
+                std::future::pending::<()>().await;
+            });
+            return origin.port();
+        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let acceptor = match peer {
@@ -285,9 +302,6 @@ mod tests {
             Peer::Refuses | Peer::HangsUp | Peer::Resets | Peer::Says(_) => None,
         };
         tokio::spawn(async move {
-            if matches!(peer, Peer::Refuses) {
-                return;
-            }
             while let Ok((mut stream, _)) = listener.accept().await {
                 if let Some(acceptor) = &acceptor {
                     let _ = acceptor.accept(stream).await;
@@ -303,7 +317,6 @@ mod tests {
                 }
             }
         });
-        tokio::task::yield_now().await;
         port
     }
 
@@ -437,9 +450,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_opened_ahead_is_told_by_the_request() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let origin = url::Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        drop(listener);
+        let (_port, address) = super::refusing();
+        let origin = url::Url::parse(&format!("http://{address}")).unwrap();
         let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
         for lane in [Lane::Pooled, Lane::Fresh] {
             sockets.preconnect(lane, 2);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::memory::MemoryTransport;
 use super::scene::on_paused_time;
-use crate::http::{Lane, Limits, NetKind, Roots, Sockets, Transport, WireError};
+use crate::http::{Lane, Limits, NetKind, Roots, Sockets, Transport, WireError, refusing};
 use crate::sandbox::{Background, FaultKind, FaultRule, Options, Phase, Seed, SimTime, World};
 
 const START: SimTime = SimTime(1_793_588_645_000);
@@ -110,16 +110,12 @@ fn trusting(sandbox: &Background) -> Sockets {
 
 /// Produces for real the faults that an accepted connection cannot show.
 async fn without_a_connection(class: &FaultKind) -> Arrived {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
+    let (_port, address) = refusing();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
     let origin = match class {
         // A label of 64 characters is invalid, so resolving it fails without a network.
         FaultKind::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
-        FaultKind::Refused => {
-            drop(free);
-            format!("http://{address}")
-        }
+        FaultKind::Refused => format!("http://{address}"),
         FaultKind::Tls => {
             let plain = Background::start(Options::new(seed())).unwrap();
             let origin = plain.origin().replace("http://", "https://");

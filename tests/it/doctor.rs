@@ -1,7 +1,7 @@
 //! `doctor` with the built program: a complete chain, and each host check broken on real sockets.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 
@@ -55,6 +55,14 @@ fn telling(answer: &'static str) -> u16 {
     port
 }
 
+/// Returns an address that refuses connections, and what keeps others from listening there.
+fn refusing() -> (tokio::net::TcpSocket, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 fn prepared(site: &Site) {
     let _ = site.run(&["init-secrets"]).ends(0);
     let _ = site.run(&["deploy-notebook"]).ends(0);
@@ -84,8 +92,8 @@ fn a_whole_chain_ends_with_0_and_writes_nothing() {
 fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skipped() {
     let site = Site::new();
     prepared(&site);
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("http://127.0.0.1:{closed}");
+    let (_port, closed) = refusing();
+    let host = format!("http://{closed}");
     breaks(
         doctor(&site, &[("DBT_CLOUD_HOST", &host)]),
         "dbt.connection",
@@ -93,7 +101,7 @@ fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skippe
         &["dbt.clock", "dbt.identity", "chain.job:222225"],
     );
     let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
-    assert_eq!(broken["what"], format!("cannot reach 127.0.0.1:{closed}: connection refused"));
+    assert_eq!(broken["what"], format!("cannot reach {closed}: connection refused"));
     // Longer than a DNS label may be, so no resolver is asked.
     let host = format!("https://{}.invalid", "a".repeat(70));
     breaks(
@@ -112,15 +120,15 @@ fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skippe
 fn a_proxy_that_refuses_or_is_not_there_is_named_with_its_variable() {
     let site = Site::new();
     prepared(&site);
-    let refusing =
+    let forbids =
         format!("http://ana:geheim@127.0.0.1:{}", telling("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
     for name in ["HTTPS_PROXY", "all_proxy"] {
-        let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), (name, &refusing)]);
+        let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), (name, &forbids)]);
         assert!(!output.to_string().contains("geheim"), "{output}");
         breaks(output, "dbt.connection", &format!("set in {name}"), &["dbt.clock", "dbt.identity"]);
     }
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let absent = format!("http://127.0.0.1:{closed}");
+    let (_port, closed) = refusing();
+    let absent = format!("http://{closed}");
     let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), ("HTTPS_PROXY", &absent)]);
     breaks(output, "dbt.connection", "set in HTTPS_PROXY", &["dbt.clock"]);
 }
