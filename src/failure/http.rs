@@ -65,7 +65,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             None => Code::NotAuthenticated,
         },
         Fault::Status(status, service_error) => of_status(*status, service_error),
-        Fault::InvalidResponse(_) => Code::InvalidResponse,
+        Fault::InvalidResponse(_) => Code::UnexpectedResponse,
         // Unreachable: `last_fault` unwraps it.
         Fault::DeadlineExceeded(_) => Code::Unavailable,
     };
@@ -165,7 +165,7 @@ fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
         | Meaning::NotInPlan
         | Meaning::Unpaid
         | Meaning::OtherAccount => return Code::NotAllowed,
-        Meaning::WrongHost => return Code::InvalidResponse,
+        Meaning::WrongHost => return Code::UnexpectedResponse,
         Meaning::NotFound => return Code::NotFound,
         Meaning::NotImplemented => return Code::Failed,
         Meaning::Other => {}
@@ -173,7 +173,7 @@ fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
     match status.as_u16() {
         429 => Code::RateLimited,
         408 | 425 | 500 | 502 | 503 | 504 => Code::Unavailable,
-        300..=399 => Code::InvalidResponse,
+        300..=399 => Code::UnexpectedResponse,
         _ => Code::Failed,
     }
 }

@@ -84,7 +84,7 @@ async fn cancel_dbt(
             .map_err(|error| of_dbt(&format!("cannot read dbt run {run}"), &error).state("nothing was canceled"))?,
     };
     if seen.id != run {
-        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}"))
+        return Err(Failure::new(Code::UnexpectedResponse, format!("dbt answered with a different run than {run}"))
             .advise("run the same command again with `-vv` to see the response"));
     }
     match request_dbt_cancellation(seen, client, report, ctx).await? {
