@@ -248,7 +248,7 @@ impl Code {
                 ),
             },
             Code::StillRunning => Explanation {
-                means: "The wait timed out. The run is still active, or was not started yet: the message says which. Nothing was canceled.",
+                means: "The wait timed out. The run is still active, or was never started: the message says which. The timeout cancels nothing.",
                 why: &[
                     "--timeout includes time in the queue.",
                     "The run waits for other runs of the job or environment.",
@@ -261,7 +261,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run 222225 --timeout 10m",
-                    "error: timed out; dbt run 70471805314449 is still running [still-running]",
+                    "error: timed out after 10m; dbt run 70471805314449 is still running [still-running]",
                 ),
             },
             Code::OutcomeUnknown => Explanation {

@@ -51,10 +51,11 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
 
 fn base(doing: &str, error: &HttpError) -> Failure {
     if let Some(limit) = error.exceeded {
-        let failure = Failure::new(Code::StillRunning, doing).cause(error.to_string());
+        let failure =
+            Failure::new(Code::StillRunning, format!("{doing}: timed out after {limit}")).cause(error.to_string());
         return failure.advise(match limit {
-            Limit::Timeout => "increase --timeout",
-            Limit::Own => "run the same command again in a few minutes",
+            Limit::Timeout(_) => "increase --timeout",
+            Limit::Own(_) => "run the same command again in a few minutes",
         });
     }
     let code = match error.last_fault() {
@@ -180,12 +181,16 @@ fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::http::Net;
 
     #[test]
     fn only_where_the_command_has_the_flag_more_time_is_advised() {
-        for (limit, advises) in [(Limit::Timeout, true), (Limit::Own, false)] {
+        for (limit, advises) in
+            [(Limit::Timeout(Duration::from_mins(10)), true), (Limit::Own(Duration::from_mins(5)), false)]
+        {
             let error = HttpError {
                 service: "Databricks",
                 operation: "jobs/get",
