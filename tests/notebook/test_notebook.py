@@ -568,8 +568,8 @@ class Notebook(unittest.TestCase):
             "status=403,denied": ("not-allowed", "outgoing IP addresses", "address-refused"),
             "status=404": ("not-found", "no such job", "job-not-visible"),
             "status=503": ("unavailable", "503", "unavailable"),
-            "login": ("unexpected-response", "sign-in page", "nonsense"),
-            "redirect=https://other.invalid/x": ("unexpected-response", "other.invalid", "nonsense"),
+            "login": ("unexpected-response", "sign-in page", "unexpected-response"),
+            "redirect=https://other.invalid/x": ("unexpected-response", "other.invalid", "unexpected-response"),
         }
         for fault, (reason, word, verdict) in words.items():
             with self.subTest(fault):
