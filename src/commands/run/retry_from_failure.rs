@@ -163,7 +163,7 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &R
         .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.signal().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.request.resume),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_deref(), &start.request.resume),
     }
 }
 
@@ -186,6 +186,6 @@ fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start: &Prep
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
         NotResumed::NoTime => failed.cause(format!("it was not retried: timed out after {}", start.deadline.limit())),
         NotResumed::Interrupted => failed.cause("it was not retried again"),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.request.resume),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_deref(), &start.request.resume),
     }
 }
