@@ -12,7 +12,7 @@ use super::CommandContext;
 use super::shared::dbt_accounts::validate;
 use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Provision, caller_and, poll_alongside};
-use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
+use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, SignIn, Sourced, Token};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
@@ -22,7 +22,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::http::{Reader, Service};
+use crate::http::Reader;
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 use crate::spec::grants::GrantTo;
@@ -277,13 +277,11 @@ pub(super) async fn key_to_store(
     errors.need(
         credentials::key_to_store(source, &ctx.context.environment, &ctx.vault).await,
         MissingInput::sign_in(
-            Service::Dbt,
-            "DBT_CLOUD_TOKEN",
+            SignIn::DbtToken,
             &ctx.context.environment,
             Some(Question::DbtKey { tried, unless_stored }),
         )
-        .or("pass the key to store with --token-stdin or --token-file FILE")
-        .without_login(),
+        .given_with("--token-stdin/--token-file"),
     )
 }
 

@@ -162,7 +162,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
     let jobs = job.iter().map(|text| JobArgument::read(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     if ctx.prompts.prompter.is_none() && !yes && !dry_run {
-        let give = "-y (see the plan with --dry-run first)";
+        let give = "pass -y to confirm the plan (--dry-run shows it first)";
         errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut ids = Vec::new();

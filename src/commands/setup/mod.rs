@@ -206,7 +206,7 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let mut errors = InputErrors::default();
     let may_ask = ctx.prompts.prompter.is_some();
     if !may_ask && !args.yes && !args.dry_run {
-        let give = "-y (see the plan with --dry-run first)";
+        let give = "pass -y to confirm the plan (--dry-run shows it first)";
         errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut storing = InputErrors::default();
