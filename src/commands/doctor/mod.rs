@@ -2,17 +2,17 @@
 //!
 //! It only has a [`Reader`], so it cannot change anything.
 
-mod chain;
 mod check;
 mod context;
 mod hosts;
 mod jobs;
 mod last_run;
 mod notebooks;
+mod setup;
 mod workflows;
 
 use self::check::{Check, Examined, Section};
-use self::context::{Chain, Dbt, Selection};
+use self::context::{Dbt, Selection, Workspace};
 use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
 use super::shared::job_named::{JobNamed, Narrow};
 use super::shared::workflow_named::WorkflowNamed;
@@ -87,9 +87,9 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
         tokio::try_join!(look_at_dbt(dbt, account.as_ref(), ctx), look_at_databricks(databricks, host.as_ref(), ctx))?;
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
-    let dbt = Dbt { line: dbt, account: account_id };
+    let dbt = Dbt { line: dbt, account: account_id, zone: ctx.context.zone.clone() };
     let selection = Selection { workflow, job, narrow };
-    checks.extend(Chain::follow(at_databricks.line, &dbt, &selection).await);
+    checks.extend(Workspace::check(at_databricks.line, &dbt, &selection).await);
     Ok(Examined::new(checks, ctx.global_flags()))
 }
 
@@ -128,7 +128,7 @@ async fn look_at_dbt(
         }
         (broken, _) => {
             let of = broken.unwrap_or_default();
-            checks.push(Check::skipped(part, "identity", "identity", &of));
+            checks.push(Check::skipped(part, "identity", &of));
             Ok(Side { checks, line: Err(of) })
         }
     }
@@ -152,13 +152,13 @@ async fn look_at_databricks(
     match (broken, given) {
         (None, Some((identity, reader))) => {
             let (check, me) = databricks_identity(&reader, &identity).await;
+            let line = me.map(|me| (reader, me)).ok_or_else(|| check.as_reason());
             checks.push(check);
-            let line = me.map(|me| (reader, me)).ok_or_else(|| "databricks.identity failed".to_owned());
             Ok(Side { checks, line })
         }
         (broken, _) => {
             let of = broken.unwrap_or_default();
-            checks.push(Check::skipped(part, "identity", "identity", &of));
+            checks.push(Check::skipped(part, "identity", &of));
             Ok(Side { checks, line: Err(of) })
         }
     }
@@ -176,7 +176,7 @@ async fn check_host(
         checks.extend(host_checks(Host { part, origin }, ctx).await?);
     } else {
         let of = is_broken(&checks).unwrap_or_default();
-        checks.push(Check::skipped(part, "connection", "connection", &of));
+        checks.push(Check::skipped(part, "connection", &of));
     }
     let broken = is_broken(&checks);
     Ok((checks, broken))

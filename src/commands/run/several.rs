@@ -155,7 +155,7 @@ impl Several {
     fn failure(&self) -> Option<Failure> {
         let rank = |code: Code| match code {
             // An interrupt outranks everything else.
-            Code::Interrupted(_) => 0,
+            Code::Interrupted(_) | Code::Cancelled(_) => 0,
             Code::OutcomeUnknown => 1,
             Code::RunFailed => 2,
             Code::RunCancelled => 3,

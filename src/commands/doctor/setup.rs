@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Check;
-use super::context::{Chain, Dbt, PART, Selection};
+use super::context::{Dbt, PART, Selection, Workspace};
 use super::notebooks::{NotebookCheck, check_notebook};
 use super::workflows::{self, WorkflowCheck};
 use super::{jobs, last_run, notebooks};
@@ -21,12 +21,12 @@ type Rights = BTreeMap<(String, String), Result<Vec<String>, Failure>>;
 const IN_THE_WORKSPACE: [&str; 4] = ["notebook", "key", "workflow", "rights"];
 
 fn skipped(of: &str) -> Vec<Check> {
-    IN_THE_WORKSPACE.map(|id| Check::skipped(PART, id, id, of)).into()
+    IN_THE_WORKSPACE.map(|id| Check::skipped(PART, id, of)).into()
 }
 
-impl Chain<'_> {
+impl Workspace<'_> {
     /// Runs the checks that are possible.
-    pub(super) async fn follow(
+    pub(super) async fn check(
         databricks: Result<(Reader, Me), String>,
         dbt: &Dbt,
         selection: &Selection,
@@ -46,12 +46,12 @@ impl Chain<'_> {
                 let mut checks = skipped(&of);
                 match job {
                     Some(job) => checks.push(jobs::look(dbt, job, None, false).await),
-                    None => checks.push(Check::skipped(PART, "job", "job", &of)),
+                    None => checks.push(Check::skipped(PART, "job", &of)),
                 }
                 return checks;
             }
         };
-        Chain { reader: &reader, me: &me, dbt }.links(selection, job).await
+        Workspace { reader: &reader, me: &me, dbt }.links(selection, job).await
     }
 
     async fn links(&self, selection: &Selection, job: Option<u64>) -> Vec<Check> {
@@ -106,7 +106,7 @@ impl Chain<'_> {
         for (workflow, last) in workflow_checks.iter().zip(last) {
             checks.extend(workflows::compare(self, workflow, &notebook_checks));
             checks.push(last);
-            checks.push(Chain::rights(workflow, &notebook_checks, &rights));
+            checks.push(Workspace::rights(workflow, &notebook_checks, &rights));
         }
         checks.extend(jobs);
         checks
@@ -149,7 +149,7 @@ impl Chain<'_> {
     /// Checks that the run-as identity can read the notebook and the key.
     fn rights(workflow: &WorkflowCheck, notebook_checks: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
-        let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
+        let skipped = |of: &str| Check::skipped(PART, &id, of);
         let Some(who) = workflow.have.job.run_as.clone() else {
             return skipped("the run-as identity is unknown");
         };
@@ -190,7 +190,7 @@ async fn the_job(dbt: &Dbt, selection: &Selection) -> Result<Option<u64>, Check>
     match (&selection.job, &dbt.line) {
         (None, _) => Ok(None),
         (Some(JobNamed::Id(job) | JobNamed::Address { job, pasted: _ }), _) => Ok(Some(*job)),
-        (Some(JobNamed::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", "job", of)),
+        (Some(JobNamed::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", of)),
         (Some(named @ JobNamed::Name(_)), Ok((account, reader))) => {
             let found = named.find(reader, account, &selection.narrow).await;
             found.map(Some).map_err(|failure| Check::failed(PART, "job", failure))
