@@ -4,9 +4,9 @@ use futures_util::future::try_join_all;
 
 use super::CommandContext;
 use super::shared::default_path::default_path;
-use super::shared::last_seen::LastSeen;
 use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
+use super::shared::workspace_cache::WorkspaceCache;
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
@@ -166,14 +166,14 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let Some(identity) = identity else {
         return Ok(Ended::well(Box::new(Printed { text: notebook_settings.at(nowhere()?).text(None) })));
     };
-    let writer = super::to_databricks(&identity, ctx)?;
+    let writer = super::databricks_client(&identity, ctx)?;
     let consents = Consents::default()
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
     let default_path = path.is_none();
-    let guess = LastSeen::load(writer.origin(), ctx).notebook(notebook_settings.account.id);
+    let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(notebook_settings.account.id);
     let (me, step, grant_steps) = look(&writer.reader(), path, guess, notebook_settings, grants, &consents).await?;
     // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {

@@ -9,7 +9,7 @@ use super::{Logins, owners_in_json};
 use crate::commands::jobs::moment;
 use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
-use crate::commands::{CommandContext, GlobalFlags, to_databricks, to_dbt};
+use crate::commands::{CommandContext, GlobalFlags, databricks_client, dbt_client};
 use crate::credentials::{
     AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
     databricks, named_workspace,
@@ -111,7 +111,7 @@ async fn ask_workspace(
         }
         AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
     };
-    let reader = to_databricks(&identity, ctx)?.reader();
+    let reader = databricks_client(&identity, ctx)?.reader();
     let me = who(&reader).await.map_err(|failure| match given {
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
@@ -159,7 +159,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
-    let writer = to_dbt(&account, &token, ctx)?;
+    let writer = dbt_client(&account, &token, ctx)?;
     let seen = accounts(&writer).await.map_err(|error| {
         let what = format!("cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
@@ -240,7 +240,7 @@ fn rank(code: Code) -> u8 {
         | Code::RunFailed
         | Code::RunCancelled
         | Code::OutcomeUnknown
-        | Code::InvalidResponse
+        | Code::UnexpectedResponse
         | Code::Bug
         | Code::Cancelled(_)
         | Code::Interrupted(_) => 1,
@@ -330,7 +330,7 @@ mod tests {
             (Code::InvalidInput, Code::MissingInput, 4),
             (Code::Tls, Code::Contradiction, 2),
             (Code::RateLimited, Code::Network, 12),
-            (Code::Unavailable, Code::InvalidResponse, 13),
+            (Code::Unavailable, Code::UnexpectedResponse, 13),
         ] {
             let failing = |service, code| {
                 let mut service_status = ServiceStatus::new(service);

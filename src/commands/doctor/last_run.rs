@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::check::Check;
-use super::context::{PART, Workspace};
+use super::context::{CheckContext, PART};
 use super::notebooks::NotebookCheck;
+use super::report::Check;
 use super::workflows::WorkflowCheck;
 use crate::commands::create_workflow::Used;
 use crate::commands::jobs::moment;
@@ -16,7 +16,7 @@ use crate::runs::{PollResult, Probe as _, WorkflowProbe, WorkflowState, plain};
 
 /// Checks the newest run that has ended; a failed run is a failed check with its cause.
 pub(super) async fn look(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     workflow: &WorkflowCheck,
     notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Check {
@@ -27,7 +27,7 @@ pub(super) async fn look(
         let check = Check::warning(PART, &id, failure.what);
         failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
     };
-    let page = match workspace.reader.read(list_workflow_runs(job, false, None)).await {
+    let page = match chain.reader.read(list_workflow_runs(job, false, None)).await {
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
@@ -40,7 +40,7 @@ pub(super) async fn look(
         return Check::skipped(PART, &id, of);
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
-    let at = at.map(|at| format!(" ({})", moment(at, &workspace.dbt.zone))).unwrap_or_default();
+    let at = at.map(|at| format!(" ({})", moment(at, &chain.dbt.zone))).unwrap_or_default();
     let described = format!("{subject}, {}{at}", run.run_id);
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
     let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
@@ -51,7 +51,7 @@ pub(super) async fn look(
         }
         WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run("see what happened", watch),
         WorkflowEnd::NotRun(word) | WorkflowEnd::Failed(word) => {
-            let state = match WorkflowProbe::new(workspace.reader, run.run_id).poll().await {
+            let state = match WorkflowProbe::new(chain.reader, run.run_id).poll().await {
                 Ok(PollResult::Ended(state) | PollResult::Active(state)) => state,
                 Err(error) => return unknown(error),
             };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::check::Check;
-use super::context::{PART, Workspace};
+use super::context::{CheckContext, PART};
+use super::report::Check;
 use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
 use crate::commands::shared::default_path::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -54,11 +54,11 @@ impl NotebookCheck {
 
 /// Checks the notebook at this path, or the default one, and the key that it reads.
 pub(super) async fn check_notebook(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     path: Option<&str>,
     notebook_use: &NotebookUse,
 ) -> NotebookCheck {
-    let Workspace { reader, me, dbt } = workspace;
+    let CheckContext { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
     let named = match path.map(str::parse::<NotebookPath>).transpose() {
@@ -105,22 +105,22 @@ pub(super) async fn check_notebook(
                 // The key that the first notebook would read.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
                 let first = Prerequisites::first(place, scope, key);
-                let (check, _) = key_check(workspace, &first, notebook_use).await;
+                let (check, _) = key_check(chain, &first, notebook_use).await;
                 broken.checks.pop();
                 broken.checks.push(check);
             }
             return broken;
         }
     };
-    let (check, other_account) = notebook_state_check(workspace, &id, &prerequisites, is_usual);
-    let (key_check, key) = key_check(workspace, &prerequisites, notebook_use).await;
+    let (check, other_account) = notebook_state_check(chain, &id, &prerequisites, is_usual);
+    let (key_check, key) = key_check(chain, &prerequisites, notebook_use).await;
     let prerequisites = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
     NotebookCheck { checks: vec![check, key_check], prerequisites, key, other_account }
 }
 
 /// Checks that the notebook is unchanged and of this version. Returns its account if not the one in use.
 fn notebook_state_check(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     id: &str,
     prerequisites: &Prerequisites,
     is_usual: bool,
@@ -131,7 +131,7 @@ fn notebook_state_check(
         return (Check::failed(PART, id, failure), None);
     };
     let at = if is_usual { String::new() } else { prerequisites::at(path) };
-    let other_account = other_account(workspace, &found);
+    let other_account = other_account(chain, &found);
     // The command names the notebook's own account, so that it is kept.
     let of = if other_account.is_some() {
         format!(" --dbt-host {} --dbt-account {}", found.host, found.account_id)
@@ -209,9 +209,9 @@ fn as_flags(found: &Found) -> String {
 }
 
 /// The account of the notebook, if not the one in use.
-fn other_account(workspace: &Workspace<'_>, found: &Found) -> Option<String> {
-    let account = workspace.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
-    let host = workspace.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
+fn other_account(chain: &CheckContext<'_>, found: &Found) -> Option<String> {
+    let account = chain.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
+    let host = chain.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
     (account || host).then(|| format!("the account {} at {}", found.account_id, found.host))
 }
 
@@ -243,11 +243,11 @@ pub(super) fn describe_change(change: &Change) -> String {
 
 /// Checks that the key exists and is not readable by all users. Its value is never read.
 async fn key_check(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     prerequisites: &Prerequisites,
     notebook_use: &NotebookUse,
 ) -> (Check, Result<(), String>) {
-    let Workspace { reader, me, dbt: _ } = workspace;
+    let CheckContext { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
     if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await.flatten() {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::Check;
-use super::context::{PART, Selection, Workspace};
+use super::context::{CheckContext, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
+use super::report::Check;
 use crate::commands::create_workflow::prerequisites;
 use crate::commands::shared::default_path::default_path;
-use crate::commands::shared::job_named::NAME;
+use crate::commands::shared::job_argument::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;
@@ -39,13 +39,13 @@ pub(super) struct WorkflowCheck {
 
 impl WorkflowCheck {
     /// `asked`: the requested dbt job, for which the workflow may have been created.
-    fn new(ours: Vec<Summary>, job: Job, workspace: &Workspace<'_>, asked: Option<u64>) -> WorkflowCheck {
-        let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&workspace.me.user_name));
+    fn new(ours: Vec<Summary>, job: Job, chain: &CheckContext<'_>, asked: Option<u64>) -> WorkflowCheck {
+        let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
         let mut tasks = existing_tasks(&job.settings);
         let starts = tasks.iter().filter_map(|task| task.job).collect();
         let have = WorkflowHave { ours, namesakes: Vec::new(), job, created_job: CreatedJob::None };
-        let usual = workspace.dbt.account.and_then(|account| default_path(workspace.me, account).ok());
+        let usual = chain.dbt.account.and_then(|account| default_path(chain.me, account).ok());
         let usual = usual.as_ref().map(NotebookPath::as_str);
         let jobs: Vec<u64> = asked.into_iter().chain(job_in_name(&name)).collect();
         let own = have.own().and_then(|_| have.read_back(&jobs, usual));
@@ -104,19 +104,19 @@ fn job_in_name(name: &str) -> Option<u64> {
 
 /// The workflows to check; plus a check if there are none or they cannot be listed.
 pub(super) async fn find(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     selection: &Selection,
     job: Option<u64>,
 ) -> (Vec<WorkflowCheck>, Vec<Check>) {
     let found = match &selection.workflow {
         Some((named, text)) => {
             let again = |id: u64| format!("dbtrigger doctor --workflow {id}");
-            match named.find(workspace.reader, text, "nothing that depends on it was checked", again).await {
-                Ok(row) => one(workspace, row.job_id, job).await,
+            match named.find(chain.reader, text, "nothing that depends on it was checked", again).await {
+                Ok(row) => one(chain, row.job_id, job).await,
                 Err(failure) => Err(failure),
             }
         }
-        None => ours(workspace, job).await,
+        None => ours(chain, job).await,
     };
     match found {
         Ok(found) => (found, Vec::new()),
@@ -125,8 +125,8 @@ pub(super) async fn find(
 }
 
 /// The named workflow, even if dbtrigger did not create it.
-async fn one(workspace: &Workspace<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
-    let job = jobs::get(workspace.reader, id).await;
+async fn one(chain: &CheckContext<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
+    let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("cannot read workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
     let name: String = job.settings.read("name").unwrap_or_default();
@@ -135,7 +135,7 @@ async fn one(workspace: &Workspace<'_>, id: u64, asked: Option<u64>) -> Result<V
     } else {
         Vec::new()
     };
-    let workflow = WorkflowCheck::new(ours, job, workspace, asked);
+    let workflow = WorkflowCheck::new(ours, job, chain, asked);
     if workflow.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
@@ -146,8 +146,8 @@ async fn one(workspace: &Workspace<'_>, id: u64, asked: Option<u64>) -> Result<V
 }
 
 /// All workflows with our mark, or those that start this dbt job.
-async fn ours(workspace: &Workspace<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
-    let (reader, me) = (workspace.reader, &workspace.me.user_name);
+async fn ours(chain: &CheckContext<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
+    let (reader, me) = (chain.reader, &chain.me.user_name);
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("cannot list the workflows", &error))?;
     let mut marked: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
@@ -162,7 +162,7 @@ async fn ours(workspace: &Workspace<'_>, job: Option<u64>) -> Result<Vec<Workflo
     for (ours, looked) in marked.into_iter().zip(jobs) {
         let (Some(first), Some(looked)) = (ours.first().map(|first| first.id), looked) else { continue };
         match looked {
-            Ok(found_job) => found.push(WorkflowCheck::new(ours, found_job, workspace, job)),
+            Ok(found_job) => found.push(WorkflowCheck::new(ours, found_job, chain, job)),
             // Deleted since the list was read.
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(of_databricks(&format!("cannot read workflow {first}"), &error)),
@@ -186,7 +186,7 @@ async fn ours(workspace: &Workspace<'_>, job: Option<u64>) -> Result<Vec<Workflo
 
 /// Checks for manual edits, disallowed overrides and the schedule.
 pub(super) fn compare(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     workflow: &WorkflowCheck,
     notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Vec<Check> {
@@ -204,7 +204,7 @@ pub(super) fn compare(
             checks.push(Check::failed(PART, &id, failure.advise(advice)));
         }
         Some(ReadBack { want, is_lost }) => {
-            let again = again(workspace, want, notebook_checks).filter(|_| !is_lost);
+            let again = again(chain, want, notebook_checks).filter(|_| !is_lost);
             let diff = |consents: &Consents| Workflow::diff(want, Some(have), consents);
             checks.push(judged(&id, &shown, diff, *is_lost, again.as_deref()));
             names = override_names(want, Some(&job.settings));
@@ -213,7 +213,7 @@ pub(super) fn compare(
     for ReadBack { want, is_lost } in added {
         let TaskSpec { key, job: dbt_job, depends_on: _ } = &want.task;
         let id = format!("task:{}/{key}", job.id);
-        let at = at_notebook(workspace, &want.notebook, notebook_checks);
+        let at = at_notebook(chain, &want.notebook, notebook_checks);
         let again =
             format!("dbtrigger create-workflow --add-to {} --job {}{at} --task-key {}", job.id, dbt_job, quoted(key));
         let again = (!is_lost).then_some(again);
@@ -308,12 +308,12 @@ fn edits(changes: &[Change]) -> Vec<String> {
 
 /// The command that recreates this workflow, if its original name is known.
 fn again(
-    workspace: &Workspace<'_>,
+    chain: &CheckContext<'_>,
     want: &WorkflowWant,
     notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Option<String> {
-    let account = account(workspace, &want.notebook, notebook_checks);
-    let at = at_notebook(workspace, &want.notebook, notebook_checks);
+    let account = account(chain, &want.notebook, notebook_checks);
+    let at = at_notebook(chain, &want.notebook, notebook_checks);
     let named = |TaskSpec { key, job, depends_on: _ }: &TaskSpec| {
         if job_in_key(key) == Some(*job) { format!(" --job {job}") } else { format!(" --job {}={job}", quoted(key)) }
     };
@@ -333,18 +333,13 @@ fn again(
 }
 
 /// The account whose jobs this notebook starts; otherwise the one in use.
-fn account(
-    workspace: &Workspace<'_>,
-    notebook: &str,
-    notebook_checks: &BTreeMap<String, NotebookCheck>,
-) -> Option<u64> {
-    notebook_checks.get(notebook).and_then(NotebookCheck::account).or(workspace.dbt.account)
+fn account(chain: &CheckContext<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
+    notebook_checks.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
 }
 
 /// The flag that names the notebook, unless it is the default one.
-fn at_notebook(workspace: &Workspace<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> String {
-    let usual =
-        account(workspace, notebook, notebook_checks).and_then(|account| default_path(workspace.me, account).ok());
+fn at_notebook(chain: &CheckContext<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> String {
+    let usual = account(chain, notebook, notebook_checks).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {
         String::new()
     } else {

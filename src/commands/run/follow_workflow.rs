@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cancellation::WorkflowCancellation;
+use super::interrupt_outcome::WorkflowInterruptOutcome;
 use crate::commands::CommandContext;
 use crate::commands::shared::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
@@ -59,9 +59,12 @@ pub(crate) async fn follow_run_with(
             let word = state.as_ref().map_or_else(|| "running".to_owned(), |state| state.state.word().to_lowercase());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still {word}"))
-                    .run("follow it again", watch_command)
-                    .advise(format!("see {}", report.url())),
+                Failure::new(
+                    Code::StillRunning,
+                    format!("timed out after {}; Databricks run {run} is still {word}", deadline.limit()),
+                )
+                .run("follow it again", watch_command)
+                .advise(format!("see the run: {}", report.url())),
             )
         }
         Followed::Gone(state, error) => {
@@ -300,7 +303,7 @@ pub(crate) struct WorkflowReport {
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
     /// Result of `--on-interrupt cancel`, after an interrupt.
-    pub(crate) on_interrupt: Option<WorkflowCancellation>,
+    pub(crate) on_interrupt: Option<WorkflowInterruptOutcome>,
 }
 
 impl WorkflowReport {

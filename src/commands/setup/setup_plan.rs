@@ -3,7 +3,7 @@
 use super::Args;
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Compared, Findings, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
+    Compared, FailureDetails, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
 };
 use crate::commands::deploy_notebook::NotebookSettings;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
@@ -155,7 +155,7 @@ async fn look_from(
     let (prerequisites, fit) = planned(&input.requirements(), &notebook);
     let Prerequisites { path, scope, key, .. } = &prerequisites;
     let (path, secret) = (path.clone(), format!("{scope}/{key}"));
-    let mut named = Findings::default();
+    let mut named = FailureDetails::default();
     let (scope, key) = named.need("secret", &secret, prerequisites.secret()).unwrap_or_else(|| at.clone());
     if at != (scope.clone(), key.clone()) {
         let want = secret_want(scope.clone(), key.clone(), compare, &consents);
@@ -170,10 +170,10 @@ async fn look_from(
     if let Some(current) = compared.current_notebook(input, true) {
         return Ok(Err(current));
     }
-    compared.findings.extend(named);
-    compared.findings.need("notebook", path.as_str(), fit);
+    compared.failure_details.extend(named);
+    compared.failure_details.need("notebook", path.as_str(), fit);
     let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
-    let WorkflowPlan { steps: workflow_plan, findings: Findings { warnings, refusals } } = checked;
+    let WorkflowPlan { steps: workflow_plan, failure_details: FailureDetails { warnings, refusals } } = checked;
     let mut rest = Vec::new();
     for step in workflow_plan {
         if let Planned::Grant(grant) = step {

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::dbt::KeyQuestion;
-use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::commands::shared::provision::who;
-use crate::commands::shared::run_named::RunNamed;
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::shared::run_argument::RunArgument;
+use crate::commands::{CommandContext, databricks_client};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
 use crate::databricks::secrets::{self, KeyName, ScopeName};
@@ -45,7 +45,7 @@ pub(crate) struct Prompts {
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
     /// The run that was chosen.
-    pub(crate) run: Option<RunNamed>,
+    pub(crate) run: Option<RunArgument>,
     /// Shared with what handles a signal at a prompt.
     pub(crate) answers: Rc<RefCell<Answers>>,
     /// What is not done if a prompt is left, if the command does anything.
@@ -142,7 +142,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
         Some((_, None)) | None => false,
     };
-    let names_job = matches!(prompts.named, Some(JobNamed::Id(_)));
+    let names_job = matches!(prompts.named, Some(JobArgument::Id(_)));
     let key = if stored && (!looks || names_job) {
         KeyQuestion::None
     } else if let Some((tried, _)) = to_store.filter(|_| !stored) {
@@ -176,7 +176,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
 /// Whether another host may help, because this one is unreachable or is not the service.
 fn is_about_the_host(code: Code) -> bool {
     match code {
-        Code::Network | Code::Tls | Code::InvalidResponse | Code::NotFound | Code::Unavailable => true,
+        Code::Network | Code::Tls | Code::UnexpectedResponse | Code::NotFound | Code::Unavailable => true,
         Code::Failed
         | Code::Usage
         | Code::MissingInput
@@ -239,7 +239,7 @@ struct Dialog<'a> {
     prompter: &'a dyn Prompter,
     pasted: Vec<(String, Link)>,
     /// The job, as entered at the prompt for its URL.
-    named: Option<JobNamed>,
+    named: Option<JobArgument>,
 }
 
 impl Dialog<'_> {
@@ -260,7 +260,7 @@ impl Dialog<'_> {
         else {
             return false;
         };
-        let Ok(writer) = to_databricks(&identity, self.ctx) else { return false };
+        let Ok(writer) = databricks_client(&identity, self.ctx) else { return false };
         let stored =
             writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| info.key == key.as_str()));
         if stored {
@@ -367,7 +367,7 @@ impl Dialog<'_> {
             let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
             errors.settle()?;
             match identity {
-                Some(identity) => who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ()),
+                Some(identity) => who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ()),
                 None => Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved")),
             }
         };
@@ -384,7 +384,7 @@ impl Dialog<'_> {
                 return Err(Failure::new(Code::Bug, "the typed token is missing"));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
-            who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ())
+            who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }
@@ -428,7 +428,7 @@ impl Dialog<'_> {
 async fn works(environment: &Environment, ctx: &CommandContext) -> bool {
     let mut errors = InputErrors::default();
     let Some(identity) = databricks(environment, &ctx.vault, &mut errors) else { return false };
-    match to_databricks(&identity, ctx) {
+    match databricks_client(&identity, ctx) {
         Ok(writer) => who(&writer.reader()).await.is_ok(),
         Err(_) => false,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::commands::tests::harness::{Harness, Outcome};
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::{CommandContext, databricks_client};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::credentials::{InputErrors, databricks};
 use crate::databricks::jobs::create;
@@ -45,7 +45,7 @@ async fn poll(args: Polls, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     if let Err(failure) = errors.settle() {
         return failure.into();
     }
-    let reader = to_databricks(&identity.unwrap(), ctx).unwrap().reader();
+    let reader = databricks_client(&identity.unwrap(), ctx).unwrap().reader();
     for _ in 0..args.times {
         if let Err(error) = reader.read_once(me()).await {
             return of_databricks("cannot look", &error).into();
@@ -147,7 +147,7 @@ async fn a_host_that_does_not_resolve_is_given_up_by_oauth_as_by_a_token() {
 /// Creates a job with an expired token.
 async fn make_late(_: Nothing, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut InputErrors::default());
-    let writer = to_databricks(&identity.unwrap(), ctx).unwrap();
+    let writer = databricks_client(&identity.unwrap(), ctx).unwrap();
     writer.read(me()).await.unwrap();
     sleep(Duration::from_mins(1)).await;
     let mut settings = Raw::default();
@@ -240,7 +240,7 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     assert_eq!(count(&ctx, "databricks:oidc/token").0, 3, "nobody asks while it wants to be left alone");
     // A Retry-After beyond the limit for all attempts is not awaited.
     let ctx = with_principal();
-    let absurd = "databricks:oidc/token=retry-after-absurd,times=forever";
+    let absurd = "databricks:oidc/token=retry-after-huge,times=forever";
     ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(absurd).unwrap()));
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (75, Some(Code::Unavailable)));
@@ -329,6 +329,6 @@ async fn a_page_instead_of_an_answer_may_mean_that_no_workspace_was_named() {
     let rule = crate::sandbox::FaultRule::parse("databricks:scim/me=login,times=forever").unwrap();
     ctx.world(|world| world.add_fault(rule));
     let outcome = ctx.run(deploy_notebook::run, &[]).await.unwrap();
-    assert_eq!(outcome.code, Some(Code::InvalidResponse), "{outcome:?}");
+    assert_eq!(outcome.code, Some(Code::UnexpectedResponse), "{outcome:?}");
     assert!(outcome.failure.contains(&crate::failure::Remedy::DatabricksHost.to_string()), "{}", outcome.failure);
 }
