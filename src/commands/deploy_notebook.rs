@@ -10,7 +10,7 @@ use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
 use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
-use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
+use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::document::{Data, Id, document};
 use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
@@ -78,27 +78,6 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// Anyone who can edit the notebook can use the key, so all users get that only with the flag for shared paths.
-fn settle_grants(
-    given: Vec<GrantTo<NotebookLevel>>,
-    accept_shared_path: bool,
-) -> Result<Vec<GrantTo<NotebookLevel>>, Failure> {
-    grants::settle(given, |grant| {
-        let GrantTo { principal, level } = grant;
-        let edits = principal.eq_ignore_ascii_case(EVERYBODY) && *level >= NotebookLevel::CanEdit;
-        (edits && !accept_shared_path).then(|| {
-            Failure::new(
-                Code::Refused,
-                format!(
-                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written"
-                ),
-            )
-            .advise("grant CAN_RUN, or name the user or group that should edit it")
-            .unless("--accept-shared-path")
-        })
-    })
-}
-
 fn parse_override(text: &str) -> Result<Setting<OverrideKey>, String> {
     if text == "none" {
         return Ok(Setting::Clear);
@@ -146,7 +125,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { path, accept_shared_path, scope, key, allow_override, allow_job, grant, force, adopt, print, dry_run } =
         args;
-    let grants = settle_grants(grant, accept_shared_path)?;
+    let grants = grants::settle(grant)?;
     let allow_override = Setting::list("--allow-override", "none", allow_override)?;
     let allow_job = Setting::list("--allow-job", "any", allow_job)?;
     let environment = &ctx.context.environment;

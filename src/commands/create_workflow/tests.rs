@@ -677,7 +677,7 @@ async fn the_small_print_is_written_once_and_left_out_it_stays() {
     assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
     let again = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
     assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
-    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Refused));
 }
 
 #[tokio::test(start_paused = true)]

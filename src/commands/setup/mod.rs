@@ -14,7 +14,7 @@ use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
     Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
 };
-use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
+use super::init_secrets::{Storing, key_to_store, now_read, tried_key, try_key, warn_of_readers};
 use super::shared::job_named::Narrow;
 use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, to_databricks};
@@ -26,7 +26,7 @@ use crate::engine::{Consent, Consents, Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::PlanSetting;
 use crate::secret::Secret;
-use crate::spec::grants::GrantTo;
+use crate::spec::grants::{self, GrantTo};
 use crate::spec::{TaskSpec, WorkflowSettings, WorkflowSpec, parse_flags, read_name, read_run_as, read_start};
 
 /// Set up secret, notebook, and workflow
@@ -201,7 +201,7 @@ struct Settled {
 
 /// Resolves flags, variables and answers; reports everything missing at once.
 async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure> {
-    let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
+    let grants = grants::settle(std::mem::take(&mut args.grant))?;
     args.edit(&ctx.prompts.settings);
     let mut errors = InputErrors::default();
     let may_ask = ctx.prompts.prompter.is_some();

@@ -24,7 +24,7 @@ mod workflow;
 
 pub(crate) use added_task::{
     AddedTask, AddedTaskWant, TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks, carried_overrides,
-    changed_meanwhile, circle_with_ours, keys_there, read_back, unknown_needs,
+    changed_meanwhile, keys_there, read_back,
 };
 pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use digest::digest;

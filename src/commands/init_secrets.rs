@@ -1,13 +1,9 @@
 //! `init-secrets`: creates the scope, stores the dbt API key in it and grants access.
 
-mod grants;
-
 use std::pin::Pin;
 
 use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
-use self::grants::repeated;
-pub(super) use self::grants::settle_grants;
 use super::CommandContext;
 use super::shared::dbt_accounts::validate;
 use super::shared::near_scopes::near_scopes;
@@ -25,7 +21,8 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Reader, Service};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
-use crate::spec::grants::GrantTo;
+use crate::spec::grants::{self, GrantTo};
+use crate::text::quoted;
 
 /// Store the dbt API key in a secret scope
 ///
@@ -88,7 +85,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 
 async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { scope, key, grant, source, rotate, accept_shared_scope, no_validate, dry_run } = args;
-    let grants = settle_grants(grant, accept_shared_scope)?;
+    let grants = grants::settle(grant)?;
     let mut errors = InputErrors::default();
     let identity = credentials::databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let mut storing = InputErrors::default();
@@ -107,7 +104,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
-    let again = repeated(&grants);
+    let again: String = grants.iter().map(|grant| format!(" --grant {}", quoted(&grant.to_string()))).collect();
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
     let want = SecretWant {
