@@ -94,7 +94,7 @@ pub(super) async fn add(
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
-    let applied = provision.apply(Plan { refusals, steps }).await;
+    let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
     let (mut applied, there) = describe(applied, &writer, &me, warnings, ctx, run_now);
     if check && applied.finish == Finish::Shown {
         applied.line(THEN_CHECKED);

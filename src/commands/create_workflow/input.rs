@@ -34,7 +34,7 @@ pub(in crate::commands) enum Caller {
 /// What is asked for, and the services for it.
 pub(in crate::commands) struct Input {
     pub(in crate::commands) spec: WorkflowSpec,
-    pub(super) consents: Consents,
+    pub(in crate::commands) consents: Consents,
     /// The existing workflow that gets the task.
     pub(super) add_to: Option<AddTo>,
     pub(in crate::commands) databricks: Databricks,

@@ -547,7 +547,7 @@ async fn flags_about_a_schedule_need_one() {
     let ctx = prepared().await;
     for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
         let outcome = create(&ctx, line).await;
-        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
+        assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
         assert!(jobs(&ctx).is_empty());
     }
     create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;

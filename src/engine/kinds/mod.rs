@@ -32,8 +32,7 @@ pub(crate) use folder::{FolderRemoval, FolderRemovalWant};
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use grant_on::{JobGrant, NotebookGrant, WorkflowJob};
 pub(crate) use notebook::{
-    DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
-    NotebookWant, VERSION,
+    Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant, NotebookWant, VERSION,
 };
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
