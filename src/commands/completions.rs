@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::shared::cache::CacheFile;
-use super::shared::job_named::names;
+use super::shared::job_argument::names;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};

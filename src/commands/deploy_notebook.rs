@@ -4,9 +4,9 @@ use futures_util::future::try_join_all;
 
 use super::CommandContext;
 use super::shared::default_path::default_path;
-use super::shared::last_seen::LastSeen;
 use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
+use super::shared::workspace_cache::WorkspaceCache;
 use crate::credentials::{self, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
@@ -134,13 +134,13 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         return Ok(Ended::well(Box::new(Printed { text: settings.text(None) })));
     };
     let spec = NotebookSpec { path, settings, grants };
-    let writer = super::to_databricks(&identity, ctx)?;
+    let writer = super::databricks_client(&identity, ctx)?;
     let consents = Consents::default()
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
-    let guess = LastSeen::load(writer.origin(), ctx).notebook(spec.settings.account_id);
+    let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(spec.settings.account_id);
     let (me, steps) = look(&writer.reader(), &spec, guess, &consents).await?;
     let plan = Plan::new(steps, Vec::new(), &me.user_name);
     let step = plan.notebook();

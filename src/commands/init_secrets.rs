@@ -98,7 +98,7 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"));
     };
-    let writer = super::to_databricks(&identity, ctx)?;
+    let writer = super::databricks_client(&identity, ctx)?;
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
@@ -285,7 +285,7 @@ impl Storing {
         let Some(account) = &self.account else { return Ok(()) };
         account.check_bare_token(&self.key.source.to_string())?;
         let token = Token::bare(self.key.clone());
-        let dbt = super::to_dbt(account, &token, ctx)?;
+        let dbt = super::dbt_client(account, &token, ctx)?;
         validate(&dbt, account.id).await
     }
 }

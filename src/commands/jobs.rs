@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::shared::job_named::{Narrow, Places, environment, jobs, shown_name};
+use super::shared::job_argument::{Narrow, Places, environment, jobs, shown_name};
 use super::shared::table::table;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};

@@ -7,7 +7,7 @@ use super::CommandContext;
 use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run};
 use super::shared::last_known::Checkpoint;
 use super::shared::printed_commands;
-use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::shared::run_argument::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};

@@ -3,7 +3,7 @@
 use super::create_workflow::{describe_schedule, next_starts};
 use super::jobs::moment;
 use super::runs::Span;
-use super::shared::job_named::shown_name;
+use super::shared::job_argument::shown_name;
 use super::shared::table::table;
 use super::{CommandContext, connect_databricks};
 use crate::credentials::InputErrors;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::envelope::{Page, data, lenient_number, optional, page};
-use super::run::Run;
+use super::run_response::Run;
 use crate::http::{Call, Path, Read};
 
 /// A dbt job, with the fields that we use (dbt-cloud-api §5.3).

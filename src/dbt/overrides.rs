@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::run::Trigger;
+use super::run_response::Trigger;
 
 /// Overrides of a job's settings for one run. Unset fields are not sent, because empty strings are rejected (§3.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::envelope::{PAGE, Page, data, page};
 use super::overrides::Overrides;
-use super::run::{Run, Status};
+use super::run_response::{Run, Status};
 use crate::http::{Call, Idempotent, NonIdempotent, Path, Read};
 
 /// Timeout of the trigger request (dbt-cloud-api §7).

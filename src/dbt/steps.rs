@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::envelope::{lenient_number, optional};
-use super::run::{JobPart, Run, Status, Trigger};
+use super::run_response::{JobPart, Run, Status, Trigger};
 
 /// Commands of the source freshness checkbox, under its current and old name.
 const FRESHNESS: [&str; 2] = ["dbt source freshness", "dbt source snapshot-freshness"];

@@ -1,7 +1,7 @@
 //! The notebook `templates/run_dbt_job.py`: rendering it, and recognizing it in a workspace. Pure text, no I/O.
 
 mod literal;
-mod mark;
+mod marker_line;
 mod settings;
 
 #[cfg(test)]
@@ -9,7 +9,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use mark::{compare_versions, digest, normalise};
+pub(crate) use marker_line::{compare_versions, digest, normalise};
 pub(crate) use settings::{CredentialChange, Found, OverrideKey, Settings};
 
 use std::cmp::Ordering;
@@ -22,7 +22,7 @@ const SETTINGS_AFTER: &str = "')";
 
 /// Renders the notebook, with its marker and one final newline.
 pub(crate) fn render(settings: &Settings, version: &str) -> String {
-    mark::put(&fill(settings), version)
+    marker_line::put(&fill(settings), version)
 }
 
 /// The template with its settings and the template's own marker line.
@@ -60,7 +60,7 @@ pub(crate) enum State {
 /// Reads a notebook's source, as exported.
 pub(crate) fn read(text: &str) -> Reading {
     let text = normalise(text);
-    let Some(marker) = mark::read(&text) else {
+    let Some(marker) = marker_line::read(&text) else {
         return Reading::NotOurs;
     };
     let settings = text

@@ -15,7 +15,7 @@ fn settings() -> Settings {
 #[test]
 fn the_template_has_one_placeholder_one_marker_line_and_one_settings_line() {
     assert_eq!(TEMPLATE.matches(PLACEHOLDER).count(), 1);
-    assert_eq!(TEMPLATE.matches(mark::PREFIX).count(), 1);
+    assert_eq!(TEMPLATE.matches(marker_line::PREFIX).count(), 1);
     assert_eq!(TEMPLATE.matches(&format!("\n{SETTINGS_BEFORE}{PLACEHOLDER}{SETTINGS_AFTER}\n")).count(), 1);
 }
 

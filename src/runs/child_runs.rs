@@ -1,6 +1,6 @@
 //! Finds the dbt runs that the notebook of a Databricks run started, by the marker with the notebook's key.
 
-use super::marker::Key;
+use super::cause_marker::Key;
 use crate::dbt::{End, PAGE, Run, RunFilter, Status, all_pages, get_run_with_trigger, list_account_runs};
 use crate::events::{Events, RunEvent};
 use crate::http::{HttpError, Reader, side_by_side};

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::marker::Key;
+use super::cause_marker::Key;
 
 /// How far back dbt's runs are searched for a key. Older intents can no longer be picked up.
 pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);

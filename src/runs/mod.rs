@@ -1,12 +1,12 @@
 //! Runs: started exactly once, followed to their end, and reported when they fail.
 
+mod cause_marker;
 mod child_runs;
 mod dbt_run;
-mod failed;
+mod failure_details;
 mod follow;
 mod journal;
 mod look_up;
-mod marker;
 mod poller;
 mod resume;
 mod settle;
@@ -14,14 +14,14 @@ mod trigger;
 mod upload;
 mod workflow_run;
 
+pub(crate) use cause_marker::Key;
+#[cfg(test)]
+pub(crate) use cause_marker::cause;
 pub(crate) use child_runs::{Parent, active_child_runs, active_notebook_runs, canceled_child_runs};
 pub(crate) use dbt_run::{DbtRun, DbtState};
-pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
+pub(crate) use failure_details::{FailedNode, FailureDetails, find_failures, plain};
 pub(crate) use follow::{Followed, PollResult, Probe, follow};
 pub(crate) use journal::{Intent, Journal};
-pub(crate) use marker::Key;
-#[cfg(test)]
-pub(crate) use marker::cause;
 pub(crate) use poller::RunPoller;
 pub(crate) use resume::{NotResumed, Resumption, newest_run, resume};
 pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, resume_alone, trigger};

@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
+use super::cause_marker::{Key, cause};
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, LookupResult, RunLowerBound, first_and_latest, first_own, invalid_response, is_own};
-use super::marker::{Key, cause};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};

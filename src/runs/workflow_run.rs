@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::failed::plain;
+use super::failure_details::plain;
 use super::follow::{PollResult, Probe};
 use crate::databricks::{
     Attempt, Iterations, RunState, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run,

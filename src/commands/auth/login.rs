@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{owner_in_json, unusable, waited};
 use crate::commands::shared::dbt_accounts::validate;
 use crate::commands::shared::provision::who;
-use crate::commands::{CommandContext, to_databricks, to_dbt};
+use crate::commands::{CommandContext, databricks_client, dbt_client};
 use crate::credentials::{
     Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token,
     check_credential_for_host, given_token, key_to_store, named_account, named_workspace,
@@ -111,7 +111,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let bare = Token::bare(token.clone());
-    validate(&to_dbt(&account, &bare, ctx)?, account.id).await?;
+    validate(&dbt_client(&account, &bare, ctx)?, account.id).await?;
     let owner = Owner::Dbt { host: account.origin.to_string(), account: account.id };
     Ok(Accepted { owner, token, known: bare.kind().map(ToOwned::to_owned) })
 }
@@ -144,7 +144,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
     check_credential_for_host(&identity.auth_method, &at.host)?;
-    let me = who(&to_databricks(&identity, ctx)?.reader()).await?;
+    let me = who(&databricks_client(&identity, ctx)?.reader()).await?;
     let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })
 }

@@ -7,7 +7,7 @@ use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
 use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
-use crate::commands::{CommandContext, GlobalFlags, to_databricks, to_dbt};
+use crate::commands::{CommandContext, GlobalFlags, databricks_client, dbt_client};
 use crate::credentials::{
     AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
     databricks, named_workspace,
@@ -108,7 +108,7 @@ async fn ask_workspace(
         }
         AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
     };
-    let reader = to_databricks(&identity, ctx)?.reader();
+    let reader = databricks_client(&identity, ctx)?.reader();
     let me = who(&reader).await.map_err(|failure| match given {
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
@@ -156,7 +156,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
-    let writer = to_dbt(&account, &token, ctx)?;
+    let writer = dbt_client(&account, &token, ctx)?;
     let seen = accounts(&writer).await.map_err(|error| {
         let what = format!("cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);

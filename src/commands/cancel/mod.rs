@@ -10,7 +10,7 @@ use self::report::CanceledRun;
 pub(super) use self::report::{CancelOutcome, CancelReport};
 use super::shared::last_known::Checkpoint;
 use super::shared::printed_commands;
-use super::shared::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::shared::run_argument::{RunFound, find_run, is_dbt_run, of_other_service};
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
 use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run, is_missing};

@@ -5,12 +5,12 @@ use super::check::Check;
 use super::compute;
 use super::identity;
 use super::input::{AddTo, Input};
-use super::prerequisites::{Findings, UsualKeys, read_prerequisites};
+use super::prerequisites::{FailureDetails, UsualKeys, read_prerequisites};
 use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
 use crate::commands::CommandContext;
+use crate::commands::databricks_client;
 use crate::commands::shared::provision::{Applied, Finish, Provision, caller_and};
-use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::document::Id;
@@ -39,10 +39,10 @@ pub(super) async fn add(
     let [task] = input.spec.tasks.as_slice() else {
         return Err(Failure::new(Code::Bug, "no job is left after the flags were checked"));
     };
-    let writer = to_databricks(&input.databricks, ctx)?;
+    let writer = databricks_client(&input.databricks, ctx)?;
     writer.preconnect(3, false);
     let (me, looked_up) = caller_and(&writer, Box::pin(look_up(input, ctx))).await?;
-    let LookedUp { name: _, mut findings, scheduled } = looked_up;
+    let LookedUp { name: _, mut failure_details, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let requirements = input.requirements();
@@ -54,8 +54,8 @@ pub(super) async fn add(
         compute::settle(&writer, &input.spec.compute, &me)
     )?;
     let workflow = row.job_id;
-    findings.extend(of_compute);
-    let prerequisites = findings.need("notebook", path.as_str(), prerequisites);
+    failure_details.extend(of_compute);
+    let prerequisites = failure_details.need("notebook", path.as_str(), prerequisites);
     let want = AddedTaskWant {
         workflow,
         workflow_name: row.name().to_owned(),
@@ -76,19 +76,20 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
     };
     if has_active_trigger(&job.settings) {
-        findings.warnings.splice(0..0, scheduled);
+        failure_details.warnings.splice(0..0, scheduled);
     }
     let mut steps = Vec::new();
     if let Some((prerequisites, key)) = key {
         let names = carried_overrides(&planned.want, job);
-        prerequisites.find_overrides(&requirements, &names, &mut findings);
-        findings.warnings.extend(prerequisites.warnings.iter().cloned());
+        prerequisites.find_overrides(&requirements, &names, &mut failure_details);
+        failure_details.warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let grant = input.spec.grant_run_as;
-        let readers = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await;
-        steps = findings.unless_blocked(&planned.action, readers)?;
+        let readers =
+            identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut failure_details).await;
+        steps = failure_details.unless_blocked(&planned.action, readers)?;
     }
-    let Findings { warnings, refusals } = findings;
+    let FailureDetails { warnings, refusals } = failure_details;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }

@@ -4,7 +4,7 @@ use super::args::{Args, IdentityFlags, check_flags};
 use super::named::{JobArgs, Place};
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
-use crate::commands::shared::workflow_named::WorkflowNamed;
+use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::engine::{Consent, Consents};
@@ -48,7 +48,7 @@ pub(in crate::commands) struct Input {
 /// A workflow as the user named it.
 pub(super) struct AddTo {
     pub(super) text: String,
-    pub(super) named: WorkflowNamed,
+    pub(super) named: WorkflowArgument,
 }
 
 impl Input {
@@ -63,7 +63,7 @@ impl Input {
     ) -> Option<Input> {
         let databricks = credentials::databricks(&ctx.context.environment, &ctx.vault, errors);
         let own = databricks.as_ref().map(|identity| &identity.origin);
-        let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
+        let add_to = add_to.map(|text| WorkflowArgument::read(&text, own).map(|named| AddTo { text, named }));
         let is_named = spec.name.is_some() || add_to.is_some();
         let add_to = errors.optional(add_to.transpose());
         let (account, dbt, token) = of_dbt(&asked, is_named, spec.notebook.is_some(), caller, ctx, errors);

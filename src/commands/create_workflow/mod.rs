@@ -21,13 +21,13 @@ use self::input::settle;
 pub(super) use self::input::{Caller, Input};
 pub(super) use self::named::{JobArgs, Place};
 use self::prerequisites::{Checked, read_prerequisites};
-pub(super) use self::prerequisites::{Findings, Prerequisites, UsualKeys, planned};
+pub(super) use self::prerequisites::{FailureDetails, Prerequisites, UsualKeys, planned};
 pub(super) use self::run_now::{RunNow, check_and_run};
 use self::workflow_plan::identity_of;
 pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
 use super::CommandContext;
-use super::shared::last_seen::LastSeen;
 use super::shared::provision::{Finish, Provision, caller_and};
+use super::shared::workspace_cache::WorkspaceCache;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{GUESS_LIMIT, JobsAhead};
@@ -49,17 +49,17 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     if let Some(workflow) = &input.add_to {
         return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, ctx).await;
     }
-    let writer = super::to_databricks(&input.databricks, ctx)?;
+    let writer = super::databricks_client(&input.databricks, ctx)?;
     writer.preconnect(3, !dry_run);
-    let last_seen = LastSeen::load(writer.origin(), ctx);
+    let last_seen = WorkspaceCache::load(writer.origin(), ctx);
     let early = async {
         let ahead = read_ahead(&input, &last_seen, &writer);
         tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
-    let (prerequisites, WorkflowPlan { steps, findings }) =
+    let (prerequisites, WorkflowPlan { steps, failure_details }) =
         look(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
-    let Findings { warnings, refusals } = findings;
+    let FailureDetails { warnings, refusals } = failure_details;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
@@ -90,7 +90,7 @@ struct Ahead {
     notebook: Option<(NotebookPath, Checked<Prerequisites>, UsualKeys)>,
 }
 
-async fn read_ahead(input: &Input, last_seen: &LastSeen, reader: &Reader) -> Ahead {
+async fn read_ahead(input: &Input, last_seen: &WorkspaceCache, reader: &Reader) -> Ahead {
     let job = identity_of(input).ok().and_then(|identity| last_seen.job(&identity));
     let path =
         input.spec.account.filter(|_| input.spec.notebook.is_none()).and_then(|account| last_seen.notebook(account));
@@ -137,7 +137,7 @@ async fn look(
             input.spec.notebook = Some(current);
             continue;
         }
-        let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);
+        let prerequisites = compared.failure_details.need("notebook", path.as_str(), prerequisites?);
         let workflow_plan = compared.check(reader, input, (prerequisites.as_ref(), usual), me, ctx).await?;
         return Ok((prerequisites, workflow_plan));
     }

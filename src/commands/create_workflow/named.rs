@@ -1,7 +1,7 @@
 //! The dbt jobs of the command line: by ID, by URL or by name, which requires a request to dbt.
 
 use crate::commands::CommandContext;
-use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::credentials::{Account, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -21,7 +21,7 @@ pub(in crate::commands) enum Place {
 /// The jobs as given, each with its key if it has one.
 #[derive(Debug)]
 pub(in crate::commands) struct JobArgs {
-    jobs: Vec<(Option<String>, JobNamed)>,
+    jobs: Vec<(Option<String>, JobArgument)>,
     narrow: Narrow,
     place: Place,
     depends_on: Setting<Vec<String>>,
@@ -41,7 +41,7 @@ impl JobArgs {
         let mut jobs = Vec::new();
         for text in &given {
             let (key, job) = tasks::split(text);
-            let Some(named) = errors.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
+            let Some(named) = errors.optional(JobArgument::read(job.trim()).map(Some)) else { continue };
             jobs.push((key.map(ToOwned::to_owned), named));
         }
         let depends_on = Setting::list("--depends-on", "none", depends_on);
@@ -65,7 +65,7 @@ impl JobArgs {
     }
 
     pub(super) fn has_names(&self) -> bool {
-        self.jobs.iter().any(|(_, named)| matches!(named, JobNamed::Name(_)))
+        self.jobs.iter().any(|(_, named)| matches!(named, JobArgument::Name(_)))
     }
 
     /// The URLs, which may provide host and account.
@@ -79,8 +79,8 @@ impl JobArgs {
             .jobs
             .iter()
             .map(|(_, named)| match named {
-                JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
-                JobNamed::Name(_) => None,
+                JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } => Some(*job),
+                JobArgument::Name(_) => None,
             })
             .collect();
         ids.map(|ids| self.with(&ids))
@@ -103,10 +103,10 @@ impl JobArgs {
         token: &Token,
         ctx: &CommandContext,
     ) -> Result<Vec<TaskSpec>, Failure> {
-        let reader = crate::commands::to_dbt(account, token, ctx)?.reader();
+        let reader = crate::commands::dbt_client(account, token, ctx)?.reader();
         let everywhere = Narrow::default();
-        let find = async |(_, named): &(Option<String>, JobNamed)| {
-            let narrow = if let JobNamed::Name(_) = named { &self.narrow } else { &everywhere };
+        let find = async |(_, named): &(Option<String>, JobArgument)| {
+            let narrow = if let JobArgument::Name(_) = named { &self.narrow } else { &everywhere };
             named.find(&reader, account, narrow).await
         };
         let ids: Vec<u64> = side_by_side(&self.jobs, find).await.into_iter().collect::<Result<_, _>>()?;

@@ -1,8 +1,8 @@
 //! What the checks use.
 
-use super::check::Section;
-use crate::commands::shared::job_named::{JobNamed, Narrow};
-use crate::commands::shared::workflow_named::WorkflowNamed;
+use super::report::Section;
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::http::Reader;
@@ -18,13 +18,13 @@ pub(super) struct Dbt {
 /// What the user wants checked.
 pub(super) struct Selection {
     /// With its name or ID as typed.
-    pub(super) workflow: Option<(WorkflowNamed, String)>,
-    pub(super) job: Option<JobNamed>,
+    pub(super) workflow: Option<(WorkflowArgument, String)>,
+    pub(super) job: Option<JobArgument>,
     pub(super) narrow: Narrow,
 }
 
 /// What the checks in the workspace use.
-pub(super) struct Chain<'a> {
+pub(super) struct CheckContext<'a> {
     pub(super) reader: &'a Reader,
     pub(super) me: &'a Me,
     pub(super) dbt: &'a Dbt,

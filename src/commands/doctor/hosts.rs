@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::check::{Check, Section};
+use super::report::{Check, Section};
 use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, probe_host};

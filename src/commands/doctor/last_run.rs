@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::check::Check;
-use super::context::{Chain, PART};
+use super::context::{CheckContext, PART};
 use super::notebooks::NotebookCheck;
+use super::report::Check;
 use super::workflows::WorkflowCheck;
 use crate::commands::create_workflow::Used;
 use crate::commands::jobs::moment;
@@ -16,7 +16,7 @@ use crate::runs::{PollResult, Probe as _, WorkflowProbe, WorkflowState, plain};
 
 /// Checks the newest run that has ended; a failed run is a failed check with its cause.
 pub(super) async fn look(
-    chain: &Chain<'_>,
+    chain: &CheckContext<'_>,
     workflow: &WorkflowCheck,
     notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Check {

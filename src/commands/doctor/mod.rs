@@ -2,21 +2,21 @@
 //!
 //! It only has a [`Reader`], so it cannot change anything.
 
-mod chain;
-mod check;
 mod context;
+mod dbt_jobs;
 mod hosts;
-mod jobs;
 mod last_run;
 mod notebooks;
+mod report;
+mod workflow_to_job;
 mod workflows;
 
-use self::check::{Check, Examined, Section};
-use self::context::{Chain, Dbt, Selection};
+use self::context::{CheckContext, Dbt, Selection};
 use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
-use super::shared::job_named::{JobNamed, Narrow};
-use super::shared::workflow_named::WorkflowNamed;
-use super::{CommandContext, connect_dbt, to_databricks};
+use self::report::{Check, Examined, Section};
+use super::shared::job_argument::{JobArgument, Narrow};
+use super::shared::workflow_argument::WorkflowArgument;
+use super::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{self, Account, Databricks, InputErrors};
 use crate::databricks::me::Me;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -60,22 +60,22 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let environment = &ctx.context.environment;
     let mut missing = InputErrors::default();
     let identity = credentials::databricks(environment, &ctx.vault, &mut missing);
-    let job = job.as_deref().map(JobNamed::read).transpose()?;
-    if !narrow.is_empty() && !matches!(job, Some(JobNamed::Name(_))) {
+    let job = job.as_deref().map(JobArgument::read).transpose()?;
+    if !narrow.is_empty() && !matches!(job, Some(JobArgument::Name(_))) {
         let what = "--project and --environment apply to a job given by name";
         return Err(Failure::new(Code::Usage, what).advise("drop them, or pass --job with a name"));
     }
     let own = identity.as_ref().map(|identity| &identity.origin);
     let workflow = match workflow {
-        Some(text) => Some((WorkflowNamed::read(&text, own)?, text)),
+        Some(text) => Some((WorkflowArgument::read(&text, own)?, text)),
         None => None,
     };
-    let pasted = job.as_ref().map(JobNamed::pasted).unwrap_or_default();
+    let pasted = job.as_ref().map(JobArgument::pasted).unwrap_or_default();
     let databricks = match missing.settle() {
         Err(failure) => Err(failure),
         Ok(()) => identity
             .ok_or_else(|| Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"))
-            .and_then(|identity| to_databricks(&identity, ctx).map(|writer| (identity, writer.reader()))),
+            .and_then(|identity| databricks_client(&identity, ctx).map(|writer| (identity, writer.reader()))),
     };
     let dbt = connect_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
     // The host can be probed without a credential.
@@ -89,7 +89,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id };
     let selection = Selection { workflow, job, narrow };
-    checks.extend(Chain::follow(at_databricks.line, &dbt, &selection).await);
+    checks.extend(CheckContext::follow(at_databricks.line, &dbt, &selection).await);
     Ok(Examined::new(checks, ctx.global_flags()))
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::check::Check;
-use super::context::{Chain, PART};
+use super::context::{CheckContext, PART};
+use super::report::Check;
 use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, read_prerequisites};
 use crate::commands::shared::default_path::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -51,8 +51,12 @@ impl NotebookCheck {
 }
 
 /// Checks the notebook at this path, or the default one, and the key that it reads.
-pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebook_use: &NotebookUse) -> NotebookCheck {
-    let Chain { reader, me, dbt } = chain;
+pub(super) async fn check_notebook(
+    chain: &CheckContext<'_>,
+    path: Option<&str>,
+    notebook_use: &NotebookUse,
+) -> NotebookCheck {
+    let CheckContext { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
     let named = match path.map(str::parse::<NotebookPath>).transpose() {
@@ -114,7 +118,7 @@ pub(super) async fn check_notebook(chain: &Chain<'_>, path: Option<&str>, notebo
 
 /// Checks that the notebook is unchanged and of this version. Returns its account if not the one in use.
 fn notebook_state_check(
-    chain: &Chain<'_>,
+    chain: &CheckContext<'_>,
     id: &str,
     prerequisites: &Prerequisites,
     is_usual: bool,
@@ -203,7 +207,7 @@ fn as_flags(found: &Found) -> String {
 }
 
 /// The account of the notebook, if not the one in use.
-fn other_account(chain: &Chain<'_>, found: &Found) -> Option<String> {
+fn other_account(chain: &CheckContext<'_>, found: &Found) -> Option<String> {
     let account = chain.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
     let host = chain.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
     (account || host).then(|| format!("the account {} at {}", found.account_id, found.host))
@@ -237,11 +241,11 @@ pub(super) fn describe_change(change: &Change) -> String {
 
 /// Checks that the key exists and is not readable by all users. Its value is never read.
 async fn key_check(
-    chain: &Chain<'_>,
+    chain: &CheckContext<'_>,
     prerequisites: &Prerequisites,
     notebook_use: &NotebookUse,
 ) -> (Check, Result<(), String>) {
-    let Chain { reader, me, dbt: _ } = chain;
+    let CheckContext { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
     if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await.flatten() {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::Check;
-use super::context::{Chain, PART, Selection};
+use super::context::{CheckContext, PART, Selection};
 use super::notebooks::{NotebookCheck, describe_change};
+use super::report::Check;
 use crate::commands::create_workflow::prerequisites;
 use crate::commands::shared::default_path::default_path;
-use crate::commands::shared::job_named::NAME;
+use crate::commands::shared::job_argument::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;
@@ -39,7 +39,7 @@ pub(super) struct WorkflowCheck {
 
 impl WorkflowCheck {
     /// `asked`: the requested dbt job, for which the workflow may have been created.
-    fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> WorkflowCheck {
+    fn new(ours: Vec<Summary>, job: Job, chain: &CheckContext<'_>, asked: Option<u64>) -> WorkflowCheck {
         let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
         let mut tasks = existing_tasks(&job.settings);
@@ -104,7 +104,7 @@ fn job_in_name(name: &str) -> Option<u64> {
 
 /// The workflows to check; plus a check if there are none or they cannot be listed.
 pub(super) async fn find(
-    chain: &Chain<'_>,
+    chain: &CheckContext<'_>,
     selection: &Selection,
     job: Option<u64>,
 ) -> (Vec<WorkflowCheck>, Vec<Check>) {
@@ -125,7 +125,7 @@ pub(super) async fn find(
 }
 
 /// The named workflow, even if dbtrigger did not create it.
-async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
+async fn one(chain: &CheckContext<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("cannot read workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
@@ -146,7 +146,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Workf
 }
 
 /// All workflows with our mark, or those that start this dbt job.
-async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
+async fn ours(chain: &CheckContext<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let (reader, me) = (chain.reader, &chain.me.user_name);
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("cannot list the workflows", &error))?;
@@ -186,7 +186,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>,
 
 /// Checks for manual edits, disallowed overrides and the schedule.
 pub(super) fn compare(
-    chain: &Chain<'_>,
+    chain: &CheckContext<'_>,
     workflow: &WorkflowCheck,
     notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Vec<Check> {
@@ -307,7 +307,11 @@ fn edits(changes: &[Change]) -> Vec<String> {
 }
 
 /// The command that recreates this workflow, if its original name is known.
-fn again(chain: &Chain<'_>, want: &WorkflowWant, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<String> {
+fn again(
+    chain: &CheckContext<'_>,
+    want: &WorkflowWant,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
+) -> Option<String> {
     let account = account(chain, &want.notebook, notebook_checks);
     let at = at_notebook(chain, &want.notebook, notebook_checks);
     let named = |TaskSpec { key, job, depends_on: _ }: &TaskSpec| {
@@ -329,12 +333,12 @@ fn again(chain: &Chain<'_>, want: &WorkflowWant, notebook_checks: &BTreeMap<Stri
 }
 
 /// The account whose jobs this notebook starts; otherwise the one in use.
-fn account(chain: &Chain<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
+fn account(chain: &CheckContext<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
     notebook_checks.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
 }
 
 /// The flag that names the notebook, unless it is the default one.
-fn at_notebook(chain: &Chain<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> String {
+fn at_notebook(chain: &CheckContext<'_>, notebook: &str, notebook_checks: &BTreeMap<String, NotebookCheck>) -> String {
     let usual = account(chain, notebook, notebook_checks).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {
         String::new()

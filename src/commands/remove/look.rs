@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commands::shared::workflow_named::WorkflowNamed;
+use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -20,7 +20,7 @@ use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE};
 /// What to remove.
 pub(super) struct Selection {
     /// Parsed and as given.
-    pub(super) workflows: Vec<(WorkflowNamed, String)>,
+    pub(super) workflows: Vec<(WorkflowArgument, String)>,
     /// IDs of dbt jobs.
     pub(super) jobs: Vec<u64>,
     pub(super) all: bool,

@@ -4,10 +4,10 @@ mod look;
 
 use self::look::{Found, Selection, look};
 use super::cancel::{CancelReport, cancel_workflow};
-use super::shared::job_named::{JobNamed, Narrow};
+use super::shared::job_argument::{JobArgument, Narrow};
 use super::shared::provision::{Provision, ask_to_apply, who};
-use super::shared::workflow_named::WorkflowNamed;
-use super::{CommandContext, connect_dbt, to_databricks};
+use super::shared::workflow_argument::WorkflowArgument;
+use super::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
     let (identity, selection) = settle(args, ctx).await?;
-    let writer = to_databricks(&identity, ctx)?;
+    let writer = databricks_client(&identity, ctx)?;
     writer.preconnect(4, false);
     let me = who(&writer).await?;
     let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
@@ -159,15 +159,15 @@ async fn accept(
 async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selection), Failure> {
     let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
     let mut errors = InputErrors::default();
-    let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = job.iter().map(|text| JobArgument::read(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     if ctx.prompts.prompter.is_none() && !yes && !dry_run {
         let give = "-y (see the plan with --dry-run first)";
         errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut ids = Vec::new();
-    if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {
-        let pasted: Vec<_> = jobs.iter().flat_map(JobNamed::pasted).collect();
+    if jobs.iter().any(|job| matches!(job, JobArgument::Name(_))) || !narrow.is_empty() {
+        let pasted: Vec<_> = jobs.iter().flat_map(JobArgument::pasted).collect();
         let (account, dbt) = connect_dbt(&pasted, errors, ctx)?;
         for job in &jobs {
             ids.push(job.find(&dbt, &account, &narrow).await?);
@@ -175,14 +175,14 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
     } else {
         errors.settle()?;
         ids.extend(jobs.iter().filter_map(|job| match job {
-            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
-            JobNamed::Name(_) => None,
+            JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } => Some(*job),
+            JobArgument::Name(_) => None,
         }));
     }
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "the workspace is missing after it was resolved"));
     };
-    let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
+    let named = |text: String| Ok((WorkflowArgument::read(&text, Some(&identity.origin))?, text));
     let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
     let selection = Selection { workflows, jobs: ids, all, with_secret, path, scope, key };
     Ok((identity, selection))

@@ -2,8 +2,8 @@
 //! Actions, and the file of `--junit`. Nothing here changes the outcome.
 
 mod annotations;
+mod junit_document;
 mod markdown;
-mod tests_of_runs;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -65,7 +65,8 @@ impl CiOutputs {
         };
         let rows = self.rows(ending, redact);
         if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
-            && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, redact))
+            && let Err(error) =
+                junit::write(file, &junit_document::document(&rows, ending.results, self.detail, redact))
         {
             events.warning(format!("cannot write the JUnit report to {}: {}", file.display(), io_reason(&error)));
         }

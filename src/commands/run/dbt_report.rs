@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::artifacts::Missing;
-use super::cancellation::Cancellation;
+use super::interrupt_outcome::InterruptOutcome;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};
 use crate::events::DuplicateOutcome;
 use crate::failure::{FailedPart, Report, RunOutcome};
 use crate::http::{Phrase, Service, says};
-use crate::runs::{FailedNode, Findings, Key, plain};
+use crate::runs::{FailedNode, FailureDetails, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and `watch RUN`.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +34,14 @@ pub(crate) struct DbtReport {
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
     pub(crate) duplicates: Vec<(u64, DuplicateOutcome)>,
-    pub(crate) findings: Findings,
+    pub(crate) failure_details: FailureDetails,
     /// Failed runs that this run resumes, oldest first.
     pub(crate) resumed: Vec<Resumed>,
     /// Downloaded files of the run.
     pub(crate) artifacts: Vec<String>,
     pub(crate) artifacts_missing: Vec<Missing>,
     /// Result of `--on-interrupt cancel`, after an interrupt.
-    pub(crate) on_interrupt: Option<Cancellation>,
+    pub(crate) on_interrupt: Option<InterruptOutcome>,
 }
 
 /// A failed run that was retried from its point of failure.
@@ -99,7 +99,7 @@ impl DbtReport {
 
 impl DbtReport {
     pub(super) fn outcome(&self) -> RunOutcome {
-        let failed = self.findings.nodes.iter().map(|FailedNode { kind, name, message, .. }| FailedPart {
+        let failed = self.failure_details.nodes.iter().map(|FailedNode { kind, name, message, .. }| FailedPart {
             name: format!("{kind} {name}"),
             message: message.clone(),
         });
@@ -140,7 +140,7 @@ impl Report for DbtReport {
             adopted,
             sends,
             duplicates,
-            findings: Findings { step, nodes, log, can_retry, no_retry },
+            failure_details: FailureDetails { step, nodes, log, can_retry, no_retry },
             resumed,
             artifacts,
             artifacts_missing,
@@ -189,7 +189,7 @@ impl Report for DbtReport {
             "resumed": resumed,
             "artifacts": artifacts,
             "artifacts_missing": missing,
-            "on_interrupt": on_interrupt.map(Cancellation::word),
+            "on_interrupt": on_interrupt.map(InterruptOutcome::word),
         })
     }
 

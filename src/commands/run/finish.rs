@@ -3,7 +3,7 @@
 use super::dbt_report::DbtReport;
 use super::download::Download;
 use super::prepared_run::{PreparedRun, StartContext};
-use super::retry::Retries;
+use super::retry_from_failure::Retries;
 use crate::failure::{Code, Ended, Hint};
 
 impl PreparedRun {
@@ -29,7 +29,7 @@ impl PreparedRun {
                 download.results(results).await;
             }
         }
-        let can_retry = ended.report.as_ref().is_some_and(|report| report.findings.can_retry == Some(true));
+        let can_retry = ended.report.as_ref().is_some_and(|report| report.failure_details.can_retry == Some(true));
         if can_retry
             && !retries.is_impossible
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)

@@ -10,7 +10,7 @@ use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::{Activity, Events, RunEvent, RunId, StatusDetail};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
-use crate::runs::{DbtRun, DbtState, Findings, Followed, RunContext, find_failures, follow, plain};
+use crate::runs::{DbtRun, DbtState, FailureDetails, Followed, RunContext, find_failures, follow, plain};
 
 /// How long to retry a run that is not found: a new run may be missing for a moment (dbt-cloud-api §4.5).
 const MOMENT: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ impl DbtFollower<'_> {
         let failure = match (report.end, followed) {
             (Some(End::Success), _) => None,
             (Some(End::Error), _) => {
-                report.findings = find_failures(writer, account.id, probe.run()).await;
+                report.failure_details = find_failures(writer, account.id, probe.run()).await;
                 Some(failed(&report, *start_over))
             }
             (Some(End::Cancelled), _) => Some(cancelled(&report, *start_over)),
@@ -162,7 +162,7 @@ impl<'a> DbtRunEvents<'a> {
 fn failed(report: &DbtReport, start_over: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
     let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} failed", report.of_job()));
-    let Findings { step, nodes, log, can_retry, no_retry } = &report.findings;
+    let FailureDetails { step, nodes, log, can_retry, no_retry } = &report.failure_details;
     if let Some(step) = step {
         failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cancellation::WorkflowCancellation;
+use super::interrupt_outcome::WorkflowInterruptOutcome;
 use crate::commands::CommandContext;
 use crate::commands::shared::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
@@ -300,7 +300,7 @@ pub(crate) struct WorkflowReport {
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
     /// Result of `--on-interrupt cancel`, after an interrupt.
-    pub(crate) on_interrupt: Option<WorkflowCancellation>,
+    pub(crate) on_interrupt: Option<WorkflowInterruptOutcome>,
 }
 
 impl WorkflowReport {

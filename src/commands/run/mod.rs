@@ -1,9 +1,8 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
 mod artifacts;
-mod cancellation;
+mod cancel_on_interrupt;
 mod ci_outputs;
-mod dbt;
 mod dbt_report;
 mod download;
 #[cfg(test)]
@@ -11,15 +10,16 @@ mod failure_tests;
 mod finish;
 mod follow_dbt;
 mod follow_workflow;
+mod interrupt_outcome;
 mod junit;
-mod on_interrupt;
 mod prepared_run;
 mod progress;
 #[cfg(test)]
 mod pull_request_tests;
-mod retry;
-mod several;
-mod workflow;
+mod retry_from_failure;
+mod several_jobs;
+mod start_dbt;
+mod start_workflow;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,9 +32,9 @@ pub(crate) use dbt_report::DbtReport;
 pub(crate) use follow_dbt::{DbtFollower, DbtRunEvents, read_run};
 pub(crate) use follow_workflow::{WorkflowReport, follow_run, follow_run_with};
 pub(crate) use junit::Results;
-pub(in crate::commands) use workflow::start_workflow;
+pub(in crate::commands) use start_workflow::start_workflow;
 
-use super::shared::job_named::Narrow;
+use super::shared::job_argument::Narrow;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
@@ -301,7 +301,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         OnInterrupt::Cancel => ctx.interruption.handle_signal(),
     }
     if let Some(workflow) = workflow {
-        return workflow::run(&workflow, waiting, errors, ctx).await;
+        return start_workflow::run(&workflow, waiting, errors, ctx).await;
     }
     // The list to choose from was already filtered by these flags.
     let chosen = ctx.prompts.job.filter(|_| job.is_empty());
@@ -327,8 +327,8 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Err(failure) => return failure.into(),
     };
     let max_parallel = max_parallel.map(usize::from);
-    let request = dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides, options };
-    Box::pin(dbt::run(request, waiting, errors, ctx)).await
+    let request = start_dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides, options };
+    Box::pin(start_dbt::run(request, waiting, errors, ctx)).await
 }
 
 fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {

@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use super::cancellation::Cancellation;
+use super::cancel_on_interrupt::{InterruptedRun, as_interruption};
 use super::dbt_report::DbtReport;
-use super::on_interrupt::{InterruptedRun, as_interruption};
+use super::interrupt_outcome::InterruptOutcome;
 use super::prepared_run::PreparedRun;
-use super::retry::Resuming;
+use super::retry_from_failure::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::shared::last_known::Checkpoint;
 use crate::dbt::Run;
@@ -93,7 +93,8 @@ impl<'a> RunProgress<'a> {
             self.last_known.clear();
         }
         if let Some(signal) = run_ctx.interruption.signal() {
-            report.on_interrupt = Some(if may_have_started { Cancellation::Unknown } else { Cancellation::NotStarted });
+            report.on_interrupt =
+                Some(if may_have_started { InterruptOutcome::Unknown } else { InterruptOutcome::NotStarted });
             failure = as_interruption(signal, failure);
         }
         Ended { report: Some(report), failure: Some(failure) }

@@ -6,7 +6,7 @@ mod orphans;
 pub(crate) use of_workflow::Span;
 
 use super::jobs::moment;
-use super::shared::job_named::{JobNamed, Narrow, shown_name};
+use super::shared::job_argument::{JobArgument, Narrow, shown_name};
 use super::shared::table::table;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
@@ -88,8 +88,8 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
     let Args { job, status, limit, narrow: JobPlace { project, environment }, .. } = args;
     let mut errors = InputErrors::default();
-    let named = errors.optional(job.as_deref().map(JobNamed::read).transpose());
-    let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
+    let named = errors.optional(job.as_deref().map(JobArgument::read).transpose());
+    let pasted = named.as_ref().map(JobArgument::pasted).unwrap_or_default();
     let (account, reader) = connect_dbt(&pasted, errors, ctx)?;
     let narrow = Narrow { project, environment };
     let job = match &named {

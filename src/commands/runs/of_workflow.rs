@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::with_name;
 use crate::commands::jobs::moment;
-use crate::commands::shared::job_named::shown_name;
+use crate::commands::shared::job_argument::shown_name;
 use crate::commands::shared::table::table;
-use crate::commands::shared::workflow_named::WorkflowNamed;
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::shared::workflow_argument::WorkflowArgument;
+use crate::commands::{CommandContext, databricks_client};
 use crate::credentials::InputErrors;
 use crate::databricks::{RunState, WorkflowRun, list_workflow_runs};
 use crate::document::{Data, Id, document};
@@ -19,8 +19,8 @@ use crate::http::{HttpError, Reader};
 use crate::runs::plain;
 
 pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
-    let (named, identity) = WorkflowNamed::with_identity(text, InputErrors::default(), ctx)?;
-    let reader = to_databricks(&identity, ctx)?;
+    let (named, identity) = WorkflowArgument::with_identity(text, InputErrors::default(), ctx)?;
+    let reader = databricks_client(&identity, ctx)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
     let row = named.find(&reader, text, "its runs were not listed", again).await?;
     let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {

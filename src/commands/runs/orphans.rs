@@ -3,7 +3,7 @@
 use super::with_name;
 use crate::commands::shared::printed_commands;
 use crate::commands::shared::table::table;
-use crate::commands::{CommandContext, connect_dbt, to_databricks};
+use crate::commands::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{Account, InputErrors, databricks};
 use crate::databricks::{RunState, WorkflowRun, get_workflow_run, is_missing, me};
 use crate::dbt::{Run, Status};
@@ -19,7 +19,7 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Fail
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
-    let workspace = to_databricks(&identity, ctx)?;
+    let workspace = databricks_client(&identity, ctx)?;
     let own = workspace
         .read(me::me())
         .await

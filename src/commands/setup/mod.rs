@@ -15,9 +15,9 @@ use super::create_workflow::{
     Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
 };
 use super::init_secrets::{Storing, key_to_store, now_read, tried_key, try_key, warn_of_readers};
-use super::shared::job_named::Narrow;
+use super::shared::job_argument::Narrow;
 use super::shared::provision::{Finish, Provision, poll_alongside, who};
-use super::{CommandContext, to_databricks};
+use super::{CommandContext, databricks_client};
 use crate::credentials::{Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -272,7 +272,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     account.check_bare_token("the dbt API key")?;
     let specs = Specs { secret, notebook: args.notebook(&account), input };
     let input = &specs.input;
-    let writer = to_databricks(&input.databricks, ctx)?;
+    let writer = databricks_client(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     writer.preconnect(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });

@@ -20,7 +20,7 @@ use crate::origin::Origin;
 use crate::questions::Question;
 
 /// The client of the workspace.
-pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
+pub(crate) fn databricks_client(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
     let Databricks { origin, host_from: _, workspace, auth_method, tried, remark } = identity;
     if let Some(remark) = remark {
         ctx.events.warning(remark);
@@ -91,12 +91,12 @@ pub(crate) fn connect_databricks(
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
-    let writer = to_databricks(&identity, ctx)?;
+    let writer = databricks_client(&identity, ctx)?;
     Ok((identity, writer))
 }
 
 /// The client of the dbt account, if the token may be sent there.
-pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> Result<Writer, Failure> {
+pub(crate) fn dbt_client(account: &Account, token: &Token, ctx: &CommandContext) -> Result<Writer, Failure> {
     let secret = token.secret_for(account)?;
     for remark in token.remarks() {
         ctx.events.warning(remark);
@@ -129,7 +129,7 @@ pub(crate) fn connect_dbt(
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
-    let writer = to_dbt(&account, &token, ctx)?;
+    let writer = dbt_client(&account, &token, ctx)?;
     Ok((account, writer))
 }
 

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::dbt::KeyQuestion;
-use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::commands::shared::provision::who;
-use crate::commands::shared::run_named::RunNamed;
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::shared::run_argument::RunArgument;
+use crate::commands::{CommandContext, databricks_client};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
 use crate::databricks::secrets::{self, KeyName, ScopeName};
@@ -44,7 +44,7 @@ pub(crate) struct Prompts {
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
     /// The run that was chosen.
-    pub(crate) run: Option<RunNamed>,
+    pub(crate) run: Option<RunArgument>,
     /// Edited settings of the plan; `None` restores the default.
     pub(crate) settings: BTreeMap<PlanSetting, Option<String>>,
 }
@@ -126,7 +126,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
         Some((_, None)) | None => false,
     };
-    let names_job = matches!(prompts.named, Some(JobNamed::Id(_)));
+    let names_job = matches!(prompts.named, Some(JobArgument::Id(_)));
     let key = if stored && (!looks || names_job) {
         KeyQuestion::None
     } else if let Some((tried, _)) = to_store.filter(|_| !stored) {
@@ -219,7 +219,7 @@ struct Dialog<'a> {
     pasted: Vec<(String, Link)>,
     instead: Vec<Instead>,
     /// The job, as entered at the prompt for its URL.
-    named: Option<JobNamed>,
+    named: Option<JobArgument>,
 }
 
 impl Dialog<'_> {
@@ -231,7 +231,7 @@ impl Dialog<'_> {
         else {
             return false;
         };
-        let Ok(writer) = to_databricks(&identity, self.ctx) else { return false };
+        let Ok(writer) = databricks_client(&identity, self.ctx) else { return false };
         let stored =
             writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| info.key == key.as_str()));
         if stored {
@@ -334,7 +334,7 @@ impl Dialog<'_> {
             let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
             errors.settle()?;
             match identity {
-                Some(identity) => who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ()),
+                Some(identity) => who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ()),
                 None => Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved")),
             }
         };
@@ -351,7 +351,7 @@ impl Dialog<'_> {
                 return Err(Failure::new(Code::Bug, "the typed token is missing"));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
-            who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ())
+            who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }
@@ -395,7 +395,7 @@ impl Dialog<'_> {
 async fn works(environment: &Environment, ctx: &CommandContext) -> bool {
     let mut errors = InputErrors::default();
     let Some(identity) = databricks(environment, &ctx.vault, &mut errors) else { return false };
-    match to_databricks(&identity, ctx) {
+    match databricks_client(&identity, ctx) {
         Ok(writer) => who(&writer.reader()).await.is_ok(),
         Err(_) => false,
     }

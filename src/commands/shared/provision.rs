@@ -6,8 +6,8 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
-use crate::commands::shared::last_seen::LastSeen;
 use crate::commands::shared::prompts::unanswered;
+use crate::commands::shared::workspace_cache::WorkspaceCache;
 use crate::commands::{CommandContext, GlobalFlags, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, ToDocument};
@@ -161,7 +161,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, ctx);
-        LastSeen::note(&workspace, me, &plan, ctx);
+        WorkspaceCache::note(&workspace, me, &plan, ctx);
         Applied { plan, finish, workspace, identity, dry_run, global_flags, lines, hints, fields, failure }
     }
 }

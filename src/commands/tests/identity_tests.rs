@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::commands::tests::harness::{Harness, Outcome};
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::{CommandContext, databricks_client};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::credentials::{InputErrors, databricks};
 use crate::databricks::jobs::create;
@@ -45,7 +45,7 @@ async fn poll(args: Polls, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     if let Err(failure) = errors.settle() {
         return failure.into();
     }
-    let reader = to_databricks(&identity.unwrap(), ctx).unwrap().reader();
+    let reader = databricks_client(&identity.unwrap(), ctx).unwrap().reader();
     for _ in 0..args.times {
         if let Err(error) = reader.read_once(me()).await {
             return of_databricks("cannot look", &error).into();
@@ -147,7 +147,7 @@ async fn a_host_that_does_not_resolve_is_given_up_by_oauth_as_by_a_token() {
 /// Creates a job with an expired token.
 async fn make_late(_: Nothing, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut InputErrors::default());
-    let writer = to_databricks(&identity.unwrap(), ctx).unwrap();
+    let writer = databricks_client(&identity.unwrap(), ctx).unwrap();
     writer.read(me()).await.unwrap();
     sleep(Duration::from_mins(1)).await;
     let mut settings = Raw::default();

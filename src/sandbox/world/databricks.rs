@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::World;
 use super::answers::ServiceError;
 use super::call::Call;
-use super::jobs::Job;
+use super::databricks_jobs::Job;
 use super::permissions::Grant;
 use super::secrets::Scope;
 use super::workspace_objects::Object;

@@ -8,10 +8,10 @@ use super::World;
 use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::databricks::Fields;
+use super::databricks_jobs::Job;
 use super::job_repairs::{keys, with_downstream, with_upstream};
 use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
 use super::job_settings::{settled, tasks, whole};
-use super::jobs::Job;
 
 /// Fields of `runs/submit` that become the run's settings.
 const SUBMITTED: &[&str] = &["tasks", "timeout_seconds", "run_as", "environments", "git_source", "queue"];

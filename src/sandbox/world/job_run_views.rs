@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::World;
 use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
+use super::databricks_jobs::{page_start, page_token, paged};
 use super::job_runs::{JobRun, Stage, TaskRun};
-use super::jobs::{page_start, page_token, paged};
 use super::notebooks::LONGEST_RESULT;
 use super::people::WORKSPACE_ID;
 

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::World;
+use super::databricks_jobs::Job;
 use super::job_repairs::RepairAttempt;
 use super::job_results::Decision;
 use super::job_settings::{is_serverless, tasks, texts, whole};
-use super::jobs::Job;
 
 /// Start time of serverless compute, in milliseconds.
 const COLD_START: i64 = 8_000;

@@ -6,7 +6,7 @@ use super::World;
 use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::databricks::WorkspaceState;
-use super::jobs::Job;
+use super::databricks_jobs::Job;
 use super::people;
 use super::workspace;
 use super::workspace_objects::{Kind, Object};

@@ -7,8 +7,8 @@ use super::World;
 use super::answers::{HandlerResult, HttpResponse, ServiceError};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views, job_repairs,
-    job_run_calls, job_run_views, jobs, oauth, people, permissions, secrets, workspace,
+    artifacts, clusters, databricks_jobs, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views,
+    job_repairs, job_run_calls, job_run_views, oauth, people, permissions, secrets, workspace,
 };
 
 /// The service and operation of a request.
@@ -91,12 +91,12 @@ static TABLE: &[RouteEntry] = &[
     get("/api/2.0/clusters/list", "databricks:clusters/list", clusters::list),
     get("/api/2.0/instance-pools/list", "databricks:instance-pools/list", clusters::pools),
     get("/api/2.0/sql/warehouses", "databricks:sql/warehouses", clusters::warehouses),
-    post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
-    post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
-    post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
-    post("/api/2.x/jobs/delete", "databricks:jobs/delete", jobs::delete),
-    get("/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
-    get("/api/2.x/jobs/list", "databricks:jobs/list", jobs::list),
+    post("/api/2.x/jobs/create", "databricks:jobs/create", databricks_jobs::create),
+    post("/api/2.x/jobs/reset", "databricks:jobs/reset", databricks_jobs::reset),
+    post("/api/2.x/jobs/update", "databricks:jobs/update", databricks_jobs::update),
+    post("/api/2.x/jobs/delete", "databricks:jobs/delete", databricks_jobs::delete),
+    get("/api/2.x/jobs/get", "databricks:jobs/get", databricks_jobs::get),
+    get("/api/2.x/jobs/list", "databricks:jobs/list", databricks_jobs::list),
     post("/api/2.x/jobs/run-now", "databricks:jobs/run-now", job_run_calls::run_now),
     post("/api/2.x/jobs/runs/submit", "databricks:jobs/runs/submit", job_run_calls::submit),
     get("/api/2.x/jobs/runs/get", "databricks:jobs/runs/get", job_run_views::get),

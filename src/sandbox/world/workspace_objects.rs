@@ -45,7 +45,7 @@ impl Language {
     }
 
     /// Returns the comment prefix of Databricks' own lines in a notebook (§4.2).
-    fn mark(self) -> &'static str {
+    fn comment_prefix(self) -> &'static str {
         match self {
             Language::Python | Language::R => "#",
             Language::Sql => "--",
@@ -55,7 +55,7 @@ impl Language {
 
     /// Returns the first line that makes a source file a notebook (§4.2).
     pub(super) fn header(self) -> String {
-        format!("{} Databricks notebook source", self.mark())
+        format!("{} Databricks notebook source", self.comment_prefix())
     }
 }
 
@@ -90,7 +90,7 @@ impl Kind {
 /// §4.5: export adds the header line, puts single blank lines around cell separators and drops exactly one trailing
 /// newline.
 pub(super) fn canonical(language: Language, source: &str) -> String {
-    let mark = language.mark();
+    let mark = language.comment_prefix();
     let header = language.header();
     let separator = format!("{mark} COMMAND ----------");
     let body = match source.strip_prefix(&header) {

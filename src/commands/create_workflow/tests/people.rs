@@ -1,7 +1,7 @@
 //! The run-as identity and the grants on the workflow.
 
 use super::*;
-use crate::commands::to_databricks;
+use crate::commands::databricks_client;
 use crate::credentials::{self, AccountFlags, InputErrors};
 use crate::databricks::permissions::{JobLevel, NotebookLevel};
 use crate::databricks::secrets::Permission;
@@ -259,7 +259,7 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     assert_eq!(ctx.run(deploy_notebook::run, &["--grant", "data-team:CAN_READ"]).await.unwrap().exit, 0);
     let staged = ctx.ctx(AccountFlags::default(), Events::new(|_| {}));
     let databricks = credentials::databricks(&staged.context.environment, &staged.vault, &mut InputErrors::default());
-    let writer = to_databricks(&databricks.unwrap(), &staged).unwrap();
+    let writer = databricks_client(&databricks.unwrap(), &staged).unwrap();
     let none = Consents::default();
     let principal = "data-team".to_owned();
     let id = only_job(&ctx)["job_id"].as_u64().unwrap();

@@ -3,8 +3,8 @@
 use super::hosts::{bare, can_be_a_host};
 use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
 use crate::commands::shared::dbt_accounts::{accounts, not_for_account, of_accounts};
-use crate::commands::shared::job_named::{JobNamed, Narrow, Places, environment, jobs, shown_name};
-use crate::commands::{connect_dbt, to_dbt};
+use crate::commands::shared::job_argument::{JobArgument, Narrow, Places, environment, jobs, shown_name};
+use crate::commands::{connect_dbt, dbt_client};
 use crate::credentials::{InputErrors, account, account_id, api_token, dbt_host, read_account_id};
 use crate::dbt::{Account as Seen, Job, Link, get_job};
 use crate::failure::{Code, Failure, of_dbt};
@@ -48,7 +48,7 @@ impl Dialog<'_> {
             let read = if is_an_address(&typed) {
                 self.take_address(&typed).await
             } else {
-                can_be_a_host(&typed).and_then(|()| JobNamed::read(&typed)).map(|job| {
+                can_be_a_host(&typed).and_then(|()| JobArgument::read(&typed)).map(|job| {
                     self.named = Some(job);
                     true
                 })
@@ -85,7 +85,7 @@ impl Dialog<'_> {
         }
         self.instead.push(Instead::Flag("--dbt-host", bare(origin)));
         self.instead.extend(link.account.map(|id| Instead::Flag("--dbt-account", id.to_string())));
-        self.named = link.job.map(JobNamed::Id);
+        self.named = link.job.map(JobArgument::Id);
         Ok(true)
     }
 
@@ -158,7 +158,7 @@ impl Dialog<'_> {
         let Some(token) = token else {
             return Err(Failure::new(Code::Bug, "the dbt token is settled and yet missing"));
         };
-        let dbt: Writer = to_dbt(&self.host_of_accounts()?, &token, self.ctx)?;
+        let dbt: Writer = dbt_client(&self.host_of_accounts()?, &token, self.ctx)?;
         accounts(&dbt).await.map_err(|error| of_accounts(&error))
     }
 
@@ -227,7 +227,7 @@ impl Dialog<'_> {
         // Without a token dbt cannot be asked; the check of the workflow will.
         if self.ctx.prompts.key_is_stored
             && self.lacks_token()?
-            && let Some(JobNamed::Id(job)) = self.named
+            && let Some(JobArgument::Id(job)) = self.named
         {
             self.take_job(job, flag, job.to_string());
             return Ok(());

@@ -3,8 +3,8 @@
 use super::{Dialog, Instead};
 use crate::commands::jobs::moment;
 use crate::commands::runs::Span;
-use crate::commands::shared::job_named::shown_name;
-use crate::commands::shared::run_named::RunNamed;
+use crate::commands::shared::job_argument::shown_name;
+use crate::commands::shared::run_argument::RunArgument;
 use crate::commands::{connect_databricks, connect_dbt, workflows};
 use crate::credentials::InputErrors;
 use crate::databricks::RunState;
@@ -17,7 +17,7 @@ const MOST: u64 = 50;
 
 /// A run to choose, and the line that shows it.
 struct Offer {
-    run: RunNamed,
+    run: RunArgument,
     line: String,
 }
 
@@ -39,10 +39,10 @@ impl Dialog<'_> {
         let chosen = self.choose("Run", &lines).await?;
         let run = offers.swap_remove(chosen).run;
         match &run {
-            RunNamed::Workflow { run, origin: _ } => {
+            RunArgument::Workflow { run, origin: _ } => {
                 self.instead.push(Instead::Flag("--workflow-run", run.to_string()));
             }
-            RunNamed::Id(run) | RunNamed::Dbt { run, pasted: _ } => {
+            RunArgument::Id(run) | RunArgument::Dbt { run, pasted: _ } => {
                 self.instead.push(Instead::Argument(run.to_string()));
             }
         }
@@ -62,7 +62,7 @@ impl Dialog<'_> {
             let status = run.status.map(Status::word).unwrap_or_default();
             let at = run.created().map(moment).unwrap_or_default();
             let line = format!("{}   {status}   {}   {at}", run.id, shown_name(run.job_name()));
-            Offer { run: RunNamed::Id(run.id), line }
+            Offer { run: RunArgument::Id(run.id), line }
         });
         Ok(offers.collect())
     }
@@ -80,7 +80,7 @@ impl Dialog<'_> {
             let status = state.map(|state| plain(state.word(), 100)).unwrap_or_default();
             let at = Span::of(last).started.map(moment).unwrap_or_default();
             let line = format!("{}   {status}   workflow {}   {at}", last.run_id, shown_name(Some(&row.name())));
-            Some(Offer { run: RunNamed::Workflow { run: last.run_id, origin: None }, line })
+            Some(Offer { run: RunArgument::Workflow { run: last.run_id, origin: None }, line })
         });
         offers.collect()
     }

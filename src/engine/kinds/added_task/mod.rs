@@ -1,7 +1,7 @@
 //! One dbtrigger task in someone else's workflow. It is identified by a mark in its description, and nothing else in
 //! the workflow is ever sent.
 
-mod mark;
+mod description_marker;
 mod needs;
 mod read_back;
 mod removal;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::mark::Mark;
+use self::description_marker::Mark;
 pub(crate) use self::read_back::read_back;
 pub(crate) use self::removal::{TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks};
 use super::compute::{self, Compute};

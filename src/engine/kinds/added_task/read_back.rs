@@ -1,6 +1,6 @@
 //! The wanted state of the tasks we added to someone's workflow, reconstructed from the workflow. Pure.
 
-use super::mark::Mark;
+use super::description_marker::Mark;
 use super::{AddedTaskWant, marked, whole};
 use crate::databricks::jobs::Job;
 use crate::engine::kinds::ReadBack;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::mark::Mark;
+use super::description_marker::Mark;
 use super::{is_added, marked};
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job};

@@ -25,7 +25,7 @@ const LOG_LINES: usize = 15;
 
 /// What was found; empty if nothing was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
+pub(crate) struct FailureDetails {
     pub(crate) step: Option<FailedStep>,
     pub(crate) nodes: Vec<FailedNode>,
     /// The last lines of the step's log, if no node failed.
@@ -54,34 +54,35 @@ pub(crate) struct FailedNode {
 }
 
 /// Finds the failed step of the run, and its failed models and tests or else the last lines of its log.
-pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> Findings {
-    let mut findings = Findings { can_retry: run.can_retry, no_retry: no_retry(run), ..Findings::default() };
-    // On timeout the findings stay incomplete.
-    let _ = reader.within(LIMIT, search(reader, account, run.id, &mut findings)).await;
-    findings
+pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> FailureDetails {
+    let mut failure_details =
+        FailureDetails { can_retry: run.can_retry, no_retry: no_retry(run), ..FailureDetails::default() };
+    // On timeout the details stay incomplete.
+    let _ = reader.within(LIMIT, search(reader, account, run.id, &mut failure_details)).await;
+    failure_details
 }
 
 fn no_retry(run: &Run) -> Option<String> {
     run.no_retry().map(|reason| reason.to_string())
 }
 
-async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings) {
+async fn search(reader: &Reader, account: u64, run: u64, failure_details: &mut FailureDetails) {
     let Ok(mut seen) = reader.read(dbt::get_run_with_steps(account, run)).await else { return };
     let mut steps = Steps::of(&seen);
     let Some(step) = steps.failed() else { return };
     let index = step.index;
-    findings.step = Some(FailedStep { index, count: steps.count(), title: plain(step.title(), MESSAGE) });
+    failure_details.step = Some(FailedStep { index, count: steps.count(), title: plain(step.title(), MESSAGE) });
     if step.has_results() {
         let mut upload = Upload::new(reader, account, &seen);
         if let Ok(nodes) = upload.results(index, true).await {
-            findings.nodes = nodes.iter().filter(|node| node.failed()).map(failed_node).collect();
+            failure_details.nodes = nodes.iter().filter(|node| node.failed()).map(failed_node).collect();
         }
         // dbt reports a run as not resumable until its results are uploaded.
         if let Some(run) = upload.seen() {
-            (findings.can_retry, findings.no_retry) = (run.can_retry, no_retry(run));
+            (failure_details.can_retry, failure_details.no_retry) = (run.can_retry, no_retry(run));
         }
     }
-    if !findings.nodes.is_empty() {
+    if !failure_details.nodes.is_empty() {
         return;
     }
     for look in 0..LOG_LOOKS {
@@ -92,7 +93,7 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
             steps = Steps::of(&seen);
         }
         if let Some(log) = steps.failed().filter(|step| step.index == index).and_then(dbt::Step::log) {
-            findings.log = last_lines(log);
+            failure_details.log = last_lines(log);
             return;
         }
     }

@@ -1,9 +1,9 @@
 //! Checks of the dbt jobs.
 
-use super::check::Check;
 use super::context::{Dbt, PART};
+use super::report::Check;
 use crate::commands::jobs::moment;
-use crate::commands::shared::job_named::shown_name;
+use crate::commands::shared::job_argument::shown_name;
 use crate::dbt::{Status, get_job, list_runs};
 use crate::failure::{Code, Failure, of_dbt};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::cancellation::{Cancellation, WorkflowCancellation};
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
+use super::interrupt_outcome::{InterruptOutcome, WorkflowInterruptOutcome};
 use super::prepared_run::PreparedRun;
 use crate::commands::cancel::NotCancelled;
 use crate::commands::shared::last_known::Checkpoint;
@@ -68,7 +68,7 @@ impl InterruptedRun<'_> {
         let failure = match ended.failure.take() {
             // A retry of this run may be active, with unknown ID.
             Some(failure) if failure.code == Code::OutcomeUnknown => {
-                report.on_interrupt = Some(Cancellation::Unknown);
+                report.on_interrupt = Some(InterruptOutcome::Unknown);
                 as_interruption(signal, failure)
             }
             Some(_) | None => self.cancel(signal, report, run_ctx, last_known).await,
@@ -81,13 +81,13 @@ impl InterruptedRun<'_> {
         let interrupted = Failure::interrupted(signal);
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
         if report.end.is_some() {
-            report.on_interrupt = Some(Cancellation::Ended);
+            report.on_interrupt = Some(InterruptOutcome::Ended);
             let failure = interrupted.cause(format!("dbt run {} had already ended: {}", run.id, word(report)));
             return failure.advise(format!("see the run: {}", report.url()));
         }
         let (number, cancel_command) = (run.id, start.cancel(run.id));
         run_ctx.events.run(RunEvent::Canceling { run: RunId::Dbt(number) });
-        report.on_interrupt = Some(Cancellation::StillRunning);
+        report.on_interrupt = Some(InterruptOutcome::StillRunning);
         last_known.set(Checkpoint {
             known: Known::of(report),
             line: format!("canceling dbt run {number}: {}", report.url()),
@@ -116,15 +116,15 @@ impl InterruptedRun<'_> {
         let number = probe.run().id;
         let mut failure = match (report.end, followed) {
             (Some(End::Cancelled), _) => {
-                report.on_interrupt = Some(Cancellation::Cancelled);
+                report.on_interrupt = Some(InterruptOutcome::Cancelled);
                 interrupted.cause(format!("dbt run {number} was canceled"))
             }
             (Some(End::Success | End::Error), _) => {
-                report.on_interrupt = Some(Cancellation::Ended);
+                report.on_interrupt = Some(InterruptOutcome::Ended);
                 interrupted.cause(format!("dbt run {number} ended before it could be canceled: {}", word(report)))
             }
             (None, Followed::Gone(_, error)) => {
-                report.on_interrupt = Some(Cancellation::Gone);
+                report.on_interrupt = Some(InterruptOutcome::Gone);
                 as_interruption(
                     signal,
                     of_gone(&format!("dbt run {number}"), &error).run("list recent runs", "dbtrigger runs"),
@@ -175,7 +175,7 @@ pub(super) async fn cancel_workflow(
     ctx.events.run(RunEvent::Canceling { run: RunId::Databricks(run) });
     let resume = format!("dbtrigger cancel --workflow-run {run}");
     let mut cancellation =
-        WorkflowCancellation { outcome: Cancellation::StillRunning, status: None, dbt_runs: Data::default() };
+        WorkflowInterruptOutcome { outcome: InterruptOutcome::StillRunning, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(cancellation.clone());
     let known = Checkpoint {
         known: Known::of(&report),
@@ -199,10 +199,10 @@ pub(super) async fn cancel_workflow(
     };
     if let Some(now) = &report_of_cancel.workflow {
         cancellation.outcome = match now.outcome {
-            cancel::CancelOutcome::Cancelled => Cancellation::Cancelled,
-            cancel::CancelOutcome::Ended => Cancellation::Ended,
-            cancel::CancelOutcome::StillRunning => Cancellation::StillRunning,
-            cancel::CancelOutcome::Gone => Cancellation::Gone,
+            cancel::CancelOutcome::Cancelled => InterruptOutcome::Cancelled,
+            cancel::CancelOutcome::Ended => InterruptOutcome::Ended,
+            cancel::CancelOutcome::StillRunning => InterruptOutcome::StillRunning,
+            cancel::CancelOutcome::Gone => InterruptOutcome::Gone,
         };
         cancellation.status = Some(now.status.clone()).filter(|status| !status.is_empty());
     }

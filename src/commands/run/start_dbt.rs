@@ -10,9 +10,9 @@ use super::dbt_report::DbtReport;
 use super::follow_dbt::{DbtFollower, DbtRunEvents};
 use super::prepared_run::{PreparedRun, SharedPolling, StartContext, StartedRun};
 use super::progress::RunProgress;
-use super::retry::{Resuming, Retries};
-use super::{RunOptions, WaitOptions, on_interrupt, several};
-use crate::commands::shared::job_named::{JobNamed, Narrow};
+use super::retry_from_failure::{Resuming, Retries};
+use super::{RunOptions, WaitOptions, cancel_on_interrupt, several_jobs};
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::commands::shared::printed_commands;
 use crate::commands::{CommandContext, connect_dbt};
 use crate::context::Environment;
@@ -56,7 +56,7 @@ pub(super) async fn run(
     let journal = Journal::new(ctx.context.environment.state_folder());
     report_open_starts(&journal, &starts, ctx);
     if starts.len() > 1 {
-        return several::run(starts, max_parallel, &journal, ctx).await;
+        return several_jobs::run(starts, max_parallel, &journal, ctx).await;
     }
     let start_ctx = StartContext {
         run_ctx: ctx.run_context(),
@@ -78,9 +78,9 @@ async fn prepare(
 ) -> Result<Vec<PreparedRun>, Failure> {
     let RunRequest { jobs: texts, max_parallel: _, narrow, cause, overrides, options } = request;
     let environment = &ctx.context.environment;
-    let named: Option<Vec<JobNamed>> =
-        errors.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
-    let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
+    let named: Option<Vec<JobArgument>> =
+        errors.optional(texts.iter().map(|text| JobArgument::read(text)).collect::<Result<_, _>>().map(Some));
+    let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobArgument::pasted).collect();
     let by_address = !pasted.is_empty();
     let (account, writer) = connect_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
@@ -88,15 +88,15 @@ async fn prepare(
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
-    let finding = several::find(&named, &patient, &account, &narrow, waiting.key_given);
-    let found = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
+    let finding = several_jobs::find(&named, &patient, &account, &narrow, waiting.key_given);
+    let found = ctx.interruption.or(finding).await.map_err(cancel_on_interrupt::nothing_started)?;
     // These codes may sound as if a run had been started.
     let clarified = |failure: Failure| {
         let is_ambiguous = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
         if is_ambiguous { failure.cause("nothing was started") } else { failure }
     };
     let ids = found.map_err(clarified)?;
-    several::refuse_duplicates(&ids, &texts)?;
+    several_jobs::refuse_duplicates(&ids, &texts)?;
     let WaitOptions { deadline, no_wait, key, key_given, parameters: _ } = waiting;
     // Last, so that a command that fails earlier creates no files.
     options.artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
@@ -108,14 +108,14 @@ async fn prepare(
     let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
         // A name may move to another job, so resume commands use the ID.
         let (text, shown) = match named {
-            JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
-            JobNamed::Address { job: _, pasted: _ } if !alone => (text, job.to_string()),
-            JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => (text.clone(), text),
+            JobArgument::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
+            JobArgument::Address { job: _, pasted: _ } if !alone => (text, job.to_string()),
+            JobArgument::Id(_) | JobArgument::Address { job: _, pasted: _ } => (text.clone(), text),
         };
         // Host and account may be known only from the URL of another job.
         let text = match named {
-            JobNamed::Name(_) | JobNamed::Id(_) if by_address => job_url(&account, job),
-            JobNamed::Name(_) | JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => text,
+            JobArgument::Name(_) | JobArgument::Id(_) if by_address => job_url(&account, job),
+            JobArgument::Name(_) | JobArgument::Id(_) | JobArgument::Address { job: _, pasted: _ } => text,
         };
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
@@ -205,7 +205,7 @@ impl PreparedRun {
         // A run that may still be active keeps its permit, so that the limit holds.
         let release = |permit: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
             if let Some(permit) = permit
-                && several::may_be_active(ended)
+                && several_jobs::may_be_active(ended)
             {
                 permit.forget();
             }

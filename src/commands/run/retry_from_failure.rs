@@ -74,7 +74,7 @@ fn resumption(request: &TriggerRequest, run: u64, report: &DbtReport) -> Resumpt
 fn continue_with(run: u64, next: &Run, report: &mut DbtReport, run_ctx: &RunContext) {
     run_ctx.events.run(RunEvent::Resumed { run: next.id, failed: run });
     report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
-    report.findings = crate::runs::Findings::default();
+    report.failure_details = crate::runs::FailureDetails::default();
 }
 
 impl PreparedRun {

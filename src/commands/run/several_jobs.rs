@@ -7,7 +7,7 @@ use super::artifacts;
 use super::dbt_report::DbtReport;
 use super::prepared_run::{PreparedRun, SharedPolling, StartContext};
 use crate::commands::CommandContext;
-use crate::commands::shared::job_named::{JobNamed, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
@@ -27,13 +27,13 @@ const SHOWN: usize = 20;
 /// Returns the IDs of all jobs. If there are several, each is checked, so that an unknown or disabled job fails before
 /// the first start. `given`: the key is from the user, so its runs may already exist.
 pub(super) async fn find(
-    named: &[JobNamed],
+    named: &[JobArgument],
     reader: &Reader,
     account: &Account,
     narrow: &Narrow,
     given: bool,
 ) -> Result<Vec<u64>, Failure> {
-    let find_one = async |named: &JobNamed| named.find(reader, account, narrow).await;
+    let find_one = async |named: &JobArgument| named.find(reader, account, narrow).await;
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
         let found = looked

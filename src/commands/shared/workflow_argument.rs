@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::commands::CommandContext;
-use crate::commands::shared::job_named::NAME;
+use crate::commands::shared::job_argument::NAME;
 use crate::credentials::{Databricks, InputErrors, databricks};
 use crate::databricks::jobs::{Page, Summary, list};
 use crate::databricks::{WorkflowRow, get_workflow, is_missing, list_workflows_named};
@@ -19,14 +19,14 @@ const NEAR: usize = 2_000;
 
 /// The workflow that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WorkflowNamed {
+pub(crate) enum WorkflowArgument {
     Id(u64),
     Name(String),
 }
 
-impl WorkflowNamed {
+impl WorkflowArgument {
     /// Parses an ID, a URL in either form (databricks-api §5.7), or a name.
-    pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
+    pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowArgument, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
             Failure::new(Code::InvalidInput, format!("\"{text}\" is not a workflow: {why}"))
@@ -35,14 +35,14 @@ impl WorkflowNamed {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text
                 .parse()
-                .map(WorkflowNamed::Id)
+                .map(WorkflowArgument::Id)
                 .map_err(|_| invalid("the number is too large for an ID".to_owned()));
         }
         if text.trim().is_empty() {
             return Err(invalid("it is empty".to_owned()));
         }
         if !text.contains("://") {
-            return Ok(WorkflowNamed::Name(text.to_owned()));
+            return Ok(WorkflowArgument::Name(text.to_owned()));
         }
         let url = with_scheme(text)
             .map_err(|bad| bad.to_string())
@@ -61,7 +61,7 @@ impl WorkflowNamed {
         let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let id = parts.windows(2).find(|pair| matches!(pair[0], "jobs" | "job")).and_then(|pair| pair[1].parse().ok());
-        id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the URL contains no job".to_owned()))
+        id.map(WorkflowArgument::Id).ok_or_else(|| invalid("the URL contains no job".to_owned()))
     }
 
     /// Parses the argument, and resolves the Databricks identity that it is for.
@@ -69,10 +69,10 @@ impl WorkflowNamed {
         text: &str,
         mut errors: InputErrors,
         ctx: &CommandContext,
-    ) -> Result<(WorkflowNamed, Databricks), Failure> {
+    ) -> Result<(WorkflowArgument, Databricks), Failure> {
         let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
         let origin = identity.as_ref().map(|identity| &identity.origin);
-        let named = errors.optional(WorkflowNamed::read(text, origin).map(Some));
+        let named = errors.optional(WorkflowArgument::read(text, origin).map(Some));
         errors.settle()?;
         let missing = || Failure::new(Code::Bug, "a value is missing without an error");
         named.zip(identity).ok_or_else(missing)
@@ -88,13 +88,13 @@ impl WorkflowNamed {
         again: impl Fn(u64) -> String,
     ) -> Result<WorkflowRow, Failure> {
         let name = match self {
-            WorkflowNamed::Id(id) => {
+            WorkflowArgument::Id(id) => {
                 return reader.read(get_workflow(*id)).await.map_err(|error| {
                     let failure = of_databricks(&format!("cannot read workflow {text}"), &error).state(nothing);
                     if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
                 });
             }
-            WorkflowNamed::Name(name) => name.as_str(),
+            WorkflowArgument::Name(name) => name.as_str(),
         };
         let page = async |token: Option<String>| {
             let listed = reader.read(list_workflows_named(name, token.as_deref())).await?;
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_workflow_is_an_id_an_address_or_a_name() {
         let own = Origin::parse("https://dbc.cloud.databricks.com").unwrap();
-        let read = |text: &str| WorkflowNamed::read(text, Some(&own));
+        let read = |text: &str| WorkflowArgument::read(text, Some(&own));
         for text in [
             "9007199254740993",
             "\"9007199254740993\"",
@@ -155,9 +155,9 @@ mod tests {
             "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/5",
             "https://dbc.cloud.databricks.com/?o=12#/jobs/9007199254740993",
         ] {
-            assert_eq!(read(text), Ok(WorkflowNamed::Id(9_007_199_254_740_993)), "{text}");
+            assert_eq!(read(text), Ok(WorkflowArgument::Id(9_007_199_254_740_993)), "{text}");
         }
-        assert_eq!(read("dbt: Nightly/Build (1)"), Ok(WorkflowNamed::Name("dbt: Nightly/Build (1)".to_owned())));
+        assert_eq!(read("dbt: Nightly/Build (1)"), Ok(WorkflowArgument::Name("dbt: Nightly/Build (1)".to_owned())));
         for (text, code) in [
             ("https://other.cloud.databricks.com/jobs/1", Code::Contradiction),
             ("http://dbc.cloud.databricks.com/jobs/1", Code::InvalidInput),

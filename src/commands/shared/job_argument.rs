@@ -14,7 +14,7 @@ pub(crate) const NAME: usize = 100;
 
 /// The job that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum JobNamed {
+pub(crate) enum JobArgument {
     Id(u64),
     /// The job's ID, and the URL as pasted.
     Address {
@@ -44,9 +44,9 @@ impl Narrow {
 
 const ADVICE: &str = "use its ID, URL, or name; `dbtrigger jobs` lists them";
 
-impl JobNamed {
+impl JobArgument {
     /// Parses the argument without requests.
-    pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
+    pub(crate) fn read(text: &str) -> Result<JobArgument, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
             Failure::new(Code::InvalidInput, format!("invalid dbt job \"{}\": {why}", shown(text))).advise(ADVICE)
@@ -56,18 +56,18 @@ impl JobNamed {
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
-                Ok(id) if id > 0 => Ok(JobNamed::Id(id)),
+                Ok(id) if id > 0 => Ok(JobArgument::Id(id)),
                 Ok(_) | Err(_) => Err(invalid("a job ID is a positive number".to_owned())),
             };
         }
         // Names may contain slashes; URLs start with a host.
         let host = text.split('/').next().unwrap_or_default();
         if !text.contains("://") && (!text.contains('/') || !host.contains('.') || host.contains(' ')) {
-            return Ok(JobNamed::Name(text.to_owned()));
+            return Ok(JobArgument::Name(text.to_owned()));
         }
         let link = Link::parse(text).map_err(|bad| invalid(bad.to_string()))?;
         match (link.job, link.run) {
-            (Some(job), _) => Ok(JobNamed::Address { job, pasted: (text.to_owned(), Box::new(link)) }),
+            (Some(job), _) => Ok(JobArgument::Address { job, pasted: (text.to_owned(), Box::new(link)) }),
             (None, Some(run)) => Err(invalid(format!("it is the URL of run {run}, not of a job"))),
             (None, None) => Err(invalid("the URL contains no dbt job".to_owned())),
         }
@@ -76,21 +76,21 @@ impl JobNamed {
     /// The URL, which may provide host and account.
     pub(crate) fn pasted(&self) -> Vec<(String, Link)> {
         match self {
-            JobNamed::Address { job: _, pasted: (text, link) } => vec![(text.clone(), (**link).clone())],
-            JobNamed::Id(_) | JobNamed::Name(_) => Vec::new(),
+            JobArgument::Address { job: _, pasted: (text, link) } => vec![(text.clone(), (**link).clone())],
+            JobArgument::Id(_) | JobArgument::Name(_) => Vec::new(),
         }
     }
 
     /// Returns the ID; a name is looked up within `narrow`.
     pub(crate) async fn find(&self, reader: &Reader, account: &Account, narrow: &Narrow) -> Result<u64, Failure> {
         match self {
-            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
-            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Err(Failure::new(
+            JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
+            JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } => Err(Failure::new(
                 Code::Usage,
                 format!("--project and --environment apply to a job given by name, but job {job} is given by ID"),
             )
             .advise("drop them, or name the job")),
-            JobNamed::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
+            JobArgument::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
         }
     }
 }
@@ -269,17 +269,17 @@ mod tests {
     #[test]
     fn a_job_is_an_id_an_address_or_a_name() {
         for text in ["222222", "\"222222\""] {
-            assert_eq!(JobNamed::read(text), Ok(JobNamed::Id(222_222)));
+            assert_eq!(JobArgument::read(text), Ok(JobArgument::Id(222_222)));
         }
         for text in
             ["https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "ab123.us1.dbt.com/deploy/1/projects/2/jobs/3/"]
         {
-            let named = JobNamed::read(text).unwrap();
-            assert!(matches!(named, JobNamed::Address { job: 3, pasted: _ }), "{text}");
+            let named = JobArgument::read(text).unwrap();
+            assert!(matches!(named, JobArgument::Address { job: 3, pasted: _ }), "{text}");
             assert_eq!(named.pasted().len(), 1);
         }
         for text in ["Nightly build", "daily/orders", "v1.2 build/x", "nightly"] {
-            assert_eq!(JobNamed::read(text), Ok(JobNamed::Name(text.to_owned())));
+            assert_eq!(JobArgument::read(text), Ok(JobArgument::Name(text.to_owned())));
         }
         for (text, says) in [
             ("", "empty"),
@@ -289,7 +289,7 @@ mod tests {
             ("https://ab123.us1.dbt.com/deploy/1", "no dbt job"),
             ("http://ab123.us1.dbt.com/deploy/1/jobs/2", "https"),
         ] {
-            let failure = JobNamed::read(text).unwrap_err();
+            let failure = JobArgument::read(text).unwrap_err();
             assert!(failure.code == Code::InvalidInput && failure.what.contains(says), "{}", failure.what);
         }
     }

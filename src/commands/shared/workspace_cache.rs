@@ -14,7 +14,7 @@ use crate::engine::{Plan, Step};
 
 /// Guesses about a workspace. Whatever is read because of one is used only if the workspace itself says the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LastSeen {
+pub(crate) struct WorkspaceCache {
     /// The caller's name, which the default path of the notebook contains.
     user_name: Option<String>,
     /// IDs of our jobs, by identity.
@@ -25,8 +25,8 @@ fn file(origin: &str, ctx: &CommandContext) -> CacheFile {
     CacheFile::new("workspace", origin, &ctx.context.environment)
 }
 
-impl LastSeen {
-    pub(crate) fn load(origin: &str, ctx: &CommandContext) -> LastSeen {
+impl WorkspaceCache {
+    pub(crate) fn load(origin: &str, ctx: &CommandContext) -> WorkspaceCache {
         file(origin, ctx).load().unwrap_or_default()
     }
 
@@ -43,8 +43,8 @@ impl LastSeen {
 
     /// Notes the caller, and the workflow if the plan has one.
     pub(crate) fn note(origin: &str, me: &Me, plan: &Plan, ctx: &CommandContext) {
-        let before = LastSeen::load(origin, ctx);
-        let mut after = LastSeen { user_name: Some(me.user_name.clone()), ..before.clone() };
+        let before = WorkspaceCache::load(origin, ctx);
+        let mut after = WorkspaceCache { user_name: Some(me.user_name.clone()), ..before.clone() };
         let workflow = plan.workflow();
         if let Some((step, have)) = workflow.and_then(|step| Some((step, Step::present(step)?))) {
             after.jobs.insert(step.want.identity.as_str().to_owned(), have.job.id);
@@ -78,7 +78,8 @@ mod tests {
                     let identity = Identity::of_job(ACCOUNT, 222_222);
                     (identity.as_str().to_owned(), if exists { job } else { 1 })
                 });
-                let wrong = LastSeen { user_name: user_name.map(str::to_owned), jobs: jobs.into_iter().collect() };
+                let wrong =
+                    WorkspaceCache { user_name: user_name.map(str::to_owned), jobs: jobs.into_iter().collect() };
                 for file in std::fs::read_dir(cache.path().join("dbtrigger")).unwrap() {
                     std::fs::write(file.unwrap().path(), serde_json::to_vec(&wrong).unwrap()).unwrap();
                 }

@@ -14,7 +14,7 @@ use crate::questions::Question;
 
 /// The run that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RunNamed {
+pub(crate) enum RunArgument {
     /// The ID of a dbt run, or of a Databricks run if dbt has none with it.
     Id(u64),
     /// A dbt run, by URL.
@@ -52,8 +52,8 @@ pub(crate) async fn find_run(
     ctx: &CommandContext,
 ) -> Result<RunFound, Failure> {
     let named = match (text, workflow_run) {
-        (_, Some(run)) => RunNamed::Workflow { run, origin: None },
-        (Some(text), None) => RunNamed::read(text)?,
+        (_, Some(run)) => RunArgument::Workflow { run, origin: None },
+        (Some(text), None) => RunArgument::read(text)?,
         (None, None) => ctx.prompts.run.clone().ok_or_else(|| missing(active, ctx))?,
     };
     named.find(deadline, ctx).await
@@ -73,11 +73,11 @@ fn missing(active: bool, ctx: &CommandContext) -> Failure {
     failure.unwrap_or_else(|| Failure::new(Code::Bug, "the run is missing without an error"))
 }
 
-impl RunNamed {
+impl RunArgument {
     /// Finds the service that has the run. dbt is asked first for a bare id: most runs that people name are there.
     async fn find(self, deadline: &Deadline, ctx: &CommandContext) -> Result<RunFound, Failure> {
         match self {
-            RunNamed::Id(run) => match connect_dbt(&[], InputErrors::default(), ctx) {
+            RunArgument::Id(run) => match connect_dbt(&[], InputErrors::default(), ctx) {
                 Ok((account, writer)) => {
                     let writer = writer.until(deadline);
                     let looked = writer.read(get_run_with_trigger(account.id, run)).await;
@@ -92,11 +92,11 @@ impl RunNamed {
                 }
                 Err(failure) => in_databricks(run, deadline, ctx).await.ok_or(failure),
             },
-            RunNamed::Dbt { run, pasted } => {
+            RunArgument::Dbt { run, pasted } => {
                 let (account, writer) = connect_dbt(&[pasted], InputErrors::default(), ctx)?;
                 Ok(RunFound::Dbt { run, seen: None, account, writer: writer.until(deadline), by_address: true })
             }
-            RunNamed::Workflow { run, origin } => {
+            RunArgument::Workflow { run, origin } => {
                 let (identity, writer) = connect_databricks(InputErrors::default(), ctx)?;
                 check_workspace(origin.as_ref(), &identity.origin)?;
                 Ok(RunFound::Workflow { run, identity, writer: writer.until(deadline) })
@@ -104,14 +104,14 @@ impl RunNamed {
         }
     }
 
-    fn read(text: &str) -> Result<RunNamed, Failure> {
+    fn read(text: &str) -> Result<RunArgument, Failure> {
         let text = unquoted(text);
         let invalid = |why: &str| {
             Failure::new(Code::InvalidInput, format!("\"{}\" is not a run: {why}", shown(text))).advise(ADVICE)
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
-                Ok(run) if run > 0 => Ok(RunNamed::Id(run)),
+                Ok(run) if run > 0 => Ok(RunArgument::Id(run)),
                 Ok(_) | Err(_) => Err(invalid("it is not a run ID")),
             };
         }
@@ -124,11 +124,11 @@ impl RunNamed {
             .map_err(|why| invalid(&why))?;
         if let Some(run) = databricks_run(&url) {
             let origin = Origin::of(&url).map_err(|bad| invalid(&bad.to_string()))?;
-            return Ok(RunNamed::Workflow { run, origin: Some(origin) });
+            return Ok(RunArgument::Workflow { run, origin: Some(origin) });
         }
         let link = Link::parse(text).map_err(|bad| invalid(&bad.to_string()))?;
         match (link.run, link.job) {
-            (Some(run), _) => Ok(RunNamed::Dbt { run, pasted: (text.to_owned(), link) }),
+            (Some(run), _) => Ok(RunArgument::Dbt { run, pasted: (text.to_owned(), link) }),
             (None, Some(job)) => Err(invalid(&format!("it is the URL of dbt job {job}, not of a run"))),
             (None, None) => Err(invalid("the URL contains no run")),
         }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_run_is_an_id_or_an_address_of_either_service() {
         for text in ["70471805314449", "\"70471805314449\""] {
-            assert_eq!(RunNamed::read(text), Ok(RunNamed::Id(70_471_805_314_449)));
+            assert_eq!(RunArgument::read(text), Ok(RunArgument::Id(70_471_805_314_449)));
         }
         for text in [
             "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/",
@@ -195,14 +195,14 @@ mod tests {
             "https://cloud.getdbt.com/#/accounts/1/projects/2/runs/3/",
             "https://cloud.getdbt.com/api/v2/accounts/1/runs/3/",
         ] {
-            assert!(matches!(RunNamed::read(text), Ok(RunNamed::Dbt { run: 3, pasted: _ })), "{text}");
+            assert!(matches!(RunArgument::read(text), Ok(RunArgument::Dbt { run: 3, pasted: _ })), "{text}");
         }
         for text in [
             "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/3?o=12",
             "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/3",
         ] {
             let origin = Origin::parse("https://dbc.cloud.databricks.com").ok();
-            assert_eq!(RunNamed::read(text), Ok(RunNamed::Workflow { run: 3, origin }), "{text}");
+            assert_eq!(RunArgument::read(text), Ok(RunArgument::Workflow { run: 3, origin }), "{text}");
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
             ("http://ab123.us1.dbt.com/deploy/1/runs/3", "https"),
             ("https://me:hunter2@ab123.us1.dbt.com/deploy/1/runs/3", "user name"),
         ] {
-            let failure = RunNamed::read(text).unwrap_err();
+            let failure = RunArgument::read(text).unwrap_err();
             assert_eq!(failure.code, Code::InvalidInput, "{text}");
             assert!(failure.what.contains(says), "{}", failure.what);
             assert!(!failure.what.contains("hunter2"), "{}", failure.what);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::cancellation::WorkflowCancellation;
 use super::follow_workflow::{WorkflowReport, follow_run};
-use super::{LONGEST, WaitOptions, on_interrupt};
+use super::interrupt_outcome::WorkflowInterruptOutcome;
+use super::{LONGEST, WaitOptions, cancel_on_interrupt};
 use crate::commands::shared::last_known::Checkpoint;
 use crate::commands::shared::printed_commands;
-use crate::commands::shared::workflow_named::WorkflowNamed;
-use crate::commands::{CommandContext, to_databricks};
+use crate::commands::shared::workflow_argument::WorkflowArgument;
+use crate::commands::{CommandContext, databricks_client};
 use crate::credentials::{Databricks, InputErrors};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::events::{RunEvent, RunId};
@@ -24,7 +24,7 @@ pub(super) async fn run(
     errors: InputErrors,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    match WorkflowNamed::with_identity(text, errors, ctx) {
+    match WorkflowArgument::with_identity(text, errors, ctx) {
         Ok((named, identity)) => start(text, &identity, named, &waiting, ctx).await.unwrap_or_else(Ended::from),
         Err(failure) => failure.into(),
     }
@@ -43,7 +43,7 @@ pub(in crate::commands) async fn start_workflow(
         key_given: false,
         parameters: BTreeMap::new(),
     };
-    let named = WorkflowNamed::Id(workflow);
+    let named = WorkflowArgument::Id(workflow);
     let started = Box::pin(start(&workflow.to_string(), identity, named, &waiting, ctx)).await;
     started.unwrap_or_else(Ended::from)
 }
@@ -51,15 +51,15 @@ pub(in crate::commands) async fn start_workflow(
 async fn start(
     text: &str,
     identity: &Databricks,
-    named: WorkflowNamed,
+    named: WorkflowArgument,
     waiting: &WaitOptions,
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let deadline = &waiting.deadline;
-    let writer = to_databricks(identity, ctx)?.until(deadline);
+    let writer = databricks_client(identity, ctx)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
     let finding = named.find(&writer, text, "nothing was started", again);
-    let row = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
+    let row = ctx.interruption.or(finding).await.map_err(cancel_on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -82,7 +82,7 @@ async fn start(
     // After an interrupt, the response to a sent request is awaited for a limited time.
     let sent = tokio::select! {
         sent = sending => Some(sent),
-        () = on_interrupt::grace_period_after_signal(&ctx.interruption) => None,
+        () = cancel_on_interrupt::grace_period_after_signal(&ctx.interruption) => None,
     };
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
@@ -96,8 +96,8 @@ async fn start(
         Ok(started) => started,
         Err(mut failure) => {
             if let Some(signal) = ctx.interruption.signal() {
-                report.on_interrupt = Some(WorkflowCancellation::unseen(failure.code));
-                failure = on_interrupt::as_interruption(signal, failure);
+                report.on_interrupt = Some(WorkflowInterruptOutcome::unseen(failure.code));
+                failure = cancel_on_interrupt::as_interruption(signal, failure);
             }
             return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
         }
@@ -126,7 +126,7 @@ async fn start(
     match ctx.interruption.or(following).await {
         Ok(ended) => Ok(ended),
         Err(signal) => {
-            Ok(Box::pin(on_interrupt::cancel_workflow(signal, run, left, &identity.origin, &writer, ctx)).await)
+            Ok(Box::pin(cancel_on_interrupt::cancel_workflow(signal, run, left, &identity.origin, &writer, ctx)).await)
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::commands::shared::prompts::answer;
-use crate::commands::shared::run_named::RunNamed;
+use crate::commands::shared::run_argument::RunArgument;
 use crate::commands::tests::harness::{Harness, Outcome, id};
 use crate::commands::tests::person::{Answer, Person};
 use crate::commands::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
@@ -120,9 +120,9 @@ async fn a_run_is_chosen_from_those_of_both_services() {
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
     let number = |text: &str| text.parse::<u64>().unwrap();
     for (active, chosen, found) in [
-        (false, &ended, RunNamed::Id(number(&ended))),
-        (true, &dbt_run, RunNamed::Id(number(&dbt_run))),
-        (true, &workflow_run, RunNamed::Workflow { run: number(&workflow_run), origin: None }),
+        (false, &ended, RunArgument::Id(number(&ended))),
+        (true, &dbt_run, RunArgument::Id(number(&dbt_run))),
+        (true, &workflow_run, RunArgument::Workflow { run: number(&workflow_run), origin: None }),
     ] {
         let (answered, run) = choose(active, Ok(leak(chosen))).await;
         assert!(answered.is_ok(), "{answered:?}");
@@ -132,7 +132,7 @@ async fn a_run_is_chosen_from_those_of_both_services() {
     assert_eq!((answered, run), (Err(Code::Interrupted(2)), None));
     // What was chosen is followed.
     let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
-    ctx.prompts.run = Some(RunNamed::Id(number(&ended)));
+    ctx.prompts.run = Some(RunArgument::Id(number(&ended)));
     let matches = <watch::Args as clap::Args>::augment_args(clap::Command::new("x")).get_matches_from(["x"]);
     let args = <watch::Args as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
     let watched = watch::run(args, &ctx).await;

@@ -59,7 +59,7 @@ impl Status {
     }
 
     /// Independent of whether the output is a terminal.
-    fn mark(self) -> char {
+    fn symbol(self) -> char {
         match self {
             Status::Ok => '✓',
             Status::Warning => '!',
@@ -178,9 +178,9 @@ impl Check {
     fn text(&self) -> String {
         let Check { part: _, id: _, status, what, reasons, tried, next: _, is_optional: _ } = self;
         if *status == Status::Skipped {
-            return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
+            return format!("  {} {what}: skipped because {}\n", status.symbol(), reasons.join("; "));
         }
-        let mut text = format!("  {} {what}\n", status.mark());
+        let mut text = format!("  {} {what}\n", status.symbol());
         for reason in &reasons[..reasons.len() - tried] {
             let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
         }

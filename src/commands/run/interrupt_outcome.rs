@@ -5,7 +5,7 @@ use crate::failure::Code;
 
 /// What happened to a run after an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cancellation {
+pub(crate) enum InterruptOutcome {
     NotStarted,
     /// It is unknown whether the run was started.
     Unknown,
@@ -17,34 +17,35 @@ pub(crate) enum Cancellation {
     Gone,
 }
 
-impl Cancellation {
+impl InterruptOutcome {
     /// The word in JSON output.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Cancellation::NotStarted => "not-started",
-            Cancellation::Unknown => "unknown",
-            Cancellation::Cancelled => "cancelled",
-            Cancellation::Ended => "ended-itself",
-            Cancellation::StillRunning => "goes-on",
-            Cancellation::Gone => "gone",
+            InterruptOutcome::NotStarted => "not-started",
+            InterruptOutcome::Unknown => "unknown",
+            InterruptOutcome::Cancelled => "cancelled",
+            InterruptOutcome::Ended => "ended-itself",
+            InterruptOutcome::StillRunning => "goes-on",
+            InterruptOutcome::Gone => "gone",
         }
     }
 }
 
 /// What happened to a Databricks run and its dbt runs after an interrupt.
 #[derive(Clone)]
-pub(crate) struct WorkflowCancellation {
-    pub(super) outcome: Cancellation,
+pub(crate) struct WorkflowInterruptOutcome {
+    pub(super) outcome: InterruptOutcome,
     /// Status in the service's words, as last seen.
     pub(super) status: Option<String>,
     /// As in `cancel`'s data; null if they were not looked up.
     pub(super) dbt_runs: Data,
 }
 
-impl WorkflowCancellation {
+impl WorkflowInterruptOutcome {
     /// For a run whose ID is unknown.
-    pub(super) fn unseen(code: Code) -> WorkflowCancellation {
-        let outcome = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
-        WorkflowCancellation { outcome, status: None, dbt_runs: Data::default() }
+    pub(super) fn unseen(code: Code) -> WorkflowInterruptOutcome {
+        let outcome =
+            if code == Code::OutcomeUnknown { InterruptOutcome::Unknown } else { InterruptOutcome::NotStarted };
+        WorkflowInterruptOutcome { outcome, status: None, dbt_runs: Data::default() }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::Check;
-use super::context::{Chain, Dbt, PART, Selection};
+use super::context::{CheckContext, Dbt, PART, Selection};
 use super::notebooks::{NotebookCheck, check_notebook};
+use super::report::Check;
 use super::workflows::{self, WorkflowCheck};
-use super::{jobs, last_run, notebooks};
+use super::{dbt_jobs, last_run, notebooks};
 use crate::commands::create_workflow::prerequisites::Prerequisites;
 use crate::commands::create_workflow::rights;
-use crate::commands::shared::job_named::JobNamed;
+use crate::commands::shared::job_argument::JobArgument;
 use crate::databricks::me::Me;
 use crate::failure::Failure;
 use crate::http::{Reader, side_by_side};
@@ -24,7 +24,7 @@ fn skipped(of: &str) -> Vec<Check> {
     IN_THE_WORKSPACE.map(|id| Check::skipped(PART, id, id, of)).into()
 }
 
-impl Chain<'_> {
+impl CheckContext<'_> {
     /// Runs the checks that are possible.
     pub(super) async fn follow(
         databricks: Result<(Reader, Me), String>,
@@ -45,13 +45,13 @@ impl Chain<'_> {
             Err(of) => {
                 let mut checks = skipped(&of);
                 match job {
-                    Some(job) => checks.push(jobs::look(dbt, job, None, false).await),
+                    Some(job) => checks.push(dbt_jobs::look(dbt, job, None, false).await),
                     None => checks.push(Check::skipped(PART, "job", "job", &of)),
                 }
                 return checks;
             }
         };
-        Chain { reader: &reader, me: &me, dbt }.links(selection, job).await
+        CheckContext { reader: &reader, me: &me, dbt }.links(selection, job).await
     }
 
     async fn links(&self, selection: &Selection, job: Option<u64>) -> Vec<Check> {
@@ -100,13 +100,13 @@ impl Chain<'_> {
             side_by_side(&started, async |(job, other_account)| {
                 let is_started =
                     workflow_checks.iter().any(|workflow| workflow.is_for(*job) && workflow.has_active_trigger());
-                jobs::look(self.dbt, *job, other_account.as_deref(), is_started).await
+                dbt_jobs::look(self.dbt, *job, other_account.as_deref(), is_started).await
             }),
         );
         for (workflow, last) in workflow_checks.iter().zip(last) {
             checks.extend(workflows::compare(self, workflow, &notebook_checks));
             checks.push(last);
-            checks.push(Chain::rights(workflow, &notebook_checks, &rights));
+            checks.push(CheckContext::rights(workflow, &notebook_checks, &rights));
         }
         checks.extend(jobs);
         checks
@@ -189,9 +189,9 @@ impl Chain<'_> {
 async fn the_job(dbt: &Dbt, selection: &Selection) -> Result<Option<u64>, Check> {
     match (&selection.job, &dbt.line) {
         (None, _) => Ok(None),
-        (Some(JobNamed::Id(job) | JobNamed::Address { job, pasted: _ }), _) => Ok(Some(*job)),
-        (Some(JobNamed::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", "job", of)),
-        (Some(named @ JobNamed::Name(_)), Ok((account, reader))) => {
+        (Some(JobArgument::Id(job) | JobArgument::Address { job, pasted: _ }), _) => Ok(Some(*job)),
+        (Some(JobArgument::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", "job", of)),
+        (Some(named @ JobArgument::Name(_)), Ok((account, reader))) => {
             let found = named.find(reader, account, &selection.narrow).await;
             found.map(Some).map_err(|failure| Check::failed(PART, "job", failure))
         }
