@@ -145,8 +145,8 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     }
     if applied.is_well() {
         if key_is_there && !rotate {
-            let again: String =
-                spec.grants.iter().map(|grant| format!(" --grant {}", quoted(&grant.to_string()))).collect();
+            let grants = spec.grants.iter().map(|grant| [" --grant ".to_owned(), quoted(&grant.to_string())].concat());
+            let again: String = grants.collect();
             applied.next("replace the key", format!("dbtrigger init-secrets{named} --rotate{again}"));
         }
         applied.next("deploy the notebook", format!("dbtrigger deploy-notebook{named}"));
