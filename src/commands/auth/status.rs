@@ -237,7 +237,7 @@ fn rank(code: Code) -> u8 {
         | Code::RunFailed
         | Code::RunCancelled
         | Code::OutcomeUnknown
-        | Code::InvalidResponse
+        | Code::UnexpectedResponse
         | Code::Bug
         | Code::Interrupted(_) => 1,
         Code::Network | Code::Tls => 2,
@@ -321,7 +321,7 @@ mod tests {
             (Code::InvalidInput, Code::MissingInput, 4),
             (Code::Tls, Code::Contradiction, 2),
             (Code::RateLimited, Code::Network, 12),
-            (Code::Unavailable, Code::InvalidResponse, 13),
+            (Code::Unavailable, Code::UnexpectedResponse, 13),
         ] {
             let failing = |service, code| {
                 let mut service_status = ServiceStatus::new(service);

@@ -131,7 +131,7 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             // A refusal is final, and a Retry-After of a week is not awaited; but 429 is not a refusal.
             let refuses = lies && matches!(class, FaultKind::Status(status) if status != 429);
             if let Some(first) = first {
-                let fails = refuses || class == FaultKind::RetryAfterAbsurd;
+                let fails = refuses || class == FaultKind::RetryAfterHuge;
                 assert_eq!(first.exit != 0, fails, "{rule}: {first:?}");
             }
             let again = create(&ctx, &JOB).await;

@@ -172,7 +172,7 @@ impl Several {
             | Code::ChangedMeanwhile
             | Code::Network
             | Code::Tls
-            | Code::InvalidResponse
+            | Code::UnexpectedResponse
             | Code::Bug
             | Code::RateLimited
             | Code::Unavailable => 4,

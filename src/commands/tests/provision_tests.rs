@@ -148,8 +148,8 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
     for (rule, code, word) in [
         ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "cannot use the dbt API key"),
         ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "cannot see any dbt account with the key"),
-        ("dbt:accounts/list=status=404,times=forever", Code::InvalidResponse, "does not respond like dbt"),
-        ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
+        ("dbt:accounts/list=status=404,times=forever", Code::UnexpectedResponse, "does not respond like dbt"),
+        ("dbt:accounts/list=login,times=forever", Code::UnexpectedResponse, "web page"),
     ] {
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
@@ -821,7 +821,7 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     for (rule, code) in [
         ("databricks:*=status=401,times=forever", Code::NotAuthenticated),
         ("databricks:*=status=403,times=forever", Code::NotAllowed),
-        ("databricks:*=login,times=forever", Code::InvalidResponse),
+        ("databricks:*=login,times=forever", Code::UnexpectedResponse),
     ] {
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
