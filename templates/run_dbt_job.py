@@ -519,7 +519,7 @@ def judge(code, headers, received, envelope=True):
         return Answer("ok", said, code, data=value, now=now)
     status = value.get("status") if isinstance(value, dict) else None
     if not isinstance(status, dict) or status.get("is_success") is False or value.get("data") is None:
-        trouble = "page" if page else "nonsense"
+        trouble = "page" if page else "unexpected-response"
         return Answer("open", said + ", and no usable data", code, now=now, trouble=trouble)
     return Answer("ok", said, code, data=value["data"], extra=value.get("extra"), now=now)
 
@@ -594,8 +594,8 @@ def reason_of(answer):
         return "not-found"
     if answer.kind == "refused":
         return "rejected"
-    if answer.trouble in ("page", "nonsense", "redirect"):
-        return "nonsense"
+    if answer.trouble in ("page", "unexpected-response", "redirect"):
+        return "unexpected-response"
     return "unavailable" if answer.code else "network"
 
 
@@ -706,7 +706,7 @@ def list_runs(since=None):
     that was reached, as many rows as dbt counts. A run without its trigger is read on its own, and if that fails, so
     does the look-up. `answer.since` bounds later look-ups."""
     runs, rows, offset, singles, ordered, above, total = {}, {}, 0, 0, True, None, None
-    failed = lambda why: (None, Answer("open", why, trouble="nonsense"))
+    failed = lambda why: (None, Answer("open", why, trouble="unexpected-response"))
     while True:
         answer = send("GET", "runs/", {**NEWEST_FIRST, "job_definition_id": job_id, "limit": PAGE, "offset": offset})
         if answer.kind != "ok":
@@ -837,7 +837,9 @@ def post_once(overrides):
         return None, answer
     run = Run(answer.data)
     wrong = not_ours(run)
-    return (None, Answer("open", f"{answer.why}, {wrong}", answer.code, trouble="nonsense")) if wrong else (run, answer)
+    if wrong:
+        return None, Answer("open", f"{answer.why}, {wrong}", answer.code, trouble="unexpected-response")
+    return run, answer
 
 
 def not_ours(run):

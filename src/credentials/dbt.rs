@@ -277,7 +277,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
         expanded(Sourced::new(text.clone(), Source::Flag("--dbt-url")))?;
         let link = Link::parse(text).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("--dbt-url \"{}\" is invalid: {bad}", shown(text)))
-                .advise("copy the URL of a page of your dbt account source your browser")
+                .advise("copy the URL of a page of your dbt account from your browser")
         })?;
         all.push(Sourced::new(link, Source::Flag("--dbt-url")));
     }

@@ -32,7 +32,7 @@ impl Code {
         Code::OutcomeUnknown,
         Code::Network,
         Code::Tls,
-        Code::InvalidResponse,
+        Code::UnexpectedResponse,
         Code::RunCancelled,
         Code::Bug,
         Code::RateLimited,
@@ -56,7 +56,7 @@ impl Code {
             Code::StillRunning => "timed out, and the run is still active",
             Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
             Code::Network | Code::Tls => "network, TLS, or proxy",
-            Code::InvalidResponse => "unexpected response",
+            Code::UnexpectedResponse => "unexpected response",
             Code::RunCancelled => "the run was canceled",
             Code::Bug => "a bug in dbtrigger",
             Code::RateLimited | Code::Unavailable => "rate limited or unavailable after all retries; try later",
@@ -248,7 +248,7 @@ impl Code {
                 ),
             },
             Code::StillRunning => Explanation {
-                means: "The wait timed out. The run is still active, or was not started yet: the message says which. Nothing was canceled.",
+                means: "The wait timed out. The run is still active, or was never started: the message says which. The timeout cancels nothing.",
                 why: &[
                     "--timeout includes time in the queue.",
                     "The run waits for other runs of the job or environment.",
@@ -261,7 +261,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run 222225 --timeout 10m",
-                    "error: timed out; dbt run 70471805314449 is still running [still-running]",
+                    "error: timed out after 10m; dbt run 70471805314449 is still running [still-running]",
                 ),
             },
             Code::OutcomeUnknown => Explanation {
@@ -309,7 +309,7 @@ impl Code {
                     "error: cannot list the projects of the account: the certificate is not trusted [tls]",
                 ),
             },
-            Code::InvalidResponse => Explanation {
+            Code::UnexpectedResponse => Explanation {
                 means: "The service sent an unexpected response.",
                 why: &[
                     "The host is wrong: a web page or sign-in page answers there.",
@@ -322,7 +322,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger jobs",
-                    "error: cannot list the projects of the account: unexpected response [nonsense]",
+                    "error: cannot list the projects of the account: unexpected response [unexpected-response]",
                 ),
             },
             Code::RunCancelled => Explanation {

@@ -51,10 +51,11 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
 
 fn base(doing: &str, error: &HttpError) -> Failure {
     if let Some(limit) = error.exceeded {
-        let failure = Failure::new(Code::StillRunning, doing).cause(error.to_string());
+        let failure =
+            Failure::new(Code::StillRunning, format!("{doing}: timed out after {limit}")).cause(error.to_string());
         return failure.advise(match limit {
-            Limit::Timeout => "increase --timeout",
-            Limit::Own => "run the same command again in a few minutes",
+            Limit::Timeout(_) => "increase --timeout",
+            Limit::Own(_) => "run the same command again in a few minutes",
         });
     }
     let code = match error.last_fault() {
@@ -65,7 +66,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             None => Code::NotAuthenticated,
         },
         Fault::Status(status, service_error) => of_status(*status, service_error),
-        Fault::InvalidResponse(_) => Code::InvalidResponse,
+        Fault::InvalidResponse(_) => Code::UnexpectedResponse,
         // Unreachable: `last_fault` unwraps it.
         Fault::DeadlineExceeded(_) => Code::Unavailable,
     };
@@ -165,7 +166,7 @@ fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
         | Meaning::NotInPlan
         | Meaning::Unpaid
         | Meaning::OtherAccount => return Code::NotAllowed,
-        Meaning::WrongHost => return Code::InvalidResponse,
+        Meaning::WrongHost => return Code::UnexpectedResponse,
         Meaning::NotFound => return Code::NotFound,
         Meaning::NotImplemented => return Code::Failed,
         Meaning::Other => {}
@@ -173,19 +174,23 @@ fn of_status(status: StatusCode, service_error: &ServiceError) -> Code {
     match status.as_u16() {
         429 => Code::RateLimited,
         408 | 425 | 500 | 502 | 503 | 504 => Code::Unavailable,
-        300..=399 => Code::InvalidResponse,
+        300..=399 => Code::UnexpectedResponse,
         _ => Code::Failed,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::http::Net;
 
     #[test]
     fn only_where_the_command_has_the_flag_more_time_is_advised() {
-        for (limit, advises) in [(Limit::Timeout, true), (Limit::Own, false)] {
+        for (limit, advises) in
+            [(Limit::Timeout(Duration::from_mins(10)), true), (Limit::Own(Duration::from_mins(5)), false)]
+        {
             let error = HttpError {
                 service: "Databricks",
                 operation: "jobs/get",

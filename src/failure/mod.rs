@@ -59,7 +59,7 @@ pub(crate) enum Code {
     /// Certificate or handshake.
     Tls,
     /// The service's response could not be understood.
-    InvalidResponse,
+    UnexpectedResponse,
     /// The run was canceled.
     RunCancelled,
     /// A bug in dbtrigger.
@@ -92,7 +92,7 @@ impl Code {
             Code::OutcomeUnknown => "outcome-unknown",
             Code::Network => "network",
             Code::Tls => "tls",
-            Code::InvalidResponse => "nonsense",
+            Code::UnexpectedResponse => "unexpected-response",
             Code::RunCancelled => "run-cancelled",
             Code::Bug => "bug",
             Code::RateLimited => "rate-limited",
@@ -113,7 +113,7 @@ impl Code {
             Code::StillRunning => 8,
             Code::OutcomeUnknown => 9,
             Code::Network | Code::Tls => 12,
-            Code::InvalidResponse => 13,
+            Code::UnexpectedResponse => 13,
             Code::RunCancelled => 20,
             Code::Bug => 70,
             Code::RateLimited | Code::Unavailable => 75,

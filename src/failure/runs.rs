@@ -3,7 +3,7 @@
 use super::http::of_dbt;
 use super::{Code, Failure};
 use crate::dbt::Difference;
-use crate::http::HttpError;
+use crate::http::{HttpError, Limit};
 use crate::runs::NotStarted;
 
 /// A run that existed before and no longer does. `run` is its description, such as `dbt run 123456`.
@@ -13,8 +13,8 @@ pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
 }
 
 /// A dbt job whose run could not be started or found. `job` is the job as the user named it, `start` the command that
-/// starts it again with the same key, `page` the URL of the job.
-pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
+/// starts it again with the same key, `page` the URL of the job, `limit` the command's timeout.
+pub(crate) fn of_start(job: &str, start: &str, page: &str, limit: Limit, error: &NotStarted) -> Failure {
     match error {
         NotStarted::Blind(error) => {
             of_dbt(&format!("cannot look up earlier runs of dbt job {job}"), error).state("nothing was started")
@@ -32,7 +32,7 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         }
         NotStarted::NoTime(spent) => Failure::new(
             Code::StillRunning,
-            format!("timed out before dbt job {job} could be started; nothing was started"),
+            format!("cannot start dbt job {job}: timed out after {limit}; nothing was started"),
         )
         .cause(spent)
         .advise("increase --timeout"),

@@ -1,18 +1,30 @@
 //! Deadlines of commands. Readers and writers hold one, so no request outlasts it.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Where a deadline comes from, which decides the advice when it is exceeded.
+use crate::durations::shown;
+
+/// The whole time of a deadline, and where it comes from, which decides the advice when it is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
     /// The command's `--timeout`.
-    Timeout,
+    Timeout(Duration),
     /// A built-in limit; the command has no flag for it.
-    Own,
+    Own(Duration),
+}
+
+/// The time, such as `10m`.
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Timeout(time) | Limit::Own(time) => formatter.write_str(&shown(*time)),
+        }
+    }
 }
 
 /// When a command stops waiting. Clones share the value.
@@ -24,14 +36,15 @@ pub(crate) struct Deadline {
 
 impl From<Instant> for Deadline {
     fn from(at: Instant) -> Deadline {
-        Deadline { at: Rc::new(Cell::new(at)), limit: Limit::Own }
+        let limit = Limit::Own(at.saturating_duration_since(Instant::now()));
+        Deadline { at: Rc::new(Cell::new(at)), limit }
     }
 }
 
 impl Deadline {
     /// A `--timeout` that starts now.
     pub(crate) fn of_timeout(timeout: Duration) -> Deadline {
-        Deadline { limit: Limit::Timeout, ..Deadline::after(timeout) }
+        Deadline { limit: Limit::Timeout(timeout), ..Deadline::after(timeout) }
     }
 
     /// A built-in limit that starts now.

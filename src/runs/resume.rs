@@ -44,7 +44,7 @@ pub(crate) enum NotResumed {
     /// Interrupted before anything was sent.
     Interrupted,
     /// Unknown whether it was resumed.
-    Unknown { error: HttpError, looking: Option<HttpError> },
+    Unknown { error: HttpError, looking: Option<Box<HttpError>> },
 }
 
 /// The job's newest run, as lists show it.
@@ -139,7 +139,7 @@ pub(crate) async fn resume(
                 return match unclear_send.look_until_listed(list_newer, found).await {
                     Ok(Some(there)) => Ok(there),
                     Ok(None) => Err(NotResumed::Cannot(error.to_string())),
-                    Err(looking) => Err(NotResumed::Unknown { error: first, looking }),
+                    Err(looking) => Err(NotResumed::Unknown { error: first, looking: looking.map(Box::new) }),
                 };
             }
             Sent::Open(error) => error,
@@ -149,7 +149,7 @@ pub(crate) async fn resume(
             Ok(Some(there)) => return Ok(there),
             Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),
             Ok(None) => {}
-            Err(looking) => return Err(NotResumed::Unknown { error, looking }),
+            Err(looking) => return Err(NotResumed::Unknown { error, looking: looking.map(Box::new) }),
         }
         unclear_sends += 1;
         if unclear_sends >= MOST_OPEN_SENDS {

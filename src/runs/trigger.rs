@@ -98,7 +98,7 @@ pub(crate) enum NotStarted {
     /// Every send had an unclear outcome, and no run appeared.
     NoRunShows { error: HttpError, sends: u32 },
     /// Unknown whether a run was started. Nothing was sent again.
-    Unknown { error: Option<HttpError>, looking: Option<HttpError> },
+    Unknown { error: Option<HttpError>, looking: Option<Box<HttpError>> },
 }
 
 impl NotStarted {
@@ -431,7 +431,7 @@ impl<'a> Attempt<'a> {
             UnclearSend { context: self.context, from: self.settle_from, settle: *settle, deadline: *deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = unclear_send.look_until_listed(look, |runs| first_own(runs, self.marker).cloned()).await;
-        shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
+        shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking: looking.map(Box::new) })
     }
 
     /// Checks that the run in the response is the one this trigger created.

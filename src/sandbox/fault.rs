@@ -86,7 +86,7 @@ pub enum FaultKind {
     /// 429 with `Retry-After` as an HTTP date this many seconds from now.
     RetryAfterDate(u32),
     /// 429 with `Retry-After: 999999999`.
-    RetryAfterAbsurd,
+    RetryAfterHuge,
     /// 307 to this address.
     Redirect(String),
     /// 200 with an HTML login page.
@@ -130,7 +130,7 @@ const WORDS: &[(&str, FaultKind)] = &[
     ("truncated", FaultKind::Truncated),
     ("drip", FaultKind::Drip),
     ("stale", FaultKind::Stale),
-    ("retry-after-absurd", FaultKind::RetryAfterAbsurd),
+    ("retry-after-huge", FaultKind::RetryAfterHuge),
     ("login", FaultKind::Login),
     ("empty", FaultKind::Empty),
     ("bad-utf8", FaultKind::BadUtf8),
@@ -190,7 +190,7 @@ impl FaultKind {
             self,
             FaultKind::RetryAfter(_)
                 | FaultKind::RetryAfterDate(_)
-                | FaultKind::RetryAfterAbsurd
+                | FaultKind::RetryAfterHuge
                 | FaultKind::Redirect(_)
         )
     }

@@ -23,7 +23,7 @@ fn the_deadline_holds_while_the_run_is_started() {
         ("dbt:jobs/run=hang,phase=after", 10),
         ("dbt:jobs/run=reset,phase=before", 20),
         ("dbt:jobs/run=status=503,times=forever", 90),
-        ("dbt:jobs/run=retry-after-absurd,times=forever", 30),
+        ("dbt:jobs/run=retry-after-huge,times=forever", 30),
         ("dbt:jobs/run=refused,times=forever", 30),
         ("dbt:runs/list=hang,nth=2,times=forever", 15),
         ("dbt:runs/list=hang,times=forever", 15),

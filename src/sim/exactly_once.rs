@@ -127,7 +127,7 @@ fn cases() -> Vec<Case> {
                     }
                     let Ok(_) = crate::sandbox::FaultRule::parse(&fault) else { continue };
                     // Four waits of five minutes exceed the fifteen minutes for look-ups.
-                    let too_long = class == FaultKind::RetryAfterAbsurd && times == "4" && operation == "dbt:runs/list";
+                    let too_long = class == FaultKind::RetryAfterHuge && times == "4" && operation == "dbt:runs/list";
                     let proof = operation == "dbt:runs/get"
                         && times == "4"
                         && matches!(class, FaultKind::Status(401 | 403 | 404));

@@ -92,7 +92,10 @@ fn code_of(reported: &ReportedOutcome) -> u8 {
             Some(End::Cancelled) => 20,
             None => 70,
         },
-        ReportedOutcome::NotStarted(error) => crate::failure::of_start("222222", "start", "page", error).code.exit(),
+        ReportedOutcome::NotStarted(error) => {
+            let limit = crate::http::Limit::Own(std::time::Duration::ZERO);
+            crate::failure::of_start("222222", "start", "page", limit, error).code.exit()
+        }
         ReportedOutcome::Left { error: Some(error), .. } => crate::failure::of_dbt("cannot follow", error).code.exit(),
         ReportedOutcome::Left { error: None, .. } => 8,
         ReportedOutcome::Killed => 137,

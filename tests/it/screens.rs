@@ -166,6 +166,7 @@ fn without_times(word: &str) -> &str {
             "KEY"
         }
         word if word.strip_suffix(['h', 'm', 's']).is_some_and(digits) => DURATION,
+        word if word.strip_suffix("s;").is_some_and(digits) => "30s;",
         word => word,
     }
 }

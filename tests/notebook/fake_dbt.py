@@ -190,7 +190,7 @@ class FakeDbt:
             return self.failed(int(value))
         if name == "retry-after":
             return self.failed(429, {"Retry-After": value})
-        if name == "retry-after-absurd":
+        if name == "retry-after-huge":
             return self.failed(429, {"Retry-After": "999999999"})
         if name == "retry-after-date":
             date = datetime.datetime.fromtimestamp(self.now / 1000 + int(value), datetime.timezone.utc)

@@ -441,7 +441,7 @@ class Notebook(unittest.TestCase):
             "hang",
             "drip",
             "silence",
-            "retry-after-absurd",
+            "retry-after-huge",
             "no-name",
             "login",
             "status=404,nth=1",
@@ -508,7 +508,7 @@ class Notebook(unittest.TestCase):
                 self.assertEqual([run["id"] for run in dbt.runs], dbt.cancels, (number, faults))
 
     def test_cancelling_after_an_interruption_takes_seconds_whatever_happens(self):
-        for fault in ("hang", "status=500", "drip", "retry-after-absurd"):
+        for fault in ("hang", "status=500", "drip", "retry-after-huge"):
             dbt = FakeDbt(faults=[f"dbt:runs/cancel={fault},times=forever"])
             done = self.play(dbt, case={"interrupt_at_ms": 60_000})
             self.assertEqual(done["exception"]["class"], "KeyboardInterrupt")
@@ -568,8 +568,8 @@ class Notebook(unittest.TestCase):
             "status=403,denied": ("not-allowed", "outgoing IP addresses", "address-refused"),
             "status=404": ("not-found", "no such job", "job-not-visible"),
             "status=503": ("unavailable", "503", "unavailable"),
-            "login": ("nonsense", "sign-in page", "nonsense"),
-            "redirect=https://other.invalid/x": ("nonsense", "other.invalid", "nonsense"),
+            "login": ("unexpected-response", "sign-in page", "unexpected-response"),
+            "redirect=https://other.invalid/x": ("unexpected-response", "other.invalid", "unexpected-response"),
         }
         for fault, (reason, word, verdict) in words.items():
             with self.subTest(fault):

@@ -298,7 +298,7 @@ mod tests {
             (Code::InvalidInput, Code::MissingInput, 4),
             (Code::Tls, Code::Contradiction, 2),
             (Code::RateLimited, Code::Network, 12),
-            (Code::Unavailable, Code::InvalidResponse, 13),
+            (Code::Unavailable, Code::UnexpectedResponse, 13),
         ] {
             let failing = |service, code| {
                 let mut service_status = ServiceStatus::new(service);

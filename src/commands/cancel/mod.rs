@@ -84,7 +84,7 @@ async fn cancel_dbt(
             .map_err(|error| of_dbt(&format!("cannot read dbt run {run}"), &error).state("nothing was canceled"))?,
     };
     if seen.id != run {
-        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}"))
+        return Err(Failure::new(Code::UnexpectedResponse, format!("dbt answered with a different run than {run}"))
             .advise("run the same command again with `-vv` to see the response"));
     }
     match request_dbt_cancellation(seen, client, report, ctx).await? {
@@ -201,7 +201,7 @@ async fn await_dbt_cancellation(
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
             Code::StillRunning,
-            format!("requested cancellation of dbt run {run}, but it has not ended yet"),
+            format!("requested cancellation of dbt run {run}, but it had not ended after {}", deadline.limit()),
         )
         .run("try again", retry_command)),
         Followed::Gone(_, error) => Err(record_gone(run, &error, index, report)),
@@ -275,8 +275,8 @@ pub(super) async fn cancel_workflow(
         let (state, failure) = match followed {
             Followed::Ended(state) => (Some(state), None),
             Followed::OutOfTime(state) => {
-                let failure = Failure::new(Code::StillRunning, format!("{requested} it has not ended yet"));
-                (state, Some(failure))
+                let what = format!("{requested} it had not ended after {}", deadline.limit());
+                (state, Some(Failure::new(Code::StillRunning, what)))
             }
             Followed::Gone(state, error) => {
                 gone = Some(error);

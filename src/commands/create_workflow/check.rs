@@ -256,8 +256,10 @@ impl Used<'_> {
                 .run("deploy the notebook again", deploy),
             "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute")
                 .advise("run the same command again in a few minutes"),
-            "nonsense" => of(Code::InvalidResponse, "the host that answers the workflow's compute is not dbt")
-                .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead"),
+            "unexpected-response" => {
+                of(Code::UnexpectedResponse, "the host that answers the workflow's compute is not dbt")
+                    .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead")
+            }
             _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted"))
                 .run("grant access to the notebook", format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
             "job-off" => of(Code::Refused, &format!("the dbt job of task {} would not start", task.key))

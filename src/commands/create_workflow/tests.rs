@@ -131,7 +131,7 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             // A refusal is final, and a Retry-After of a week is not awaited; but 429 is not a refusal.
             let refuses = lies && matches!(class, FaultKind::Status(status) if status != 429);
             if let Some(first) = first {
-                let fails = refuses || class == FaultKind::RetryAfterAbsurd;
+                let fails = refuses || class == FaultKind::RetryAfterHuge;
                 assert_eq!(first.exit != 0, fails, "{rule}: {first:?}");
             }
             let again = create(&ctx, &JOB).await;
@@ -547,7 +547,7 @@ async fn flags_about_a_schedule_need_one() {
     let ctx = prepared().await;
     for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
         let outcome = create(&ctx, line).await;
-        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
+        assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
         assert!(jobs(&ctx).is_empty());
     }
     create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
@@ -677,7 +677,7 @@ async fn the_small_print_is_written_once_and_left_out_it_stays() {
     assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
     let again = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
     assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
-    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Refused));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use crate::commands::shared::last_known::Checkpoint;
 use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
+use crate::durations::shown;
 use crate::events::{DuplicateOutcome, Interruption, RunEvent, RunId};
 use crate::failure::{Code, Ended, Failure, Known, Report, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Writer};
@@ -135,7 +136,10 @@ impl InterruptedRun<'_> {
                 as_interruption(signal, of_dbt(&what, &error).run("cancel it", &cancel_command))
             }
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => interrupted
-                .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
+                .cause(format!(
+                    "requested cancellation of dbt run {number}, but it had not ended after {}",
+                    shown(LIMIT)
+                ))
                 .run("cancel it", &cancel_command),
         };
         for (second, _) in report.duplicates.iter().filter(|(_, outcome)| *outcome == DuplicateOutcome::Left) {
@@ -192,9 +196,12 @@ pub(super) async fn cancel_workflow(
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(
-            Failure::new(Code::StillRunning, format!("timed out canceling Databricks run {run}"))
-                .cause("it, or one of its dbt runs, may still be running")
-                .run("cancel it", resume),
+            Failure::new(
+                Code::StillRunning,
+                format!("timed out after {} canceling Databricks run {run}", deadline.limit()),
+            )
+            .cause("it, or one of its dbt runs, may still be running")
+            .run("cancel it", resume),
         ),
     };
     if let Some(now) = &report_of_cancel.workflow {

@@ -92,7 +92,8 @@ impl DbtFollower<'_> {
                     Some(Status::Running | Status::Success | Status::Error | Status::Cancelled | Status::Other(_))
                     | None => "running",
                 };
-                let failure = Failure::new(Code::StillRunning, format!("timed out; dbt run {number} is still {word}"));
+                let what = format!("timed out after {}; dbt run {number} is still {word}", deadline.limit());
+                let failure = Failure::new(Code::StillRunning, what);
                 let failure = match probe.disabled_reason() {
                     Some(disabled) => failure.cause(disabled.why()).advise(disabled.advice()),
                     None => failure,

@@ -59,9 +59,12 @@ pub(crate) async fn follow_run_with(
             let word = state.as_ref().map_or_else(|| "running".to_owned(), |state| state.state.word().to_lowercase());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("timed out; Databricks run {run} is still {word}"))
-                    .run("follow it again", watch_command)
-                    .advise(format!("see {}", report.url())),
+                Failure::new(
+                    Code::StillRunning,
+                    format!("timed out after {}; Databricks run {run} is still {word}", deadline.limit()),
+                )
+                .run("follow it again", watch_command)
+                .advise(format!("see the run: {}", report.url())),
             )
         }
         Followed::Gone(state, error) => {

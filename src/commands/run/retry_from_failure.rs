@@ -8,7 +8,7 @@ use super::progress::RunProgress;
 use crate::dbt::{End, Run, Status};
 use crate::events::RunEvent;
 use crate::failure::{Code, Ended, Failure, of_dbt};
-use crate::http::{HttpError, Writer};
+use crate::http::HttpError;
 use crate::runs::{
     Journal, NotResumed, NotStarted, Resumption, RunContext, TriggerRequest, newest_run, resume, resume_alone,
 };
@@ -36,8 +36,7 @@ impl Retries {
     pub(super) async fn next(
         &mut self,
         ended: &mut Ended<DbtReport>,
-        request: &TriggerRequest,
-        writer: &Writer,
+        start: &PreparedRun,
         run_ctx: &RunContext,
         resuming: &mut dyn FnMut(&DbtReport, Resuming),
     ) -> Option<Run> {
@@ -49,16 +48,16 @@ impl Retries {
         }
         self.done += 1;
         run_ctx.events.run(RunEvent::Resuming { run, attempt: Some((self.done + 1, self.most + 1)) });
-        let resumption = resumption(request, run, report);
+        let resumption = resumption(&start.request, run, report);
         resuming(report, Resuming::Looking);
-        match resume(&resumption, writer, run_ctx, &mut || resuming(report, Resuming::Sending)).await {
+        match resume(&resumption, &start.writer, run_ctx, &mut || resuming(report, Resuming::Sending)).await {
             Ok(next) => {
                 continue_with(run, &next, report, run_ctx);
                 Some(next)
             }
             Err(not) => {
                 self.is_impossible = matches!(not, NotResumed::Cannot(_));
-                *failure = Some(not_resumed(run, failure.take(), &not, &request.resume));
+                *failure = Some(not_resumed(run, failure.take(), &not, start));
                 None
             }
         }
@@ -151,19 +150,20 @@ impl PreparedRun {
 
 /// Why `--failed` has resumed nothing.
 fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &RunContext) -> Failure {
-    let nothing = |code, what: String| Failure::new(code, what).cause("nothing was started");
     match not {
         NotResumed::Cannot(reason) => {
-            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure"))
-                .cause(reason)
-                .run("start over", &start.start_over)
+            let what = format!("dbt run {run} cannot be retried from the point of failure; nothing was started");
+            Failure::new(Code::Refused, what).cause(reason).run("start over", &start.start_over)
         }
         NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
-        NotResumed::NoTime => nothing(Code::StillRunning, format!("timed out before dbt run {run} could be retried"))
-            .advise("increase --timeout"),
+        NotResumed::NoTime => Failure::new(
+            Code::StillRunning,
+            format!("cannot retry dbt run {run}: timed out after {}; nothing was started", start.deadline.limit()),
+        )
+        .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.signal().unwrap_or_default())
             .cause(format!("dbt run {run} was not retried")),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.request.resume),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_deref(), &start.request.resume),
     }
 }
 
@@ -179,13 +179,13 @@ fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, start_over:
 }
 
 /// Keeps the run's own failure, unless an unknown retry may be active.
-fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start_over: &str) -> Failure {
+fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start: &PreparedRun) -> Failure {
     let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed")));
     match not {
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
-        NotResumed::NoTime => failed.cause("it timed out before the retry"),
+        NotResumed::NoTime => failed.cause(format!("it was not retried: timed out after {}", start.deadline.limit())),
         NotResumed::Interrupted => failed.cause("it was not retried again"),
-        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), start_over),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_deref(), &start.request.resume),
     }
 }

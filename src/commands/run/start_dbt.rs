@@ -172,7 +172,8 @@ fn default_cause(environment: &Environment) -> String {
 impl PreparedRun {
     /// The failure for a run that was not started.
     pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
-        of_start(&self.job, &self.request.resume, &job_url(&self.account, self.request.job), error)
+        let page = job_url(&self.account, self.request.job);
+        of_start(&self.job, &self.request.resume, &page, self.deadline.limit(), error)
     }
 
     pub(super) async fn run(&self, start_ctx: &StartContext<'_>) -> Ended<DbtReport> {
@@ -345,7 +346,7 @@ impl PreparedRun {
         retries: &mut Retries,
         start_ctx: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let PreparedRun { account, writer, deadline, request, start_over, .. } = self;
+        let PreparedRun { account, writer, deadline, start_over, .. } = self;
         let run_ctx = &start_ctx.run_ctx;
         let mut changes = DbtRunEvents::new(&run_ctx.events, account);
         changes.found(&run);
@@ -366,7 +367,7 @@ impl PreparedRun {
             if run_ctx.interruption.signal().is_some() {
                 break;
             }
-            let Some(next) = retries.next(&mut ended, request, writer, run_ctx, &mut resuming).await else { break };
+            let Some(next) = retries.next(&mut ended, self, run_ctx, &mut resuming).await else { break };
             let Some(report) = ended.report.take() else { break };
             progress.resumed(&report, &next);
             if let Some(intent) = &mut intent {

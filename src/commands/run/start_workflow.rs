@@ -90,7 +90,7 @@ async fn start(
             Err(of_databricks(&format!("Databricks did not start {shown_name}"), &error).state("nothing was started"))
         }
         Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
-        None => Err(unknown(&shown_name, &resume, "timed out before Databricks responded")),
+        None => Err(unknown(&shown_name, &resume, "interrupted before Databricks responded")),
     };
     let started = match started {
         Ok(started) => started,

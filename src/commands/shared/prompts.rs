@@ -160,7 +160,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
 /// Whether another host may help, because this one is unreachable or is not the service.
 fn is_about_the_host(code: Code) -> bool {
     match code {
-        Code::Network | Code::Tls | Code::InvalidResponse | Code::NotFound | Code::Unavailable => true,
+        Code::Network | Code::Tls | Code::UnexpectedResponse | Code::NotFound | Code::Unavailable => true,
         Code::Failed
         | Code::Usage
         | Code::MissingInput

@@ -239,7 +239,7 @@ async fn a_log_has_a_line_at_least_every_five_minutes_while_a_run_goes_on() {
     for (number, rules) in [
         (0, &[silent][..]),
         (0, &["dbt:runs/get=hang,nth=3,times=forever"]),
-        (0, &["dbt:runs/get=retry-after-absurd,nth=3,times=forever"]),
+        (0, &["dbt:runs/get=retry-after-huge,nth=3,times=forever"]),
         (3, &[silent, "dbt:runs/list=hang,nth=5,times=forever"]),
         (6, &[]),
         (6, &["databricks:jobs/runs/get=status=500,nth=3,times=forever"]),

@@ -240,7 +240,7 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     assert_eq!(count(&ctx, "databricks:oidc/token").0, 3, "nobody asks while it wants to be left alone");
     // A Retry-After beyond the limit for all attempts is not awaited.
     let ctx = with_principal();
-    let absurd = "databricks:oidc/token=retry-after-absurd,times=forever";
+    let absurd = "databricks:oidc/token=retry-after-huge,times=forever";
     ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(absurd).unwrap()));
     let outcome = ctx.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (75, Some(Code::Unavailable)));
@@ -329,6 +329,6 @@ async fn a_page_instead_of_an_answer_may_mean_that_no_workspace_was_named() {
     let rule = crate::sandbox::FaultRule::parse("databricks:scim/me=login,times=forever").unwrap();
     ctx.world(|world| world.add_fault(rule));
     let outcome = ctx.run(deploy_notebook::run, &[]).await.unwrap();
-    assert_eq!(outcome.code, Some(Code::InvalidResponse), "{outcome:?}");
+    assert_eq!(outcome.code, Some(Code::UnexpectedResponse), "{outcome:?}");
     assert!(outcome.failure.contains(&crate::failure::Remedy::DatabricksHost.to_string()), "{}", outcome.failure);
 }

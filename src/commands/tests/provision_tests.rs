@@ -148,8 +148,8 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
     for (rule, code, word) in [
         ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "cannot use the dbt API key"),
         ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "cannot see any dbt account with the key"),
-        ("dbt:accounts/list=status=404,times=forever", Code::InvalidResponse, "does not respond like dbt"),
-        ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
+        ("dbt:accounts/list=status=404,times=forever", Code::UnexpectedResponse, "does not respond like dbt"),
+        ("dbt:accounts/list=login,times=forever", Code::UnexpectedResponse, "web page"),
     ] {
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
@@ -469,7 +469,7 @@ async fn a_scope_that_everybody_reads_takes_no_key_and_nobody_is_let_make_it_one
     let ctx = Harness::new();
     let asked = init(&ctx, &["--grant", "users"]).await;
     refused(&asked, &["every user of this workspace"]);
-    assert!(ctx.take_log().is_empty());
+    assert_eq!(ctx.take_writes(), [""; 0]);
     assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
     open_to_everybody(&ctx);
     ctx.take_log();
@@ -821,7 +821,7 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     for (rule, code) in [
         ("databricks:*=status=401,times=forever", Code::NotAuthenticated),
         ("databricks:*=status=403,times=forever", Code::NotAllowed),
-        ("databricks:*=login,times=forever", Code::InvalidResponse),
+        ("databricks:*=login,times=forever", Code::UnexpectedResponse),
     ] {
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
@@ -1000,7 +1000,7 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
     refused(&deploy(&ctx, &["--grant", "users:CAN_EDIT"]).await, &["every user of this workspace edit the notebook"]);
     let both = deploy(&ctx, &["--grant", "a:CAN_RUN", "--grant", "A:CAN_READ"]).await;
     assert_eq!((both.exit, both.code), (2, Some(Code::Contradiction)));
-    assert!(ctx.take_log().is_empty());
+    assert_eq!(ctx.take_writes(), [""; 0]);
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_RUN"]).await.exit, 0);
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_EDIT", "--accept-shared-path"]).await.exit, 0);
     ctx.world(|world| {

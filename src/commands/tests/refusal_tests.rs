@@ -84,8 +84,8 @@ const DATABRICKS: &[Row] = &[
         Code::NotAllowed,
         Remedy::DatabricksPlan,
     ),
-    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::InvalidResponse, Remedy::DatabricksHost),
-    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::InvalidResponse, Remedy::DatabricksHost),
+    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::UnexpectedResponse, Remedy::DatabricksHost),
+    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::UnexpectedResponse, Remedy::DatabricksHost),
 ];
 
 const DBT: &[Row] = &[
@@ -138,8 +138,8 @@ const DBT: &[Row] = &[
         Code::NotAllowed,
         Remedy::DbtAccount,
     ),
-    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::InvalidResponse, Remedy::DbtHost),
-    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::InvalidResponse, Remedy::DbtHost),
+    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::UnexpectedResponse, Remedy::DbtHost),
+    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::UnexpectedResponse, Remedy::DbtHost),
 ];
 
 fn prefix(service: Service) -> &'static str {

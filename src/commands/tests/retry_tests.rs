@@ -219,7 +219,7 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                     }
                 }
                 // Two Retry-After responses of a year exceed the limit: not retried, and reported.
-                let put_off = class == FaultKind::RetryAfterAbsurd && times == 2;
+                let put_off = class == FaultKind::RetryAfterHuge && times == 2;
                 let refused = phase == Phase::Before
                     && matches!(class, FaultKind::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));
                 let runs = resumed(&ctx);

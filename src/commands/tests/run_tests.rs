@@ -502,7 +502,7 @@ async fn a_whole_answer_of_another_form_is_not_asked_for_again_and_numbers_may_b
         let ctx = Harness::new();
         ctx.answer_with("dbt:runs/list", 200, body);
         let outcome = runs_listed(&ctx, &[]).await;
-        assert_eq!(outcome.code, Some(Code::InvalidResponse), "{body}: {outcome:?}");
+        assert_eq!(outcome.code, Some(Code::UnexpectedResponse), "{body}: {outcome:?}");
         let count = ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/list").count();
         assert!(if request == 1 { count == 1 } else { count >= request }, "{body}: asked {count} times");
     }

@@ -110,7 +110,7 @@ fn look_of(class: &FaultKind) -> Look {
         FaultKind::Status(_)
         | FaultKind::RetryAfter(_)
         | FaultKind::RetryAfterDate(_)
-        | FaultKind::RetryAfterAbsurd
+        | FaultKind::RetryAfterHuge
         | FaultKind::Redirect(_)
         | FaultKind::Login
         | FaultKind::Empty

@@ -42,7 +42,7 @@ pub(super) fn apply_fault(class: &FaultKind, entry: &RouteEntry, now: SimTime, t
         FaultKind::Status(status) => usual_error(*status, entry),
         FaultKind::RetryAfter(seconds) => throttled(entry, &seconds.to_string()),
         FaultKind::RetryAfterDate(seconds) => throttled(entry, &http_date(now.plus(i64::from(*seconds) * 1000))),
-        FaultKind::RetryAfterAbsurd => throttled(entry, "999999999"),
+        FaultKind::RetryAfterHuge => throttled(entry, "999999999"),
         FaultKind::Redirect(address) => redirected(address),
         FaultKind::Login => plain(200, "text/html; charset=utf-8", LOGIN_PAGE),
         FaultKind::Empty => plain(200, "application/json", ""),

@@ -115,7 +115,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant ana@example.com:READ"]),
         ("input", Code::Refused, &["rejects the workflow's parameters", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
-        ("nonsense", Code::InvalidResponse, &["the host that answers the workflow's compute is not dbt"]),
+        ("unexpected-response", Code::UnexpectedResponse, &["the host that answers the workflow's compute is not dbt"]),
         ("fancy-new", Code::Failed, &["failed for another reason"]),
     ] {
         let ctx = base.copy();
