@@ -547,7 +547,7 @@ async fn flags_about_a_schedule_need_one() {
     let ctx = prepared().await;
     for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
         let outcome = create(&ctx, line).await;
-        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
+        assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
         assert!(jobs(&ctx).is_empty());
     }
     create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
@@ -677,7 +677,7 @@ async fn the_small_print_is_written_once_and_left_out_it_stays() {
     assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
     let again = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
     assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
-    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Refused));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
-use crate::engine::{Action, Planned, Provisioned};
+use crate::engine::{Action, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::{PlanSetting, Prompter, Question};
 
@@ -37,20 +37,8 @@ pub(super) fn rows(
     key: Option<&Source>,
     (workspace, me): (&str, &Me),
 ) -> Vec<Row> {
-    let (mut path, mut is_new) = (String::new(), false);
-    for step in &setup_plan.plan.steps {
-        match step {
-            Planned::Notebook(step) => step.want.path.as_str().clone_into(&mut path),
-            Planned::Workflow(step) => is_new = matches!(step.action, Action::Create),
-            Planned::Scope(_)
-            | Planned::Secret(_)
-            | Planned::Grant(_)
-            | Planned::NotebookGrant(_)
-            | Planned::AddedTask(_)
-            | Planned::JobGrant(_)
-            | Planned::Removal(_) => {}
-        }
-    }
+    let path = setup_plan.plan.notebook().map(|step| step.want.path.to_string()).unwrap_or_default();
+    let is_new = setup_plan.plan.workflow().is_some_and(|step| matches!(step.action, Action::Create));
     let job = input.spec.tasks.first().map(|task| task.job).unwrap_or_default();
     let fixed = |label, value| Row { label, value, edit: None };
     let row = |setting: PlanSetting, value: String, now: String| Row {

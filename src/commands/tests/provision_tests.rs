@@ -469,7 +469,7 @@ async fn a_scope_that_everybody_reads_takes_no_key_and_nobody_is_let_make_it_one
     let ctx = Harness::new();
     let asked = init(&ctx, &["--grant", "users"]).await;
     refused(&asked, &["every user of this workspace"]);
-    assert!(ctx.take_log().is_empty());
+    assert_eq!(ctx.take_writes(), [""; 0]);
     assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
     open_to_everybody(&ctx);
     ctx.take_log();
@@ -1000,7 +1000,7 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
     refused(&deploy(&ctx, &["--grant", "users:CAN_EDIT"]).await, &["every user of this workspace edit the notebook"]);
     let both = deploy(&ctx, &["--grant", "a:CAN_RUN", "--grant", "A:CAN_READ"]).await;
     assert_eq!((both.exit, both.code), (2, Some(Code::Contradiction)));
-    assert!(ctx.take_log().is_empty());
+    assert_eq!(ctx.take_writes(), [""; 0]);
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_RUN"]).await.exit, 0);
     assert_eq!(deploy(&ctx, &["--grant", "users:CAN_EDIT", "--accept-shared-path"]).await.exit, 0);
     ctx.world(|world| {
