@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &str); 26] = [
     ("failure", "dbt document http questions runs"),
     ("ui", "document durations events failure questions secret text"),
     ("credentials", "context dbt durations failure http keyring nearest origin placeholder questions secret yaml"),
-    ("spec", "credentials databricks dbt failure schedule"),
+    ("spec", "credentials databricks dbt failure notebook origin schedule"),
     ("engine", "databricks document durations failure http notebook origin secret spec text"),
     (
         "commands",

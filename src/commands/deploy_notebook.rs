@@ -7,10 +7,10 @@ use super::shared::default_path::default_path;
 use super::shared::near_scopes::near_scopes;
 use super::shared::provision::{Applied, Finish, Provision, caller_and, who};
 use super::shared::workspace_cache::WorkspaceCache;
-use crate::credentials::{self, Account, InputErrors};
+use crate::credentials::{self, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
-use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
+use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::document::{Data, Id, document};
 use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
@@ -18,8 +18,8 @@ use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::notebook::{OverrideKey, digest};
-use crate::spec::Setting;
 use crate::spec::grants::{self, GrantTo};
+use crate::spec::{NotebookSettings, NotebookSpec, Setting};
 use crate::text::quoted;
 
 /// Deploy the notebook that runs a dbt job
@@ -78,27 +78,6 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// Anyone who can edit the notebook can use the key, so all users get that only with the flag for shared paths.
-fn settle_grants(
-    given: Vec<GrantTo<NotebookLevel>>,
-    accept_shared_path: bool,
-) -> Result<Vec<GrantTo<NotebookLevel>>, Failure> {
-    grants::settle(given, |grant| {
-        let GrantTo { principal, level } = grant;
-        let edits = principal.eq_ignore_ascii_case(EVERYBODY) && *level >= NotebookLevel::CanEdit;
-        (edits && !accept_shared_path).then(|| {
-            Failure::new(
-                Code::Refused,
-                format!(
-                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written"
-                ),
-            )
-            .advise("grant CAN_RUN, or name the user or group that should edit it")
-            .unless("--accept-shared-path")
-        })
-    })
-}
-
 fn parse_override(text: &str) -> Result<Setting<OverrideKey>, String> {
     if text == "none" {
         return Ok(Setting::Clear);
@@ -119,23 +98,6 @@ fn parse_job(text: &str) -> Result<Setting<u64>, String> {
     }
 }
 
-/// Settings of the notebook, before its path is known.
-#[derive(Clone)]
-pub(super) struct NotebookSettings {
-    pub(super) account: Account,
-    pub(super) scope: Setting<String>,
-    pub(super) key: Setting<String>,
-    pub(super) allow_override: Setting<Vec<OverrideKey>>,
-    pub(super) allow_job: Setting<Vec<u64>>,
-}
-
-impl NotebookSettings {
-    pub(super) fn at(self, path: NotebookPath) -> NotebookWant {
-        let NotebookSettings { account, scope, key, allow_override, allow_job } = self;
-        NotebookWant { path, host: account.origin, account_id: account.id, scope, key, allow_override, allow_job }
-    }
-}
-
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     match deploy(args, ctx).await {
         Ok(ended) => ended,
@@ -146,7 +108,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { path, accept_shared_path, scope, key, allow_override, allow_job, grant, force, adopt, print, dry_run } =
         args;
-    let grants = settle_grants(grant, accept_shared_path)?;
+    let grants = grants::settle(grant)?;
     let allow_override = Setting::list("--allow-override", "none", allow_override)?;
     let allow_job = Setting::list("--allow-job", "any", allow_job)?;
     let environment = &ctx.context.environment;
@@ -160,84 +122,88 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("the dbt API key")?;
     let given_scope = scope.clone();
-    let (scope, key) = (scope.map(|scope| scope.to_string()).into(), key.map(|key| key.to_string()).into());
-    let notebook_settings = NotebookSettings { account, scope, key, allow_override, allow_job };
-
-    let Some(identity) = identity else {
-        return Ok(Ended::well(Box::new(Printed { text: notebook_settings.at(nowhere()?).text(None) })));
+    let settings = NotebookSettings {
+        host: account.origin,
+        account_id: account.id,
+        scope: scope.map(|scope| scope.to_string()).into(),
+        key: key.map(|key| key.to_string()).into(),
+        allow_override,
+        allow_job,
     };
+    let Some(identity) = identity else {
+        return Ok(Ended::well(Box::new(Printed { text: settings.text(None) })));
+    };
+    let spec = NotebookSpec { path, settings, grants };
     let writer = super::databricks_client(&identity, ctx)?;
     let consents = Consents::default()
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
-    let default_path = path.is_none();
-    let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(notebook_settings.account.id);
-    let (me, step, grant_steps) = look(&writer.reader(), path, guess, notebook_settings, grants, &consents).await?;
+    let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(spec.settings.account_id);
+    let (me, steps) = look(&writer.reader(), &spec, guess, &consents).await?;
+    let plan = Plan::new(steps, Vec::new(), &me.user_name);
+    let step = plan.notebook();
     // Only if the notebook changes, so that a repeated command makes no extra request.
-    if let Some(scope) = given_scope.filter(|_| step.writes()) {
+    if let Some(scope) = given_scope.filter(|_| step.is_some_and(Step::writes)) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
     }
-    let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
+    let found = step.and_then(|step| Some(step.have.as_ref()?.state(&step.want))).unwrap_or("absent");
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let mut steps = vec![Planned::Notebook(step)];
-    steps.extend(grant_steps.into_iter().map(Planned::NotebookGrant));
-    let applied = provision.apply(Plan { steps, ..Plan::default() }).await;
-    Ok(describe(applied, found, default_path).end())
+    let applied = provision.apply(plan).await;
+    Ok(describe(applied, found, spec.path.is_none()).end())
 }
 
-/// `--print` needs no path; the source does not depend on it.
-fn nowhere() -> Result<NotebookPath, Failure> {
-    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("the default path is invalid: {bad}")))
+/// Plans the notebook at this path, and the grants on it.
+pub(super) async fn plan_notebook(
+    reader: &Reader,
+    spec: &NotebookSpec,
+    path: &NotebookPath,
+    consents: &Consents,
+) -> Result<Vec<Planned>, Failure> {
+    let want = NotebookWant { path: path.clone(), settings: spec.settings.clone() };
+    let granting = spec.grants.iter().cloned().map(|GrantTo { principal, level }| {
+        Step::<NotebookGrant>::plan(reader, NotebookGrant { object: path.clone(), principal, level }, consents)
+    });
+    let (step, grants) = tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))?;
+    Ok([Planned::Notebook(step)].into_iter().chain(grants.into_iter().map(Planned::NotebookGrant)).collect())
 }
 
-/// Looks up the caller and the notebook: in parallel if the path is given. The default path is in the caller's home
-/// folder; if it is the `guess`, what was read there beside the caller is used.
+/// Looks up the caller and plans: in parallel if the path is given. The default path is in the caller's home folder; if
+/// it is the `guess`, what was read there beside the caller is used.
 async fn look(
     reader: &Reader,
-    path: Option<NotebookPath>,
+    spec: &NotebookSpec,
     guess: Option<NotebookPath>,
-    notebook_settings: NotebookSettings,
-    grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
-) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
-    let account = notebook_settings.account.id;
-    let plans = async |path: &NotebookPath| {
-        let granting = grants.iter().cloned().map(|GrantTo { principal, level }| {
-            Step::<NotebookGrant>::plan(reader, NotebookGrant { object: path.clone(), principal, level }, consents)
-        });
-        let want = notebook_settings.clone().at(path.clone());
-        tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))
-    };
-    if let Some(path) = path {
-        let (me, (step, grants)) = caller_and(reader, Box::pin(plans(&path))).await?;
-        return Ok((me, step, grants));
+) -> Result<(Me, Vec<Planned>), Failure> {
+    if let Some(path) = &spec.path {
+        return caller_and(reader, Box::pin(plan_notebook(reader, spec, path, consents))).await;
     }
     let guessed = async {
         match &guess {
-            Some(path) => Ok(reader.within(GUESS_LIMIT, Box::pin(plans(path))).await),
+            Some(path) => Ok(reader.within(GUESS_LIMIT, Box::pin(plan_notebook(reader, spec, path, consents))).await),
             None => Ok(None),
         }
     };
     let (me, guessed) = tokio::try_join!(who(reader), guessed)?;
-    let path = default_path(&me, account)?;
-    let (step, grants) = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
+    let path = default_path(&me, spec.settings.account_id)?;
+    let steps = match guessed.filter(|_| guess.as_ref() == Some(&path)) {
         Some(planned) => planned?,
-        None => plans(&path).await?,
+        None => plan_notebook(reader, spec, &path, consents).await?,
     };
-    Ok((me, step, grants))
+    Ok((me, steps))
 }
 
 fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
-    let Some(Planned::Notebook(step)) = applied.plan.steps.first() else { return applied };
+    let Some(step) = applied.plan.notebook() else { return applied };
     let path = step.want.path.to_string();
     let object_id = match step.present() {
         Some(NotebookHave::Notebook { object_id, text: _ }) => *object_id,
         Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
     };
-    let settings = step.want.settings(step.have.as_ref());
-    let sha256 = digest(&step.want.text(step.have.as_ref()));
+    let settings = step.want.settings.after(step.have.as_ref());
+    let sha256 = digest(&step.want.settings.text(step.have.as_ref()));
     applied.field("path", path.as_str());
     applied.field("object_id", object_id.map(Id));
     applied.field("version", VERSION);
@@ -301,8 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_the_notebook_to_the_byte() {
-        let want = NotebookWant {
-            path: nowhere().unwrap(),
+        let notebook = NotebookSettings {
             host: crate::origin::Origin::parse("ab123.us1.dbt.com").unwrap(),
             account_id: 51234,
             scope: Setting::Keep,
@@ -310,7 +275,7 @@ mod tests {
             allow_override: Setting::Keep,
             allow_job: Setting::Keep,
         };
-        let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
+        let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: notebook.text(None) }));
         // A pipe, then a terminal of 80 columns; with `-v` there are no progress lines.
         for (draws, verbose) in [(false, 0), (true, 1)] {
             let page = Page::default();
@@ -318,7 +283,7 @@ mod tests {
             let (out, err) = (Box::new(page.clone()), Box::new(io::sink()));
             let printer = Printer::over(settings, Vault::default().filter(), out, err, draws);
             assert_eq!(printer.end(&ended), 0);
-            assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+            assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), notebook.text(None));
         }
     }
 

@@ -1,6 +1,7 @@
 //! `jobs`: lists dbt jobs with their IDs.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::shared::job_argument::{Narrow, Places, environment, jobs, shown_name};
 use super::shared::table::table;
@@ -22,10 +23,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { narrow } = args;
-    match listed(&narrow, ctx).await {
-        Ok(report) => Ended::well(Box::new(report)),
-        Err(failure) => failure.into(),
-    }
+    listed(&narrow, ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
 }
 
 async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Failure> {
@@ -38,13 +36,14 @@ async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Fai
     if jobs.is_empty() {
         ctx.events.remark(format!("no jobs in account {} are visible to this token", account.id));
     }
-    Ok(JobsReport { account, places, jobs })
+    Ok(JobsReport { account, places, jobs, zone: ctx.context.zone.clone() })
 }
 
 struct JobsReport {
     account: Account,
     places: Places,
     jobs: Vec<Job>,
+    zone: TimeZone,
 }
 
 /// Why a job cannot start, in short.
@@ -56,67 +55,60 @@ fn short(disabled: &JobDisabled) -> &'static str {
     }
 }
 
-/// A time for display.
-pub(super) fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+/// A time in this zone for display.
+pub(super) fn moment(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 impl Report for JobsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .jobs
-            .iter()
-            .map(|job| {
-                let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
-                let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
-                    let status = run.status.map(Status::word).unwrap_or_default();
-                    run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
-                });
-                vec![
-                    job.id.to_string(),
-                    shown_name(job.name.as_deref()),
-                    self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
-                    environment(job),
-                    match job.disabled_reason() {
-                        Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
-                        None => last,
-                    },
-                ]
-            })
-            .collect();
-        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], &rows)
+        let row = |job: &Job| {
+            let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
+            let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
+                let status = run.status.map(Status::word).unwrap_or_default();
+                run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at, &self.zone)))
+            });
+            vec![
+                job.id.to_string(),
+                shown_name(job.name.as_deref()),
+                self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
+                environment(job),
+                match job.disabled_reason() {
+                    Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
+                    None => last,
+                },
+            ]
+        };
+        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], self.jobs.iter().map(row))
     }
 
     fn json(&self) -> Data {
-        let JobsReport { account, places, jobs } = self;
+        let JobsReport { account, places, jobs, zone: _ } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Data> = jobs
-            .iter()
-            .map(|job| {
-                let last = job.most_recent_run.as_ref().map(|run| {
-                    document!({
-                        "run_id": Id(run.id),
-                        "run_url": run.url(&origin, account.id),
-                        "status": run.status.map(Status::word),
-                        "created_at": run.created().map(|at| at.to_string()),
-                        "finished_at": run.finished().map(|at| at.to_string()),
-                    })
-                });
+        let row = |job: &Job| {
+            let last = job.most_recent_run.as_ref().map(|run| {
                 document!({
-                    "job_id": Id(job.id),
-                    "name": job.name,
-                    "project_id": job.project_id.map(Id),
-                    "project": places.name(job.project_id),
-                    "environment_id": job.environment_id.map(Id),
-                    "environment": job.environment_name(),
-                    "job_type": job.job_type,
-                    "has_schedule": job.has_schedule(),
-                    "deactivated": matches!(job.disabled_reason(), Some(JobDisabled::Deactivated { .. } | JobDisabled::Deleted)),
-                    "cannot_start": job.disabled_reason().map(|disabled| disabled.why()),
-                    "last_run": last,
+                    "run_id": Id(run.id),
+                    "run_url": run.url(&origin, account.id),
+                    "status": run.status.map(Status::word),
+                    "created_at": run.created().map(|at| at.to_string()),
+                    "finished_at": run.finished().map(|at| at.to_string()),
                 })
+            });
+            document!({
+                "job_id": Id(job.id),
+                "name": job.name,
+                "project_id": job.project_id.map(Id),
+                "project": places.name(job.project_id),
+                "environment_id": job.environment_id.map(Id),
+                "environment": job.environment_name(),
+                "job_type": job.job_type,
+                "has_schedule": job.has_schedule(),
+                "deactivated": matches!(job.disabled_reason(), Some(JobDisabled::Deactivated { .. } | JobDisabled::Deleted)),
+                "cannot_start": job.disabled_reason().map(|disabled| disabled.why()),
+                "last_run": last,
             })
-            .collect();
-        document!({ "account_id": Id(account.id), "jobs": rows })
+        };
+        document!({ "account_id": Id(account.id), "jobs": jobs.iter().map(row).collect::<Vec<_>>() })
     }
 }

@@ -1,5 +1,7 @@
 //! `workflows`: lists the Databricks jobs that run dbt jobs.
 
+use jiff::tz::TimeZone;
+
 use super::create_workflow::{describe_schedule, next_starts};
 use super::jobs::moment;
 use super::runs::Span;
@@ -25,10 +27,7 @@ use crate::runs::plain;
 pub(crate) struct Args {}
 
 pub(crate) async fn run(_: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match listed(ctx).await {
-        Ok(report) => Ended::well(Box::new(report)),
-        Err(failure) => failure.into(),
-    }
+    listed(ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
 }
 
 async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
@@ -37,7 +36,7 @@ async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
     if workflows.is_empty() {
         ctx.events.remark("No workflows yet.");
     }
-    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows })
+    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows, zone: ctx.context.zone.clone() })
 }
 
 /// The Databricks jobs that run dbt jobs, by name.
@@ -122,10 +121,10 @@ impl Row {
         }
     }
 
-    fn last(&self) -> String {
+    fn last(&self, zone: &TimeZone) -> String {
         let Some(run) = &self.last else { return String::new() };
         let status = run.state().map(|state| plain(state.word(), 100)).unwrap_or_default();
-        Span::of(run).started.map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
+        Span::of(run).started.map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at, zone)))
     }
 }
 
@@ -133,64 +132,59 @@ impl Row {
 struct WorkflowsReport {
     origin: String,
     workflows: Vec<Row>,
+    zone: TimeZone,
 }
 
 impl Report for WorkflowsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .workflows
-            .iter()
-            .map(|row| {
-                let next = row.next.first().map(|at| moment(at.timestamp())).unwrap_or_default();
-                let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();
-                let made = match Made::of(&row.job) {
-                    Made::Workflow => "dbtrigger",
-                    Made::Tasks => "dbtrigger (task)",
-                    Made::Nothing => "",
-                };
-                vec![
-                    row.job.id.to_string(),
-                    shown_name(Some(&row.name())),
-                    dbt_jobs.join(", "),
-                    row.schedule(),
-                    next,
-                    row.last(),
-                    made.to_owned(),
-                ]
-            })
-            .collect();
-        table(&["ID", "NAME", "DBT JOB", "SCHEDULE", "NEXT START", "LAST RUN", "CREATED BY"], &rows)
+        let cells = |row: &Row| {
+            let next = row.next.first().map(|at| moment(at.timestamp(), at.time_zone())).unwrap_or_default();
+            let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();
+            let made = match Made::of(&row.job) {
+                Made::Workflow => "dbtrigger",
+                Made::Tasks => "dbtrigger (task)",
+                Made::Nothing => "",
+            };
+            vec![
+                row.job.id.to_string(),
+                shown_name(Some(&row.name())),
+                dbt_jobs.join(", "),
+                row.schedule(),
+                next,
+                row.last(&self.zone),
+                made.to_owned(),
+            ]
+        };
+        let heads = ["ID", "NAME", "DBT JOB", "SCHEDULE", "NEXT START", "LAST RUN", "CREATED BY"];
+        table(&heads, self.workflows.iter().map(cells))
     }
 
     fn json(&self) -> Data {
-        let WorkflowsReport { origin, workflows } = self;
-        let rows: Vec<Data> = workflows
-            .iter()
-            .map(|row| {
-                let id = row.job.id;
-                let last = row.last.as_ref().map(|run| {
-                    let Span { started, finished } = Span::of(run);
-                    document!({
-                        "workflow_run_id": Id(run.run_id),
-                        "workflow_run_url": run.url(origin, id),
-                        "status": run.state().as_ref().map(RunState::word),
-                        "started_at": started.map(|at| at.to_string()),
-                        "finished_at": finished.map(|at| at.to_string()),
-                    })
-                });
+        let WorkflowsReport { origin, workflows, zone: _ } = self;
+        let row = |row: &Row| {
+            let id = row.job.id;
+            let last = row.last.as_ref().map(|run| {
+                let Span { started, finished } = Span::of(run);
                 document!({
-                    "workflow_id": Id(id),
-                    "workflow_url": jobs::link(origin, id, None),
-                    "workflow_name": row.name(),
-                    "created_by_dbtrigger": Made::of(&row.job).word(),
-                    "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
-                    "schedule": row.job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &row.next)),
-                    "other_start": other_start(&row.job.settings),
-                    "last_run": last,
+                    "workflow_run_id": Id(run.run_id),
+                    "workflow_run_url": run.url(origin, id),
+                    "status": run.state().as_ref().map(RunState::word),
+                    "started_at": started.map(|at| at.to_string()),
+                    "finished_at": finished.map(|at| at.to_string()),
                 })
+            });
+            document!({
+                "workflow_id": Id(id),
+                "workflow_url": jobs::link(origin, id, None),
+                "workflow_name": row.name(),
+                "created_by_dbtrigger": Made::of(&row.job).word(),
+                "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
+                "schedule": row.job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &row.next)),
+                "other_start": other_start(&row.job.settings),
+                "last_run": last,
             })
-            .collect();
-        document!({ "workflows": rows })
+        };
+        document!({ "workflows": workflows.iter().map(row).collect::<Vec<_>>() })
     }
 }
 

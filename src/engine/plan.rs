@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::apply::Inputs;
 use super::kinds::{
-    AddedTask, FolderRemoval, Grant, JobGrant, Notebook, NotebookGrant, NotebookRemoval, Scope, ScopeRemoval, Secret,
-    SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
+    AddedTask, FolderRemoval, Grant, GrantWant, JobGrant, Notebook, NotebookGrant, NotebookRemoval, Scope,
+    ScopeRemoval, Secret, SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
 };
 use super::note::Note;
 use crate::document::{Data, ToDocument, document};
@@ -416,17 +416,7 @@ impl Planned {
 
     /// The step, if it is about a workflow.
     pub(crate) fn workflow(&self) -> Option<&Step<Workflow>> {
-        match self {
-            Planned::Workflow(step) => Some(step),
-            Planned::Scope(_)
-            | Planned::Secret(_)
-            | Planned::Grant(_)
-            | Planned::AddedTask(_)
-            | Planned::Notebook(_)
-            | Planned::NotebookGrant(_)
-            | Planned::JobGrant(_)
-            | Planned::Removal(_) => None,
-        }
+        if let Planned::Workflow(step) = self { Some(step) } else { None }
     }
 
     /// The lane within the wave. Steps of one lane are written one after another and are adjacent in a plan.
@@ -540,6 +530,48 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Brings the steps into the order in which they are applied, and settles what depends on several of them: who is
+    /// meant to read the key, and what the creator of the scope can do anyway. `me`: the caller.
+    pub(crate) fn new(mut steps: Vec<Planned>, refusals: Vec<Entry>, me: &str) -> Plan {
+        // The run-as identity may already have a grant from a flag, with a higher level.
+        let mut readers: Vec<String> = Vec::new();
+        steps.retain(|planned| {
+            let Planned::Grant(Step { want: GrantWant { principal, .. }, .. }) = planned else { return true };
+            let is_new = !readers.iter().any(|known| known.eq_ignore_ascii_case(principal));
+            readers.extend(is_new.then(|| principal.clone()));
+            is_new
+        });
+        steps.sort_by_key(|planned| (planned.wave(), planned.lane()));
+        let mut plan = Plan { refusals, steps };
+        let scope = plan.scope().and_then(|step| step.have.clone());
+        let creates_the_scope = plan.scope().is_some_and(Step::writes);
+        for planned in &mut plan.steps {
+            if let Planned::Secret(step) = planned {
+                step.settle(scope.as_ref());
+                step.settle_readers(me, &readers);
+            } else if let Planned::Grant(step) = planned {
+                step.settle(creates_the_scope, me);
+            }
+        }
+        plan
+    }
+
+    pub(crate) fn scope(&self) -> Option<&Step<Scope>> {
+        self.steps.iter().find_map(|planned| if let Planned::Scope(step) = planned { Some(step) } else { None })
+    }
+
+    pub(crate) fn secret(&self) -> Option<&Step<Secret>> {
+        self.steps.iter().find_map(|planned| if let Planned::Secret(step) = planned { Some(step) } else { None })
+    }
+
+    pub(crate) fn notebook(&self) -> Option<&Step<Notebook>> {
+        self.steps.iter().find_map(|planned| if let Planned::Notebook(step) = planned { Some(step) } else { None })
+    }
+
+    pub(crate) fn workflow(&self) -> Option<&Step<Workflow>> {
+        self.steps.iter().find_map(Planned::workflow)
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.refusals.iter().cloned().chain(self.steps.iter().map(Planned::entry)).collect()
     }

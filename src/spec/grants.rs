@@ -78,17 +78,10 @@ fn names<L: Given>(last: &str) -> String {
     }
 }
 
-/// One grant per principal; different levels for one are a contradiction. `refused` returns a failure for grants that
-/// need a consent.
-pub(crate) fn settle<L: Given>(
-    given: Vec<GrantTo<L>>,
-    refused: impl Fn(&GrantTo<L>) -> Option<Failure>,
-) -> Result<Vec<GrantTo<L>>, Failure> {
+/// One grant per principal; different levels for one are a contradiction.
+pub(crate) fn settle<L: Given>(given: Vec<GrantTo<L>>) -> Result<Vec<GrantTo<L>>, Failure> {
     let mut settled: Vec<GrantTo<L>> = Vec::new();
     for grant in given {
-        if let Some(failure) = refused(&grant) {
-            return Err(failure);
-        }
         let GrantTo { principal, level } = &grant;
         match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(principal)) {
             None => settled.push(grant),
@@ -153,13 +146,9 @@ mod tests {
     fn two_levels_for_one_principal_are_a_contradiction_and_the_same_twice_is_once() {
         let settled = |texts: &[&str]| {
             let given = texts.iter().map(|text| text.parse::<GrantTo<Permission>>().unwrap()).collect();
-            let refused = |grant: &GrantTo<Permission>| {
-                (grant.principal == "users").then(|| Failure::new(Code::Refused, "Everybody."))
-            };
-            settle(given, refused).map(|grants| grants.len()).map_err(|failure| failure.code)
+            settle(given).map(|grants| grants.len()).map_err(|failure| failure.code)
         };
         assert_eq!(settled(&["a", "A:READ", "b"]), Ok(2));
         assert_eq!(settled(&["a", "a:WRITE"]), Err(Code::Contradiction));
-        assert_eq!(settled(&["a", "users:WRITE"]), Err(Code::Refused));
     }
 }

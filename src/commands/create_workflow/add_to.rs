@@ -15,8 +15,7 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::document::Id;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle_with_ours, has_active_trigger, keys_there,
-    unknown_needs,
+    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, has_active_trigger, keys_there,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
@@ -76,7 +75,6 @@ pub(super) async fn add(
     let Some(job) = &planned.have else {
         return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
     };
-    check_needs(&planned.want, job)?;
     if has_active_trigger(&job.settings) {
         failure_details.warnings.splice(0..0, scheduled);
     }
@@ -97,7 +95,7 @@ pub(super) async fn add(
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
-    let applied = provision.apply(Plan { refusals, steps }).await;
+    let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
     let (mut applied, there) = describe(applied, &writer, &me, warnings, ctx, run_now);
     if check && applied.finish == Finish::Shown {
         applied.line(THEN_CHECKED);
@@ -110,31 +108,6 @@ pub(super) async fn add(
         }
         None => Ok(applied.end()),
     }
-}
-
-/// Checks that the tasks named by `--depends-on` exist and do not depend on the new task.
-fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
-    let (workflow, name) = (want.workflow, &want.workflow_name);
-    if let Some((unknown, known)) = unknown_needs(want, job) {
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(Failure::new(
-            Code::InvalidInput,
-            format!(
-                "--depends-on names {}, but job {workflow} \"{name}\" has no such task; its tasks: {known}",
-                unknown.join(", ")
-            ),
-        )
-        .advise(format!("use --depends-on {}=KEY[,KEY] with these keys", want.task.key)));
-    }
-    let circle = circle_with_ours(want, job);
-    if circle.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Code::InvalidInput,
-        format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")),
-    )
-    .advise("remove one of the dependencies, or change the other in the workspace"))
 }
 
 /// Adds the workflow and its task to the report. Returns both if the task exists.

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use crate::commands::shared::job_argument::Narrow;
 use crate::databricks::permissions::JobLevel;
-use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::NotebookPath;
 use crate::durations;
 use crate::failure::{Code, Failure};
 use crate::spec::Setting;
-use crate::spec::grants::{self, GrantTo};
+use crate::spec::grants::GrantTo;
 
 /// How long a created job may be missing from lists after its response was lost.
 pub(super) const SETTLE: Duration = Duration::from_mins(1);
@@ -165,22 +164,6 @@ pub(super) struct IdentityFlags {
     pub(super) grant: Vec<GrantTo<JobLevel>>,
 }
 
-/// Anyone who can change the job can use the key, so the group of all users is refused.
-pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
-    grants::settle(given, |grant| {
-        let GrantTo { principal, level } = grant;
-        (principal.eq_ignore_ascii_case(EVERYBODY) && *level >= JobLevel::CanManage).then(|| {
-            Failure::new(
-                Code::Refused,
-                format!(
-                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written"
-                ),
-            )
-            .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
-        })
-    })
-}
-
 /// Refuses flags that apply to a whole workflow, and several jobs.
 pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.add_to.is_none() {
@@ -218,16 +201,4 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
         ),
     )
     .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn not_everybody_may_change_the_workflow() {
-        let settled = |text: &str| settle_grants(vec![text.parse().unwrap()]);
-        assert_eq!(settled("users:CAN_MANAGE").unwrap_err().code, Code::Refused);
-        assert_eq!(settled("users:CAN_VIEW").unwrap().len(), 1);
-    }
 }

@@ -5,8 +5,8 @@ use crate::commands::shared::provision::{Applied, Finish};
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::document::{Data, Id, document};
+use crate::engine::Action;
 use crate::engine::kinds::{ID_TAG, JobSchedule, job_schedule, name_all, planned_schedule};
-use crate::engine::{Action, Planned};
 use crate::failure::{Code, Failure};
 use crate::http::Writer;
 use crate::schedule::{Schedule, Zone};
@@ -23,7 +23,7 @@ pub(in crate::commands) fn describe(
     warnings: &[String],
     run_now: bool,
 ) -> (Applied, Option<Job>) {
-    let workflow = applied.plan.steps.iter().find_map(Planned::workflow);
+    let workflow = applied.plan.workflow();
     let Some(step) = workflow else { return (applied, None) };
     let (result, running) = match (&step.action, applied.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
@@ -59,7 +59,9 @@ pub(in crate::commands) fn describe(
         let paused = if *paused { ", paused" } else { "" };
         applied.line(format!("Schedule: {expression} in {timezone}{paused}"));
         for moment in &moments {
-            applied.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
+            let local = moment.strftime("%a %F %H:%M:%S %Z").to_string();
+            let utc = if timezone == "UTC" { String::new() } else { format!("  ({})", moment.timestamp()) };
+            applied.line(format!("  {local}{utc}"));
         }
     }
     if let Some(url) = url {

@@ -1,6 +1,6 @@
 //! Reads the flags of `create-workflow`, and finds the services for a workflow; reports everything missing at once.
 
-use super::args::{Args, IdentityFlags, check_flags, settle_grants};
+use super::args::{Args, IdentityFlags, check_flags};
 use super::named::{JobArgs, Place};
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
@@ -11,7 +11,8 @@ use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::questions::Question;
 use crate::spec::{
-    Setting, TaskSettings, WorkflowSettings, WorkflowSpec, options, parse_flags, read_name, read_run_as, read_start,
+    Setting, TaskSettings, WorkflowSettings, WorkflowSpec, grants, options, parse_flags, read_name, read_run_as,
+    read_start,
 };
 
 fn missing_notebook() -> MissingInput {
@@ -31,7 +32,7 @@ pub(in crate::commands) enum Caller {
 /// What is asked for, and the services for it.
 pub(in crate::commands) struct Input {
     pub(in crate::commands) spec: WorkflowSpec,
-    pub(super) consents: Consents,
+    pub(in crate::commands) consents: Consents,
     /// The existing workflow that gets the task.
     pub(super) add_to: Option<AddTo>,
     pub(in crate::commands) databricks: Databricks,
@@ -117,7 +118,7 @@ fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<In
     let notify = errors.optional(options::addresses(args.notify).map(Some)).unwrap_or_default();
     let IdentityFlags { run_as, grant_run_as, grant } = args.identity;
     let run_as = errors.optional(run_as.map(|text| read_run_as(&text)).transpose());
-    let grants = errors.optional(settle_grants(grant).map(Some)).unwrap_or_default();
+    let grants = errors.optional(grants::settle(grant).map(Some)).unwrap_or_default();
     let spec = WorkflowSpec {
         name,
         account: None,

@@ -64,7 +64,7 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let applied = provision.apply(Plan { refusals, steps }).await;
+    let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
     let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
     if applied.finish == Finish::Shown {
         for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {

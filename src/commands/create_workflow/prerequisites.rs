@@ -7,13 +7,14 @@ use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
-use crate::engine::kinds::{DEFAULT_SCOPE, Notebook};
+use crate::engine::kinds::Notebook;
 use crate::engine::{Action, Entry, Planned, Step};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
+use crate::spec::DEFAULT_SCOPE;
 use crate::text::quoted;
 
 /// What the workflow needs from its notebook.
@@ -148,7 +149,8 @@ pub(in crate::commands) fn planned(
     requirements: &NotebookRequirements<'_>,
     step: &Step<Notebook>,
 ) -> (Prerequisites, Result<(), Failure>) {
-    let Settings { host, account_id, scope, key, allow_override, allow_job } = step.want.settings(step.have.as_ref());
+    let Settings { host, account_id, scope, key, allow_override, allow_job } =
+        step.want.settings.after(step.have.as_ref());
     let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
     let (path, account_id) = (step.want.path.clone(), account_id.to_string());
     let found = Found {

@@ -547,7 +547,7 @@ async fn flags_about_a_schedule_need_one() {
     let ctx = prepared().await;
     for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
         let outcome = create(&ctx, line).await;
-        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
+        assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
         assert!(jobs(&ctx).is_empty());
     }
     create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
@@ -677,7 +677,7 @@ async fn the_small_print_is_written_once_and_left_out_it_stays() {
     assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
     let again = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
     assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
-    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Refused));
 }
 
 #[tokio::test(start_paused = true)]
@@ -691,7 +691,7 @@ async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() 
         assert!(plain.exit == 7 && plain.failure.contains(says), "{plain:?}");
         let dry = create(&ctx, &[line, &["--dry-run"]].concat()).await;
         assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
-        assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
+        assert!(dry.text.contains("Plan cannot be applied: ") && dry.text.contains(says), "{}", dry.text);
         let actions: Vec<&Value> = dry.data["steps"].as_array().unwrap().iter().map(|step| &step["action"]).collect();
         assert_eq!(
             (actions, dry.data["identity"].as_str()),

@@ -10,13 +10,13 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, JobsAhead, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, job_schedule,
-    override_names, will_have_active_trigger,
+    Compute, Identity, JobsAhead, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, override_names,
+    will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Entry, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
-use crate::spec::{Setting, TaskSpec, WorkflowSettings, WorkflowSpec};
+use crate::spec::{Setting, TaskSpec, WorkflowSpec};
 
 /// The steps, and what else was found.
 pub(in crate::commands) struct WorkflowPlan {
@@ -70,7 +70,6 @@ impl Compared {
         };
         let want = want(input, standing_name.unwrap_or(name), compute, path)?;
         let step = Step::<Workflow>::compare(want, workflow, &input.consents)?;
-        check_flags(&step)?;
         if will_have_active_trigger(&step.want, step.have.as_ref().map(|have| &have.job.settings)) {
             failure_details.warnings.splice(0..0, scheduled);
         }
@@ -222,21 +221,4 @@ fn want(
         settings: input.spec.settings.clone(),
         settle: SETTLE,
     })
-}
-
-/// Refuses schedule flags if there is no schedule in the flags or in the job.
-fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
-    let WorkflowSettings { schedule, timezone, paused, .. } = &step.want.settings;
-    let current_schedule = step.have.as_ref().and_then(|have| job_schedule(&have.job.settings));
-    let flag = match (paused.value(), timezone.value()) {
-        (Some(true), _) => "--paused",
-        (Some(false), _) => "--unpaused",
-        (None, Some(_)) => "--timezone",
-        (None, None) => return Ok(()),
-    };
-    if schedule.value().is_some() || current_schedule.is_some() {
-        return Ok(());
-    }
-    Err(Failure::new(Code::Usage, format!("{flag} needs a schedule"))
-        .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }

@@ -8,14 +8,12 @@ use crate::commands::create_workflow::prerequisites::{self, Prerequisites, Usual
 use crate::commands::shared::default_path::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{
-    DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, Secret, SecretWant, VERSION,
-};
+use crate::engine::kinds::{Notebook, NotebookHave, NotebookWant, Secret, SecretWant, VERSION};
 use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
-use crate::spec::Setting;
+use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookSettings, Setting};
 use crate::text::quoted;
 
 /// How a notebook is used.
@@ -47,7 +45,7 @@ impl NotebookCheck {
     fn broken(id: &str, failure: Failure) -> NotebookCheck {
         let notebook = Check::failed(PART, id, failure);
         let of = notebook.as_reason();
-        let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), "key", &of);
+        let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), &of);
         NotebookCheck { checks: vec![notebook, key], prerequisites: Err(of.clone()), key: Err(of), other_account: None }
     }
 }
@@ -74,7 +72,7 @@ pub(super) async fn check_notebook(
     };
     let Some(place) = named.or_else(|| usual.clone()) else {
         let of = "dbt.credentials failed, and the notebook needs an account";
-        let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, id, of));
+        let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, of));
         return NotebookCheck {
             checks: checks.into(),
             prerequisites: Err(of.to_owned()),
@@ -218,15 +216,15 @@ fn other_account(chain: &CheckContext<'_>, found: &Found) -> Option<String> {
 /// The notebook with the same settings, as this version would deploy it.
 fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
     let Found { host, account_id, scope, key, allow_override, allow_job } = found;
-    Some(NotebookWant {
-        path: path.clone(),
+    let settings = NotebookSettings {
         host: Origin::parse(host).ok()?,
         account_id: account_id.parse().ok()?,
         scope: Setting::Set(scope.clone()),
         key: Setting::Set(key.clone()),
         allow_override: Setting::Set(allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect()),
         allow_job: Setting::Set(allow_job.clone()),
-    })
+    };
+    Some(NotebookWant { path: path.clone(), settings })
 }
 
 /// Such as `version: 0.1.0 -> 0.2.0 (this dbtrigger writes a newer one)`.
@@ -264,7 +262,7 @@ async fn key_check(
     let (Ok(scope), Ok(key)) = (prerequisites.scope.parse::<ScopeName>(), prerequisites.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
-    let want = SecretWant { scope, key, compare: None, accept_open: false, intended_readers: Vec::new() };
+    let want = SecretWant { scope, key, compare: None, intended_readers: Vec::new() };
     let check = match Secret::observe(reader, &want).await {
         Ok(Some(have)) => match have.readers.everybody() {
             Some(level) => {

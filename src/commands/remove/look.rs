@@ -8,14 +8,14 @@ use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::{Listed, NotebookPath};
 use crate::engine::kinds::{
-    DEFAULT_KEY, DEFAULT_SCOPE, ExistingTask, FolderRemoval, FolderRemovalWant, ID_TAG, NotebookRemoval,
-    NotebookRemovalHave, NotebookRemovalWant, ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant,
-    TaskRemoval, TaskRemovalHave, TaskRemovalWant, WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant,
-    added_tasks, existing_tasks,
+    ExistingTask, FolderRemoval, FolderRemovalWant, ID_TAG, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
+    ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant, TaskRemoval, TaskRemovalHave, TaskRemovalWant,
+    WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, added_tasks, existing_tasks,
 };
 use crate::engine::{Action, Consents, Kind, Plan, Planned, Refusal, Removal, Step};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
+use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE};
 
 /// What to remove.
 pub(super) struct Selection {

@@ -5,6 +5,8 @@ mod orphans;
 
 pub(crate) use of_workflow::Span;
 
+use jiff::tz::TimeZone;
+
 use super::jobs::moment;
 use super::shared::job_argument::{JobArgument, Narrow, shown_name};
 use super::shared::table::table;
@@ -117,7 +119,7 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Fai
             (true, None) => format!("no runs yet in account {}", account.id),
         });
     }
-    Ok(Box::new(RunsReport { account, runs }))
+    Ok(Box::new(RunsReport { account, runs, zone: ctx.context.zone.clone() }))
 }
 
 /// A name with its id, as far as both are known.
@@ -132,48 +134,42 @@ fn with_name(name: Option<&str>, id: Option<u64>) -> String {
 struct RunsReport {
     account: Account,
     runs: Vec<Run>,
+    zone: TimeZone,
 }
 
 impl Report for RunsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .runs
-            .iter()
-            .map(|run| {
-                vec![
-                    run.id.to_string(),
-                    run.status.map(Status::word).unwrap_or_default(),
-                    with_name(run.job_name(), run.job_definition_id),
-                    run.created().map(moment).unwrap_or_default(),
-                    run.took().map(shown).unwrap_or_default(),
-                ]
-            })
-            .collect();
-        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], &rows)
+        let row = |run: &Run| {
+            vec![
+                run.id.to_string(),
+                run.status.map(Status::word).unwrap_or_default(),
+                with_name(run.job_name(), run.job_definition_id),
+                run.created().map(|at| moment(at, &self.zone)).unwrap_or_default(),
+                run.took().map(shown).unwrap_or_default(),
+            ]
+        };
+        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], self.runs.iter().map(row))
     }
 
     fn json(&self) -> Data {
-        let RunsReport { account, runs } = self;
+        let RunsReport { account, runs, zone: _ } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Data> = runs
-            .iter()
-            .map(|run| {
-                let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
-                document!({
-                    "run_id": Id(run.id),
-                    "run_url": run.url(&origin, account.id),
-                    "status": run.status.map(Status::word),
-                    "job_id": run.job_definition_id.map(Id),
-                    "job": run.job_name(),
-                    "cause": cause,
-                    "retrying_run_id": run.retrying_run_id.map(Id),
-                    "created_at": run.created().map(|at| at.to_string()),
-                    "started_at": run.started().map(|at| at.to_string()),
-                    "finished_at": run.finished().map(|at| at.to_string()),
-                    "duration_seconds": run.took(),
-                })
+        let row = |run: &Run| {
+            let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
+            document!({
+                "run_id": Id(run.id),
+                "run_url": run.url(&origin, account.id),
+                "status": run.status.map(Status::word),
+                "job_id": run.job_definition_id.map(Id),
+                "job": run.job_name(),
+                "cause": cause,
+                "retrying_run_id": run.retrying_run_id.map(Id),
+                "created_at": run.created().map(|at| at.to_string()),
+                "started_at": run.started().map(|at| at.to_string()),
+                "finished_at": run.finished().map(|at| at.to_string()),
+                "duration_seconds": run.took(),
             })
-            .collect();
-        document!({ "account_id": Id(account.id), "runs": rows })
+        };
+        document!({ "account_id": Id(account.id), "runs": runs.iter().map(row).collect::<Vec<_>>() })
     }
 }

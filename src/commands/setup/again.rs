@@ -21,18 +21,13 @@ pub(super) fn commands(
 ) -> Vec<String> {
     let named = names(scope.as_str(), key);
     let grant = |principal: &str, level: &str| format!(" --grant {}", quoted(&format!("{principal}:{level}")));
-    let (mut readers, mut runners, mut path) = (String::new(), String::new(), String::new());
+    let path = plan.notebook().map(|step| quoted(step.want.path.as_str())).unwrap_or_default();
+    let (mut readers, mut runners) = (String::new(), String::new());
     for step in &plan.steps {
-        match step {
-            Planned::Grant(step) => readers += &grant(&step.want.principal, step.want.permission.name()),
-            Planned::Notebook(step) => path = quoted(step.want.path.as_str()),
-            Planned::NotebookGrant(step) => runners += &grant(&step.want.principal, step.want.level.name()),
-            Planned::Scope(_)
-            | Planned::Secret(_)
-            | Planned::Workflow(_)
-            | Planned::AddedTask(_)
-            | Planned::JobGrant(_)
-            | Planned::Removal(_) => {}
+        if let Planned::Grant(step) = step {
+            readers += &grant(&step.want.principal, step.want.permission.name());
+        } else if let Planned::NotebookGrant(step) = step {
+            runners += &grant(&step.want.principal, step.want.level.name());
         }
     }
     let consent = |given: bool, flag: &'static str| if given { flag } else { "" };

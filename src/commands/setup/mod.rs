@@ -9,25 +9,28 @@ use std::collections::BTreeMap;
 use futures_util::future::maybe_done;
 
 use self::again::commands;
-use self::setup_plan::{SetupPlan, look, observe_before_identity};
+use self::setup_plan::{SetupPlan, Specs, look, observe_before_identity};
 use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
     Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
 };
-use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
+use super::init_secrets::{Storing, key_to_store, now_read, tried_key, try_key, warn_of_readers};
 use super::shared::job_argument::Narrow;
 use super::shared::provision::{Finish, Provision, poll_alongside, who};
 use super::{CommandContext, databricks_client};
-use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
+use crate::credentials::{Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookHave};
-use crate::engine::{Consent, Consents, Inputs, Plan, Planned, blocked};
+use crate::engine::kinds::NotebookHave;
+use crate::engine::{Consent, Consents, Inputs, Plan, Step, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::PlanSetting;
 use crate::secret::Secret;
-use crate::spec::grants::GrantTo;
-use crate::spec::{TaskSpec, WorkflowSettings, WorkflowSpec, parse_flags, read_name, read_run_as, read_start};
+use crate::spec::grants::{self, GrantTo};
+use crate::spec::{
+    NotebookSettings, NotebookSpec, SecretSpec, Setting, TaskSpec, WorkflowSettings, WorkflowSpec, parse_flags,
+    read_name, read_run_as, read_start,
+};
 
 /// Set up secret, notebook, and workflow
 ///
@@ -166,6 +169,31 @@ impl Args {
         }
     }
 
+    /// The notebook, for this account.
+    fn notebook(&self, account: &Account) -> NotebookSpec {
+        NotebookSpec {
+            path: self.path.clone(),
+            settings: NotebookSettings {
+                host: account.origin.clone(),
+                account_id: account.id,
+                scope: self.scope.as_ref().map(ToString::to_string).into(),
+                key: self.key.as_ref().map(ToString::to_string).into(),
+                allow_override: Setting::Keep,
+                allow_job: Setting::Keep,
+            },
+            grants: Vec::new(),
+        }
+    }
+
+    fn consents(&self) -> Consents {
+        Consents::default()
+            .with(Consent::Rotate, self.rotate)
+            .with(Consent::AcceptSharedScope, self.accept_shared_scope)
+            .with(Consent::AcceptSharedPath, self.accept_shared_path)
+            .with(Consent::Force, self.force)
+            .with(Consent::Adopt, self.adopt)
+    }
+
     /// Applies edits of the displayed plan; `None` restores the default.
     fn edit(&mut self, settings: &BTreeMap<PlanSetting, Option<String>>) {
         for (setting, value) in settings.clone() {
@@ -192,8 +220,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 struct Settled {
     args: Args,
     input: Input,
-    /// Who else gets access to the scope.
-    grants: Vec<GrantTo<Permission>>,
+    secret: SecretSpec,
     key: Option<Sourced<Secret>>,
     /// What is missing for storing a key; reported only if one must be stored.
     storing: InputErrors,
@@ -201,8 +228,8 @@ struct Settled {
 
 /// Resolves flags, variables and answers; reports everything missing at once.
 async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure> {
-    let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
-    args.edit(&ctx.prompts.settings);
+    let grants = grants::settle(std::mem::take(&mut args.grant))?;
+    args.edit(&ctx.prompts.answers.borrow().settings);
     let mut errors = InputErrors::default();
     let may_ask = ctx.prompts.prompter.is_some();
     if !may_ask && !args.yes && !args.dry_run {
@@ -210,17 +237,17 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
         errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
     }
     let mut storing = InputErrors::default();
-    let usual = |name: Option<String>, default: &str| name.unwrap_or_else(|| default.to_owned());
-    let (scope, key) = (args.scope.as_ref().map(ToString::to_string), args.key.as_ref().map(ToString::to_string));
-    let unless_stored =
-        (!args.rotate && !ctx.prompts.key_is_stored).then(|| (usual(scope, DEFAULT_SCOPE), usual(key, DEFAULT_KEY)));
+    let mut secret =
+        SecretSpec { scope: args.scope.clone().into(), key: args.key.clone().into(), replacement: None, grants };
+    let (scope, key) = secret.names()?;
+    let unless_stored = (!args.rotate && !ctx.prompts.key_is_stored).then(|| (scope.to_string(), key.to_string()));
     let key = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
     let job = args.job.clone().into_iter().collect();
     let (asked, tasks) = JobArgs::read(job, args.narrow.clone(), Place::Own, Vec::new(), ctx, &mut errors);
     let spec = args.workflow(tasks, ctx, &mut errors);
-    let consents = Consents::default().with(Consent::Adopt, args.adopt).with(Consent::Force, args.force);
+    secret.replacement = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     let caller = Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) };
-    let input = Input::resolve(spec, consents, asked, (None, caller), ctx, &mut errors);
+    let input = Input::resolve(spec, args.consents(), asked, (None, caller), ctx, &mut errors);
     // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
     // needed for certain.
     if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
@@ -231,30 +258,30 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "input is missing after it was resolved"));
     };
-    Ok(Settled { args, input, grants, key, storing })
+    Ok(Settled { args, input, secret, key, storing })
 }
 
 async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let Settled { args, mut input, grants, key, storing } = settle(args, ctx).await?;
+    let Settled { args, mut input, secret, key, storing } = settle(args, ctx).await?;
     let source = key.as_ref().map(|key| key.source.clone());
-    let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(ctx).await?;
     let Some(account) = input.dbt.clone() else {
         return Err(Failure::new(Code::Bug, "the dbt account is missing after it was resolved"));
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("the dbt API key")?;
+    let specs = Specs { secret, notebook: args.notebook(&account), input };
+    let input = &specs.input;
     let writer = databricks_client(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     writer.preconnect(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), ctx)));
-    let key_intent = (grants.as_slice(), compare);
-    let early = async { tokio::join!(who(&writer), observe_before_identity(&args, key_intent, &input, &writer, ctx)) };
+    let early = async { tokio::join!(who(&writer), observe_before_identity(&specs, &writer, ctx)) };
     let (me, early) = poll_alongside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = look(&args, (early, key_intent), &input, &account, &writer, &me, ctx);
+    let looks = look(&specs, early, &writer, &me, ctx);
     let setup_plan = poll_alongside(&mut tried, Box::pin(looks)).await?;
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);
@@ -264,7 +291,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         storing.settle()?;
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, ctx).await?);
     }
-    let rows = rows(&args, &input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
+    let rows = rows(&args, input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
     let lines: Vec<String> = rows.iter().map(Row::line).collect();
     setup_plan.warn(ctx);
     let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
@@ -275,8 +302,8 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
                 return Ok(ended);
             }
             // The plan may be stale after the prompt; observe again, and apply only what was accepted.
-            let early = observe_before_identity(&args, key_intent, &input, &writer, ctx).await?;
-            let again = Box::pin(look(&args, (early, key_intent), &input, &account, &writer, &me, ctx)).await?;
+            let early = observe_before_identity(&specs, &writer, ctx).await?;
+            let again = Box::pin(look(&specs, early, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "the workspace changed while the plan was shown; nothing was written";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));
@@ -294,7 +321,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     applied.field("scope", scope.as_str());
     applied.field("key", key.as_str());
-    let again = commands(&args, &input, &account, &applied.plan, (&scope, &key), writer.origin());
+    let again = commands(&args, input, &account, &applied.plan, (&scope, &key), writer.origin());
     let again = if refused || applied.finish == Finish::Failed { Vec::new() } else { again };
     let first_run = match prompter {
         _ if run_now => RunNow::Now,
@@ -351,21 +378,12 @@ fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext)
 
 /// What a check depends on besides the workflow: the notebook's source, and when the key was last written.
 fn state(plan: &Plan) -> String {
-    let of = |step: &Planned| match step {
-        Planned::Notebook(step) => match step.present() {
-            Some(NotebookHave::Notebook { object_id: _, text }) => Some(text.clone()),
-            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
-        },
-        Planned::Secret(step) => step.present().and_then(|have| have.updated).map(|updated| updated.to_string()),
-        Planned::Scope(_)
-        | Planned::Grant(_)
-        | Planned::NotebookGrant(_)
-        | Planned::Workflow(_)
-        | Planned::AddedTask(_)
-        | Planned::JobGrant(_)
-        | Planned::Removal(_) => None,
+    let text = match plan.notebook().and_then(Step::present) {
+        Some(NotebookHave::Notebook { object_id: _, text }) => Some(text.clone()),
+        Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
     };
-    plan.steps.iter().filter_map(of).collect::<Vec<_>>().join("\n")
+    let updated = plan.secret().and_then(Step::present).and_then(|have| have.updated);
+    updated.map(|updated| updated.to_string()).into_iter().chain(text).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,24 +1,28 @@
 //! The plan of `setup`.
 
-use super::Args;
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
     Compared, FailureDetails, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
 };
-use crate::commands::deploy_notebook::NotebookSettings;
+use crate::commands::deploy_notebook::plan_notebook;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
 use crate::commands::shared::default_path::default_path;
-use crate::commands::shared::near_scopes::{NearScopes, near_scopes};
-use crate::credentials::Account;
+use crate::commands::shared::near_scopes::NearScopes;
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
-use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, JobsAhead, Notebook, Readers, SecretWant};
-use crate::engine::{Consent, Consents, Plan, Planned, Step};
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::engine::kinds::{JobsAhead, Readers};
+use crate::engine::{Plan, Planned, Step};
 use crate::failure::{Code, Failure};
 use crate::http::Reader;
-use crate::spec::Setting;
-use crate::spec::grants::GrantTo;
+use crate::spec::{NotebookSpec, SecretSpec};
+
+/// What should exist, and the services for it.
+pub(super) struct Specs {
+    pub(super) secret: SecretSpec,
+    pub(super) notebook: NotebookSpec,
+    /// With the workflow.
+    pub(super) input: Input,
+}
 
 /// The plan and its inputs.
 pub(super) struct SetupPlan {
@@ -37,53 +41,29 @@ pub(super) struct SetupPlan {
 pub(super) struct Early {
     looked_up: Result<LookedUp, Failure>,
     jobs: JobsAhead,
-    at: (ScopeName, KeyName),
+    names: (ScopeName, KeyName),
     secret_plan: Result<SecretPlan, Failure>,
-    near: NearScopes,
 }
-
-/// Who else gets access to the scope, and the fingerprint of the new key for `--rotate`.
-type KeyIntent<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
 
 /// Runs these lookups.
 pub(super) async fn observe_before_identity(
-    args: &Args,
-    (grants, compare): KeyIntent<'_>,
-    input: &Input,
+    specs: &Specs,
     reader: &Reader,
     ctx: &CommandContext,
 ) -> Result<Early, Failure> {
-    let bug = |_| Failure::new(Code::Bug, "the default scope or key name is invalid");
-    let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
-    let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
-    let consents = consents(args);
-    let want = secret_want(scope.clone(), key.clone(), compare, &consents);
-    let (looked_up, jobs, secret_plan, near) = tokio::join!(
+    let Specs { secret, notebook: _, input } = specs;
+    let (scope, key) = secret.names()?;
+    let (looked_up, jobs, secret_plan) = tokio::join!(
         look_up(input, ctx),
         JobsAhead::read(reader, None),
-        plan_secret(reader, want, grants.to_vec(), &consents),
-        near_scopes(reader, &scope)
+        plan_secret(reader, secret, (&scope, &key), &input.consents)
     );
-    Ok(Early { looked_up, jobs, at: (scope, key), secret_plan, near })
-}
-
-fn secret_want(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
-    let accept_open = consents.has(Consent::AcceptSharedScope);
-    SecretWant { scope, key, compare, accept_open, intended_readers: Vec::new() }
-}
-
-fn consents(args: &Args) -> Consents {
-    Consents::default()
-        .with(Consent::Rotate, args.rotate)
-        .with(Consent::AcceptSharedScope, args.accept_shared_scope)
-        .with(Consent::AcceptSharedPath, args.accept_shared_path)
-        .with(Consent::Force, args.force)
-        .with(Consent::Adopt, args.adopt)
+    Ok(Early { looked_up, jobs, names: (scope, key), secret_plan })
 }
 
 impl SetupPlan {
     pub(super) fn writes_key(&self) -> bool {
-        self.plan.steps.iter().any(|step| matches!(step, Planned::Secret(step) if step.writes()))
+        self.plan.secret().is_some_and(Step::writes)
     }
 
     /// Prints warnings that matter before the plan is accepted.
@@ -92,7 +72,7 @@ impl SetupPlan {
             ctx.events.warning(warning.as_str());
         }
         warn_of_readers(self.readers.as_ref(), &self.scope, ctx);
-        if self.plan.steps.iter().any(|step| matches!(step, Planned::Scope(step) if step.have.is_none())) {
+        if self.plan.scope().is_some_and(|step| step.have.is_none()) {
             self.near.warn(&self.scope, ctx);
         }
     }
@@ -101,100 +81,52 @@ impl SetupPlan {
 /// Plans everything. The notebook determines where the key is. An existing workflow keeps its notebook unless
 /// `--notebook` names another.
 pub(super) async fn look(
-    args: &Args,
-    (mut early, key_intent): (Early, KeyIntent<'_>),
-    input: &Input,
-    account: &Account,
+    specs: &Specs,
+    mut early: Early,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
 ) -> Result<SetupPlan, Failure> {
-    let mut path = match &args.path {
+    let Specs { secret, notebook, input } = specs;
+    let mut path = match &notebook.path {
         Some(path) => path.clone(),
-        None => default_path(me, account.id)?,
+        None => default_path(me, notebook.settings.account_id)?,
     };
     loop {
-        match look_from(path, args, early, key_intent, input, account, reader, me, ctx).await? {
-            Ok(setup_plan) => return Ok(setup_plan),
-            Err(current) => path = current,
-        }
-        early = observe_before_identity(args, key_intent, input, reader, ctx).await?;
-    }
-}
-
-/// Same, for the notebook at this path; or the workflow's current notebook, if that is kept instead.
-#[expect(clippy::too_many_arguments, reason = "what the look takes, and the path")]
-async fn look_from(
-    path: NotebookPath,
-    args: &Args,
-    early: Early,
-    (grants, compare): KeyIntent<'_>,
-    input: &Input,
-    account: &Account,
-    reader: &Reader,
-    me: &Me,
-    ctx: &CommandContext,
-) -> Result<Result<SetupPlan, NotebookPath>, Failure> {
-    let consents = consents(args);
-    let Early { looked_up, jobs, at, mut secret_plan, mut near } = early;
-    let notebook_settings = NotebookSettings {
-        account: account.clone(),
-        scope: args.scope.as_ref().map(ToString::to_string).into(),
-        key: args.key.as_ref().map(ToString::to_string).into(),
-        allow_override: Setting::Keep,
-        allow_job: Setting::Keep,
-    };
-    let found = async {
-        match &looked_up {
-            Ok(looked_up) => find(reader, input, looked_up, jobs, me).await.map(Some),
-            Err(_) => Ok(None),
-        }
-    };
-    let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, notebook_settings.at(path), &consents), found);
-    let notebook = notebook?;
-    let (prerequisites, fit) = planned(&input.requirements(), &notebook);
-    let Prerequisites { path, scope, key, .. } = &prerequisites;
-    let (path, secret) = (path.clone(), format!("{scope}/{key}"));
-    let mut named = FailureDetails::default();
-    let (scope, key) = named.need("secret", &secret, prerequisites.secret()).unwrap_or_else(|| at.clone());
-    if at != (scope.clone(), key.clone()) {
-        let want = secret_want(scope.clone(), key.clone(), compare, &consents);
-        let looks = plan_secret(reader, want, grants.to_vec(), &consents);
-        (secret_plan, near) = tokio::join!(looks, near_scopes(reader, &scope));
-    }
-    let (looked_up, mut secret_plan) = (looked_up?, secret_plan?);
-    let Some(found) = found? else {
-        return Err(Failure::new(Code::Bug, "the dbt job was read, but the workflow was not"));
-    };
-    let mut compared = Compared::new(input, looked_up, found, &path)?;
-    if let Some(current) = compared.current_notebook(input, true) {
-        return Ok(Err(current));
-    }
-    compared.failure_details.extend(named);
-    compared.failure_details.need("notebook", path.as_str(), fit);
-    let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
-    let WorkflowPlan { steps: workflow_plan, failure_details: FailureDetails { warnings, refusals } } = checked;
-    let mut rest = Vec::new();
-    for step in workflow_plan {
-        if let Planned::Grant(grant) = step {
-            // The run-as identity may already have a grant from a flag, with a higher level.
-            if !names(&secret_plan, &grant.want.principal) {
-                secret_plan.grants.push(grant);
+        let Early { looked_up, jobs, names, mut secret_plan } = early;
+        let finds = async {
+            match &looked_up {
+                Ok(looked_up) => find(reader, input, looked_up, jobs, me).await,
+                Err(failure) => Err(failure.clone()),
             }
-        } else {
-            rest.push(step);
+        };
+        let (of_notebook, found) = tokio::join!(plan_notebook(reader, notebook, &path, &input.consents), finds);
+        let of_notebook = of_notebook?;
+        let Some(Planned::Notebook(step)) = of_notebook.first() else {
+            return Err(Failure::new(Code::Bug, "the plan of the notebook has no notebook"));
+        };
+        let (prerequisites, fit) = planned(&input.requirements(), step);
+        let Prerequisites { scope, key, .. } = &prerequisites;
+        let mut failure_details = FailureDetails::default();
+        let named = failure_details.need("secret", &format!("{scope}/{key}"), prerequisites.secret());
+        let (scope, key) = named.unwrap_or_else(|| names.clone());
+        if names != (scope.clone(), key.clone()) {
+            secret_plan = plan_secret(reader, secret, (&scope, &key), &input.consents).await;
         }
+        let (looked_up, SecretPlan { mut steps, near }) = (looked_up?, secret_plan?);
+        let mut compared = Compared::new(input, looked_up, found?, &path)?;
+        if let Some(current) = compared.current_notebook(input, true) {
+            path = current;
+            early = observe_before_identity(specs, reader, ctx).await?;
+            continue;
+        }
+        compared.failure_details.extend(failure_details);
+        compared.failure_details.need("notebook", path.as_str(), fit);
+        let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
+        let WorkflowPlan { steps: of_workflow, failure_details: FailureDetails { warnings, refusals } } = checked;
+        steps.extend(of_notebook.into_iter().chain(of_workflow));
+        let plan = Plan::new(steps, refusals, &me.user_name);
+        let readers = plan.secret().and_then(|step| Some(step.have.as_ref()?.readers.clone()));
+        return Ok(SetupPlan { plan, scope, key, readers, prerequisites, warnings, near });
     }
-    secret_plan.settle_for(me, &consents);
-    let SecretPlan { scope: scope_step, secret, grants } = secret_plan;
-    let readers = secret.have.as_ref().map(|have| have.readers.clone());
-    let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret)];
-    steps.extend(grants.into_iter().map(Planned::Grant));
-    steps.push(Planned::Notebook(notebook));
-    steps.extend(rest);
-    Ok(Ok(SetupPlan { plan: Plan { refusals, steps }, scope, key, readers, prerequisites, warnings, near }))
-}
-
-fn names(secret_plan: &SecretPlan, principal: &str) -> bool {
-    secret_plan.grants.iter().any(|step| step.want.principal.eq_ignore_ascii_case(principal))
 }

@@ -3,13 +3,13 @@
 use super::Args;
 use super::setup_plan::SetupPlan;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
-use crate::commands::shared::prompts::unanswered;
+use crate::commands::shared::prompts::unanswered_at;
 use crate::commands::shared::provision::ask_to_apply;
 use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
-use crate::engine::{Action, Planned, Provisioned};
+use crate::engine::{Action, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::{PlanSetting, Prompter, Question};
 
@@ -37,20 +37,8 @@ pub(super) fn rows(
     key: Option<&Source>,
     (workspace, me): (&str, &Me),
 ) -> Vec<Row> {
-    let (mut path, mut is_new) = (String::new(), false);
-    for step in &setup_plan.plan.steps {
-        match step {
-            Planned::Notebook(step) => step.want.path.as_str().clone_into(&mut path),
-            Planned::Workflow(step) => is_new = matches!(step.action, Action::Create),
-            Planned::Scope(_)
-            | Planned::Secret(_)
-            | Planned::Grant(_)
-            | Planned::NotebookGrant(_)
-            | Planned::AddedTask(_)
-            | Planned::JobGrant(_)
-            | Planned::Removal(_) => {}
-        }
-    }
+    let path = setup_plan.plan.notebook().map(|step| step.want.path.to_string()).unwrap_or_default();
+    let is_new = setup_plan.plan.workflow().is_some_and(|step| matches!(step.action, Action::Create));
     let job = input.spec.tasks.first().map(|task| task.job).unwrap_or_default();
     let fixed = |label, value| Row { label, value, edit: None };
     let row = |setting: PlanSetting, value: String, now: String| Row {
@@ -124,7 +112,8 @@ impl Offered {
         let mut editable: Vec<(String, (PlanSetting, String))> =
             self.rows.into_iter().filter_map(|row| Some((row.line(), row.edit?))).collect();
         let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
-        let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;
+        let chosen =
+            prompter.choose("Edit", &lines).await.map_err(|reason| unanswered_at(reason, Some(NOTHING_WRITTEN)))?;
         let (_, (setting, now)) = editable.swap_remove(chosen);
         // The setting is prompted for by the caller, which runs the command again with the answer.
         let mut failure = Failure::new(Code::MissingInput, "the plan is being edited");

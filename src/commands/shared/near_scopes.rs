@@ -2,9 +2,9 @@
 
 use crate::commands::CommandContext;
 use crate::databricks::secrets::{ScopeName, scopes};
-use crate::engine::kinds::DEFAULT_SCOPE;
 use crate::http::Reader;
 use crate::nearest::nearest_names;
+use crate::spec::DEFAULT_SCOPE;
 
 /// Scopes with similar names, if none has this name.
 pub(in crate::commands) struct NearScopes(Vec<String>);

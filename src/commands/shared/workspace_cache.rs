@@ -10,7 +10,7 @@ use crate::commands::shared::default_path::default_path;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::Identity;
-use crate::engine::{Plan, Planned, Step};
+use crate::engine::{Plan, Step};
 
 /// Guesses about a workspace. Whatever is read because of one is used only if the workspace itself says the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl WorkspaceCache {
     pub(crate) fn note(origin: &str, me: &Me, plan: &Plan, ctx: &CommandContext) {
         let before = WorkspaceCache::load(origin, ctx);
         let mut after = WorkspaceCache { user_name: Some(me.user_name.clone()), ..before.clone() };
-        let workflow = plan.steps.iter().find_map(Planned::workflow);
+        let workflow = plan.workflow();
         if let Some((step, have)) = workflow.and_then(|step| Some((step, Step::present(step)?))) {
             after.jobs.insert(step.want.identity.as_str().to_owned(), have.job.id);
         }

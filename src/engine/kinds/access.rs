@@ -1,14 +1,40 @@
 //! Who has access to an object, by its access list.
 
 use crate::databricks::me::{groups_of, users_named};
-use crate::databricks::permissions::{Holding, Principal};
-use crate::databricks::secrets::ADMINISTRATORS;
+use crate::databricks::permissions::{Holding, Level, Principal};
+use crate::databricks::secrets::{ADMINISTRATORS, EVERYBODY};
 use crate::databricks::{has_no_acls, is_missing};
+use crate::engine::{Action, Consent, Consents, Refusal};
 use crate::http::{BodyProblem, HttpError, Meaning, Reader, Rows};
 
 /// The error for an access list with an unreadable entry, which may be the one that a grant would overwrite.
 pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
     reader.invalid_response(operation, BodyProblem::Unreadable("an entry of the access list cannot be read".to_owned()))
+}
+
+/// What every user could do if all had a level with which they can use the dbt key.
+pub(crate) struct ForEverybody {
+    /// Completes "would let every user of this workspace".
+    pub(crate) could: &'static str,
+    pub(crate) advice: &'static str,
+    pub(crate) unless: Option<Consent>,
+}
+
+/// Refuses to grant such a level to all users without consent.
+pub(super) fn refuse_everybody<L: Level>(
+    principal: &str,
+    level: L,
+    for_everybody: Option<ForEverybody>,
+    consents: &Consents,
+) -> Option<Action> {
+    let ForEverybody { could, advice, unless } = for_everybody.filter(|_| principal.eq_ignore_ascii_case(EVERYBODY))?;
+    let what = format!("--grant {principal}:{} would let every user of this workspace {could}", level.name());
+    let refusal = Refusal::new(what).advise(advice);
+    match unless {
+        Some(consent) if consents.has(consent) => None,
+        Some(consent) => Some(refusal.unless(consent)),
+        None => Some(refusal.always()),
+    }
 }
 
 /// The kind of principal that a grant names. A name without an at sign is a group, unless a user has that name.

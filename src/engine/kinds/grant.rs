@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::access;
+use super::access::{self, ForEverybody, refuse_everybody};
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
 
@@ -71,7 +71,15 @@ impl Kind for Grant {
         }
     }
 
-    fn diff(want: &GrantWant, have: Option<&GrantHave>, _consents: &Consents) -> Action {
+    fn diff(want: &GrantWant, have: Option<&GrantHave>, consents: &Consents) -> Action {
+        let for_everybody = ForEverybody {
+            could: "read the dbt API key",
+            advice: "name the user, group, or service principal that the workflow runs as, such as --grant data-engineers",
+            unless: Some(Consent::AcceptSharedScope),
+        };
+        if let Some(refused) = refuse_everybody(&want.principal, want.permission, Some(for_everybody), consents) {
+            return refused;
+        }
         let level = match have.map(|have| &have.access) {
             None | Some(Access::Nothing) => return Action::Create,
             // Whether a key may be stored in such a scope is decided by the secret kind.

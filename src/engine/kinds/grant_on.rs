@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 
-use super::access;
+use super::access::{self, ForEverybody, refuse_everybody};
 use super::workflow::{Identity, own_job};
 use crate::databricks::permissions::{
     Holding, JobLevel, Level, NotebookLevel, Principal, grant_on_job, grant_on_notebook, job_permissions,
@@ -15,7 +15,7 @@ use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Idempotent, Read, Reader, Rows, Writer};
 
@@ -33,6 +33,9 @@ pub(crate) trait Grantable: Clone + Debug + Serialize {
     const HAS_FOLDER: bool;
     /// The difference if it is not there.
     const ABSENT: &'static str;
+
+    /// What all users could do with this level, if they could use the dbt key with it.
+    fn for_everybody(level: Self::Level) -> Option<ForEverybody>;
 
     /// The name within that of the grant.
     fn name(&self) -> String;
@@ -55,6 +58,14 @@ impl Grantable for NotebookPath {
     const NO_ACLS: Skipped = Skipped::NoNotebookAcls;
     const HAS_FOLDER: bool = true;
     const ABSENT: &'static str = "no notebook with access lists";
+
+    fn for_everybody(level: NotebookLevel) -> Option<ForEverybody> {
+        (level >= NotebookLevel::CanEdit).then_some(ForEverybody {
+            could: "edit the notebook, and so use the dbt key",
+            advice: "grant CAN_RUN, or name the user or group that should edit it",
+            unless: Some(Consent::AcceptSharedPath),
+        })
+    }
 
     fn name(&self) -> String {
         self.to_string()
@@ -100,6 +111,14 @@ impl Grantable for WorkflowJob {
     const NO_ACLS: Skipped = Skipped::NoJobAcls;
     const HAS_FOLDER: bool = false;
     const ABSENT: &'static str = "no job with access lists";
+
+    fn for_everybody(level: JobLevel) -> Option<ForEverybody> {
+        (level >= JobLevel::CanManage).then_some(ForEverybody {
+            could: "change what the workflow runs, and so use the dbt key",
+            advice: "grant CAN_MANAGE_RUN, or name the user or group that should change it",
+            unless: None,
+        })
+    }
 
     fn name(&self) -> String {
         format!("\"{}\"", self.workflow)
@@ -174,7 +193,11 @@ impl<O: Grantable> Kind for GrantOn<O> {
         }
     }
 
-    fn diff(want: &GrantOn<O>, have: Option<&GrantOnHave>, _consents: &Consents) -> Action {
+    fn diff(want: &GrantOn<O>, have: Option<&GrantOnHave>, consents: &Consents) -> Action {
+        let for_everybody = O::for_everybody(want.level);
+        if let Some(refused) = refuse_everybody(&want.principal, want.level, for_everybody, consents) {
+            return refused;
+        }
         match have {
             Some(GrantOnHave::Held { id: _, own, everybody: _, holders: _ }) if !suffices(want, have) => {
                 highest::<O::Level>(own).map_or(Action::Create, |level| {

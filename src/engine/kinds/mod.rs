@@ -24,7 +24,7 @@ mod workflow;
 
 pub(crate) use added_task::{
     AddedTask, AddedTaskWant, TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks, carried_overrides,
-    changed_meanwhile, circle_with_ours, keys_there, read_back, unknown_needs,
+    changed_meanwhile, keys_there, read_back,
 };
 pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use digest::digest;
@@ -32,8 +32,7 @@ pub(crate) use folder::{FolderRemoval, FolderRemovalWant};
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use grant_on::{JobGrant, NotebookGrant, WorkflowJob};
 pub(crate) use notebook::{
-    DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
-    NotebookWant, VERSION,
+    Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant, NotebookWant, VERSION,
 };
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};

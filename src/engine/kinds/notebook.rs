@@ -18,15 +18,10 @@ use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::notebook::{
     Difference, Drift, Found, OverrideKey, Reading, Settings, State, drift, normalise, read, render,
 };
-use crate::origin::Origin;
-use crate::spec::Setting;
+use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookSettings};
 
 /// The version written into the mark.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Defaults of `--scope` and `--key` for a new notebook.
-pub(crate) const DEFAULT_SCOPE: &str = "dbt-cloud";
-pub(crate) const DEFAULT_KEY: &str = "api-key";
 
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
@@ -35,14 +30,7 @@ pub(crate) enum Notebook {}
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookWant {
     pub(crate) path: NotebookPath,
-    #[serde(skip)]
-    pub(crate) host: Origin,
-    pub(crate) account_id: u64,
-    pub(crate) scope: Setting<String>,
-    pub(crate) key: Setting<String>,
-    #[serde(skip)]
-    pub(crate) allow_override: Setting<Vec<OverrideKey>>,
-    pub(crate) allow_job: Setting<Vec<u64>>,
+    pub(crate) settings: NotebookSettings,
 }
 
 /// What is at the path.
@@ -59,10 +47,10 @@ pub(crate) enum NotebookHave {
     NoFolder { above: NotebookPath, kind: String },
 }
 
-impl NotebookWant {
+impl NotebookSettings {
     /// The settings that the notebook will have, given the existing one.
-    pub(crate) fn settings(&self, have: Option<&NotebookHave>) -> Settings {
-        let NotebookWant { path: _, host, account_id, scope, key, allow_override, allow_job } = self;
+    pub(crate) fn after(&self, have: Option<&NotebookHave>) -> Settings {
+        let NotebookSettings { host, account_id, scope, key, allow_override, allow_job } = self;
         let kept = have.and_then(kept);
         let kept = kept.as_ref();
         let overrides = |kept: &Found| kept.allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect();
@@ -78,7 +66,7 @@ impl NotebookWant {
     }
 
     pub(crate) fn text(&self, have: Option<&NotebookHave>) -> String {
-        render(&self.settings(have), VERSION)
+        render(&self.after(have), VERSION)
     }
 }
 
@@ -96,12 +84,14 @@ impl NotebookHave {
     pub(crate) fn state(&self, want: &NotebookWant) -> &'static str {
         match self {
             NotebookHave::Other(_) | NotebookHave::NoFolder { .. } => "in-the-way",
-            NotebookHave::Notebook { object_id: _, text } => match drift(text, &want.settings(Some(self)), VERSION) {
-                Drift::NotOurs => "not-ours",
-                Drift::Unchanged => "unchanged",
-                Drift::Outdated(_) => "outdated",
-                Drift::EditedByHand(_) => "edited-by-hand",
-            },
+            NotebookHave::Notebook { object_id: _, text } => {
+                match drift(text, &want.settings.after(Some(self)), VERSION) {
+                    Drift::NotOurs => "not-ours",
+                    Drift::Unchanged => "unchanged",
+                    Drift::Outdated(_) => "outdated",
+                    Drift::EditedByHand(_) => "edited-by-hand",
+                }
+            }
         }
     }
 }
@@ -155,7 +145,7 @@ impl Kind for Notebook {
             }
             Some(NotebookHave::Notebook { object_id: _, text }) => text,
         };
-        let settings = want.settings(have);
+        let settings = want.settings.after(have);
         let wanted = render(&settings, VERSION);
         match drift(text, &settings, VERSION) {
             Drift::Unchanged => Action::Keep(None),
@@ -190,7 +180,7 @@ impl Kind for Notebook {
 
     fn overwritten_diff(want: &NotebookWant, have: Option<&NotebookHave>) -> Option<String> {
         let Some(NotebookHave::Notebook { object_id: _, text }) = have else { return None };
-        let settings = want.settings(have);
+        let settings = want.settings.after(have);
         match drift(text, &settings, VERSION) {
             Drift::NotOurs | Drift::EditedByHand(_) => {
                 Some(unified(&normalise(text), &normalise(&render(&settings, VERSION))))
@@ -210,7 +200,7 @@ impl Kind for Notebook {
 
     async fn apply(writer: &Writer, step: &mut Step<Notebook>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         let Step { want, have, action, progress: _, now: _, consents: _ } = step;
-        let text = want.text(have.as_ref());
+        let text = want.settings.text(have.as_ref());
         if !matches!(action, Action::Create) {
             return writer.put_once(import(&want.path, &text, true)).await.map(|()| Applied::Written);
         }
@@ -227,7 +217,7 @@ impl Kind for Notebook {
     fn differences(step: &Step<Notebook>, now: Option<&NotebookHave>) -> Vec<String> {
         match now {
             Some(NotebookHave::Notebook { object_id: _, text }) => {
-                let is_same = normalise(text) == normalise(&step.want.text(step.have.as_ref()));
+                let is_same = normalise(text) == normalise(&step.want.settings.text(step.have.as_ref()));
                 if is_same { Vec::new() } else { vec!["another text".to_owned()] }
             }
             Some(NotebookHave::Other(kind)) => vec![format!("{} instead of a notebook", in_words(kind))],

@@ -8,7 +8,7 @@ pub(crate) use self::removal::{ScopeRemoval, ScopeRemovalWant};
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
+use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
@@ -17,9 +17,6 @@ pub(crate) enum Scope {}
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeWant {
     pub(crate) scope: ScopeName,
-    /// `--accept-shared-scope`: create it even if it can only be open to all users.
-    #[serde(skip)]
-    pub(crate) accept_open: bool,
 }
 
 impl Kind for Scope {
@@ -57,10 +54,10 @@ impl Kind for Scope {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<Scope>, _inputs: &Inputs) -> Result<Applied, HttpError> {
-        let ScopeWant { scope, accept_open } = &step.want;
+        let ScopeWant { scope } = &step.want;
         let mut made = writer.put_once(create_scope(scope)).await;
         if let Err(error) = &made
-            && *accept_open
+            && step.consents.has(Consent::AcceptSharedScope)
             && is_for_premium_only(error)
         {
             made = writer.put_once(create_open_scope(scope)).await;

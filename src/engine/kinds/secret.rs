@@ -35,9 +35,6 @@ pub(crate) struct SecretWant {
     /// What the stored value is compared with, when rotating and after writing.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
-    /// `--accept-shared-scope`: store it even if all users, or unknown principals, can read it.
-    #[serde(skip)]
-    pub(crate) accept_open: bool,
     /// The intended readers, including the caller.
     #[serde(skip)]
     pub(crate) intended_readers: Vec<String>,
@@ -217,7 +214,9 @@ impl Kind for Secret {
         loop {
             match inside(reader, want).await? {
                 (Some(keys), Some(readers), stored) => return Ok(Some(have(want, keys, readers, stored))),
-                (keys, readers, stored) if want.accept_open || Instant::now() + pause > end => {
+                (keys, readers, stored)
+                    if step.consents.has(Consent::AcceptSharedScope) || Instant::now() + pause > end =>
+                {
                     let readers = readers.unwrap_or(Readers::Hidden);
                     return Ok(Some(have(want, keys.unwrap_or_default(), readers, stored)));
                 }
@@ -234,7 +233,7 @@ impl Kind for Secret {
         }
         // Whether the key may be stored depends on who can read it.
         match (&step.have, now) {
-            (_, Some(_)) if step.want.accept_open => true,
+            (_, Some(_)) if step.consents.has(Consent::AcceptSharedScope) => true,
             (Some(before), Some(now)) => before.readers.is_same(&now.readers),
             // The scope was created meanwhile.
             (None, Some(now)) => {
@@ -292,12 +291,12 @@ impl Kind for Secret {
 }
 
 impl Step<Secret> {
-    /// Sets the intended readers, which only the command knows. Refuses to store a key that others can read, unless
+    /// Sets the intended readers. Refuses to store a key that others can read, unless
     /// that is accepted.
-    pub(crate) fn settle_readers(&mut self, me: &str, intended_readers: &[String], consents: &Consents) {
+    pub(crate) fn settle_readers(&mut self, me: &str, intended_readers: &[String]) {
         self.want.intended_readers = intended_readers.iter().cloned().chain([me.to_owned()]).collect();
         let Some(have) = &self.have else { return };
-        if !self.writes() || consents.has(Consent::AcceptSharedScope) {
+        if !self.writes() || self.consents.has(Consent::AcceptSharedScope) {
             return;
         }
         let unintended_readers = have.readers.unintended_readers(&self.want.intended_readers);
@@ -348,7 +347,7 @@ impl Step<Secret> {
 type Inside = (Option<Vec<SecretInfo>>, Option<Readers>, Option<Fingerprint>);
 
 async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError> {
-    let SecretWant { scope, key, compare, accept_open: _, intended_readers: _ } = want;
+    let SecretWant { scope, key, compare, intended_readers: _ } = want;
     let listed = async {
         match reader.read(list(scope)).await {
             Ok(listed) => Ok(Some(listed)),

@@ -14,7 +14,7 @@ use crate::failure::Hint;
 use crate::notebook::{OverrideKey, Settings, normalise, render};
 use crate::origin::Origin;
 use crate::secret::Vault;
-use crate::spec::Setting;
+use crate::spec::{NotebookSettings, Setting};
 
 pub(super) fn none() -> Consents {
     Consents::default()
@@ -95,7 +95,7 @@ fn note(action: &Action) -> String {
 }
 
 fn scope_want() -> ScopeWant {
-    ScopeWant { scope: "dbt-cloud".parse().unwrap(), accept_open: false }
+    ScopeWant { scope: "dbt-cloud".parse().unwrap() }
 }
 
 fn scope_have(name: &str, backend: Backend) -> ScopeInfo {
@@ -133,7 +133,6 @@ fn secret_want(rotate: bool) -> SecretWant {
         scope: "dbt-cloud".parse().unwrap(),
         key: "api-key".parse().unwrap(),
         compare: rotate.then(|| fingerprint("dbtc_1234567890")),
-        accept_open: false,
         intended_readers: Vec::new(),
     }
 }
@@ -219,7 +218,8 @@ fn reader_cells() -> Vec<Cell> {
         for (consents, expected) in [(none(), expected), (with(Consent::AcceptSharedScope), "create")] {
             let mut step = Step::<Secret>::settled(secret_want(false), Action::Create);
             step.have = Some(have.clone());
-            step.settle_readers(ana, meant, &consents);
+            step.consents = consents;
+            step.settle_readers(ana, meant);
             cells.push(Cell::new(format!("secret, {readers:?}, meant for {meant:?}"), expected, &step.action));
         }
     }
@@ -408,17 +408,25 @@ fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned:
 fn notebook_want() -> NotebookWant {
     NotebookWant {
         path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
-        host: Origin::parse("ab123.us1.dbt.com").unwrap(),
-        account_id: 51234,
-        scope: Setting::Keep,
-        key: Setting::Keep,
-        allow_override: Setting::Keep,
-        allow_job: Setting::Keep,
+        settings: NotebookSettings {
+            host: Origin::parse("ab123.us1.dbt.com").unwrap(),
+            account_id: 51234,
+            scope: Setting::Keep,
+            key: Setting::Keep,
+            allow_override: Setting::Keep,
+            allow_job: Setting::Keep,
+        },
     }
 }
 
+fn notebook_with(change: impl FnOnce(&mut NotebookSettings)) -> NotebookWant {
+    let mut want = notebook_want();
+    change(&mut want.settings);
+    want
+}
+
 fn settings() -> Settings {
-    notebook_want().settings(None)
+    notebook_want().settings.after(None)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
@@ -528,13 +536,13 @@ fn what_is_not_said_stays_as_it_is_in_a_notebook_of_ours() {
     let have = there(exported(&deployed, VERSION));
     assert_eq!(word(&Notebook::diff(&notebook_want(), have.as_ref(), &none())), "keep");
     // An explicit flag counts: fewer allowed overrides are an ordinary change, another key is not.
-    let fewer = NotebookWant { allow_override: Setting::Clear, ..notebook_want() };
+    let fewer = notebook_with(|settings| settings.allow_override = Setting::Clear);
     let Action::Update(changes) = Notebook::diff(&fewer, have.as_ref(), &none()) else { panic!("it differs") };
     assert_eq!((changes.len(), changes[0].field.as_str()), (1, "overrides"));
     assert_eq!((changes[0].from.as_deref(), changes[0].to.as_deref()), (Some("git_branch"), Some("none")));
-    let elsewhere = NotebookWant { key: Setting::Set("api-key".to_owned()), ..notebook_want() };
+    let elsewhere = notebook_with(|settings| settings.key = Setting::Set("api-key".to_owned()));
     assert_eq!(word(&Notebook::diff(&elsewhere, have.as_ref(), &none())), "blocked --force");
     // An edited notebook's settings are not reused.
     let have = there(edited(&exported(&deployed, VERSION)));
-    assert_eq!(notebook_want().settings(have.as_ref()), settings());
+    assert_eq!(notebook_want().settings.after(have.as_ref()), settings());
 }

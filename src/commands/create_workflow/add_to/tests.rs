@@ -190,7 +190,7 @@ async fn a_refusal_shows_what_differs_or_the_task_to_add_elsewhere() {
     let outcome = create(&ctx, &LINE).await;
     assert!(outcome.text.contains("- task.disable_auto_optimization: false"), "{}", outcome.text);
     let dry = create(&ctx, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(dry.exit == 0 && dry.text.contains("This plan would be refused"), "{dry:?}");
+    assert!(dry.exit == 0 && dry.text.contains("Plan cannot be applied: "), "{dry:?}");
 
     let mut bundled = daily_load();
     bundled["edit_mode"] = "UI_LOCKED".into();
@@ -253,13 +253,17 @@ async fn what_goes_not_together_with_one_task_is_refused_before_anything_is_sent
 async fn dependencies_on_what_is_not_there_and_circles_are_refused_with_the_keys() {
     let (ctx, id) = ctx().await;
     let outcome = create(&ctx, &[&LINE[..], &["--depends-on", "dbt_222222=load,lode"]].concat()).await;
-    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("names lode") && outcome.failure.contains("report, load"), "{}", outcome.failure);
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
+    assert!(
+        outcome.failure.contains("no task lode,") && outcome.failure.contains("report, load"),
+        "{}",
+        outcome.failure
+    );
     assert_eq!(create(&ctx, &LINE).await.exit, 0);
     edit_by_hand(&ctx, id, |settings| settings["tasks"][0]["depends_on"] = json!([{ "task_key": "dbt_222222" }]));
     ctx.take_log();
     let outcome = create(&ctx, &[&LINE[..], &["--depends-on", "dbt_222222=report"]].concat()).await;
-    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("a cycle of dbt_222222, load, report"), "{}", outcome.failure);
     assert_eq!(ctx.take_writes(), [""; 0]);
 }

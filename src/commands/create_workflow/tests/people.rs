@@ -310,7 +310,7 @@ async fn access_that_cannot_be_given_says_why() {
     assert!(outcome.exit == 4 && outcome.failure.contains("requires CAN_MANAGE on the job"), "{outcome:?}");
     ctx.take_log();
     let everybody = create(&ctx, &["--job", "222222", "--grant", "users:CAN_MANAGE"]).await;
-    assert_eq!((everybody.exit, ctx.take_log().len()), (7, 0), "{everybody:?}");
+    assert_eq!((everybody.exit, ctx.take_writes().len()), (7, 0), "{everybody:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::description_marker::Mark;
-pub(crate) use self::needs::{circle_with_ours, unknown_needs};
 pub(crate) use self::read_back::read_back;
 pub(crate) use self::removal::{TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks};
 use super::compute::{self, Compute};
@@ -288,6 +287,9 @@ impl Kind for AddedTask {
             ))
             .advise("rename the workflow's parameter in the workspace, or drop --add-to to create a separate workflow")
             .always();
+        }
+        if let Some(refusal) = needs::refused(want, job, &name) {
+            return refusal.always();
         }
         let (task, own) = there.task();
         let key = key(want, task);

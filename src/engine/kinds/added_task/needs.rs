@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AddedTaskWant, key, there};
 use crate::databricks::jobs::Job;
 use crate::databricks::raw::Raw;
+use crate::engine::Refusal;
 use crate::engine::kinds::task::{key_of, need, needs_of};
 use crate::spec::{Setting, TaskSpec, circle};
 
@@ -28,25 +29,30 @@ pub(super) fn after(want: &TaskSpec, task: Option<&Raw>) -> Vec<Raw> {
     needs
 }
 
-/// The keys in `--depends-on` that no other task has, with those that exist.
-pub(crate) fn unknown_needs(want: &AddedTaskWant, job: &Job) -> Option<(Vec<String>, Vec<String>)> {
-    let there = there(want, &job.settings);
-    let own = key(want, there.task().0);
-    let tasks = job.settings.list("tasks");
-    let known: Vec<String> = tasks.iter().map(key_of).filter(|key| *key != own).collect();
-    let named = want.task.depends_on.value().into_iter().flatten();
-    let unknown: Vec<String> = named.filter(|key| !known.contains(key)).cloned().collect();
-    (!unknown.is_empty()).then_some((unknown, known))
-}
-
-/// The tasks in a dependency cycle with ours as it will be; empty if there is none.
-pub(crate) fn circle_with_ours(want: &AddedTaskWant, job: &Job) -> Vec<String> {
+/// Refuses a `--depends-on` that names a task which does not exist, or one that depends on ours. `name` is that of the
+/// workflow.
+pub(super) fn refused(want: &AddedTaskWant, job: &Job, name: &str) -> Option<Refusal> {
     let there = there(want, &job.settings);
     let (task, _) = there.task();
     let tasks = job.settings.list("tasks");
+    let own = key(want, task);
+    let known: Vec<String> = tasks.iter().map(key_of).filter(|key| *key != own).collect();
+    let named = want.task.depends_on.value().into_iter().flatten();
+    let unknown: Vec<String> = named.filter(|key| !known.contains(key)).cloned().collect();
+    if !unknown.is_empty() {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let unknown = unknown.join(", ");
+        return Some(
+            Refusal::new(format!("the {name} has no task {unknown}, which --depends-on names; its tasks: {known}"))
+                .advise(format!("use --depends-on {}=KEY[,KEY] with these keys", want.task.key)),
+        );
+    }
     let mut needs: BTreeMap<String, BTreeSet<String>> =
         tasks.iter().map(|task| (key_of(task), needs_of(task).into_iter().collect())).collect();
-    let own = key(want, task);
     needs.insert(own.clone(), after(&want.task, task).iter().map(key_of).collect());
-    circle(&needs, &own)
+    let circle = circle(&needs, &own);
+    (!circle.is_empty()).then(|| {
+        Refusal::new(format!("--depends-on makes a cycle of {}: none of them could start", circle.join(", ")))
+            .advise("remove one of the dependencies, or change the other in the workspace")
+    })
 }

@@ -375,22 +375,20 @@ fn tasks_that_are_not_there_and_circles_through_tasks_of_others_are_found() {
         want.task.depends_on = Setting::Set(keys.iter().map(ToString::to_string).collect());
         want
     };
-    let plain = job(&added());
-    assert_eq!(unknown_needs(&needs(&["load", "report"]), &plain), None);
-    let (unknown, known) = unknown_needs(&needs(&["load", "x", "dbt_222222"]), &plain).unwrap();
-    assert_eq!(
-        (unknown, known),
-        (vec!["x".to_owned(), "dbt_222222".to_owned()], vec!["load".to_owned(), "report".to_owned()])
-    );
-    assert!(circle_with_ours(&needs(&["load", "report"]), &plain).is_empty());
+    let refused = |want: &AddedTaskWant, settings: &Value| {
+        needs::refused(want, &job(settings), "job").map(|refusal| refusal.what).unwrap_or_default()
+    };
+    assert_eq!(refused(&needs(&["load", "report"]), &added()), "");
+    let unknown = refused(&needs(&["load", "x", "dbt_222222"]), &added());
+    assert!(unknown.contains("no task x, dbt_222222,") && unknown.ends_with(": load, report"), "{unknown}");
     let mut waiting = added();
     waiting["tasks"][0]["depends_on"] = json!([{ "task_key": "dbt_222222" }]);
-    assert_eq!(circle_with_ours(&needs(&["report"]), &job(&waiting)), ["dbt_222222", "load", "report"]);
-    assert!(circle_with_ours(&want(), &job(&waiting)).is_empty());
+    assert!(refused(&needs(&["report"]), &waiting).contains("dbt_222222, load, report"));
+    assert_eq!(refused(&want(), &waiting), "");
     // A cycle without our task is not ours to fix.
     let mut theirs = added();
     theirs["tasks"][0]["depends_on"] = json!([{ "task_key": "report" }]);
-    assert!(circle_with_ours(&needs(&["load"]), &job(&theirs)).is_empty());
+    assert_eq!(refused(&needs(&["load"]), &theirs), "");
 }
 
 #[test]

@@ -33,6 +33,18 @@ pub(crate) fn planned_schedule(want: &WorkflowWant, existing: Option<JobSchedule
     })
 }
 
+/// The flag that needs a schedule where there is none, neither in the flags nor in the job.
+pub(super) fn flag_without_schedule(wanted: &WorkflowSettings, settings: &Raw) -> Option<&'static str> {
+    let WorkflowSettings { schedule, timezone, paused, .. } = wanted;
+    let flag = match (paused.value(), timezone.value()) {
+        (Some(true), _) => "--paused",
+        (Some(false), _) => "--unpaused",
+        (None, Some(_)) => "--timezone",
+        (None, None) => return None,
+    };
+    (schedule.value().is_none() && job_schedule(settings).is_none()).then_some(flag)
+}
+
 /// Whether the job starts without user action: it has an unpaused schedule or other trigger.
 pub(crate) fn has_active_trigger(settings: &Raw) -> bool {
     job_schedule(settings).is_some_and(|job_schedule| !job_schedule.paused) || has_other_start(settings)

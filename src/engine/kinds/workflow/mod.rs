@@ -326,6 +326,11 @@ impl Kind for Workflow {
             .advise("name one of them, or use --compute serverless, cluster:ID, or new")
             .always();
         }
+        if let Some(flag) = job_schedule::flag_without_schedule(&want.settings, there) {
+            return Refusal::new(format!("workflow \"{}\" has no schedule, which {flag} needs", want.name))
+                .advise("add --schedule, such as --schedule '0 0 6 * * ?'")
+                .always();
+        }
         let Some(WorkflowHave { ours, namesakes, job, created_job: _ }) = have else { return Action::Create };
         // The name in the workspace: our job is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);

@@ -1,31 +1,26 @@
 //! `init-secrets`: creates the scope, stores the dbt API key in it and grants access.
 
-mod grants;
-
 use std::pin::Pin;
 
 use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
-use self::grants::repeated;
-pub(super) use self::grants::settle_grants;
 use super::CommandContext;
 use super::shared::dbt_accounts::validate;
-use super::shared::near_scopes::near_scopes;
+use super::shared::near_scopes::{NearScopes, near_scopes};
 use super::shared::provision::{Provision, caller_and, poll_alongside};
 use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, SignIn, Sourced, Token};
-use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::document::{Data, ToDocument as _, document};
-use crate::engine::kinds::{
-    DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, format_acls,
-};
-use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
+use crate::engine::kinds::{Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, format_acls};
+use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::questions::Question;
 use crate::secret::Secret as Value;
-use crate::spec::grants::GrantTo;
+use crate::spec::grants::{self, GrantTo};
+use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, SecretSpec, Setting};
+use crate::text::quoted;
 
 /// Store the dbt API key in a secret scope
 ///
@@ -88,7 +83,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 
 async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { scope, key, grant, source, rotate, accept_shared_scope, no_validate, dry_run } = args;
-    let grants = settle_grants(grant, accept_shared_scope)?;
+    let grants = grants::settle(grant)?;
     let mut errors = InputErrors::default();
     let identity = credentials::databricks(&ctx.context.environment, &ctx.vault, &mut errors);
     let mut storing = InputErrors::default();
@@ -107,46 +102,35 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
-    let again = repeated(&grants);
-    let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
+    let replacement = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
+    let spec = SecretSpec { scope: Setting::Set(scope.clone()), key: Setting::Set(key.clone()), replacement, grants };
     let reader = writer.reader();
-    let want = SecretWant {
-        scope: scope.clone(),
-        key: key.clone(),
-        compare,
-        accept_open: accept_shared_scope,
-        intended_readers: Vec::new(),
-    };
-    let looks = async {
-        let near = async { Ok(near_scopes(&reader, &scope).await) };
-        tokio::try_join!(plan_secret(&reader, want, grants, &consents), near)
-    };
+    let looks = plan_secret(&reader, &spec, (&scope, &key), &consents);
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), ctx)));
-    let (me, (mut secret_plan, near)) =
+    let (me, SecretPlan { steps, near }) =
         poll_alongside(&mut tried, Box::pin(caller_and(&reader, Box::pin(looks)))).await?;
-    secret_plan.settle_for(&me, &consents);
-    let SecretPlan { scope: scope_step, secret: secret_step, grants: grant_steps } = secret_plan;
-    let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
-    let writes_key = secret_step.writes();
-    let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
+    let plan = Plan::new(steps, Vec::new(), &me.user_name);
+    let have = plan.secret().and_then(|step| step.have.as_ref());
+    let key_is_there = have.is_some_and(|have| have.is_there);
+    let readers = have.map(|have| have.readers.clone());
+    let found_scope = plan.scope().and_then(|step| step.have.as_ref());
     // The notebook uses the stored spelling of the scope.
-    let named = names(scope_step.have.as_ref().map_or(scope.as_str(), |have| &have.name), &key);
+    let named = names(found_scope.map_or(scope.as_str(), |have| &have.name), &key);
 
     let mut inputs = Inputs::default();
-    if writes_key {
+    // A refused plan stores no key.
+    if plan.secret().is_some_and(Step::writes) && blocked(&plan).is_none() {
         storing.settle()?;
         inputs.key = Some(tried_key(value.as_ref(), &mut tried, ctx).await?);
     }
     warn_of_readers(readers.as_ref(), &scope, ctx);
-    if scope_step.have.is_none() {
+    if found_scope.is_none() {
         near.warn(&scope, ctx);
     }
 
-    let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
-    steps.extend(grant_steps.into_iter().map(Planned::Grant));
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
-    let mut applied = provision.apply(Plan { steps, ..Plan::default() }).await;
+    let mut applied = provision.apply(plan).await;
     applied.field("scope", scope.as_str());
     applied.field("key", key.as_str());
     if readers.is_none() {
@@ -161,6 +145,8 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     }
     if applied.is_well() {
         if key_is_there && !rotate {
+            let grants = spec.grants.iter().map(|grant| [" --grant ".to_owned(), quoted(&grant.to_string())].concat());
+            let again: String = grants.collect();
             applied.next("replace the key", format!("dbtrigger init-secrets{named} --rotate{again}"));
         }
         applied.next("deploy the notebook", format!("dbtrigger deploy-notebook{named}"));
@@ -168,44 +154,33 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     Ok(applied.end())
 }
 
-/// The scope, its key and the grants.
+/// The scope, its key and the grants, and scopes with similar names.
 pub(super) struct SecretPlan {
-    pub(super) scope: Step<Scope>,
-    pub(super) secret: Step<Secret>,
-    pub(super) grants: Vec<Step<Grant>>,
+    pub(super) steps: Vec<Planned>,
+    pub(super) near: NearScopes,
 }
 
-/// Looks up the scope, the key and the grants.
+/// Plans the key under this name.
 pub(super) async fn plan_secret(
     reader: &Reader,
-    want: SecretWant,
-    grants: Vec<GrantTo<Permission>>,
+    spec: &SecretSpec,
+    (scope, key): (&ScopeName, &KeyName),
     consents: &Consents,
 ) -> Result<SecretPlan, Failure> {
-    let scope = want.scope.clone();
-    let granting = grants.into_iter().map(|GrantTo { principal, level }| {
+    let want =
+        SecretWant { scope: scope.clone(), key: key.clone(), compare: spec.replacement, intended_readers: Vec::new() };
+    let granting = spec.grants.iter().cloned().map(|GrantTo { principal, level }| {
         Step::<Grant>::plan(reader, GrantWant { scope: scope.clone(), principal, permission: level }, consents)
     });
-    let accept_open = consents.has(Consent::AcceptSharedScope);
-    let (scope, mut secret, grants) = tokio::try_join!(
-        Step::<Scope>::plan(reader, ScopeWant { scope: scope.clone(), accept_open }, consents),
+    let (scope, secret, grants, near) = tokio::try_join!(
+        Step::<Scope>::plan(reader, ScopeWant { scope: scope.clone() }, consents),
         Step::<Secret>::plan(reader, want, consents),
-        try_join_all(granting)
+        try_join_all(granting),
+        async { Ok(near_scopes(reader, scope).await) }
     )?;
-    secret.settle(scope.have.as_ref());
-    Ok(SecretPlan { scope, secret, grants })
-}
-
-impl SecretPlan {
-    /// Settles what depends on all parts: who is meant to read the key, and what the creator of the scope has anyway.
-    pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
-        let SecretPlan { scope, secret, grants } = self;
-        let intended_readers: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
-        secret.settle_readers(&me.user_name, &intended_readers, consents);
-        for step in grants {
-            step.settle(scope.action == Action::Create, &me.user_name);
-        }
-    }
+    let mut steps = vec![Planned::Scope(scope), Planned::Secret(secret)];
+    steps.extend(grants.into_iter().map(Planned::Grant));
+    Ok(SecretPlan { steps, near })
 }
 
 /// Warns about readers before a key is stored.
@@ -226,17 +201,7 @@ pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, ctx:
 
 /// Who can read the scope, as of the read after the write.
 pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
-    plan.steps.iter().find_map(|step| match step {
-        Planned::Secret(step) => step.now.as_ref().map(|now| &now.readers),
-        Planned::Scope(_)
-        | Planned::Grant(_)
-        | Planned::Workflow(_)
-        | Planned::AddedTask(_)
-        | Planned::Notebook(_)
-        | Planned::NotebookGrant(_)
-        | Planned::JobGrant(_)
-        | Planned::Removal(_) => None,
-    })
+    plan.secret().and_then(|step| step.now.as_ref()).map(|now| &now.readers)
 }
 
 fn readers_in_json(readers: &Readers) -> Data {
