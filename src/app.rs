@@ -17,7 +17,7 @@ use self::help::{command_line, parse};
 use self::signals::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire};
+use crate::commands::{self, CommandContext, Instead, InterruptReport, Prompts, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -142,7 +142,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(roots) => roots,
         Err(failure) => return printer.end(&failure.into()).into(),
     };
-    let (last_known, interruption) = (LastKnown::default(), Interruption::default());
+    let (interrupt_report, interruption) = (InterruptReport::default(), Interruption::default());
     let asks = context.may_ask(no_input) && !command.reads_stdin();
     let prompts = Prompts { prompter: asks.then(|| printer.prompter()), ..Prompts::default() };
     let mut ctx = CommandContext {
@@ -153,7 +153,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         ca_bundle,
         pace: Pace::default(),
-        last_known: last_known.clone(),
+        interrupt_report: interrupt_report.clone(),
         results: Results::default(),
         interruption: interruption.clone(),
         wire: Wire::Sockets(roots),
@@ -175,9 +175,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
-            signal = interrupted(&interruption) => on_interrupt(signal, interrupt_effect, &last_known, &printer),
+            signal = interrupted(&interruption) => on_interrupt(signal, interrupt_effect, &interrupt_report, &printer),
             // Without a message: the reader has closed the pipe.
-            () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &last_known, &printer).0, false),
+            () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &interrupt_report, &printer).0, false),
             ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, rerun_hint, &mut ctx) => (ended, true),
         };
         let ended = ctx.global_flags().complete(ended, &arguments);

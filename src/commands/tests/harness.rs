@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::commands::{CommandContext, LastKnown, Prompts, Wire};
+use crate::commands::{CommandContext, InterruptReport, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption, RunEvent};
@@ -365,7 +365,7 @@ impl Harness {
             account,
             ca_bundle: None,
             pace: Pace::default(),
-            last_known: LastKnown::default(),
+            interrupt_report: InterruptReport::default(),
             results: crate::commands::run::Results::default(),
             interruption,
             wire: Wire::Memory(Rc::new(self.clone())),
