@@ -22,10 +22,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { job_filter } = args;
-    match listed(&job_filter, ctx).await {
-        Ok(report) => Ended::well(Box::new(report)),
-        Err(failure) => failure.into(),
-    }
+    listed(&job_filter, ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
 }
 
 async fn listed(job_filter: &JobFilterFlags, ctx: &CommandContext) -> Result<JobsReport, Failure> {
@@ -63,60 +60,53 @@ pub(super) fn moment(at: Timestamp) -> String {
 
 impl Report for JobsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .jobs
-            .iter()
-            .map(|job| {
-                let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
-                let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
-                    let status = run.status.map(Status::word).unwrap_or_default();
-                    run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
-                });
-                vec![
-                    job.id.to_string(),
-                    shown_name(job.name.as_deref()),
-                    self.projects.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
-                    environment(job),
-                    match job.disabled_reason() {
-                        Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
-                        None => last,
-                    },
-                ]
-            })
-            .collect();
-        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], &rows)
+        let row = |job: &Job| {
+            let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
+            let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
+                let status = run.status.map(Status::word).unwrap_or_default();
+                run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
+            });
+            vec![
+                job.id.to_string(),
+                shown_name(job.name.as_deref()),
+                self.projects.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
+                environment(job),
+                match job.disabled_reason() {
+                    Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
+                    None => last,
+                },
+            ]
+        };
+        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], self.jobs.iter().map(row))
     }
 
     fn json(&self) -> Data {
         let JobsReport { account, projects, jobs } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Data> = jobs
-            .iter()
-            .map(|job| {
-                let last = job.most_recent_run.as_ref().map(|run| {
-                    document!({
-                        "run_id": Id(run.id),
-                        "run_url": run.url(&origin, account.id),
-                        "status": run.status.map(Status::word),
-                        "created_at": run.created().map(|at| at.to_string()),
-                        "finished_at": run.finished().map(|at| at.to_string()),
-                    })
-                });
+        let row = |job: &Job| {
+            let last = job.most_recent_run.as_ref().map(|run| {
                 document!({
-                    "job_id": Id(job.id),
-                    "name": job.name,
-                    "project_id": job.project_id.map(Id),
-                    "project": projects.name(job.project_id),
-                    "environment_id": job.environment_id.map(Id),
-                    "environment": job.environment_name(),
-                    "job_type": job.job_type,
-                    "has_schedule": job.has_schedule(),
-                    "deactivated": matches!(job.disabled_reason(), Some(JobDisabled::Deactivated { .. } | JobDisabled::Deleted)),
-                    "cannot_start": job.disabled_reason().map(|disabled| disabled.why()),
-                    "last_run": last,
+                    "run_id": Id(run.id),
+                    "run_url": run.url(&origin, account.id),
+                    "status": run.status.map(Status::word),
+                    "created_at": run.created().map(|at| at.to_string()),
+                    "finished_at": run.finished().map(|at| at.to_string()),
                 })
+            });
+            document!({
+                "job_id": Id(job.id),
+                "name": job.name,
+                "project_id": job.project_id.map(Id),
+                "project": projects.name(job.project_id),
+                "environment_id": job.environment_id.map(Id),
+                "environment": job.environment_name(),
+                "job_type": job.job_type,
+                "has_schedule": job.has_schedule(),
+                "deactivated": matches!(job.disabled_reason(), Some(JobDisabled::Deactivated { .. } | JobDisabled::Deleted)),
+                "cannot_start": job.disabled_reason().map(|disabled| disabled.why()),
+                "last_run": last,
             })
-            .collect();
-        document!({ "account_id": Id(account.id), "jobs": rows })
+        };
+        document!({ "account_id": Id(account.id), "jobs": jobs.iter().map(row).collect::<Vec<_>>() })
     }
 }

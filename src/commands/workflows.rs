@@ -25,10 +25,7 @@ use crate::runs::plain;
 pub(crate) struct Args {}
 
 pub(crate) async fn run(_: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match listed(ctx).await {
-        Ok(report) => Ended::well(Box::new(report)),
-        Err(failure) => failure.into(),
-    }
+    listed(ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
 }
 
 async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
@@ -137,60 +134,54 @@ struct WorkflowsReport {
 
 impl Report for WorkflowsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .workflows
-            .iter()
-            .map(|row| {
-                let next = row.next.first().map(|at| moment(at.timestamp())).unwrap_or_default();
-                let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();
-                let made = match Made::of(&row.job) {
-                    Made::Workflow => "dbtrigger",
-                    Made::Tasks => "dbtrigger (task)",
-                    Made::Nothing => "",
-                };
-                vec![
-                    row.job.id.to_string(),
-                    shown_name(Some(&row.name())),
-                    dbt_jobs.join(", "),
-                    row.schedule(),
-                    next,
-                    row.last(),
-                    made.to_owned(),
-                ]
-            })
-            .collect();
-        table(&["ID", "NAME", "DBT JOB", "SCHEDULE", "NEXT START", "LAST RUN", "CREATED BY"], &rows)
+        let cells = |row: &Row| {
+            let next = row.next.first().map(|at| moment(at.timestamp())).unwrap_or_default();
+            let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();
+            let made = match Made::of(&row.job) {
+                Made::Workflow => "dbtrigger",
+                Made::Tasks => "dbtrigger (task)",
+                Made::Nothing => "",
+            };
+            vec![
+                row.job.id.to_string(),
+                shown_name(Some(&row.name())),
+                dbt_jobs.join(", "),
+                row.schedule(),
+                next,
+                row.last(),
+                made.to_owned(),
+            ]
+        };
+        let heads = ["ID", "NAME", "DBT JOB", "SCHEDULE", "NEXT START", "LAST RUN", "CREATED BY"];
+        table(&heads, self.workflows.iter().map(cells))
     }
 
     fn json(&self) -> Data {
         let WorkflowsReport { origin, workflows } = self;
-        let rows: Vec<Data> = workflows
-            .iter()
-            .map(|row| {
-                let id = row.job.id;
-                let last = row.last.as_ref().map(|run| {
-                    let Span { started, finished } = Span::of(run);
-                    document!({
-                        "workflow_run_id": Id(run.run_id),
-                        "workflow_run_url": run.url(origin, id),
-                        "status": run.state().as_ref().map(RunState::word),
-                        "started_at": started.map(|at| at.to_string()),
-                        "finished_at": finished.map(|at| at.to_string()),
-                    })
-                });
+        let row = |row: &Row| {
+            let id = row.job.id;
+            let last = row.last.as_ref().map(|run| {
+                let Span { started, finished } = Span::of(run);
                 document!({
-                    "workflow_id": Id(id),
-                    "workflow_url": jobs::link(origin, id, None),
-                    "workflow_name": row.name(),
-                    "created_by_dbtrigger": Made::of(&row.job).word(),
-                    "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
-                    "schedule": row.job_schedule.as_ref().map(|job_schedule| schedule_document(job_schedule, &row.next)),
-                    "other_start": other_start(&row.job.settings),
-                    "last_run": last,
+                    "workflow_run_id": Id(run.run_id),
+                    "workflow_run_url": run.url(origin, id),
+                    "status": run.state().as_ref().map(RunState::word),
+                    "started_at": started.map(|at| at.to_string()),
+                    "finished_at": finished.map(|at| at.to_string()),
                 })
+            });
+            document!({
+                "workflow_id": Id(id),
+                "workflow_url": jobs::link(origin, id, None),
+                "workflow_name": row.name(),
+                "created_by_dbtrigger": Made::of(&row.job).word(),
+                "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
+                "schedule": row.job_schedule.as_ref().map(|job_schedule| schedule_document(job_schedule, &row.next)),
+                "other_start": other_start(&row.job.settings),
+                "last_run": last,
             })
-            .collect();
-        document!({ "workflows": rows })
+        };
+        document!({ "workflows": workflows.iter().map(row).collect::<Vec<_>>() })
     }
 }
 

@@ -226,6 +226,12 @@ impl InputErrors {
         !self.wrong.is_empty()
     }
 
+    /// The value, if nothing is missing or invalid.
+    pub(crate) fn settled<T>(self, value: Option<T>) -> Result<T, Failure> {
+        self.settle()?;
+        value.ok_or_else(|| Failure::new(Code::Bug, "a value is missing without an error"))
+    }
+
     /// Fails if anything is missing or invalid, and reports all of it.
     pub(crate) fn settle(self) -> Result<(), Failure> {
         let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = self;

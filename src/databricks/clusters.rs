@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::skip_invalid;
+use super::{rows, skip_invalid};
 use crate::http::{Call, Path, Read, parse_json};
 
 /// An existing cluster.
@@ -27,13 +27,8 @@ pub(crate) fn get(id: &str) -> Read<Cluster> {
 
 /// The first page of `clusters/list`: enough to suggest names, not to find every cluster.
 pub(crate) fn list() -> Read<Vec<Cluster>> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        clusters: Vec<Cluster>,
-    }
     let call = Call::get("clusters/list", Path::new("/api/2.1/clusters/list")).query("page_size", 100);
-    Read::new(call, |answer| parse_json(answer).map(|Body { clusters }| clusters))
+    Read::new(call, |answer| rows(answer, "clusters"))
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -100,13 +95,8 @@ pub(crate) fn smallest(types: &[NodeType]) -> Option<&NodeType> {
 
 /// `clusters/list-node-types`.
 pub(crate) fn node_types() -> Read<Vec<NodeType>> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        node_types: Vec<NodeType>,
-    }
     let call = Call::get("clusters/list-node-types", Path::new("/api/2.1/clusters/list-node-types"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { node_types }| node_types))
+    Read::new(call, |answer| rows(answer, "node_types"))
 }
 
 /// A Databricks Runtime version.
@@ -120,13 +110,8 @@ pub(crate) struct SparkVersion {
 
 /// `clusters/spark-versions`.
 pub(crate) fn spark_versions() -> Read<Vec<SparkVersion>> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        versions: Vec<SparkVersion>,
-    }
     let call = Call::get("clusters/spark-versions", Path::new("/api/2.1/clusters/spark-versions"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { versions }| versions))
+    Read::new(call, |answer| rows(answer, "versions"))
 }
 
 /// The latest LTS runtime that may be chosen by default (§6.2).
@@ -163,13 +148,8 @@ impl Policy {
 
 /// `policies/clusters/list`: the policies that the caller may use.
 pub(crate) fn policies() -> Read<Vec<Policy>> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        policies: Vec<Policy>,
-    }
     let call = Call::get("policies/clusters/list", Path::new("/api/2.0/policies/clusters/list"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { policies }| policies))
+    Read::new(call, |answer| rows(answer, "policies"))
 }
 
 #[cfg(test)]

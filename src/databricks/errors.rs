@@ -62,20 +62,8 @@ fn coded(text: &str) -> ServiceError {
 
 /// Whether the object does not exist, or is not visible to the identity (databricks-api §2.2).
 pub(crate) fn is_missing(error: &HttpError) -> bool {
-    match error.means() {
-        Meaning::NotFound => true,
-        // A compatible server without the endpoint has no such objects either.
-        Meaning::NotImplemented => error.is_status(404),
-        Meaning::AddressBlocked
-        | Meaning::TokenInvalid
-        | Meaning::TokenExpired
-        | Meaning::RightMissing
-        | Meaning::NotInPlan
-        | Meaning::Unpaid
-        | Meaning::OtherAccount
-        | Meaning::WrongHost
-        | Meaning::Other => false,
-    }
+    // A compatible server without the endpoint has no such objects either.
+    error.means() == Meaning::NotFound || (error.means() == Meaning::NotImplemented && error.is_status(404))
 }
 
 /// Whether the object already exists: 400 for scopes and notebooks, 409 for files. Compatible servers may omit the

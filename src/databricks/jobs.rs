@@ -71,13 +71,11 @@ pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
         has_more: Option<bool>,
         next_page_token: Option<String>,
     }
-    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list"))
+    let call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list"))
         .query("limit", PAGE_WITH_TASKS)
         .query("expand_tasks", true)
+        .query_some("page_token", page)
         .cap(64 << 20);
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings, has_more }| {
@@ -133,13 +131,8 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
         has_more: Option<bool>,
         next_page_token: Option<String>,
     }
-    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("limit", PAGE);
-    if let Some(name) = name {
-        call = call.query("name", name);
-    }
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
+    let call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("limit", PAGE);
+    let call = call.query_some("name", name).query_some("page_token", page);
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let Rows { rows, unreadable } = jobs;
@@ -184,10 +177,8 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
         has_more: Option<bool>,
         next_page_token: Option<String>,
     }
-    let mut call = Call::get("jobs/get", Path::new("/api/2.2/jobs/get")).query("job_id", job_id);
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
+    let call = Call::get("jobs/get", Path::new("/api/2.2/jobs/get")).query("job_id", job_id);
+    let call = call.query_some("page_token", page);
     Read::new(call, |answer| {
         let Body { job_id, run_as_user_name, settings, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let settings = settings.ok_or_else(|| BodyProblem::Unreadable("it has no settings".to_owned()))?;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::permissions::Principal;
-use super::skip_invalid;
+use super::rows;
 use crate::http::{BodyProblem, Call, Path, Read, Rows, parse_json};
 
 /// The identity of the token.
@@ -83,17 +83,12 @@ pub(crate) fn users_named(name: &str) -> Read<Vec<String>> {
         #[serde(rename = "userName")]
         user_name: Option<String>,
     }
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(rename = "Resources", default, deserialize_with = "skip_invalid")]
-        resources: Vec<Row>,
-    }
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
     let call = Call::get("scim/users", Path::new("/api/2.0/preview/scim/v2/Users"))
         .query("filter", format!("userName eq \"{plain}\""));
     Read::new(call, |answer| {
-        let rows = parse_json::<Body>(answer)?.resources;
-        Ok(rows.into_iter().filter_map(|row| row.user_name).collect())
+        let users: Vec<Row> = rows(answer, "Resources")?;
+        Ok(users.into_iter().filter_map(|row| row.user_name).collect())
     })
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, parse_error};
@@ -28,6 +29,12 @@ pub(crate) use runs::{
 pub(crate) use task_attempts::{Attempt, Iterations};
 
 use crate::http::{BodyProblem, lenient_number, optional, optional_list, or_default, parse_json, skip_invalid};
+
+/// Parses the readable rows of a list. The field is absent if there are none.
+fn rows<T: DeserializeOwned>(answer: &Response<Bytes>, field: &str) -> Result<Vec<T>, BodyProblem> {
+    let mut body: Map<String, Value> = parse_json(answer)?;
+    skip_invalid(body.remove(field).unwrap_or_default()).map_err(|error| BodyProblem::of(&error))
+}
 
 /// Parses the response of a write that returns nothing. Accepts any JSON object, but no web page. A compatible server
 /// may send no body; the read after the write shows whether it took effect.

@@ -100,12 +100,7 @@ impl WorkflowEnd {
     }
 
     fn is_success(&self) -> bool {
-        match self {
-            WorkflowEnd::Success(_) | WorkflowEnd::SuccessWithFailures(_) => true,
-            WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_) | WorkflowEnd::Cancelled(_) | WorkflowEnd::Failed(_) => {
-                false
-            }
-        }
+        matches!(self, WorkflowEnd::Success(_) | WorkflowEnd::SuccessWithFailures(_))
     }
 }
 

@@ -46,11 +46,8 @@ pub(crate) struct WorkflowPage {
 
 /// Jobs with this name. The service ignores case, so the caller compares (§5.4).
 pub(crate) fn list_workflows_named(name: &str, page: Option<&str>) -> Read<WorkflowPage> {
-    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("name", name).query("limit", 100);
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
-    Read::json(call)
+    let call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("name", name).query("limit", 100);
+    Read::json(call.query_some("page_token", page))
 }
 
 /// One job, mainly for its name.
@@ -268,12 +265,8 @@ impl TaskRun {
 
 /// A run with its tasks and repair history. Further tasks are on further pages.
 pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun> {
-    let mut call = Call::get("jobs/runs/get", Path::new("/api/2.2/jobs/runs/get")).query("run_id", run);
-    call = call.query("include_history", true);
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
-    Read::json(call)
+    let call = Call::get("jobs/runs/get", Path::new("/api/2.2/jobs/runs/get")).query("run_id", run);
+    Read::json(call.query("include_history", true).query_some("page_token", page))
 }
 
 /// Largest page of runs (§5.8: less than 25).
@@ -281,15 +274,11 @@ const RUNS_PAGE: u64 = 24;
 
 /// A page of the job's runs without their tasks, newest first; only active ones if `active`.
 pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> Read<RunPage> {
-    let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
+    let call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
         .query("job_id", job)
-        .query("limit", RUNS_PAGE);
-    if active {
-        call = call.query("active_only", true);
-    }
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
+        .query("limit", RUNS_PAGE)
+        .query_some("active_only", active.then_some(true))
+        .query_some("page_token", page);
     Read::json(call)
 }
 
@@ -302,12 +291,10 @@ pub(crate) fn latest_workflow_run(job: u64) -> Read<RunPage> {
 /// A page of one-time runs without their tasks, newest first, of the caller and of users whose runs the caller can see
 /// (§5.8).
 pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
-    let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
+    let call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
         .query("run_type", "SUBMIT_RUN")
-        .query("limit", RUNS_PAGE);
-    if let Some(page) = page {
-        call = call.query("page_token", page);
-    }
+        .query("limit", RUNS_PAGE)
+        .query_some("page_token", page);
     Read::json(call)
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::permissions::Level;
-use super::{done, optional, or_default, skip_invalid};
+use super::{done, optional, or_default, rows};
 use crate::http::{BodyProblem, Call, Idempotent, Path, Read, Rows, parse_json};
 use crate::secret::Secret;
 
@@ -179,14 +179,8 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
         backend_type: Option<String>,
         keyvault_metadata: Option<Vault>,
     }
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        scopes: Vec<Item>,
-    }
     Read::new(Call::get("secrets/scopes/list", Path::new("/api/2.0/secrets/scopes/list")), |answer| {
-        let Body { scopes } = parse_json(answer)?;
-        // The field is absent if there are none.
+        let scopes: Vec<Item> = rows(answer, "scopes")?;
         let known = scopes.into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
             let backend = match backend_type.as_deref() {
                 None | Some("DATABRICKS") => Backend::Databricks,
@@ -214,13 +208,8 @@ pub(crate) fn create_open_scope(scope: &ScopeName) -> Idempotent<()> {
 
 /// `secrets/list`: the keys of a scope, without values.
 pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default, deserialize_with = "skip_invalid")]
-        secrets: Vec<SecretInfo>,
-    }
     let call = Call::get("secrets/list", Path::new("/api/2.0/secrets/list")).query("scope", scope);
-    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets))
+    Read::new(call, |answer| rows(answer, "secrets"))
 }
 
 /// `secrets/put`: stores a value, replacing an existing one.

@@ -97,11 +97,7 @@ pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>
         path.rsplit_once('.').is_some_and(|(_, end)| matches!(end.to_ascii_lowercase().as_str(), "html" | "htm"));
     let path = run_path(account, run).then("/artifacts/").file(path);
     let call = Call::get("runs/artifacts/get", path).accept("*/*").cap(LARGEST).within(FILE_LIMIT);
-    let call = match step {
-        Some(step) => call.query("step", step),
-        None => call,
-    };
-    Read::new(call, if is_page { whole } else { no_page })
+    Read::new(call.query_some("step", step), if is_page { whole } else { no_page })
 }
 
 /// Accepts any body, including an empty one.

@@ -149,19 +149,14 @@ pub(crate) struct JobFilter {
 pub(crate) fn list_jobs(account: u64, filter: &JobFilter, offset: u64, limit: u64) -> Read<Page<Job>> {
     let JobFilter { project, environment, name_part } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/");
-    let mut call = Call::get("jobs/list", path)
+    let call = Call::get("jobs/list", path)
         .query("order_by", "id")
         .query("limit", limit)
         .query("offset", offset)
-        .query("include_related", r#"["environment","most_recent_run"]"#);
-    for (name, id) in [("project_id", project), ("environment_id", environment)] {
-        if let Some(id) = id {
-            call = call.query(name, id);
-        }
-    }
-    if let Some(part) = name_part {
-        call = call.query("name__icontains", part);
-    }
+        .query("include_related", r#"["environment","most_recent_run"]"#)
+        .query_some("project_id", *project)
+        .query_some("environment_id", *environment)
+        .query_some("name__icontains", name_part.as_ref());
     Read::new(call, page)
 }
 

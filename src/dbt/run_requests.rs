@@ -55,18 +55,14 @@ pub(crate) struct RunFilter {
 pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, limit: u64) -> Read<Page<Run>> {
     let RunFilter { job, statuses } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
-    let mut call = Call::get("runs/list", path)
+    let numbers: Vec<i64> = statuses.iter().map(|status| status.number()).collect();
+    let call = Call::get("runs/list", path)
         .query("order_by", "-id")
         .query("limit", limit)
         .query("offset", offset)
-        .query("include_related", r#"["trigger","job"]"#);
-    if let Some(job) = job {
-        call = call.query("job_definition_id", job);
-    }
-    if !statuses.is_empty() {
-        let numbers: Vec<i64> = statuses.iter().map(|status| status.number()).collect();
-        call = call.query("status__in", serde_json::json!(numbers));
-    }
+        .query("include_related", r#"["trigger","job"]"#)
+        .query_some("job_definition_id", *job)
+        .query_some("status__in", (!numbers.is_empty()).then(|| serde_json::json!(numbers)));
     Read::new(call, page)
 }
 

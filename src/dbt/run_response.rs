@@ -68,15 +68,10 @@ impl Status {
 impl fmt::Display for Status {
     /// As in the guide: `DbtJobRunStatus.RUNNING`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Status::Other(number) => write!(formatter, "DbtJobRunStatus({number})"),
-            Status::Queued
-            | Status::Starting
-            | Status::Running
-            | Status::Success
-            | Status::Error
-            | Status::Cancelled => write!(formatter, "DbtJobRunStatus.{}", self.word()),
+        if let Status::Other(number) = self {
+            return write!(formatter, "DbtJobRunStatus({number})");
         }
+        write!(formatter, "DbtJobRunStatus.{}", self.word())
     }
 }
 
@@ -89,7 +84,7 @@ pub(crate) enum End {
 }
 
 /// A run (dbt-cloud-api §4.3). `id` and `status` decide; most other fields are only displayed.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub(crate) struct Run {
     #[serde(deserialize_with = "lenient_number")]
     pub(crate) id: u64,
@@ -174,30 +169,7 @@ pub(crate) struct Trigger {
 impl Run {
     /// A run of which only the ID is known.
     pub(crate) fn unseen(id: u64) -> Run {
-        Run {
-            id,
-            status: None,
-            status_message: None,
-            is_complete: None,
-            is_success: None,
-            is_error: None,
-            is_cancelled: None,
-            retrying_run_id: None,
-            can_retry: None,
-            retry_not_supported_reason: None,
-            artifacts_saved: None,
-            dbt_version: None,
-            project_id: None,
-            job_definition_id: None,
-            created_at: None,
-            started_at: None,
-            finished_at: None,
-            href: None,
-            blocked_by: None,
-            job: None,
-            trigger: None,
-            run_steps: None,
-        }
+        Run { id, ..Run::default() }
     }
 
     /// How it ended, or `None` while it is active. The flags count only if the status is unknown (§4.2).

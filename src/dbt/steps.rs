@@ -72,17 +72,7 @@ impl Step {
     /// Whether it started. Skipped steps are recognized by their text, because their status number is not documented.
     fn has_begun(&self) -> bool {
         let skipped = self.status_humanized.as_deref().is_some_and(|text| text.eq_ignore_ascii_case("skipped"));
-        match self.status {
-            Some(Status::Queued) | None => false,
-            Some(
-                Status::Starting
-                | Status::Running
-                | Status::Success
-                | Status::Error
-                | Status::Cancelled
-                | Status::Other(_),
-            ) => !skipped,
-        }
+        !skipped && self.status.is_some_and(|status| status != Status::Queued)
     }
 
     /// Its log, if there is one yet.
@@ -139,13 +129,9 @@ impl Steps {
 
     /// The steps that built something, each with whether its results are certain to be uploaded.
     pub(crate) fn built(&self) -> impl Iterator<Item = (&Step, bool)> {
-        self.all.iter().filter(|step| step.builds() && step.has_begun()).map(|step| match step.status {
-            Some(Status::Success | Status::Error) => (step, true),
-            // A step that was canceled may have written nothing.
-            Some(Status::Queued | Status::Starting | Status::Running | Status::Cancelled | Status::Other(_)) | None => {
-                (step, false)
-            }
-        })
+        let built = self.all.iter().filter(|step| step.builds() && step.has_begun());
+        // A step that was canceled may have written nothing.
+        built.map(|step| (step, matches!(step.status, Some(Status::Success | Status::Error))))
     }
 
     /// Whether any step may have written files.

@@ -125,6 +125,14 @@ impl Call {
         self
     }
 
+    /// Adds a query parameter, if there is a value.
+    pub(crate) fn query_some(self, name: &'static str, value: Option<impl fmt::Display>) -> Call {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
     /// Sets the JSON body.
     pub(crate) fn json(mut self, body: &impl Serialize) -> Call {
         // Wire types have string keys and finite numbers only, so this cannot fail.

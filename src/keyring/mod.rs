@@ -96,38 +96,17 @@ pub(crate) enum KeyringError {
 impl KeyringError {
     /// Whether there is a keyring that may hold the entry.
     pub(crate) fn hides(&self) -> bool {
-        match self {
-            KeyringError::Locked(_)
-            | KeyringError::TimedOut(_)
-            | KeyringError::Corrupt { entry: _, why: _ }
-            | KeyringError::Newer { entry: _, form: _ }
-            | KeyringError::Failed(_) => true,
-            KeyringError::Closed(_) | KeyringError::Absent(_) => false,
-        }
+        !matches!(self, KeyringError::Closed(_) | KeyringError::Absent(_))
     }
 
     /// Whether the error is about the content of one entry, not the keyring.
     pub(crate) fn is_of_an_entry(&self) -> bool {
-        match self {
-            KeyringError::Corrupt { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ } => true,
-            KeyringError::Closed(_)
-            | KeyringError::Absent(_)
-            | KeyringError::Locked(_)
-            | KeyringError::TimedOut(_)
-            | KeyringError::Failed(_) => false,
-        }
+        matches!(self, KeyringError::Corrupt { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ })
     }
 
     /// The system's own words for a missing or locked keyring, which messages leave out.
     pub(crate) fn system_text(&self) -> Option<&str> {
-        match self {
-            KeyringError::Absent(why) | KeyringError::Locked(why) => Some(why),
-            KeyringError::Closed(_)
-            | KeyringError::TimedOut(_)
-            | KeyringError::Corrupt { entry: _, why: _ }
-            | KeyringError::Newer { entry: _, form: _ }
-            | KeyringError::Failed(_) => None,
-        }
+        if let KeyringError::Absent(why) | KeyringError::Locked(why) = self { Some(why) } else { None }
     }
 
     /// What the user can do, if anything.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::follow::{PollResult, Probe};
-use super::look_up::{LookUp, LookupResult, invalid_response, is_own};
+use super::look_up::{LookUp, LookupResult, is_own};
 use super::poller::RunPoller;
 use super::trigger::DuplicateRisk;
 use crate::context::Wall;
 use crate::dbt::{self, End, JobDisabled, Run, Status, Steps};
 use crate::events::{DuplicateOutcome, Events, RunEvent, RunId};
-use crate::http::{HttpError, Writer};
+use crate::http::{BodyProblem, HttpError, Writer};
 
 /// The run with its steps includes all logs, so it is read when the status changes and on every fourth poll only.
 const POLLS_PER_STEPS: u32 = 4;
@@ -285,7 +285,7 @@ impl Probe for DbtRun<'_> {
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
             let reason = format!("it does not return the status of run {}", self.run.id);
-            return Err(invalid_response("runs/get", self.writer.origin(), &reason));
+            return Err(self.writer.invalid_response("runs/get", BodyProblem::Unreadable(reason)));
         }
         // The response without includes has no trigger; keep the known one.
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());

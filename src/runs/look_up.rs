@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::journal::LOOK_BACK;
 use crate::context::Wall;
 use crate::dbt::{self, PAGE, Page, Run, RunFilter, Trigger};
-use crate::http::{BodyProblem, Fault, HttpError, Read, Reader};
+use crate::http::{BodyProblem, HttpError, Read, Reader};
 
 /// Most rows read.
 const MOST_ROWS: u64 = 50_000;
@@ -232,20 +232,7 @@ impl LookUp<'_> {
     }
 
     fn invalid_response(&self, reason: &str) -> HttpError {
-        invalid_response("runs/list", self.reader.origin(), reason)
-    }
-}
-
-/// An error for an unusable response.
-pub(super) fn invalid_response(operation: &'static str, origin: &str, reason: &str) -> HttpError {
-    HttpError {
-        service: "dbt",
-        operation,
-        origin: origin.to_owned(),
-        fault: Fault::InvalidResponse(BodyProblem::Unreadable(reason.to_owned())),
-        attempts: 1,
-        request_id: None,
-        exceeded: None,
+        self.reader.invalid_response("runs/list", BodyProblem::Unreadable(reason.to_owned()))
     }
 }
 

@@ -182,24 +182,18 @@ impl RunPoller {
         let runs: Vec<u64> = waiters.iter().map(|waiter| waiter.run).collect();
         let page = match self.reader.read_once(dbt::list_these_runs(self.account, &runs)).await {
             Ok(page) => page,
-            Err(error) => match &error.fault {
+            Err(error) => {
                 // An error about the list request, not about any run.
-                Fault::Status(status, _) if matches!(status.as_u16(), 400 | 404 | 405 | 422) => {
-                    self.refused.set(true);
+                let refused = |status: http::StatusCode| matches!(status.as_u16(), 400 | 404 | 405 | 422);
+                self.refused.set(matches!(&error.fault, Fault::Status(status, _) if refused(*status)));
+                if self.refused.get() || matches!(error.fault, Fault::InvalidResponse(_)) {
                     return waiters;
                 }
-                Fault::InvalidResponse(_) => return waiters,
-                Fault::Status(..)
-                | Fault::NotSent(_)
-                | Fault::NoToken(_)
-                | Fault::Lost(_)
-                | Fault::DeadlineExceeded(_) => {
-                    for Waiter { run: _, answer } in waiters {
-                        let _ = answer.send(Err(error.clone()));
-                    }
-                    return Vec::new();
+                for Waiter { run: _, answer } in waiters {
+                    let _ = answer.send(Err(error.clone()));
                 }
-            },
+                return Vec::new();
+            }
         };
         let mut rows: HashMap<u64, Run> = page.rows.into_iter().map(|row| (row.id, row)).collect();
         let mut missing = Vec::new();

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RunContext;
-use super::look_up::{LookUp, RunLowerBound, invalid_response};
+use super::look_up::{LookUp, RunLowerBound};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
 use crate::events::RunEvent;
-use crate::http::{HttpError, PATIENCE, Reader, Sent, Writer};
+use crate::http::{BodyProblem, HttpError, PATIENCE, Reader, Sent, Writer};
 
 /// How long after the end of a run its results may be uploaded (dbt-cloud-api §6); until then it cannot be resumed.
 const UPLOAD: Duration = Duration::from_secs(30);
@@ -51,7 +51,8 @@ pub(crate) enum NotResumed {
 pub(crate) async fn newest_run(account: u64, job: u64, reader: &Reader) -> Result<Option<Run>, HttpError> {
     let page = reader.read(dbt::list_runs(account, job, 0, 1)).await?;
     if page.unreadable > 0 {
-        return Err(invalid_response("runs/list", reader.origin(), "a row of its list cannot be read"));
+        let problem = BodyProblem::Unreadable("a row of its list cannot be read".to_owned());
+        return Err(reader.invalid_response("runs/list", problem));
     }
     Ok(page.rows.into_iter().find(|run| run.job_definition_id.is_none_or(|of| of == job)))
 }
@@ -88,17 +89,10 @@ pub(crate) async fn resume(
         let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
         let cannot = || NotResumed::Cannot(obstacle.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
-        return match obstacle {
-            NoRetry::NotLatest => {
-                unclear_send.look_until_listed(list_newer, found).await.ok().flatten().ok_or_else(cannot)
-            }
-            NoRetry::Command(_)
-            | NoRetry::Version(_)
-            | NoRetry::NotFailed
-            | NoRetry::NoResults(_)
-            | NoRetry::Unsaid
-            | NoRetry::Other(_) => Err(cannot()),
-        };
+        if obstacle != NoRetry::NotLatest {
+            return Err(cannot());
+        }
+        return unclear_send.look_until_listed(list_newer, found).await.ok().flatten().ok_or_else(cannot);
     }
     let patience = (Instant::now() + PATIENCE).min(deadline);
     let (mut unclear, mut refused): (Option<HttpError>, u32) = (None, 0);
@@ -116,7 +110,10 @@ pub(crate) async fn resume(
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // The response names the run itself, so it is unusable.
-            Sent::Done(_) => invalid_response("runs/retry", writer.origin(), "it returned no new run"),
+            Sent::Done(_) => {
+                let problem = BodyProblem::Unreadable("it returned no new run".to_owned());
+                writer.invalid_response("runs/retry", problem)
+            }
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
                     return Err(unknown_or(unclear, NotResumed::Failed(error)));

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::RunContext;
 use super::cause_marker::{Key, cause};
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
-use super::look_up::{LookUp, LookupResult, RunLowerBound, first_and_latest, first_own, invalid_response, is_own};
+use super::look_up::{LookUp, LookupResult, RunLowerBound, first_and_latest, first_own, is_own};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
 use crate::events::RunEvent;
-use crate::http::{HttpError, PATIENCE, Sent, Writer};
+use crate::http::{BodyProblem, HttpError, PATIENCE, Sent, Writer};
 use crate::text::hex;
 
 /// What to start, and how.
@@ -104,16 +104,7 @@ pub(crate) enum NotStarted {
 impl NotStarted {
     /// Whether a run may have been started.
     pub(crate) fn may_have_started(&self) -> bool {
-        match self {
-            NotStarted::NoRunShows { error: _, sends: _ } | NotStarted::Unknown { error: _, looking: _ } => true,
-            NotStarted::Blind(_)
-            | NotStarted::OtherParameters { run: _, difference: _ }
-            | NotStarted::Rejected(_)
-            | NotStarted::NeverSent(_)
-            | NotStarted::JobDisabled(_)
-            | NotStarted::NoTime(_)
-            | NotStarted::Interrupted(_) => false,
-        }
+        matches!(self, NotStarted::NoRunShows { error: _, sends: _ } | NotStarted::Unknown { error: _, looking: _ })
     }
 }
 
@@ -198,16 +189,8 @@ pub(crate) async fn resume_alone(
     let marker = request.key.marker();
     let (since, settle_from) = (RunLowerBound::default(), Instant::now());
     let started = Attempt { request: &request, writer, context, marker: &marker, since, settle_from };
-    let (mut intent, left_behind) = started.turn(journal).await.map_err(|error| match error {
-        NotStarted::Interrupted(_) => NotResumed::Interrupted,
-        NotStarted::NoTime(_)
-        | NotStarted::Blind(_)
-        | NotStarted::OtherParameters { run: _, difference: _ }
-        | NotStarted::Rejected(_)
-        | NotStarted::NeverSent(_)
-        | NotStarted::JobDisabled(_)
-        | NotStarted::NoRunShows { error: _, sends: _ }
-        | NotStarted::Unknown { error: _, looking: _ } => NotResumed::NoTime,
+    let (mut intent, left_behind) = started.turn(journal).await.map_err(|error| {
+        if matches!(error, NotStarted::Interrupted(_)) { NotResumed::Interrupted } else { NotResumed::NoTime }
     })?;
     let known = async {
         let looked =
@@ -455,7 +438,8 @@ impl<'a> Attempt<'a> {
     async fn check(&self, run: Run) -> Result<Run, NotOurs> {
         let Attempt { request, writer, marker, since, .. } = *self;
         let not_ours = |run: &Run, reason: &str, strange| {
-            let error = invalid_response("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
+            let problem = BodyProblem::Unreadable(format!("it names run {}, {reason}", run.id));
+            let error = writer.invalid_response("jobs/run", problem);
             Err(NotOurs { error, strange })
         };
         if run.job_definition_id.is_some_and(|job| job != request.job) || since.excludes(&run) {

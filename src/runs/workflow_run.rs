@@ -160,12 +160,7 @@ impl<'a> WorkflowProbe<'a> {
 fn may_have_output(task: &TaskRun) -> bool {
     match task.state() {
         Some(RunState::Ended(WorkflowEnd::Excluded(_) | WorkflowEnd::NotRun(_)) | RunState::Active(_)) | None => false,
-        Some(RunState::Ended(
-            WorkflowEnd::Success(_)
-            | WorkflowEnd::SuccessWithFailures(_)
-            | WorkflowEnd::Cancelled(_)
-            | WorkflowEnd::Failed(_),
-        )) => task.run_id != 0 && task.has_output(),
+        Some(RunState::Ended(_)) => task.run_id != 0 && task.has_output(),
     }
 }
 

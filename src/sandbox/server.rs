@@ -4,7 +4,7 @@
 mod tests;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,15 +24,16 @@ use super::options::{FASTEST, OnMessage, Options, StartError};
 use super::tls::Tls;
 use super::{FaultKind, FaultRule, Reply, SimTime, World, peer, stream};
 
-struct Shared {
+pub(super) struct Shared {
     origin: String,
     variables: Variables,
-    authority: Option<PathBuf>,
+    /// The CA certificate file that clients must trust, if https is served.
+    pub(super) authority: Option<PathBuf>,
     started: Instant,
     start: SimTime,
-    speed: f64,
-    latency: Duration,
-    connect_latency: Duration,
+    pub(super) speed: f64,
+    pub(super) latency: Duration,
+    pub(super) connect_latency: Duration,
     world: Mutex<World>,
     log: Mutex<Log>,
     on_message: Mutex<OnMessage>,
@@ -42,7 +43,7 @@ struct Shared {
 
 /// Handle to a running sandbox in this process. Cheap to clone; does not keep the sandbox running.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(super) Arc<Shared>);
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic in one request must not break the others.
@@ -102,23 +103,6 @@ impl Handle {
     pub(super) async fn changed_within(&self, limit: Duration) {
         let mut changes = self.0.changes.subscribe();
         let _ = tokio::time::timeout(limit, changes.changed()).await;
-    }
-
-    pub(super) fn speed(&self) -> f64 {
-        self.0.speed
-    }
-
-    pub(super) fn latency(&self) -> Duration {
-        self.0.latency
-    }
-
-    pub(super) fn connect_latency(&self) -> Duration {
-        self.0.connect_latency
-    }
-
-    /// The CA certificate file that clients must trust, if https is served.
-    pub(super) fn authority(&self) -> Option<&Path> {
-        self.0.authority.as_deref()
     }
 
     pub(super) fn remark(&self, text: &str) {

@@ -69,7 +69,7 @@ impl Stream for TlsStream<TcpStream> {
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, handle: Handle) {
     // `drip` needs one segment per byte, and latency is added here, not by the kernel.
     let _ = stream.set_nodelay(true);
-    wait(handle.connect_latency()).await;
+    wait(handle.0.connect_latency).await;
     let Some(tls) = tls else {
         return speak(stream, peer, handle).await;
     };
@@ -120,9 +120,9 @@ async fn answer(
         // The client disconnected in the middle of its request: no effect.
         Err(_) => return Err(NoAnswer),
     };
-    wait(handle.latency() / 2).await;
+    wait(handle.0.latency / 2).await;
     let (reply, now) = handle.answer(&Request::from_parts(head, body), port);
-    wait(handle.latency() / 2).await;
+    wait(handle.0.latency / 2).await;
     let unanswered = match reply {
         Reply::Answer(mut answer) => {
             date(&mut answer, now);

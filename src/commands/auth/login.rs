@@ -106,10 +106,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
             Some(Question::DbtToken),
         ),
     );
-    errors.settle()?;
-    let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
-    };
+    let (account, token) = errors.settled(account.zip(token))?;
     let bare = Token::bare(token.clone());
     validate(&dbt_client(&account, &bare, ctx)?, account.id).await?;
     let owner = Owner::Dbt { host: account.origin.to_string(), account: account.id };
@@ -138,10 +135,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
             Some(Question::DatabricksToken { host }),
         ),
     );
-    errors.settle()?;
-    let (Some(at), Some(token)) = (at, token) else {
-        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
-    };
+    let (at, token) = errors.settled(at.zip(token))?;
     let identity = Databricks::with_token(at.clone(), token.clone());
     check_credential_for_host(&identity.auth_method, &at.host)?;
     let me = who(&databricks_client(&identity, ctx)?.reader()).await?;

@@ -100,15 +100,7 @@ async fn waited<T>(
 
 /// The failure if the keyring cannot be used. `doing` is a sentence without its period.
 fn unusable(doing: &str, trouble: &KeyringError) -> Failure {
-    let code = match trouble {
-        KeyringError::Closed(_) => Code::InvalidInput,
-        KeyringError::Absent(_)
-        | KeyringError::Locked(_)
-        | KeyringError::TimedOut(_)
-        | KeyringError::Corrupt { entry: _, why: _ }
-        | KeyringError::Newer { entry: _, form: _ }
-        | KeyringError::Failed(_) => Code::Failed,
-    };
+    let code = if matches!(trouble, KeyringError::Closed(_)) { Code::InvalidInput } else { Code::Failed };
     let failure = Failure::new(code, doing).cause(trouble.to_string());
     trouble.remedy().into_iter().fold(failure, Failure::advise)
         .advise("without a keyring: set DBT_CLOUD_TOKEN or keep dbt's own file ~/.dbt/dbt_cloud.yml; for Databricks set DATABRICKS_TOKEN or name a profile of ~/.databrickscfg with -p")

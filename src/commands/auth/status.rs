@@ -30,7 +30,10 @@ pub(super) struct Args {}
 pub(super) async fn run(args: &Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args {} = args;
     let logins = ctx.context.environment.keyring().logins();
-    let (databricks, dbt) = tokio::join!(of_the_workspace(ctx, &logins), of_the_account(ctx, &logins));
+    let (mut databricks, mut dbt) = (ServiceStatus::new("Databricks"), ServiceStatus::new("dbt"));
+    let (of_databricks, of_dbt) =
+        tokio::join!(ask_workspace(ctx, &logins, &mut databricks), ask_account(ctx, &logins, &mut dbt));
+    (databricks.failure, dbt.failure) = (of_databricks.err(), of_dbt.err());
     // Each service's commands say what is about it alone: a profile that does not exist would fail those of the other.
     let (profile, bundle) = (ctx.context.environment.profile(), ctx.ca_bundle.as_deref());
     let given =
@@ -64,12 +67,6 @@ impl ServiceStatus {
     }
 }
 
-async fn of_the_workspace(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut service_status = ServiceStatus::new("Databricks");
-    service_status.failure = ask_workspace(ctx, logins, &mut service_status).await.err();
-    service_status
-}
-
 async fn ask_workspace(
     ctx: &CommandContext,
     logins: &Logins,
@@ -93,10 +90,9 @@ async fn ask_workspace(
     }
     let next = Next { environment, logins };
     let has_credential = at.is_none() && errors.count_missing() == 1;
-    errors.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
-    let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"));
-    };
+    let identity = errors
+        .settled(identity)
+        .map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
     service_status.fact("auth_type", "auth", identity.auth_method.name());
     service_status.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
@@ -127,12 +123,6 @@ async fn ask_workspace(
     Ok(())
 }
 
-async fn of_the_account(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut service_status = ServiceStatus::new("dbt");
-    service_status.failure = ask_account(ctx, logins, &mut service_status).await.err();
-    service_status
-}
-
 async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut ServiceStatus) -> Result<(), Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
@@ -152,11 +142,9 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
         service_status.expiry(None, "unknown");
     }
     let login = login_to_dbt(account.as_ref());
-    errors.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
-    let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
-    };
-    let writer = dbt_client(&account, &token, ctx)?;
+    let settled = errors.settled(account.as_ref().zip(token));
+    let (account, token) = settled.map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
+    let writer = dbt_client(account, &token, ctx)?;
     let seen = accounts(&writer).await.map_err(|error| {
         let what = format!("cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
@@ -223,25 +211,14 @@ fn code(failure: &Failure) -> Code {
 
 /// Failures that waiting does not fix rank first.
 fn rank(code: Code) -> u8 {
-    match code {
-        Code::NotAuthenticated | Code::NotAllowed => 0,
-        Code::Failed
-        | Code::Usage
-        | Code::MissingInput
-        | Code::InvalidInput
-        | Code::Contradiction
-        | Code::NotFound
-        | Code::RunGone
-        | Code::Refused
-        | Code::ChangedMeanwhile
-        | Code::RunFailed
-        | Code::RunCancelled
-        | Code::OutcomeUnknown
-        | Code::UnexpectedResponse
-        | Code::Bug
-        | Code::Interrupted(_) => 1,
-        Code::Network | Code::Tls => 2,
-        Code::StillRunning | Code::RateLimited | Code::Unavailable => 3,
+    if matches!(code, Code::NotAuthenticated | Code::NotAllowed) {
+        0
+    } else if matches!(code, Code::Network | Code::Tls) {
+        2
+    } else if matches!(code, Code::StillRunning | Code::RateLimited | Code::Unavailable) {
+        3
+    } else {
+        1
     }
 }
 

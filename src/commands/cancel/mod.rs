@@ -240,13 +240,7 @@ pub(super) async fn cancel_workflow(
         had_ended,
         outcome: match state {
             Some(RunState::Ended(WorkflowEnd::Cancelled(_))) => CancelOutcome::Cancelled,
-            Some(RunState::Ended(
-                WorkflowEnd::Success(_)
-                | WorkflowEnd::SuccessWithFailures(_)
-                | WorkflowEnd::Excluded(_)
-                | WorkflowEnd::NotRun(_)
-                | WorkflowEnd::Failed(_),
-            )) => CancelOutcome::Ended,
+            Some(RunState::Ended(_)) => CancelOutcome::Ended,
             Some(RunState::Active(_)) | None => CancelOutcome::StillRunning,
         },
     };

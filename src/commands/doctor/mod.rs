@@ -18,7 +18,6 @@ use super::shared::job_argument::{JobArgument, JobFilterFlags};
 use super::shared::workflow_argument::WorkflowArgument;
 use super::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{self, Account, Databricks, InputErrors};
-use crate::databricks::me::Me;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::origin::Origin;
@@ -71,20 +70,39 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
         None => None,
     };
     let pasted = job.as_ref().map(JobArgument::pasted).unwrap_or_default();
-    let databricks = match missing.settle() {
-        Err(failure) => Err(failure),
-        Ok(()) => identity
-            .ok_or_else(|| Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved"))
-            .and_then(|identity| databricks_client(&identity, ctx).map(|writer| (identity, writer.reader()))),
-    };
+    let databricks = missing
+        .settled(identity)
+        .and_then(|identity| databricks_client(&identity, ctx).map(|writer| (identity, writer.reader())));
     let dbt = connect_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
     // The host can be probed without a credential.
     let host = credentials::databricks_host(environment);
     let account = credentials::account(&ctx.account, &pasted, environment, &mut InputErrors::default());
     let account_id = credentials::account_id(&ctx.account, &pasted, environment).ok().flatten();
 
-    let (at_dbt, at_databricks) =
-        tokio::try_join!(look_at_dbt(dbt, account.as_ref(), ctx), look_at_databricks(databricks, host.as_ref(), ctx))?;
+    let dbt = dbt.map(|(account, reader)| {
+        let what = format!("account {} at {}, with the token of {}", account.id, account.origin, reader.known_as());
+        let origin = account.origin.clone();
+        ((account, reader), what, origin)
+    });
+    let databricks = databricks.map(|(identity, reader)| {
+        let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.auth_method.name());
+        let origin = identity.origin.clone();
+        ((identity, reader), what, origin)
+    });
+    let identify_dbt = async |(account, reader): (Account, Reader)| {
+        let check = dbt_identity(&reader, &account).await;
+        let line = (!check.has_failed()).then_some((account, reader));
+        (check, line)
+    };
+    let identify_databricks = async |(identity, reader): (Databricks, Reader)| {
+        let (check, me) = databricks_identity(&reader, &identity).await;
+        (check, me.map(|me| (reader, me)))
+    };
+    let dbt_host = account.as_ref().map(|account| &account.origin);
+    let (at_dbt, at_databricks) = tokio::try_join!(
+        look_at(Section::Dbt, dbt, dbt_host, identify_dbt, ctx),
+        look_at(Section::Databricks, databricks, host.as_ref(), identify_databricks, ctx),
+    )?;
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id };
@@ -105,63 +123,33 @@ fn is_broken(checks: &[Check]) -> Option<String> {
     broken.next().map(Check::as_reason)
 }
 
-async fn look_at_dbt(
-    line: Result<(Account, Reader), Failure>,
-    account: Option<&Account>,
-    ctx: &CommandContext,
-) -> Result<Side<(Account, Reader)>, Failure> {
-    let part = Section::Dbt;
-    let (check, given) = match line {
-        Ok((account, reader)) => {
-            let what = format!("account {} at {}, with the token of {}", account.id, account.origin, reader.known_as());
-            (Check::ok(part, "credentials", what), Some((account, reader)))
-        }
-        Err(failure) => (Check::failed(part, "credentials", failure), None),
-    };
-    let known = given.as_ref().map(|(account, _)| account).or(account).map(|account| &account.origin);
-    let (mut checks, broken) = check_host(check, known, ctx).await?;
-    match (broken, given) {
-        (None, Some((account, reader))) => {
-            checks.push(dbt_identity(&reader, &account).await);
-            let line = is_broken(&checks).map_or(Ok((account, reader)), Err);
-            Ok(Side { checks, line })
-        }
-        (broken, _) => {
-            let of = broken.unwrap_or_default();
-            checks.push(Check::skipped(part, "identity", "identity", &of));
-            Ok(Side { checks, line: Err(of) })
-        }
-    }
-}
-
-async fn look_at_databricks(
-    line: Result<(Databricks, Reader), Failure>,
+/// Checks the credentials of a service, its host, and, if `identify` can be called, who they belong to. `given` comes
+/// with a description and the host; `host` is known without a credential.
+async fn look_at<G, T>(
+    part: Section,
+    given: Result<(G, String, Origin), Failure>,
     host: Option<&Origin>,
+    identify: impl AsyncFnOnce(G) -> (Check, Option<T>),
     ctx: &CommandContext,
-) -> Result<Side<(Reader, Me)>, Failure> {
-    let part = Section::Databricks;
-    let (check, given) = match line {
-        Ok((identity, reader)) => {
-            let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.auth_method.name());
-            (Check::ok(part, "credentials", what), Some((identity, reader)))
-        }
-        Err(failure) => (Check::failed(part, "credentials", failure), None),
+) -> Result<Side<T>, Failure> {
+    let (check, given, own) = match given {
+        Ok((given, what, own)) => (Check::ok(part, "credentials", what), Some(given), Some(own)),
+        Err(failure) => (Check::failed(part, "credentials", failure), None, None),
     };
-    let known = given.as_ref().map(|(identity, _)| &identity.origin).or(host);
-    let (mut checks, broken) = check_host(check, known, ctx).await?;
-    match (broken, given) {
-        (None, Some((identity, reader))) => {
-            let (check, me) = databricks_identity(&reader, &identity).await;
-            checks.push(check);
-            let line = me.map(|me| (reader, me)).ok_or_else(|| "databricks.identity failed".to_owned());
-            Ok(Side { checks, line })
+    let (mut checks, broken) = check_host(check, own.as_ref().or(host), ctx).await?;
+    let (check, line) = match (broken, given) {
+        (None, Some(given)) => {
+            let (check, line) = identify(given).await;
+            let failed = check.as_reason();
+            (check, line.ok_or(failed))
         }
         (broken, _) => {
             let of = broken.unwrap_or_default();
-            checks.push(Check::skipped(part, "identity", "identity", &of));
-            Ok(Side { checks, line: Err(of) })
+            (Check::skipped(part, "identity", "identity", &of), Err(of))
         }
-    }
+    };
+    checks.push(check);
+    Ok(Side { checks, line })
 }
 
 /// The check of the given values and those of the host, which needs no credential; and the check that failed, if any.

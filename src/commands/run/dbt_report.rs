@@ -146,24 +146,16 @@ impl Report for DbtReport {
             artifacts_missing,
             on_interrupt,
         } = self;
-        let missing: Vec<Data> = artifacts_missing
-            .iter()
-            .map(|Missing { path, reason }| document!({ "path": path, "reason": reason }))
-            .collect();
+        let missing = artifacts_missing.iter();
+        let missing = missing.map(|Missing { path, reason }| document!({ "path": path, "reason": reason }));
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
-        let duplicates: Vec<Data> =
-            duplicates.iter().map(|(id, outcome)| document!({ "run_id": Id(*id), "fate": outcome.word() })).collect();
-        let nodes: Vec<Data> = nodes
-            .iter()
-            .map(|node| {
-                let FailedNode { unique_id, kind, name, status, message, failures } = node;
-                document!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures.map(Count) })
-            })
-            .collect();
-        let resumed: Vec<Data> = resumed
-            .iter()
-            .map(|Resumed { run_id, run_url, status }| document!({ "run_id": Id(*run_id), "run_url": run_url, "status": status.map(Status::word) }))
-            .collect();
+        let duplicates = duplicates.iter();
+        let duplicates = duplicates.map(|(id, outcome)| document!({ "run_id": Id(*id), "fate": outcome.word() }));
+        let nodes = nodes.iter().map(|node| {
+            let FailedNode { unique_id, kind, name, status, message, failures } = node;
+            document!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures.map(Count) })
+        });
+        let resumed = resumed.iter().map(|Resumed { run_id, run_url, status }| document!({ "run_id": Id(*run_id), "run_url": run_url, "status": status.map(Status::word) }));
         document!({
             "account_id": Id(*account_id),
             "job_id": job_id.map(Id),
@@ -180,15 +172,15 @@ impl Report for DbtReport {
             "duration_seconds": took,
             "adopted": adopted,
             "sends": sends,
-            "duplicates": duplicates,
+            "duplicates": duplicates.collect::<Vec<_>>(),
             "failed_step": step.as_ref().map(|step| document!({ "index": Count(step.index), "count": step.count, "name": step.title })),
-            "failed_nodes": nodes,
+            "failed_nodes": nodes.collect::<Vec<_>>(),
             "failed_log": log,
             "can_retry": can_retry,
             "no_retry_reason": no_retry,
-            "resumed": resumed,
+            "resumed": resumed.collect::<Vec<_>>(),
             "artifacts": artifacts,
-            "artifacts_missing": missing,
+            "artifacts_missing": missing.collect::<Vec<_>>(),
             "on_interrupt": on_interrupt.map(InterruptOutcome::word),
         })
     }

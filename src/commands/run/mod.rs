@@ -209,40 +209,24 @@ struct OverrideFlags {
 impl OverrideFlags {
     /// Splits into the cause and the overrides for dbt.
     fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
-        let OverrideFlags {
-            cause,
-            git_sha,
-            git_branch,
-            github_pull_request_id,
-            gitlab_merge_request_id,
-            azure_pull_request_id,
-            non_native_pull_request_id,
-            schema,
-            dbt_target,
-            threads,
-            dbt_version,
-            step,
-            generate_docs,
-            run_timeout,
-        } = self;
         let overrides = Overrides {
-            git_sha,
-            git_branch,
-            azure_pull_request_id,
-            github_pull_request_id,
-            gitlab_merge_request_id,
-            non_native_pull_request_id,
-            schema_override: schema,
-            dbt_version_override: dbt_version,
-            threads_override: threads,
-            target_name_override: dbt_target,
-            generate_docs_override: generate_docs,
-            timeout_seconds_override: run_timeout.map(|timeout| timeout.as_secs()),
-            steps_override: step,
+            git_sha: self.git_sha,
+            git_branch: self.git_branch,
+            azure_pull_request_id: self.azure_pull_request_id,
+            github_pull_request_id: self.github_pull_request_id,
+            gitlab_merge_request_id: self.gitlab_merge_request_id,
+            non_native_pull_request_id: self.non_native_pull_request_id,
+            schema_override: self.schema,
+            dbt_version_override: self.dbt_version,
+            threads_override: self.threads,
+            target_name_override: self.dbt_target,
+            generate_docs_override: self.generate_docs,
+            timeout_seconds_override: self.run_timeout.map(|timeout| timeout.as_secs()),
+            steps_override: self.step,
         };
         let fields = overrides.fields();
         match wrong_together(|name| fields.contains_key(name)) {
-            None => Ok((cause, overrides)),
+            None => Ok((self.cause, overrides)),
             Some(Together::TwoPullRequests(one, other)) => {
                 let what = format!("{} conflicts with {}: a run is for one pull request", one.flag, other.flag);
                 Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
@@ -268,21 +252,7 @@ struct WaitOptions {
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let job = args.jobs();
-    let Args {
-        job: _,
-        job_flag: _,
-        max_parallel,
-        project,
-        environment,
-        workflow,
-        param,
-        timeout,
-        no_wait,
-        idempotency_key,
-        options,
-        on_interrupt,
-        changes,
-    } = args;
+    let Args { project, environment, workflow, param, timeout, no_wait, idempotency_key, options, .. } = args;
     // clap does not require `--workflow` here, because JOB conflicts with it.
     if workflow.is_none() && !param.is_empty() {
         return Failure::new(Code::Usage, "--param requires --workflow")
@@ -296,9 +266,8 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let key = key.unwrap_or_else(|| Key::fresh(&ctx.context.entropy));
     let parameters = errors.optional(read_parameters(&param).map(Some)).unwrap_or_default();
     let waiting = WaitOptions { deadline: Deadline::of_timeout(timeout), no_wait, key, key_given, parameters };
-    match on_interrupt {
-        OnInterrupt::Leave => {}
-        OnInterrupt::Cancel => ctx.interruption.handle_signal(),
+    if args.on_interrupt == OnInterrupt::Cancel {
+        ctx.interruption.handle_signal();
     }
     if let Some(workflow) = workflow {
         return start_workflow::run(&workflow, waiting, errors, ctx).await;
@@ -322,11 +291,11 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
             Ok(_) => Failure::new(Code::Bug, "the job is missing without an error").into(),
         };
     }
-    let (cause, overrides) = match changes.settle() {
+    let (cause, overrides) = match args.changes.settle() {
         Ok(settled) => settled,
         Err(failure) => return failure.into(),
     };
-    let max_parallel = max_parallel.map(usize::from);
+    let max_parallel = args.max_parallel.map(usize::from);
     let request = start_dbt::RunRequest { jobs, max_parallel, job_filter, cause, overrides, options };
     Box::pin(start_dbt::run(request, waiting, errors, ctx)).await
 }

@@ -75,14 +75,12 @@ pub(super) fn refuse_duplicates(ids: &[u64], texts: &[String]) -> Result<(), Fai
 
 /// Starts all of them, at most `max_parallel` at the same time, and waits for all.
 pub(super) async fn run(
-    starts: Vec<PreparedRun>,
+    starts: &[PreparedRun],
     max_parallel: Option<usize>,
     journal: &Journal,
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let Some(first) = starts.first() else {
-        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
-    };
+    let first = &starts[0];
     let run_ctx = ctx.run_context();
     let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, first.request.deadline);
     let send_permits = Semaphore::new(AT_A_TIME);
@@ -154,30 +152,13 @@ struct Several {
 impl Several {
     /// The most urgent outcome: unknown, then error, canceled, not started, still running.
     fn failure(&self) -> Option<Failure> {
-        let rank = |code: Code| match code {
+        const FIRST: [Code; 3] = [Code::OutcomeUnknown, Code::RunFailed, Code::RunCancelled];
+        let rank = |code: Code| match FIRST.iter().position(|first| *first == code) {
             // An interrupt outranks everything else.
-            Code::Interrupted(_) => 0,
-            Code::OutcomeUnknown => 1,
-            Code::RunFailed => 2,
-            Code::RunCancelled => 3,
-            Code::Failed
-            | Code::Usage
-            | Code::MissingInput
-            | Code::InvalidInput
-            | Code::Contradiction
-            | Code::NotAuthenticated
-            | Code::NotAllowed
-            | Code::NotFound
-            | Code::RunGone
-            | Code::Refused
-            | Code::ChangedMeanwhile
-            | Code::Network
-            | Code::Tls
-            | Code::UnexpectedResponse
-            | Code::Bug
-            | Code::RateLimited
-            | Code::Unavailable => 4,
-            Code::StillRunning => 5,
+            None if matches!(code, Code::Interrupted(_)) => 0,
+            Some(place) => place + 1,
+            None if code == Code::StillRunning => 5,
+            None => 4,
         };
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();

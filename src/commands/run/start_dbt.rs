@@ -49,25 +49,20 @@ pub(super) async fn run(
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let max_parallel = request.max_parallel;
-    let mut starts = match prepare(request, waiting, errors, ctx).await {
+    let starts = match prepare(request, waiting, errors, ctx).await {
         Ok(starts) => starts,
         Err(failure) => return failure.into(),
     };
     let journal = Journal::new(ctx.context.environment.state_folder());
     report_open_starts(&journal, &starts, ctx);
-    if starts.len() > 1 {
-        return several_jobs::run(starts, max_parallel, &journal, ctx).await;
+    let (run_ctx, interrupt_report) = (ctx.run_context(), ctx.interrupt_report.clone());
+    match starts.as_slice() {
+        [] => Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into(),
+        [start] => {
+            start.run(&StartContext { run_ctx, interrupt_report, journal: &journal, shared: None }).await.boxed()
+        }
+        several => several_jobs::run(several, max_parallel, &journal, ctx).await,
     }
-    let start_ctx = StartContext {
-        run_ctx: ctx.run_context(),
-        interrupt_report: ctx.interrupt_report.clone(),
-        journal: &journal,
-        shared: None,
-    };
-    let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into();
-    };
-    start.run(&start_ctx).await.boxed()
 }
 
 async fn prepare(
@@ -113,10 +108,8 @@ async fn prepare(
             JobArgument::Id(_) | JobArgument::Address { job: _, pasted: _ } => (text.clone(), text),
         };
         // Host and account may be known only from the URL of another job.
-        let text = match named {
-            JobArgument::Name(_) | JobArgument::Id(_) if by_address => job_url(&account, job),
-            JobArgument::Name(_) | JobArgument::Id(_) | JobArgument::Address { job: _, pasted: _ } => text,
-        };
+        let is_url = matches!(named, JobArgument::Address { job: _, pasted: _ });
+        let text = if by_address && !is_url { job_url(&account, job) } else { text };
         // A generated key is for one run; a key from the user is shared, one run per job.
         let key = if key_given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
         let start_over = printed_commands::run_dbt_job(&text, &ctx.account, &overrides, None);

@@ -136,44 +136,37 @@ struct RunsReport {
 
 impl Report for RunsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .runs
-            .iter()
-            .map(|run| {
-                vec![
-                    run.id.to_string(),
-                    run.status.map(Status::word).unwrap_or_default(),
-                    with_name(run.job_name(), run.job_definition_id),
-                    run.created().map(moment).unwrap_or_default(),
-                    run.took().map(shown).unwrap_or_default(),
-                ]
-            })
-            .collect();
-        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], &rows)
+        let row = |run: &Run| {
+            vec![
+                run.id.to_string(),
+                run.status.map(Status::word).unwrap_or_default(),
+                with_name(run.job_name(), run.job_definition_id),
+                run.created().map(moment).unwrap_or_default(),
+                run.took().map(shown).unwrap_or_default(),
+            ]
+        };
+        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], self.runs.iter().map(row))
     }
 
     fn json(&self) -> Data {
         let RunsReport { account, runs } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Data> = runs
-            .iter()
-            .map(|run| {
-                let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
-                document!({
-                    "run_id": Id(run.id),
-                    "run_url": run.url(&origin, account.id),
-                    "status": run.status.map(Status::word),
-                    "job_id": run.job_definition_id.map(Id),
-                    "job": run.job_name(),
-                    "cause": cause,
-                    "retrying_run_id": run.retrying_run_id.map(Id),
-                    "created_at": run.created().map(|at| at.to_string()),
-                    "started_at": run.started().map(|at| at.to_string()),
-                    "finished_at": run.finished().map(|at| at.to_string()),
-                    "duration_seconds": run.took(),
-                })
+        let row = |run: &Run| {
+            let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
+            document!({
+                "run_id": Id(run.id),
+                "run_url": run.url(&origin, account.id),
+                "status": run.status.map(Status::word),
+                "job_id": run.job_definition_id.map(Id),
+                "job": run.job_name(),
+                "cause": cause,
+                "retrying_run_id": run.retrying_run_id.map(Id),
+                "created_at": run.created().map(|at| at.to_string()),
+                "started_at": run.started().map(|at| at.to_string()),
+                "finished_at": run.finished().map(|at| at.to_string()),
+                "duration_seconds": run.took(),
             })
-            .collect();
-        document!({ "account_id": Id(account.id), "runs": rows })
+        };
+        document!({ "account_id": Id(account.id), "runs": runs.iter().map(row).collect::<Vec<_>>() })
     }
 }

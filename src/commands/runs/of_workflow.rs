@@ -82,43 +82,36 @@ impl Span {
 
 impl Report for WorkflowRunsReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .runs
-            .iter()
-            .map(|run| {
-                let span = Span::of(run);
-                vec![
-                    run.run_id.to_string(),
-                    run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
-                    with_name(Some(&self.name), Some(self.workflow)),
-                    span.started.map(moment).unwrap_or_default(),
-                    span.took().map(shown).unwrap_or_default(),
-                    run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
-                ]
-            })
-            .collect();
-        table(&["ID", "STATUS", "WORKFLOW", "STARTED", "TOOK", "TRIGGER"], &rows)
+        let row = |run: &WorkflowRun| {
+            let span = Span::of(run);
+            vec![
+                run.run_id.to_string(),
+                run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
+                with_name(Some(&self.name), Some(self.workflow)),
+                span.started.map(moment).unwrap_or_default(),
+                span.took().map(shown).unwrap_or_default(),
+                run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
+            ]
+        };
+        table(&["ID", "STATUS", "WORKFLOW", "STARTED", "TOOK", "TRIGGER"], self.runs.iter().map(row))
     }
 
     fn json(&self) -> Data {
         let WorkflowRunsReport { workflow, name, origin, runs } = self;
-        let rows: Vec<Data> = runs
-            .iter()
-            .map(|run| {
-                let span = Span::of(run);
-                document!({
-                    "workflow_run_id": Id(run.run_id),
-                    "workflow_run_url": run.url(origin, *workflow),
-                    "status": run.state().as_ref().map(RunState::word),
-                    "message": run.message().map(|text| plain(text, 500)),
-                    "trigger": run.trigger,
-                    "started_at": span.started.map(|at| at.to_string()),
-                    "finished_at": span.finished.map(|at| at.to_string()),
-                    "duration_seconds": span.took(),
-                })
+        let row = |run: &WorkflowRun| {
+            let span = Span::of(run);
+            document!({
+                "workflow_run_id": Id(run.run_id),
+                "workflow_run_url": run.url(origin, *workflow),
+                "status": run.state().as_ref().map(RunState::word),
+                "message": run.message().map(|text| plain(text, 500)),
+                "trigger": run.trigger,
+                "started_at": span.started.map(|at| at.to_string()),
+                "finished_at": span.finished.map(|at| at.to_string()),
+                "duration_seconds": span.took(),
             })
-            .collect();
-        document!({ "workflow_id": Id(*workflow), "workflow_name": name, "runs": rows })
+        };
+        document!({ "workflow_id": Id(*workflow), "workflow_name": name, "runs": runs.iter().map(row).collect::<Vec<_>>() })
     }
 }
 

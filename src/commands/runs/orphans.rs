@@ -123,45 +123,41 @@ struct OrphansReport {
 
 impl Report for OrphansReport {
     fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self
-            .orphans
-            .iter()
-            .map(|Orphan { run, parent, workflow, workflow_name, why, cancel }| {
-                vec![
-                    run.id.to_string(),
-                    run.status.map(Status::word).unwrap_or_default(),
-                    with_name(run.job_name(), run.job_definition_id),
-                    with_name(workflow_name.as_deref(), *workflow),
-                    format!("{} {}", parent.run, crate::runs::plain(&parent.task, 100)),
-                    crate::runs::plain(why, 100),
-                    cancel.clone(),
-                ]
-            })
-            .collect();
-        table(&["ID", "STATUS", "JOB", "WORKFLOW", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"], &rows)
+        let row = |orphan: &Orphan| {
+            let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
+            vec![
+                run.id.to_string(),
+                run.status.map(Status::word).unwrap_or_default(),
+                with_name(run.job_name(), run.job_definition_id),
+                with_name(workflow_name.as_deref(), *workflow),
+                format!("{} {}", parent.run, crate::runs::plain(&parent.task, 100)),
+                crate::runs::plain(why, 100),
+                cancel.clone(),
+            ]
+        };
+        let heads = ["ID", "STATUS", "JOB", "WORKFLOW", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"];
+        table(&heads, self.orphans.iter().map(row))
     }
 
     fn json(&self) -> Data {
         let OrphansReport { account, orphans } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Data> = orphans
-            .iter()
-            .map(|Orphan { run, parent, workflow, workflow_name, why, cancel }| {
-                document!({
-                    "run_id": Id(run.id),
-                    "run_url": run.url(&origin, account.id),
-                    "status": run.status.map(Status::word),
-                    "job_id": run.job_definition_id.map(Id),
-                    "job": run.job_name(),
-                    "workflow_id": workflow.map(Id),
-                    "workflow_name": workflow_name,
-                    "workflow_run_id": Id(parent.run),
-                    "task_key": parent.task,
-                    "workflow_run_status": why,
-                    "cancel": cancel,
-                })
+        let row = |orphan: &Orphan| {
+            let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
+            document!({
+                "run_id": Id(run.id),
+                "run_url": run.url(&origin, account.id),
+                "status": run.status.map(Status::word),
+                "job_id": run.job_definition_id.map(Id),
+                "job": run.job_name(),
+                "workflow_id": workflow.map(Id),
+                "workflow_name": workflow_name,
+                "workflow_run_id": Id(parent.run),
+                "task_key": parent.task,
+                "workflow_run_status": why,
+                "cancel": cancel,
             })
-            .collect();
-        document!({ "account_id": Id(account.id), "orphans": rows })
+        };
+        document!({ "account_id": Id(account.id), "orphans": orphans.iter().map(row).collect::<Vec<_>>() })
     }
 }

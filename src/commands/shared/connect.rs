@@ -87,10 +87,7 @@ pub(crate) fn connect_databricks(
     ctx: &CommandContext,
 ) -> Result<(Databricks, Writer), Failure> {
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    errors.settle()?;
-    let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
-    };
+    let identity = errors.settled(identity)?;
     let writer = databricks_client(&identity, ctx)?;
     Ok((identity, writer))
 }
@@ -125,10 +122,7 @@ pub(crate) fn connect_dbt(
     let token = api_token(&ctx.account, pasted, environment, &ctx.vault, &mut errors);
     let token = errors
         .need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, Some(Question::DbtToken)));
-    errors.settle()?;
-    let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "a value is missing without an error"));
-    };
+    let (account, token) = errors.settled(account.zip(token))?;
     let writer = dbt_client(&account, &token, ctx)?;
     Ok((account, writer))
 }

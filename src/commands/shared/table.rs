@@ -3,7 +3,8 @@
 use dialoguer::console::measure_text_width;
 
 /// The lines of a table under its heads, without empty columns; without rows, nothing.
-pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
         return String::new();
     }
@@ -34,11 +35,11 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_what_stands_in_them() {
         let rows = [vec!["1".to_owned(), "ä".to_owned()], vec!["222".to_owned(), "Nightly".to_owned()]];
-        assert_eq!(table(&["ID", "NAME"], &rows), "ID   NAME\n1    ä\n222  Nightly");
+        assert_eq!(table(&["ID", "NAME"], rows.into_iter()), "ID   NAME\n1    ä\n222  Nightly");
         let rows = [vec!["夜间".to_owned(), "1".to_owned()], vec!["🚀".to_owned(), "2".to_owned()]];
-        assert_eq!(table(&["NAME", "ID"], &rows), "NAME  ID\n夜间  1\n🚀    2");
+        assert_eq!(table(&["NAME", "ID"], rows.into_iter()), "NAME  ID\n夜间  1\n🚀    2");
         let rows = [vec!["1".to_owned(), String::new(), "x".to_owned()]];
-        assert_eq!(table(&["ID", "SCHEDULE", "NAME"], &rows), "ID  NAME\n1   x");
-        assert_eq!(table(&["ID"], &[]), "");
+        assert_eq!(table(&["ID", "SCHEDULE", "NAME"], rows.into_iter()), "ID  NAME\n1   x");
+        assert_eq!(table(&["ID"], std::iter::empty()), "");
     }
 }

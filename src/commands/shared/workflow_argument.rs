@@ -73,9 +73,7 @@ impl WorkflowArgument {
         let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
         let origin = identity.as_ref().map(|identity| &identity.origin);
         let named = errors.optional(WorkflowArgument::read(text, origin).map(Some));
-        errors.settle()?;
-        let missing = || Failure::new(Code::Bug, "a value is missing without an error");
-        named.zip(identity).ok_or_else(missing)
+        errors.settled(named.zip(identity))
     }
 
     /// The only matching job. `nothing` is a sentence that says what was not done if there is none; `again` is the

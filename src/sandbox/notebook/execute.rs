@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::python::Python;
-use crate::sandbox::SimTime;
+use crate::sandbox::{NotebookOutcome, SimTime};
 
 const DRIVER: &str = include_str!("dbutils.py");
 
@@ -56,15 +56,6 @@ pub(super) struct NotebookRun<'a> {
     pub(super) authority: Option<&'a Path>,
 }
 
-/// How a notebook ended.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
-pub(super) enum Outcome {
-    Exited { result: String },
-    Finished,
-    Failed { error: String, trace: String },
-}
-
 #[derive(Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 enum DriverMessage {
@@ -73,7 +64,7 @@ enum DriverMessage {
     Secrets { number: u64, scope: String },
     SetValue { number: u64, key: String, value: Value },
     GetValue { number: u64, task: String, key: String },
-    End(Outcome),
+    End(NotebookOutcome),
 }
 
 /// Runs the notebook to its end and returns the outcome and the printed text.
@@ -81,7 +72,11 @@ enum DriverMessage {
 /// In the printed text, every secret that was handed out is replaced by `[REDACTED]`, exact matches only. Error, trace
 /// and exit value are left unchanged: whether Databricks redacts them is unverified (databricks-api §10.2), and tests
 /// should see a leak.
-pub(super) async fn execute(python: &Python, notebook: &NotebookRun<'_>, cluster: &impl Cluster) -> (Outcome, String) {
+pub(super) async fn execute(
+    python: &Python,
+    notebook: &NotebookRun<'_>,
+    cluster: &impl Cluster,
+) -> (NotebookOutcome, String) {
     let mut run = Run { printed: Vec::new(), handed_out: Vec::new(), outcome: None };
     let outcome = match run.drive(python, notebook, cluster).await {
         Ok(outcome) => outcome,
@@ -90,14 +85,14 @@ pub(super) async fn execute(python: &Python, notebook: &NotebookRun<'_>, cluster
     (outcome, run.output())
 }
 
-fn failed(error: String) -> Outcome {
-    Outcome::Failed { error, trace: String::new() }
+fn failed(error: String) -> NotebookOutcome {
+    NotebookOutcome::Failed { error, trace: String::new() }
 }
 
 struct Run {
     printed: Vec<u8>,
     handed_out: Vec<String>,
-    outcome: Option<Outcome>,
+    outcome: Option<NotebookOutcome>,
 }
 
 impl Run {
@@ -106,7 +101,7 @@ impl Run {
         python: &Python,
         notebook: &NotebookRun<'_>,
         cluster: &impl Cluster,
-    ) -> std::io::Result<Outcome> {
+    ) -> std::io::Result<NotebookOutcome> {
         let folder = tempfile::tempdir()?;
         let mut child = spawn(python, notebook, folder.path())?;
         let group = Group::of(&child);

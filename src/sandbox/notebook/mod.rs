@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
-use self::execute::{Cluster, NotebookRun, Outcome, Refused, execute};
+use self::execute::{Cluster, NotebookRun, Refused, execute};
 pub(super) use self::python::PythonSearch;
 use self::python::{Python, prepare};
 use super::server::Handle;
@@ -64,26 +64,18 @@ async fn run(handle: &Handle, task: &NotebookTask, search: &PythonSearch, python
                 source: &task.source,
                 parameters: &task.parameters,
                 now: handle.now(),
-                speed: handle.speed(),
+                speed: handle.0.speed,
                 search_path: search.search_path.as_deref(),
-                authority: handle.authority(),
+                authority: handle.0.authority.as_deref(),
             };
             execute(python, &notebook, &Task { handle, task }).await
         }
         Err(why) => {
             handle.remark(why.as_str());
-            let failed = Outcome::Failed { error: why, trace: String::new() };
-            (failed, String::new())
+            (NotebookOutcome::Failed { error: why, trace: String::new() }, String::new())
         }
     };
-    NotebookEnd {
-        outcome: match outcome {
-            Outcome::Exited { result } => NotebookOutcome::Exited { result },
-            Outcome::Finished => NotebookOutcome::Finished,
-            Outcome::Failed { error, trace } => NotebookOutcome::Failed { error, trace },
-        },
-        output,
-    }
+    NotebookEnd { output, outcome }
 }
 
 /// A task's view of the world, limited to what its run's identity may see.

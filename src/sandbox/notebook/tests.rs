@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::execute::{Cluster, NotebookRun, Outcome, Refused, execute};
+use super::execute::{Cluster, NotebookRun, Refused, execute};
 use super::python::{Python, PythonSearch, find};
-use crate::sandbox::SimTime;
+use crate::sandbox::{NotebookOutcome, SimTime};
 
 const HEADER: &str = "# Databricks notebook source\n";
 const NEXT: &str = "\n# COMMAND ----------\n";
@@ -64,11 +64,11 @@ async fn machine() -> Python {
     find(&search).await.expect("tests of the notebook runner need a Python on the PATH")
 }
 
-async fn run_on(table: &Table, cells: &[&str], speed: f64) -> (Outcome, String) {
+async fn run_on(table: &Table, cells: &[&str], speed: f64) -> (NotebookOutcome, String) {
     run_with(&machine().await, table, cells, speed).await
 }
 
-async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) -> (Outcome, String) {
+async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) -> (NotebookOutcome, String) {
     let parameters = BTreeMap::from([("job_id".to_owned(), "222222".to_owned())]);
     let source = format!("{HEADER}{}", cells.join(NEXT));
     let path = std::env::var_os("PATH");
@@ -84,14 +84,14 @@ async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) ->
     execute(python, &notebook, table).await
 }
 
-async fn run(cells: &[&str]) -> (Outcome, String) {
+async fn run(cells: &[&str]) -> (NotebookOutcome, String) {
     run_on(&Table::default(), cells, 60.0).await
 }
 
-fn trouble(outcome: Outcome) -> (String, String) {
+fn trouble(outcome: NotebookOutcome) -> (String, String) {
     match outcome {
-        Outcome::Failed { error, trace } => (error, trace),
-        other @ (Outcome::Exited { result: _ } | Outcome::Finished) => {
+        NotebookOutcome::Failed { error, trace } => (error, trace),
+        other @ (NotebookOutcome::Exited { result: _ } | NotebookOutcome::Finished) => {
             panic!("it did not fail: {other:?}")
         }
     }
@@ -107,7 +107,7 @@ async fn cells_run_in_order_and_share_their_names_and_their_output_is_kept() {
         "",
     ])
     .await;
-    assert_eq!(outcome, Outcome::Finished);
+    assert_eq!(outcome, NotebookOutcome::Finished);
     for part in
         ["from a subprocess\n", "42\ngrün 🙂\n__main__", "skipped, nothing is installed here: %pip install something"]
     {
@@ -178,11 +178,11 @@ async fn secrets_are_handed_out_and_struck_out_of_what_is_printed() {
 async fn exit_ends_the_notebook_well_unless_a_broad_handler_swallows_it() {
     let (outcome, output) =
         run(&["print('a')\ndbutils.notebook.exit('{\"ok\": true}')\nprint('b')", "print('c')"]).await;
-    assert_eq!(outcome, Outcome::Exited { result: "{\"ok\": true}".to_owned() });
+    assert_eq!(outcome, NotebookOutcome::Exited { result: "{\"ok\": true}".to_owned() });
     assert_eq!(output, "a\n");
     let (outcome, output) =
         run(&["try:\n    dbutils.notebook.exit('x')\nexcept Exception:\n    print('swallowed')"]).await;
-    assert_eq!(outcome, Outcome::Finished);
+    assert_eq!(outcome, NotebookOutcome::Finished);
     assert_eq!(output, "swallowed\n");
     let (outcome, _) = run(&["dbutils.notebook.exit({'ok': True})"]).await;
     assert_eq!(trouble(outcome).0, "TypeError: the value of dbutils.notebook.exit must be a string, not dict");
@@ -231,7 +231,7 @@ async fn task_values_are_json_of_limited_size() {
         60.0,
     )
     .await;
-    assert_eq!(outcome, Outcome::Finished);
+    assert_eq!(outcome, NotebookOutcome::Finished);
     assert_eq!(output, "{'rows': 3} 0\nValueError\nTypeError\nValueError\n");
     let values = table.values.lock().expect("the table");
     assert_eq!(json!(*values), json!({"dbt_run_id": 123_456, "list": [1, null, "ä"]}));
@@ -283,7 +283,7 @@ async fn a_notebook_lives_on_the_sandboxs_clock_and_its_libraries_on_the_machine
         36_000.0,
     )
     .await;
-    assert_eq!(outcome, Outcome::Finished, "{output}");
+    assert_eq!(outcome, NotebookOutcome::Finished, "{output}");
     assert_eq!(output, "True True\n2030 2030 2030 2030\nTrue\nTrue True\n");
 }
 
@@ -298,6 +298,6 @@ async fn a_python_that_dies_fails_its_task() {
 #[tokio::test]
 async fn a_notebook_sees_nothing_of_this_machines_variables_and_files() {
     let (outcome, output) = run(&["import os, sys\nprint(sorted(name for name in os.environ if name not in ('PATH', 'HOME', 'NO_PROXY', 'LC_CTYPE', 'SYSTEMROOT', '__CF_USER_TEXT_ENCODING')))\nprint(os.listdir('.'), os.path.samefile(os.environ['HOME'], '.'), sys.stdin.read() == '')"]).await;
-    assert_eq!(outcome, Outcome::Finished, "{output}");
+    assert_eq!(outcome, NotebookOutcome::Finished, "{output}");
     assert_eq!(output, "[]\n[] True True\n");
 }

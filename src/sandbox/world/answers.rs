@@ -32,6 +32,21 @@ impl ServiceError {
         ServiceError::databricks(400, "INVALID_PARAMETER_VALUE", message)
     }
 
+    /// 400 `INVALID_PARAMETER_VALUE`, unless `holds`.
+    pub(super) fn ensure(holds: bool, message: impl Into<String>) -> Result<(), ServiceError> {
+        if holds { Ok(()) } else { Err(ServiceError::invalid(message)) }
+    }
+
+    /// 400 `BAD_REQUEST`.
+    pub(super) fn bad_request(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(400, "BAD_REQUEST", message)
+    }
+
+    /// 400 `RESOURCE_ALREADY_EXISTS`.
+    pub(super) fn already_exists(message: impl Into<String>) -> ServiceError {
+        ServiceError::databricks(400, "RESOURCE_ALREADY_EXISTS", message)
+    }
+
     /// 400 `MALFORMED_REQUEST`.
     pub(super) fn malformed(message: impl Into<String>) -> ServiceError {
         ServiceError::databricks(400, "MALFORMED_REQUEST", message)

@@ -85,6 +85,11 @@ impl Call {
         }
     }
 
+    /// Returns a required numeric query parameter.
+    pub(super) fn required_number(&self, name: &str) -> Result<i64, ServiceError> {
+        self.number(name)?.ok_or_else(|| ServiceError::invalid(format!("Missing required field: {name}")))
+    }
+
     pub(super) fn query_flag(&self, name: &str) -> bool {
         self.query_param(name) == Some("true")
     }

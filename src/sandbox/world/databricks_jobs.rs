@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::World;
-use super::answers::{HandlerResult, ServiceError, databricks_data};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data};
 use super::call::Call;
 use super::{job_settings, permissions};
 
@@ -54,6 +54,18 @@ pub(super) fn page_start(call: &Call) -> Result<usize, ServiceError> {
         .ok_or_else(|| ServiceError::invalid("Invalid page token."))
 }
 
+/// Answers with a page of a list; an empty list is omitted. `end` is the offset behind the page.
+pub(super) fn list_page(name: &str, rows: &[Value], total: usize, end: usize) -> HttpResponse {
+    let mut body = json!({ "has_more": total > end });
+    if !rows.is_empty() {
+        body[name] = json!(rows);
+    }
+    if total > end {
+        body["next_page_token"] = json!(page_token(end));
+    }
+    databricks_data(&body)
+}
+
 /// Cuts arrays to the page of 100 that begins at `start`, exhausted ones to empty arrays (§5.7). Returns whether more
 /// pages follow.
 pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usize) -> bool {
@@ -74,9 +86,8 @@ impl World {
             return Ok(());
         };
         let named = run_as.values().find_map(Value::as_str).unwrap_or_default();
-        if !self.people.knows(named) {
-            return Err(ServiceError::invalid(format!("Principal {named} of run_as does not exist.")));
-        }
+        let what = format!("Principal {named} of run_as does not exist.");
+        ServiceError::ensure(self.people.knows(named), what)?;
         if self.people.may_run_as(&call.caller, named) {
             return Ok(());
         }
@@ -84,16 +95,11 @@ impl World {
     }
 
     pub(super) fn check_compute(&self, settings: &Map<String, Value>) -> Result<(), ServiceError> {
-        if self.serverless
-            || !job_settings::tasks(settings)
-                .iter()
-                .any(|task| task.get("notebook_task").is_some() && job_settings::is_serverless(task))
-        {
-            return Ok(());
-        }
-        Err(ServiceError::invalid(
+        let needs_serverless = |task: &Value| task.get("notebook_task").is_some() && job_settings::is_serverless(task);
+        ServiceError::ensure(
+            self.serverless || !job_settings::tasks(settings).iter().any(needs_serverless),
             "Serverless compute for workflows is not enabled in this workspace: the task must have one of existing_cluster_id, new_cluster and job_cluster_key.",
-        ))
+        )
     }
 }
 
@@ -112,9 +118,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> HandlerResult {
     world.databricks.jobs.insert(id, job);
     let direct = grants.into_iter().filter(|grant| grant.level != "IS_OWNER").collect();
     world.databricks.grants.insert(format!("jobs/{id}"), direct);
-    world.mark_changed(key_of(id));
-    world.mark_changed("jobs");
-    Ok(databricks_data(&json!({ "job_id": id })))
+    Ok(changed(world, id, &json!({ "job_id": id })))
 }
 
 pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
@@ -124,9 +128,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     let remove: Vec<String> = match fields.0.get("fields_to_remove") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(_) => {
-            return Err(ServiceError::malformed("Could not parse request object: fields_to_remove is no array"));
-        }
+        Some(_) => return Err(ServiceError::malformed("Could not parse request object: fields_to_remove is no array")),
     };
     let new = fields.object("new_settings")?.unwrap_or_default();
     world.may_run_as(call, &new)?;
@@ -139,10 +141,9 @@ pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
     let id = fields.id("job_id")?;
     let Some(old) = world.databricks.jobs.get(&id) else {
         // §2.2: as measured, reset checks permission before existence.
-        return Err(ServiceError::permission_denied(format!(
-            "User {} does not have Manage permissions on job with ID {id}, or it does not exist.",
-            call.caller
-        )));
+        let who = &call.caller;
+        let what = format!("User {who} does not have Manage permissions on job with ID {id}, or it does not exist.");
+        return Err(ServiceError::permission_denied(what));
     };
     let run_as = old.settings.get("run_as").cloned();
     world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
@@ -163,9 +164,7 @@ pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     world.databricks.jobs.remove(&id);
     world.databricks.grants.remove(&format!("jobs/{id}"));
-    world.mark_changed(key_of(id));
-    world.mark_changed("jobs");
-    Ok(databricks_data(&json!({})))
+    Ok(changed(world, id, &json!({})))
 }
 
 fn written(world: &mut World, id: i64, settings: Map<String, Value>) -> HandlerResult {
@@ -174,13 +173,18 @@ fn written(world: &mut World, id: i64, settings: Map<String, Value>) -> HandlerR
     if let Some(job) = world.databricks.jobs.get_mut(&id) {
         job.settings = settings;
     }
+    Ok(changed(world, id, &json!({})))
+}
+
+/// Records that reads of the job and of lists may lag, and answers with `body`.
+fn changed(world: &mut World, id: i64, body: &Value) -> HttpResponse {
     world.mark_changed(key_of(id));
     world.mark_changed("jobs");
-    Ok(databricks_data(&json!({})))
+    databricks_data(body)
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
-    let id = call.number("job_id")?.ok_or_else(|| ServiceError::invalid("Missing required field: job_id"))?;
+    let id = call.required_number("job_id")?;
     let state = world.state_for_read(&key_of(id));
     world.check_job_permission(state, id, &call.caller, "CAN_VIEW")?;
     let Some(job) = state.jobs.get(&id) else {
@@ -205,13 +209,10 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
-    let limit = match call.number("limit")? {
-        None => 20,
-        Some(limit @ 1..=100) => usize::try_from(limit).unwrap_or(100),
-        Some(other) => {
-            return Err(ServiceError::invalid(format!("Invalid limit {other}: it must lie between 1 and 100.")));
-        }
-    };
+    let limit = call.number("limit")?.unwrap_or(20);
+    let what = format!("Invalid limit {limit}: it must lie between 1 and 100.");
+    ServiceError::ensure((1..=100).contains(&limit), what)?;
+    let limit = usize::try_from(limit).unwrap_or(100);
     let start = match call.number("offset")? {
         Some(offset) if call.query_param("page_token").is_none() => usize::try_from(offset).unwrap_or(0),
         Some(_) | None => page_start(call)?,
@@ -233,13 +234,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
         .take(limit)
         .map(|(id, job)| {
             let mut settings = job_settings::shown(&job.settings);
-            let mut more = false;
-            if call.query_flag("expand_tasks") {
-                more = paged(&mut settings, &["tasks", "job_clusters"], 0);
-            } else {
-                for name in ["tasks", "job_clusters", "environments", "parameters"] {
-                    settings.shift_remove(name);
-                }
+            let expanded = call.query_flag("expand_tasks");
+            let more = expanded && paged(&mut settings, &["tasks", "job_clusters"], 0);
+            if !expanded {
+                settings.retain(|name, _| !["tasks", "job_clusters", "environments", "parameters"].contains(&name.as_str()));
             }
             let mut row = json!({ "job_id": id, "creator_user_name": job.creator, "created_time": job.created, "settings": settings });
             if more {
@@ -248,17 +246,5 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
             row
         })
         .collect();
-    let mut body = Map::new();
-    if !jobs.is_empty() {
-        body.insert("jobs".to_owned(), json!(jobs));
-    }
-    let more = found.len() > start + limit;
-    body.insert("has_more".to_owned(), json!(more));
-    if more {
-        body.insert("next_page_token".to_owned(), json!(page_token(start + limit)));
-    }
-    if start > 0 {
-        body.insert("prev_page_token".to_owned(), json!(page_token(start.saturating_sub(limit))));
-    }
-    Ok(databricks_data(&Value::Object(body)))
+    Ok(list_page("jobs", &jobs, found.len(), start + limit))
 }

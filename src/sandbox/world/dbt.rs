@@ -28,7 +28,7 @@ pub(super) struct Scripted {
     pub(super) files: Map<String, Value>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Dbt {
     pub(super) token: String,
     pub(super) jobs: BTreeMap<i64, DbtJob>,
@@ -41,7 +41,6 @@ pub(super) struct Dbt {
     pub(super) next_run: i64,
     pub(super) listing_lag: i64,
     pub(super) fresh_404: i64,
-    pub(super) resumed_keeps_cause: bool,
     /// Scripted jobs.
     pub(super) scripted: BTreeMap<i64, Scripted>,
     /// Requests per minute.
@@ -52,21 +51,7 @@ pub(super) struct Dbt {
 
 impl Dbt {
     pub(super) fn new(token: String) -> Dbt {
-        Dbt {
-            token,
-            jobs: BTreeMap::new(),
-            runs: Vec::new(),
-            open: Vec::new(),
-            last_end: BTreeMap::new(),
-            next_run: 0,
-            listing_lag: 0,
-            fresh_404: 0,
-            resumed_keeps_cause: true,
-            scripted: BTreeMap::new(),
-            rate: 5000,
-            minute: (0, 0),
-            cooling_until: 0,
-        }
+        Dbt { token, rate: 5000, ..Dbt::default() }
     }
 
     /// Authenticates a dbt request; `Token` and `Bearer` mean the same (§2.1).
@@ -135,12 +120,6 @@ impl World {
     pub fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
         self.dbt.rate = requests_a_minute;
     }
-
-    /// Sets whether a run created by retry has the `cause` of the old run. True by default; unverified, so clients must
-    /// handle both (dbt-cloud-api §3.3 point 6).
-    pub fn set_resumed_keeps_cause(&mut self, keeps: bool) {
-        self.dbt.resumed_keeps_cause = keeps;
-    }
 }
 
 impl Call {
@@ -167,26 +146,13 @@ impl Call {
     /// Returns the members named in `include_related`, in any encoding (§4.1): comma-separated, JSON or repeated, and a
     /// Python-style list, which dbt's own MCP server sends.
     pub(super) fn included(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for (name, value) in &self.query {
-            if name == "include_related" || name == "include_related[]" {
-                let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
-                let parts = bare.split(',').map(|part| part.trim().trim_matches(['"', '\'']).to_owned());
-                names.extend(parts.filter(|part| !part.is_empty()));
-            }
-        }
-        names
+        let values = self.query.iter().filter(|(name, _)| name == "include_related" || name == "include_related[]");
+        values.flat_map(|(_, value)| list_items(value)).map(str::to_owned).collect()
     }
 
     /// Returns an integer query parameter.
     pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, ServiceError> {
-        match self.query_param(name) {
-            None => Ok(None),
-            Some(value) => value
-                .parse()
-                .map(Some)
-                .map_err(|_| ServiceError::dbt_field(name, format!("'{value}' is not of type 'integer'"))),
-        }
+        self.query_param(name).map(|value| integer(name, value)).transpose()
     }
 
     pub(super) fn dbt_flag(&self, name: &str) -> Result<Option<bool>, ServiceError> {
@@ -200,18 +166,11 @@ impl Call {
 
     /// Parses `NAME__in`: JSON `[1,2]`, comma-separated or repeated (§5.3).
     pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, ServiceError> {
-        let mut numbers = None;
-        for (_, value) in self.query.iter().filter(|(key, _)| key == name) {
-            let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
-            let list = numbers.get_or_insert_with(Vec::new);
-            for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                list.push(
-                    part.parse()
-                        .map_err(|_| ServiceError::dbt_field(name, format!("'{part}' is not of type 'integer'")))?,
-                );
-            }
+        let mut values = self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).peekable();
+        if values.peek().is_none() {
+            return Ok(None);
         }
-        Ok(numbers)
+        values.flat_map(list_items).map(|item| integer(name, item)).collect::<Result<_, _>>().map(Some)
     }
 
     /// Parses `NAME__range`: a JSON array of two times in double quotes; any other form is refused (§4.1).
@@ -229,32 +188,18 @@ impl Call {
 
     /// Sorts rows, cuts the page and adds the envelope (§5.3). The default order is ascending by id.
     pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> HandlerResult {
-        let limit = match self.dbt_number("limit")? {
-            None => LARGEST_PAGE,
-            Some(limit) => match usize::try_from(limit) {
-                Ok(limit @ 1..=LARGEST_PAGE) => limit,
-                Ok(_) | Err(_) => {
-                    return Err(ServiceError::dbt_field(
-                        "limit",
-                        format!("{limit} is not between 1 and {LARGEST_PAGE}"),
-                    ));
-                }
-            },
+        let limit = self.dbt_number("limit")?.unwrap_or(100);
+        let Ok(limit @ 1..=LARGEST_PAGE) = usize::try_from(limit) else {
+            return Err(ServiceError::dbt_field("limit", format!("{limit} is not between 1 and {LARGEST_PAGE}")));
         };
-        let offset = match self.dbt_number("offset")?.map(usize::try_from) {
-            None => 0,
-            Some(Ok(offset)) => offset,
-            Some(Err(_)) => {
-                return Err(ServiceError::dbt_field("offset", "the offset is less than the minimum of 0"));
-            }
+        let Ok(offset) = usize::try_from(self.dbt_number("offset")?.unwrap_or(0)) else {
+            return Err(ServiceError::dbt_field("offset", "the offset is less than the minimum of 0"));
         };
         let order = self.query_param("order_by").unwrap_or("id");
         let name = order.strip_prefix('-').unwrap_or(order);
         let Some((_, key)) = orders.iter().find(|(known, _)| *known == name) else {
-            return Err(ServiceError::dbt_field(
-                "order_by",
-                format!("'{order}' is not one of the orders of this list"),
-            ));
+            let what = format!("'{order}' is not one of the orders of this list");
+            return Err(ServiceError::dbt_field("order_by", what));
         };
         rows.sort_by_key(key);
         if order.starts_with('-') {
@@ -262,21 +207,25 @@ impl Call {
         }
         let total = rows.len();
         let page: Vec<Value> = rows.iter().skip(offset).take(limit).map(show).collect();
-        let mut filters = Map::new();
-        for (name, value) in &self.query {
-            if name != "order_by" && name != "include_related" {
-                filters.insert(name.clone(), json!(value));
-            }
-        }
-        filters.insert("limit".to_owned(), json!(limit));
-        filters.insert("offset".to_owned(), json!(offset));
-        filters.insert("account_id".to_owned(), json!(ACCOUNT));
+        let given = self.query.iter().filter(|(name, _)| name != "order_by" && name != "include_related");
+        let mut filters: Value = given.map(|(name, value)| (name.clone(), json!(value))).collect();
+        (filters["limit"], filters["offset"], filters["account_id"]) = (json!(limit), json!(offset), json!(ACCOUNT));
         let count = page.len();
         let mut body = envelope(200, "Success!", Value::Array(page));
         body["extra"] =
             json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
         Ok(json_answer(200, &body))
     }
+}
+
+/// Splits a list written as JSON or with commas; quotes are dropped.
+fn list_items(value: &str) -> impl Iterator<Item = &str> {
+    let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
+    bare.split(',').map(|item| item.trim().trim_matches(['"', '\''])).filter(|item| !item.is_empty())
+}
+
+fn integer(field: &str, text: &str) -> Result<i64, ServiceError> {
+    text.parse().map_err(|_| ServiceError::dbt_field(field, format!("'{text}' is not of type 'integer'")))
 }
 
 /// A name for `order_by` and its sort key.

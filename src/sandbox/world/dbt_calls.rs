@@ -8,7 +8,7 @@ use super::call::Call;
 use super::dbt::Order;
 use super::dbt_jobs::{DbtJob, check_members};
 use super::dbt_run_views::{Kind, OVERRIDES, trigger};
-use super::dbt_runs::{DbtRun, Status};
+use super::dbt_runs::DbtRun;
 
 /// Longest cause, in characters (§3.1: longer ones were refused in practice).
 const LONGEST_CAUSE: usize = 255;
@@ -57,18 +57,12 @@ fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<St
     let cause = match body.get("cause") {
         Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
         Some(Value::String(_)) => return Err(ServiceError::dbt_field("cause", "'' is too short")),
-        None | Some(Value::Null) => {
-            return Err(ServiceError::dbt_field("cause", "'cause' is a required property"));
-        }
-        Some(other) => {
-            return Err(ServiceError::dbt_field("cause", format!("{other} is not of type 'string'")));
-        }
+        None | Some(Value::Null) => return Err(ServiceError::dbt_field("cause", "'cause' is a required property")),
+        Some(other) => return Err(ServiceError::dbt_field("cause", format!("{other} is not of type 'string'"))),
     };
     if cause.chars().count() > LONGEST_CAUSE {
-        return Err(ServiceError::dbt_field(
-            "cause",
-            format!("Ensure this field has no more than {LONGEST_CAUSE} characters."),
-        ));
+        let what = format!("Ensure this field has no more than {LONGEST_CAUSE} characters.");
+        return Err(ServiceError::dbt_field("cause", what));
     }
     let mut overrides = Map::new();
     for (name, kind) in OVERRIDES {
@@ -146,11 +140,11 @@ impl World {
         self.shown_run(id, &["trigger".to_owned(), "job".to_owned()])
     }
 
-    /// Starts a run that resumes a failed one with the same overrides (§5.2).
+    /// Starts a run that resumes a failed one with the same overrides (§5.2). That it has the `cause` of the old run is
+    /// unverified, so clients must not rely on it (§3.3 point 6).
     fn resumed(&mut self, run: &DbtRun) -> HandlerResult {
         let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(ServiceError::dbt_not_found)?;
-        let old = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
-        let cause = if self.dbt.resumed_keeps_cause { old } else { "Rerun from the point of failure" };
+        let cause = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
         self.triggered(&job, cause, "rerun", &run.trigger, Some(run.id))
     }
 }
@@ -247,18 +241,6 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> HandlerResult {
     run.cancelled.get_or_insert(now);
     world.dbt.advance(now);
     world.shown_run(id, &["trigger".to_owned()])
-}
-
-/// `GET runs/{R}/retry/`: previews what a retry would run.
-pub(super) fn retry_preview(world: &mut World, call: &Call) -> HandlerResult {
-    let run = world.dbt_run(call)?;
-    call.check_query(&[])?;
-    let failing = run.failing_step().filter(|_| run.status(world.now.0) == Status::Error);
-    let name = |step: &super::dbt_runs::Step| step.name.clone();
-    let failed = failing.map(|index| name(&run.steps[index]));
-    let skipped: Vec<String> =
-        failing.map(|index| run.steps[index + 1..].iter().map(name).collect()).unwrap_or_default();
-    Ok(dbt_data(&json!({ "failed_step": failed, "skipped_steps": skipped })))
 }
 
 /// `POST runs/{R}/retry/`: a new run that resumes this one.

@@ -65,20 +65,19 @@ pub(super) fn trigger(
     category: &str,
     overrides: &Map<String, Value>,
 ) -> Map<String, Value> {
-    let mut trigger = Map::new();
-    trigger.insert("id".to_owned(), json!(id));
-    trigger.insert("cause".to_owned(), json!(cause));
-    trigger.insert("cause_humanized".to_owned(), json!(cause));
-    trigger.insert("job_definition_id".to_owned(), json!(job));
-    for (name, _) in OVERRIDES {
-        trigger.insert((*name).to_owned(), overrides.get(*name).cloned().unwrap_or(Value::Null));
-    }
-    trigger.insert("cause_category".to_owned(), json!(category));
-    trigger
+    let given = OVERRIDES.iter().map(|(name, _)| (*name, overrides.get(*name).cloned().unwrap_or(Value::Null)));
+    let fields = [("id", json!(id)), ("cause", json!(cause)), ("cause_humanized", json!(cause))];
+    let fields = fields.into_iter().chain([("job_definition_id", json!(job))]).chain(given);
+    fields.chain([("cause_category", json!(category))]).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn time_or_null(at: Option<i64>) -> Value {
     at.map_or(Value::Null, run_time)
+}
+
+/// The members of an object.
+fn members(object: Value) -> Map<String, Value> {
+    if let Value::Object(members) = object { members } else { Map::new() }
 }
 
 impl World {
@@ -121,12 +120,8 @@ impl World {
             Some((_, End::Cancelled)) if run.cancelled.is_some() => {
                 json!({ "id": 7001, "type": "service_token", "name": "sandbox" })
             }
-            Some((_, End::Cancelled)) => {
-                json!({ "id": 7002, "type": "user", "name": "Somebody Else" })
-            }
-            Some((_, End::TimedOut)) => {
-                json!({ "id": null, "type": "system", "name": "dbt Cloud" })
-            }
+            Some((_, End::Cancelled)) => json!({ "id": 7002, "type": "user", "name": "Somebody Else" }),
+            Some((_, End::TimedOut)) => json!({ "id": null, "type": "system", "name": "dbt Cloud" }),
             Some((_, End::Success | End::Error)) | None => Value::Null,
         }
     }
@@ -145,7 +140,7 @@ impl World {
         let cloned = started.is_some_and(|at| now > at + 5_000);
         let saved = self.has_artifacts(run);
         let updated = [Some(run.created), dequeued, started, end].into_iter().flatten().max();
-        let mut body = json!({
+        let mut body = members(json!({
             "id": run.id, "trigger_id": run.trigger.get("id"), "account_id": ACCOUNT, "environment_id": run.environment,
             "project_id": run.project, "job_definition_id": run.job, "job_id": run.job,
             "status": status.number(), "status_humanized": status.name(), "status_message": self.message(run),
@@ -160,8 +155,8 @@ impl World {
             "last_heartbeat_at": null, "should_start_at": run_time(run.created),
             "trigger": null, "job": null, "environment": null, "repository": null, "run_steps": [], "audit": null,
             "deprecation": null, "used_repo_cache": null, "repo_cache_restore": null,
-        });
-        let more = json!({
+        }));
+        body.extend(members(json!({
             "in_progress": end.is_none(), "is_complete": end.is_some(), "is_success": status == Status::Success,
             "is_error": status == Status::Error, "is_cancelled": status == Status::Cancelled, "is_running": null,
             "duration": clock(last - run.created), "queued_duration": clock(queued_for), "run_duration": clock(ran_for),
@@ -170,53 +165,41 @@ impl World {
             "finished_at_humanized": format!("{} from now", humanized(0)),
             "retrying_run_id": run.retrying, "can_retry": no_retry.is_none(), "retry_not_supported_reason": no_retry,
             "href": format!("{}/deploy/{ACCOUNT}/projects/{}/runs/{}/", self.origin, run.project, run.id),
-        });
-        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
-            body.extend(more);
-        }
-        self.include(run, include, &mut body);
-        if let (Some(scripted), Some(_), Value::Object(body)) = (self.dbt.scripted.get(&run.job), end, &mut body) {
+        })));
+        body.extend(include.iter().filter_map(|name| Some((name.clone(), self.member(run, name, include)?))));
+        if let (Some(scripted), Some(_)) = (self.dbt.scripted.get(&run.job), end) {
             let shown = |name: &String| name != "run_steps" || include.contains(name);
             body.extend(scripted.run.clone().into_iter().filter(|(name, _)| shown(name)));
         }
-        body
+        Value::Object(body)
     }
 
-    fn include(&self, run: &DbtRun, include: &[String], body: &mut Value) {
-        for member in include {
-            let value = match member.as_str() {
-                "trigger" => Value::Object(run.trigger.clone()),
-                "job" => {
-                    let job = self.dbt.jobs.get(&run.job);
-                    job.map_or(Value::Null, |job| {
-                        let mut fields = self.job_fields(job, &[]);
-                        // As part of a run, a job has fewer fields and its schedule has only words
-                        // (dbt-cloud-openapi-v2, `InternalJobDefinition`).
-                        if let Some(fields) = fields.as_object_mut() {
-                            fields.retain(|name, _| !OF_A_JOB_ALONE.contains(&name.as_str()));
-                        }
-                        fields["schedule"] =
-                            json!({ "cron": "0 6 * * *", "date": "every_day", "time": "at_exact_hours" });
-                        fields
-                    })
-                }
-                "environment" => self.environment_fields(run.environment),
-                "run_steps" => self.steps(run, include.iter().any(|name| name == "debug_logs")),
-                "audit" => json!({
-                    "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } },
-                    "cancellation": { "actor": self.canceller(run) },
-                }),
-                "run_retries" => {
-                    let resumed = self.dbt.runs.iter().filter(|other| other.retrying == Some(run.id));
-                    resumed
-                        .map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() }))
-                        .collect()
-                }
-                // Known members without content in the sandbox; unknown ones were refused earlier.
-                _ => continue,
-            };
-            body[member.as_str()] = value;
-        }
+    /// Returns a member of `include`; `None` for those without content in the sandbox.
+    fn member(&self, run: &DbtRun, name: &str, include: &[String]) -> Option<Value> {
+        Some(match name {
+            "trigger" => Value::Object(run.trigger.clone()),
+            "job" => {
+                let Some(job) = self.dbt.jobs.get(&run.job) else { return Some(Value::Null) };
+                // As part of a run, a job has fewer fields and its schedule has only words
+                // (dbt-cloud-openapi-v2, `InternalJobDefinition`).
+                let mut fields = members(self.job_fields(job, &[]));
+                fields.retain(|name, _| !OF_A_JOB_ALONE.contains(&name.as_str()));
+                let schedule = json!({ "cron": "0 6 * * *", "date": "every_day", "time": "at_exact_hours" });
+                fields.insert("schedule".to_owned(), schedule);
+                Value::Object(fields)
+            }
+            "environment" => self.environment_fields(run.environment),
+            "run_steps" => self.steps(run, include.iter().any(|name| name == "debug_logs")),
+            "audit" => json!({
+                "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } },
+                "cancellation": { "actor": self.canceller(run) },
+            }),
+            "run_retries" => {
+                let resumed = self.dbt.runs.iter().filter(|other| other.retrying == Some(run.id));
+                resumed.map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() })).collect()
+            }
+            _ => return None,
+        })
     }
 
     /// Returns the steps of a run (§4.4); empty before it is running.

@@ -76,37 +76,24 @@ pub(super) struct DbtRun {
 }
 
 /// Statuses and their numbers (§4.2).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
-    Queued,
-    Starting,
-    Running,
-    Success,
-    Error,
-    Cancelled,
+    Queued = 1,
+    Starting = 2,
+    Running = 3,
+    Success = 10,
+    Error = 20,
+    Cancelled = 30,
 }
 
 impl Status {
     pub(super) fn number(self) -> i64 {
-        match self {
-            Status::Queued => 1,
-            Status::Starting => 2,
-            Status::Running => 3,
-            Status::Success => 10,
-            Status::Error => 20,
-            Status::Cancelled => 30,
-        }
+        self as i64
     }
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Status::Queued => "Queued",
-            Status::Starting => "Starting",
-            Status::Running => "Running",
-            Status::Success => "Success",
-            Status::Error => "Error",
-            Status::Cancelled => "Cancelled",
-        }
+    /// The name in responses, such as `Queued`.
+    pub(super) fn name(self) -> String {
+        format!("{self:?}")
     }
 }
 
@@ -275,24 +262,38 @@ impl World {
         let docs = trigger.get("generate_docs_override").and_then(Value::as_bool).unwrap_or(job.generate_docs);
         let seconds = trigger.get("timeout_seconds_override").and_then(Value::as_i64).unwrap_or(job.timeout_seconds);
         let for_pull_request = trigger.iter().any(|(name, value)| name.ends_with("_request_id") && !value.is_null());
-        let run = DbtRun {
+        let timeout = if seconds > 0 { seconds * 1000 } else { LONGEST_RUN };
+        let parallel = job.is_ci || for_pull_request;
+        let run = self.run_of(job, id, self.now.0, plan, trigger);
+        self.dbt.push(DbtRun { timeout, retrying, parallel, steps: steps(&commands, docs), ..run });
+        id
+    }
+
+    /// Returns a run of a job as it is configured, without its effects on the queue.
+    pub(super) fn run_of(
+        &mut self,
+        job: &DbtJob,
+        id: i64,
+        created: i64,
+        plan: RunPlan,
+        trigger: Map<String, Value>,
+    ) -> DbtRun {
+        DbtRun {
             id,
             job: job.id,
             project: job.project,
             environment: job.environment,
-            created: self.now.0,
+            created,
             plan,
-            timeout: if seconds > 0 { seconds * 1000 } else { LONGEST_RUN },
+            timeout: LONGEST_RUN,
             trigger,
-            steps: steps(&commands, docs),
+            steps: steps(&job.commands, job.generate_docs),
             dequeued: None,
             cancelled: None,
-            retrying,
-            parallel: job.is_ci || for_pull_request,
+            retrying: None,
+            parallel: false,
             commit: self.ids.next_commit_sha(),
             seeded: false,
-        };
-        self.dbt.push(run);
-        id
+        }
     }
 }

@@ -24,17 +24,10 @@ pub(super) struct RepairAttempt {
 
 /// Returns the task keys of `rerun_tasks` or `only`, in the order sent.
 pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, ServiceError> {
-    let malformed =
-        || ServiceError::malformed(format!("Could not parse request object: {name} is no array of strings"));
-    match fields.0.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or_else(malformed))
-            .collect::<Result<_, _>>()
-            .map(Some),
-        Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => Err(malformed()),
-    }
+    let Some(value) = fields.0.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    serde_json::from_value(value.clone())
+        .map(Some)
+        .map_err(|_| ServiceError::malformed(format!("Could not parse request object: {name} is no array of strings")))
 }
 
 /// Adds all direct and indirect downstream tasks.
@@ -78,20 +71,17 @@ impl JobRun {
 pub(super) fn repair(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("run_id")?;
-    let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {
-        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
-    };
+    let index = world.run_index(|run| run.id == id, id)?;
     let now = call.now.0;
     let run = &world.job_runs[index];
     world.check_job_permission(&world.databricks, run.job_id, &call.caller, "CAN_MANAGE_RUN")?;
-    if !run.is_over(now) {
-        return Err(ServiceError::invalid(format!("Run {id} cannot be repaired: it is not over.")));
-    }
+    ServiceError::ensure(run.is_over(now), format!("Run {id} cannot be repaired: it is not over."))?;
     let latest = run.repair_attempts.last().map_or(id, |attempt| attempt.id);
     let told = fields.0.get("latest_repair_id").is_some_and(|given| !given.is_null());
-    if run.repair_attempts.len() > 1 && (!told || fields.id("latest_repair_id")? != latest) {
-        return Err(ServiceError::invalid("The latest repair ID needs to be provided in order to repair a run again."));
-    }
+    ServiceError::ensure(
+        run.repair_attempts.len() < 2 || (told && fields.id("latest_repair_id")? == latest),
+        "The latest repair ID needs to be provided in order to repair a run again.",
+    )?;
     let Some(job) = world.databricks.jobs.get(&run.job_id).cloned() else {
         return Err(ServiceError::invalid(format!("Job {} does not exist.", run.job_id)));
     };
@@ -132,17 +122,10 @@ fn chosen(run: &JobRun, settings: &Map<String, Value>, fields: &Fields) -> Resul
             if let Some(unknown) = named.iter().find(|key| !known.contains(&key.as_str())) {
                 return Err(ServiceError::invalid(format!("Task '{unknown}' does not exist in the job.")));
             }
-            let count = named.len();
-            let chosen: BTreeSet<String> = named.into_iter().collect();
-            if chosen.len() < count {
-                return Err(ServiceError::invalid("rerun_tasks must not name a task more than once."));
-            }
-            chosen
+            named.into_iter().collect()
         }
     };
-    if chosen.is_empty() {
-        return Err(ServiceError::invalid("The run has no task to repair."));
-    }
+    ServiceError::ensure(!chosen.is_empty(), "The run has no task to repair.")?;
     if fields.flag("rerun_dependent_tasks")? {
         with_downstream(settings, &mut chosen);
     }

@@ -13,23 +13,32 @@ use super::job_repairs::{keys, with_downstream, with_upstream};
 use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
 use super::job_settings::{settled, tasks, whole};
 
+impl World {
+    pub(super) fn run_index(&self, is_it: impl Fn(&JobRun) -> bool, id: i64) -> Result<usize, ServiceError> {
+        let found = self.job_runs.iter().position(is_it);
+        found.ok_or_else(|| ServiceError::invalid(format!("Run {id} does not exist.")))
+    }
+}
+
 /// Fields of `runs/submit` that become the run's settings.
 const SUBMITTED: &[&str] = &["tasks", "timeout_seconds", "run_as", "environments", "git_source", "queue"];
+
+fn token_of(fields: &Fields) -> Result<Option<String>, ServiceError> {
+    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
+    let fits = token.as_ref().is_none_or(|token| token.len() <= 64);
+    ServiceError::ensure(fits, "The idempotency token must not be longer than 64 characters.").map(|()| token)
+}
 
 /// `run-now`.
 pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let job_id = fields.id("job_id")?;
     world.check_job_permission(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
-    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
-    if let Some(token) = &token {
-        if token.len() > 64 {
-            return Err(ServiceError::invalid("The idempotency token must not be longer than 64 characters."));
-        }
-        // §2.6: the same token returns the run it created, whatever else the request contains.
-        if let Some(run) = world.job_runs.iter().find(|run| run.job_id == job_id && run.token.as_ref() == Some(token)) {
-            return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
-        }
+    let token = token_of(&fields)?;
+    // §2.6: the same token returns the run it created, whatever else the request contains.
+    let is_same = |run: &&JobRun| token.is_some() && run.job_id == job_id && run.token == token;
+    if let Some(run) = world.job_runs.iter().find(is_same) {
+        return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
     }
     let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
         return Err(ServiceError::invalid(format!("Job {job_id} does not exist.")));
@@ -72,12 +81,10 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
 
 /// Refuses jobs with tasks the sandbox cannot run.
 pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), ServiceError> {
-    match tasks(settings).iter().find(|task| task.get("notebook_task").is_none()) {
-        Some(other) => {
-            Err(ServiceError::Unsupported(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
-        }
-        None => Ok(()),
-    }
+    let other = tasks(settings).iter().find(|task| task.get("notebook_task").is_none());
+    other.map_or(Ok(()), |other| {
+        Err(ServiceError::Unsupported(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
+    })
 }
 
 /// Returns the tasks selected by `only` (§5.6): `+key` adds upstream tasks, `key+` downstream tasks.
@@ -88,9 +95,8 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
     let mut all = BTreeSet::new();
     for wish in &wishes {
         let key = wish.trim_start_matches('+').trim_end_matches('+');
-        if !tasks(settings).iter().any(|task| task["task_key"] == key) {
-            return Err(ServiceError::invalid(format!("Task '{key}' does not exist in the job.")));
-        }
+        let exists = tasks(settings).iter().any(|task| task["task_key"] == key);
+        ServiceError::ensure(exists, format!("Task '{key}' does not exist in the job."))?;
         let (mut before, mut behind) = (BTreeSet::from([key.to_owned()]), BTreeSet::from([key.to_owned()]));
         if wish.starts_with('+') {
             with_upstream(settings, &mut before);
@@ -104,7 +110,8 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
     Ok(Some(all))
 }
 
-/// Returns the job parameters of a run as (name, default, value).
+/// Returns the job parameters of a run as (name, default, value). Names that the job does not define are pushed down
+/// too.
 pub(super) fn parameters_of(
     settings: &Map<String, Value>,
     fields: &Fields,
@@ -112,40 +119,43 @@ pub(super) fn parameters_of(
     let given = fields.object("job_parameters")?.unwrap_or_default();
     let legacy = fields.object("notebook_params")?.unwrap_or_default();
     let defined = settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !defined.is_empty() && !legacy.is_empty() {
-        return Err(ServiceError::invalid(
-            "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
-        ));
+    ServiceError::ensure(
+        defined.is_empty() || legacy.is_empty(),
+        "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
+    )?;
+    let text = |name: &str, value: &Value| {
+        let what = format!("Could not parse request object: job parameter {name} is no string");
+        value.as_str().map(str::to_owned).ok_or_else(|| ServiceError::malformed(what))
+    };
+    let mut all = Vec::new();
+    for parameter in &defined {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        let default = parameter["default"].as_str().unwrap_or_default().to_owned();
+        let value = given.get(name).map(|value| text(name, value)).transpose()?;
+        all.push((name.to_owned(), Some(default.clone()), value.unwrap_or(default)));
     }
-    if Value::Object(legacy.clone()).to_string().len() > 10_000 {
-        return Err(ServiceError::invalid("notebook_params must not be larger than 10000 bytes."));
+    for (name, value) in given.iter().chain(&legacy) {
+        if !all.iter().any(|(known, _, _)| known == name) {
+            all.push((name.clone(), None, text(name, value)?));
+        }
     }
-    parameters(&defined, &given, &legacy)
+    Ok(all)
 }
 
 /// `runs/submit`: a one-time run without a job, whose tasks are not retried (§5.8).
 pub(super) fn submit(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
-    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
-    if let Some(token) = &token {
-        if token.len() > 64 {
-            return Err(ServiceError::invalid("The idempotency token must not be longer than 64 characters."));
-        }
-        if let Some(run) = world.job_runs.iter().find(|run| run.one_time && run.token.as_ref() == Some(token)) {
-            return Ok(databricks_data(&json!({ "run_id": run.id })));
-        }
+    let token = token_of(&fields)?;
+    let is_same = |run: &&JobRun| token.is_some() && run.one_time && run.token == token;
+    if let Some(run) = world.job_runs.iter().find(is_same) {
+        return Ok(databricks_data(&json!({ "run_id": run.id })));
     }
     let mut sent = fields.0.clone();
     let name = fields.text("run_name")?.unwrap_or_else(|| "Untitled".to_owned());
     sent.retain(|name, _| SUBMITTED.contains(&name.as_str()));
     sent.insert("name".to_owned(), json!(name));
-    if tasks(&sent).iter().any(|task| task.get("job_cluster_key").is_some_and(|key| !key.is_null())) {
-        return Err(ServiceError::invalid("A task of a one-time run cannot use a job cluster."));
-    }
     let mut settings = settled(sent)?;
-    if tasks(&settings).is_empty() {
-        return Err(ServiceError::invalid("One of the following fields must be set: tasks."));
-    }
+    ServiceError::ensure(!tasks(&settings).is_empty(), "One of the following fields must be set: tasks.")?;
     refuse_other_tasks(&settings)?;
     world.may_run_as(call, &settings)?;
     world.check_compute(&settings)?;
@@ -169,41 +179,11 @@ pub(super) fn submit(world: &mut World, call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({ "run_id": id })))
 }
 
-/// Returns the job parameters of a run. Names that the job does not define are pushed down too.
-fn parameters(
-    defined: &[Value],
-    given: &Map<String, Value>,
-    legacy: &Map<String, Value>,
-) -> Result<Vec<(String, Option<String>, String)>, ServiceError> {
-    let text = |name: &str, value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(ServiceError::malformed(format!("Could not parse request object: job parameter {name} is no string")))
-        }
-    };
-    let mut all = Vec::new();
-    for parameter in defined {
-        let name = parameter["name"].as_str().unwrap_or_default();
-        let default = parameter["default"].as_str().unwrap_or_default().to_owned();
-        let value = given.get(name).map(|value| text(name, value)).transpose()?;
-        all.push((name.to_owned(), Some(default.clone()), value.unwrap_or(default)));
-    }
-    for (name, value) in given.iter().chain(legacy) {
-        if !all.iter().any(|(known, _, _)| known == name) {
-            all.push((name.clone(), None, text(name, value)?));
-        }
-    }
-    Ok(all)
-}
-
 /// `runs/cancel`: asynchronous; accepts job runs and task runs. A run that has ended is unchanged.
 pub(super) fn cancel(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("run_id")?;
     let now = call.now.0;
-    let found = world.job_runs.iter().position(|run| run.id == id || run.tasks.iter().any(|task| task.id == id));
-    let Some(index) = found else {
-        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
-    };
+    let index = world.run_index(|run| run.id == id || run.tasks.iter().any(|task| task.id == id), id)?;
     world.check_run_permission(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
     let run = &mut world.job_runs[index];
     if run.id == id {
@@ -244,13 +224,10 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> HandlerResult {
 /// `runs/delete`: only runs that have ended (§5.8).
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("run_id")?;
-    let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {
-        return Err(ServiceError::invalid(format!("Run {id} does not exist.")));
-    };
+    let index = world.run_index(|run| run.id == id, id)?;
     world.check_run_permission(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
-    if !world.job_runs[index].is_over(call.now.0) {
-        return Err(ServiceError::invalid(format!("Run {id} is active: only runs that are over can be deleted.")));
-    }
+    let what = format!("Run {id} is active: only runs that are over can be deleted.");
+    ServiceError::ensure(world.job_runs[index].is_over(call.now.0), what)?;
     world.job_runs.remove(index);
     Ok(databricks_data(&json!({})))
 }

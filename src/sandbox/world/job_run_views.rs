@@ -5,40 +5,35 @@ use serde_json::{Value, json};
 use super::World;
 use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
-use super::databricks_jobs::{page_start, page_token, paged};
+use super::databricks_jobs::{list_page, page_start, page_token, paged};
 use super::job_runs::{JobRun, Stage, TaskRun};
 use super::notebooks::LONGEST_RESULT;
 use super::people::WORKSPACE_ID;
 
-/// A state for both representations, the old `state` and the new `status`.
-struct Shown {
-    life_cycle: &'static str,
-    state: &'static str,
-    result: Option<&'static str>,
-    code: Option<&'static str>,
-    message: String,
-    queued: bool,
+/// Adds a state in both representations, the old `state` and the new `status`.
+fn add_state(
+    body: &mut Value,
+    (life_cycle, state): (&str, &str),
+    (result, code): (Option<&str>, Option<&str>),
+    message: &str,
     stopped: bool,
-}
-
-impl Shown {
-    fn into_fields(self, body: &mut Value) {
-        let Shown { life_cycle, state, result, code, message, queued, stopped } = self;
-        let mut old =
-            json!({ "life_cycle_state": life_cycle, "state_message": message, "user_cancelled_or_timedout": stopped });
-        let mut new = json!({ "state": state });
-        if queued {
-            let why = "Queued due to reaching maximum concurrent job runs.";
-            old["queue_reason"] = json!(why);
-            new["queue_details"] = json!({ "code": "MAX_CONCURRENT_RUNS_REACHED", "message": why });
+) {
+    body["state"] =
+        json!({ "life_cycle_state": life_cycle, "state_message": message, "user_cancelled_or_timedout": stopped });
+    body["status"] = json!({ "state": state });
+    if state == "QUEUED" {
+        let why = "Queued due to reaching maximum concurrent job runs.";
+        body["state"]["queue_reason"] = json!(why);
+        body["status"]["queue_details"] = json!({ "code": "MAX_CONCURRENT_RUNS_REACHED", "message": why });
+    }
+    if let Some(result) = result {
+        let (usual, kind) = termination(result);
+        body["status"]["termination_details"] =
+            json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
+        // §0: termination_details is set while TERMINATING, the old result only at the end.
+        if state != "TERMINATING" {
+            body["state"]["result_state"] = json!(result);
         }
-        if let Some(result) = result {
-            old["result_state"] = json!(result);
-            let (usual, kind) = termination(result);
-            new["termination_details"] = json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
-        }
-        body["state"] = old;
-        body["status"] = new;
     }
 }
 
@@ -55,10 +50,11 @@ fn termination(result: &str) -> (&'static str, &'static str) {
     }
 }
 
-fn shown_run(run: &JobRun, now: i64) -> Shown {
+/// Life-cycle state, and state.
+fn run_states(run: &JobRun, now: i64) -> (&'static str, &'static str) {
     let over = run.is_over(now);
     let begun = run.current().iter().any(|task| task.started.is_some());
-    let (life_cycle, state) = match run.result {
+    match run.result {
         Some("MAXIMUM_CONCURRENT_RUNS_REACHED") => ("SKIPPED", "TERMINATED"),
         // §5.7: measured on runs whose tasks are TERMINATED/FAILED.
         Some("FAILED") if over => ("INTERNAL_ERROR", "TERMINATED"),
@@ -68,21 +64,11 @@ fn shown_run(run: &JobRun, now: i64) -> Shown {
         None if run.stopped.is_some() => ("TERMINATING", "TERMINATING"),
         None if begun => ("RUNNING", "RUNNING"),
         None => ("PENDING", "PENDING"),
-    };
-    // §0: termination_details is set while TERMINATING, the old result only at the end.
-    Shown {
-        life_cycle,
-        state,
-        result: run.result,
-        code: None,
-        message: run.message.clone(),
-        queued: run.queued,
-        stopped: run.stopped.is_some(),
     }
 }
 
-fn shown_task(task: &TaskRun) -> Shown {
-    let (life_cycle, state) = match task.stage {
+fn task_states(task: &TaskRun) -> (&'static str, &'static str) {
+    match task.stage {
         Stage::Blocked => ("BLOCKED", "BLOCKED"),
         Stage::Pending { .. } => ("PENDING", "PENDING"),
         Stage::WaitingForRetry { .. } => ("WAITING_FOR_RETRY", "WAITING"),
@@ -93,30 +79,12 @@ fn shown_task(task: &TaskRun) -> Shown {
             Some(_) if task.code.is_some() => ("INTERNAL_ERROR", "TERMINATED"),
             Some(_) | None => ("TERMINATED", "TERMINATED"),
         },
-    };
-    let stopped = matches!(task.stage, Stage::Stopping { .. }) || matches!(task.result, Some("CANCELED" | "TIMEDOUT"));
-    Shown {
-        life_cycle,
-        state,
-        result: task.result,
-        code: task.code,
-        message: task.message.clone(),
-        queued: false,
-        stopped,
     }
 }
 
 impl JobRun {
     fn state_into(&self, body: &mut Value, now: i64) {
-        let mut shown = shown_run(self, now);
-        let result = shown.result.take().filter(|_| self.is_over(now));
-        let early = self.result.map(termination);
-        let message = shown.message.clone();
-        shown.result = result;
-        shown.into_fields(body);
-        if let (None, Some((code, kind))) = (result, early) {
-            body["status"]["termination_details"] = json!({ "code": code, "type": kind, "message": message });
-        }
+        add_state(body, run_states(self, now), (self.result, None), &self.message, self.stopped.is_some());
     }
 
     /// Returns the last repair attempt as an entry of `repair_history` (§5.8).
@@ -214,7 +182,9 @@ impl World {
         if resolved {
             body["resolved_values"] = json!({ "notebook_task": { "base_parameters": task.parameters } });
         }
-        shown_task(task).into_fields(&mut body);
+        let stopped =
+            matches!(task.stage, Stage::Stopping { .. }) || matches!(task.result, Some("CANCELED" | "TIMEDOUT"));
+        add_state(&mut body, task_states(task), (task.result, task.code), &task.message, stopped);
         body
     }
 
@@ -232,7 +202,7 @@ impl World {
     }
 
     fn found_run(&self, call: &Call) -> Result<(&JobRun, Option<&TaskRun>), ServiceError> {
-        let id = call.number("run_id")?.ok_or_else(|| ServiceError::invalid("Missing required field: run_id"))?;
+        let id = call.required_number("run_id")?;
         let found = self.job_runs.iter().find_map(|run| {
             let task = run.tasks.iter().find(|task| task.id == id);
             (run.id == id || task.is_some()).then_some((run, task))
@@ -285,23 +255,14 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
 
 pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     let (active, completed) = (call.query_flag("active_only"), call.query_flag("completed_only"));
-    if active && completed {
-        return Err(ServiceError::invalid("active_only and completed_only exclude each other."));
-    }
-    let limit = match call.number("limit")? {
-        None => 20,
-        Some(0) => 24,
-        Some(limit @ 1..=24) => usize::try_from(limit).unwrap_or(24),
-        Some(other) => {
-            return Err(ServiceError::invalid(format!("Invalid limit {other}: it must be less than 25.")));
-        }
-    };
+    ServiceError::ensure(!(active && completed), "active_only and completed_only exclude each other.")?;
+    let limit = call.number("limit")?.map_or(20, |limit| if limit == 0 { 24 } else { limit });
+    let what = format!("Invalid limit {limit}: it must be less than 25.");
+    ServiceError::ensure((1..=24).contains(&limit), what)?;
+    let limit = usize::try_from(limit).unwrap_or(24);
     let start = page_start(call)?;
     let job = call.number("job_id")?;
     let kind = call.query_param("run_type");
-    if let Some(unknown) = kind.filter(|kind| !["JOB_RUN", "WORKFLOW_RUN", "SUBMIT_RUN"].contains(kind)) {
-        return Err(ServiceError::invalid(format!("Invalid run_type {unknown}.")));
-    }
     let (from, to) = (call.number("start_time_from")?, call.number("start_time_to")?);
     let now = world.now.0;
     let mut found: Vec<&JobRun> = world
@@ -325,25 +286,14 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
         .take(limit)
         .map(|run| if call.query_flag("expand_tasks") { world.whole_run(run, call) } else { world.run_fields(run) })
         .collect();
-    let more = found.len() > start + limit;
-    let mut body = json!({ "has_more": more });
-    if !runs.is_empty() {
-        body["runs"] = json!(runs);
-    }
-    if more {
-        body["next_page_token"] = json!(page_token(start + limit));
-    }
-    Ok(databricks_data(&body))
+    Ok(list_page("runs", &runs, found.len(), start + limit))
 }
 
 /// `runs/get-output`: of a task run, never of a job run.
 pub(super) fn output(world: &mut World, call: &Call) -> HandlerResult {
     let (run, task) = world.found_run(call)?;
-    let Some(task) = task else {
-        return Err(ServiceError::invalid(
-            "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.",
-        ));
-    };
+    let what = "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.";
+    let task = task.ok_or_else(|| ServiceError::invalid(what))?;
     let mut body = json!({ "metadata": world.task_fields(run, task, false), "notebook_output": {} });
     body["metadata"]["job_id"] = json!(run.job_id);
     if let Some(result) = &task.exit {
@@ -365,13 +315,13 @@ pub(super) fn inspected(world: &World) -> Value {
             .iter()
             .map(|task| {
                 json!({
-                    "task_key": task.key, "run_id": task.id, "attempt": task.attempt, "state": shown_task(task).life_cycle,
+                    "task_key": task.key, "run_id": task.id, "attempt": task.attempt, "state": task_states(task).0,
                     "result": task.result, "output": task.output, "exit": task.exit, "values": task.values,
                     "parameters": task.parameters, "error": task.error.as_ref().map(|(error, _)| error),
                 })
             })
             .collect();
-        json!({ "run_id": run.id, "job_id": run.job_id, "state": shown_run(run, now).life_cycle, "result": run.result, "tasks": tasks })
+        json!({ "run_id": run.id, "job_id": run.job_id, "state": run_states(run, now).0, "result": run.result, "tasks": tasks })
     });
     Value::Array(rows.collect())
 }

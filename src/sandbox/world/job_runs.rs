@@ -21,7 +21,7 @@ const GRACE: i64 = 120_000;
 /// Automatic retries of a failed serverless task unless disabled (§6.3).
 const AUTO_OPTIMIZATION_RETRIES: i64 = 1;
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct JobRun {
     pub(super) id: i64,
     pub(super) job_id: i64,
@@ -50,7 +50,7 @@ pub(super) struct JobRun {
 }
 
 /// One attempt of one task.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct TaskRun {
     pub(super) key: String,
     pub(super) id: i64,
@@ -70,8 +70,9 @@ pub(super) struct TaskRun {
     pub(super) error: Option<(String, String)>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
+    #[default]
     Blocked,
     /// Waits for compute until `ready`, then for the notebook runner.
     Pending {
@@ -92,23 +93,7 @@ pub(super) enum Stage {
 
 impl TaskRun {
     pub(super) fn new(key: &str, id: i64, attempt: i64, first_attempt: i64, stage: Stage) -> TaskRun {
-        TaskRun {
-            key: key.to_owned(),
-            id,
-            attempt,
-            first_attempt,
-            stage,
-            started: None,
-            ended: None,
-            result: None,
-            message: String::new(),
-            code: None,
-            parameters: BTreeMap::new(),
-            values: Map::new(),
-            output: String::new(),
-            exit: None,
-            error: None,
-        }
+        TaskRun { key: key.to_owned(), id, attempt, first_attempt, stage, ..TaskRun::default() }
     }
 
     /// Whether the task succeeded or was not meant to run.
@@ -130,22 +115,12 @@ impl JobRun {
         JobRun {
             id,
             job_id,
-            one_time: false,
             creator: creator.to_owned(),
             identity: job.identity().to_owned(),
             created: now,
-            queued: false,
-            started: None,
-            ended: None,
-            result: None,
-            message: String::new(),
-            stopped: None,
-            token: None,
             settings: job.settings.clone(),
-            parameters: Vec::new(),
-            tasks: Vec::new(),
             repair_attempts: vec![RepairAttempt { id, started: now, first: 0 }],
-            repair_history: Vec::new(),
+            ..JobRun::default()
         }
     }
 

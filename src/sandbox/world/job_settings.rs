@@ -115,17 +115,9 @@ pub(super) fn settled(mut settings: Settings) -> Result<Settings, ServiceError> 
             return Err(ServiceError::malformed(format!("Could not parse request object: {field} is no array")));
         }
     }
-    let name = settings.entry("name").or_insert_with(|| json!("Untitled"));
-    match name.as_str() {
-        Some(text) if text.len() <= 4096 => {}
-        Some(_) => {
-            return Err(ServiceError::invalid("The job name must not be longer than 4096 bytes."));
-        }
-        None => {
-            return Err(ServiceError::malformed("Could not parse request object: name is no string"));
-        }
-    }
-    job_checks::check_text(&settings)?;
+    let name = settings.entry("name").or_insert_with(|| json!("Untitled")).as_str();
+    let name = name.ok_or_else(|| ServiceError::malformed("Could not parse request object: name is no string"))?;
+    ServiceError::ensure(name.len() <= 4096, "The job name must not be longer than 4096 bytes.")?;
     job_checks::check_tags(&settings)?;
     job_checks::check_parameters(&settings)?;
     job_checks::check_times(&settings)?;

@@ -45,6 +45,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::Request;
 use http::header::AUTHORIZATION;
+use serde::Deserialize;
 
 use self::answers::ServiceError;
 use self::call::Call;
@@ -116,7 +117,8 @@ pub struct NotebookEnd {
 }
 
 /// How a notebook ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum NotebookOutcome {
     /// Ended by `dbutils.notebook.exit(result)`.
     Exited {

@@ -22,7 +22,7 @@ pub(super) struct Grant {
 }
 
 /// Returns the rank of a level within its list.
-fn place(levels: &'static [&'static str], level: &str) -> Option<usize> {
+fn place(levels: &[&str], level: &str) -> Option<usize> {
     levels.iter().position(|known| *known == level)
 }
 
@@ -44,12 +44,17 @@ impl World {
         if inherited {
             return Some("CAN_MANAGE");
         }
-        let direct = state.grants.get(&format!("{}/{}", plural(&object.kind), object.id));
-        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
-        let best = reaching.filter_map(|grant| place(OBJECT_LEVELS, grant.level)).max();
+        let best = self.granted(state, &format!("{}/{}", plural(&object.kind), object.id), OBJECT_LEVELS, who);
         // Everyone can see the top folders; otherwise users could not find their home folders.
         let seen = matches!(path, "/" | "/Users" | "/Repos").then_some(0);
         best.max(seen).map(|index| OBJECT_LEVELS[index])
+    }
+
+    /// Returns the rank of the highest level granted on the object itself to `who` or a group of theirs.
+    fn granted(&self, state: &WorkspaceState, id: &str, levels: &[&str], who: &str) -> Option<usize> {
+        let direct = state.grants.get(id).into_iter().flatten();
+        let reaching = direct.filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
+        reaching.filter_map(|grant| place(levels, grant.level)).max()
     }
 
     /// Returns an error unless `who` has at least `level` on a job.
@@ -66,9 +71,7 @@ impl World {
         if self.people.is_admin(who) || found.creator == who {
             return Ok(());
         }
-        let direct = state.grants.get(&format!("jobs/{job}"));
-        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
-        let best = reaching.filter_map(|grant| place(JOB_LEVELS, grant.level)).max();
+        let best = self.granted(state, &format!("jobs/{job}"), JOB_LEVELS, who);
         if best.is_some() && best >= place(JOB_LEVELS, level) {
             return Ok(());
         }
@@ -97,12 +100,8 @@ enum Subject<'a> {
 
 fn subject<'a>(world: &World, state: &'a WorkspaceState, call: &Call) -> Result<Subject<'a>, ServiceError> {
     let kind = call.path_params.first().map(String::as_str).unwrap_or_default();
-    let absent = || {
-        ServiceError::not_found(format!(
-            "{kind} with id {} does not exist.",
-            call.path_params.get(1).map_or("", String::as_str)
-        ))
-    };
+    let named = call.path_params.get(1).map_or("", String::as_str);
+    let absent = || ServiceError::not_found(format!("{kind} with id {named} does not exist."));
     let id = call.id(1).ok_or_else(absent)?;
     match kind {
         "jobs" => {
@@ -172,7 +171,7 @@ fn key_of(call: &Call) -> String {
     format!("permissions:{}", call.path_params.join("/"))
 }
 
-fn needs_premium(world: &World) -> Result<(), ServiceError> {
+pub(super) fn needs_premium(world: &World) -> Result<(), ServiceError> {
     if world.premium {
         return Ok(());
     }
@@ -189,33 +188,23 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
 /// Parses and checks an `access_control_list`.
 pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, ServiceError> {
     let levels = if is_job { JOB_LEVELS } else { OBJECT_LEVELS };
-    let entries = list
-        .as_array()
-        .ok_or_else(|| ServiceError::malformed("Could not parse request object: access_control_list is no array"))?;
-    entries
-        .iter()
-        .map(|entry| {
-            let named: Vec<&str> = ["user_name", "group_name", "service_principal_name"]
-                .iter()
-                .filter_map(|field| entry.get(field)?.as_str())
-                .collect();
-            let [principal] = named.as_slice() else {
-                return Err(ServiceError::invalid(
-                    "An access control entry names exactly one of user_name, group_name and service_principal_name.",
-                ));
-            };
-            if !world.people.knows(principal) {
-                return Err(ServiceError::not_found(format!("Principal: {principal} does not exist")));
-            }
-            let level = entry.get("permission_level").and_then(Value::as_str).unwrap_or_default();
-            match place(levels, level) {
-                Some(index) => Ok(Grant { principal: (*principal).to_owned(), level: levels[index] }),
-                None => {
-                    Err(ServiceError::invalid(format!("Permission level {level} is none of {}", levels.join(", "))))
-                }
-            }
-        })
-        .collect()
+    let malformed = || ServiceError::malformed("Could not parse request object: access_control_list is no array");
+    let grant = |entry: &Value| {
+        let fields = ["user_name", "group_name", "service_principal_name"];
+        let named: Vec<&str> = fields.iter().filter_map(|field| entry.get(field)?.as_str()).collect();
+        let [principal] = named.as_slice() else {
+            let what = "An access control entry names exactly one of user_name, group_name and service_principal_name.";
+            return Err(ServiceError::invalid(what));
+        };
+        if !world.people.knows(principal) {
+            return Err(ServiceError::not_found(format!("Principal: {principal} does not exist")));
+        }
+        let level = entry.get("permission_level").and_then(Value::as_str).unwrap_or_default();
+        let known = levels.iter().find(|known| **known == level);
+        let unknown = || ServiceError::invalid(format!("Permission level {level} is none of {}", levels.join(", ")));
+        Ok(Grant { principal: (*principal).to_owned(), level: known.ok_or_else(unknown)? })
+    };
+    list.as_array().ok_or_else(malformed)?.iter().map(grant).collect()
 }
 
 /// Returns the grants key of the object in the path, and whether it is a job. Refuses callers who cannot manage it.
@@ -226,15 +215,19 @@ fn managed(world: &World, call: &Call) -> Result<(String, bool), ServiceError> {
             Ok((format!("jobs/{id}"), true))
         }
         Subject::Object(path, object) => {
-            if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE") {
-                return Err(ServiceError::permission_denied(format!(
-                    "{} does not have Manage permissions on {path}",
-                    call.caller
-                )));
-            }
+            check_managed(world, call, &path, object)?;
             Ok((format!("{}/{}", plural(&object.kind), object.id), false))
         }
     }
+}
+
+/// Refuses callers who cannot manage a workspace object; nobody manages `/`.
+pub(super) fn check_managed(world: &World, call: &Call, path: &str, object: &Object) -> Result<(), ServiceError> {
+    let who = &call.caller;
+    if path != "/" && world.rights_on(&world.databricks, path, object, who) == Some("CAN_MANAGE") {
+        return Ok(());
+    }
+    Err(ServiceError::permission_denied(format!("{who} does not have Manage permissions on {path}")))
 }
 
 fn asked_for(world: &World, call: &Call, is_job: bool) -> Result<Vec<Grant>, ServiceError> {
@@ -253,9 +246,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;
     let new = asked_for(world, call, is_job)?;
-    if new.iter().any(|grant| grant.level == "IS_OWNER") {
-        return Err(ServiceError::invalid("The job must have exactly one owner."));
-    }
+    ServiceError::ensure(new.iter().all(|grant| grant.level != "IS_OWNER"), "The job must have exactly one owner.")?;
     let direct = world.databricks.grants.entry(id).or_default();
     for grant in new {
         direct.retain(|old| old.principal != grant.principal);
@@ -274,9 +265,7 @@ pub(super) fn set(world: &mut World, call: &Call) -> HandlerResult {
         let [owner] = owners.as_slice() else {
             return Err(ServiceError::invalid("The job must have exactly one owner."));
         };
-        if people::is_group(&owner.principal) {
-            return Err(ServiceError::invalid("Groups can not be owners of a job."));
-        }
+        ServiceError::ensure(!people::is_group(&owner.principal), "Groups can not be owners of a job.")?;
         if let Some(job) = call.id(1).and_then(|id| world.databricks.jobs.get_mut(&id)) {
             job.creator.clone_from(&owner.principal);
         }

@@ -25,36 +25,7 @@ pub(super) struct ReferenceValues<'a> {
     pub(super) others: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
-const START: &str = "job.start_time.";
-const TIMES: &[&str] = &[
-    "iso_date",
-    "iso_datetime",
-    "iso_weekday",
-    "is_weekday",
-    "year",
-    "month",
-    "day",
-    "hour",
-    "minute",
-    "second",
-    "timestamp_ms",
-];
-const PLAIN: &[&str] = &[
-    "job.id",
-    "job.name",
-    "job.run_id",
-    "job.repair_count",
-    "job.trigger.type",
-    "job.trigger.file_arrival.location",
-    "task.name",
-    "task.run_id",
-    "task.execution_count",
-    "task.notebook_path",
-    "workspace.id",
-    "workspace.url",
-];
-/// Deprecated forms that are still in use.
-const OLD: &[&str] = &["job_id", "run_id", "start_date", "task_retry_count", "parent_run_id", "task_key"];
+const NAMESPACES: [&str; 4] = ["job.", "task.", "tasks.", "workspace."];
 
 /// Splits a text into literal parts (`Ok`) and references with their braces (`Err`).
 fn parts(text: &str) -> Vec<Result<&str, &str>> {
@@ -86,45 +57,31 @@ pub(super) fn substituted(text: &str, values: &ReferenceValues<'_>) -> String {
 }
 
 fn value(name: &str, values: &ReferenceValues<'_>) -> Option<String> {
-    let ReferenceValues {
-        job_id,
-        job_name,
-        run_id,
-        started,
-        task_key,
-        task_run_id,
-        attempt,
-        repairs,
-        notebook_path,
-        origin,
-        parameters,
-        others,
-    } = values;
-    if let Some(part) = name.strip_prefix(START) {
-        return time(part, *started);
+    if let Some(part) = name.strip_prefix("job.start_time.") {
+        return time(part, values.started);
     }
     if let Some(parameter) = name.strip_prefix("job.parameters.") {
         let parameter = parameter.trim_matches('`');
-        return parameters.iter().find(|(known, _)| known == parameter).map(|(_, value)| value.clone());
+        return values.parameters.iter().find(|(known, _)| known == parameter).map(|(_, value)| value.clone());
     }
     if let Some((task, rest)) = name.strip_prefix("tasks.").and_then(|rest| rest.split_once('.')) {
-        return others(task.trim_matches('`'), rest);
+        return (values.others)(task.trim_matches('`'), rest);
     }
     Some(match name {
-        "job.id" | "job_id" => job_id.to_string(),
-        "job.name" => (*job_name).to_owned(),
-        "job.run_id" | "parent_run_id" => run_id.to_string(),
-        "job.repair_count" => repairs.to_string(),
+        "job.id" | "job_id" => values.job_id.to_string(),
+        "job.name" => values.job_name.to_owned(),
+        "job.run_id" | "parent_run_id" => values.run_id.to_string(),
+        "job.repair_count" => values.repairs.to_string(),
         "job.trigger.type" => "manual".to_owned(),
         "job.trigger.file_arrival.location" => String::new(),
-        "task.name" | "task_key" => (*task_key).to_owned(),
-        "task.run_id" | "run_id" => task_run_id.to_string(),
-        "task.execution_count" => (attempt + 1).to_string(),
-        "task_retry_count" => attempt.to_string(),
-        "task.notebook_path" => (*notebook_path).to_owned(),
+        "task.name" | "task_key" => values.task_key.to_owned(),
+        "task.run_id" | "run_id" => values.task_run_id.to_string(),
+        "task.execution_count" => (values.attempt + 1).to_string(),
+        "task_retry_count" => values.attempt.to_string(),
+        "task.notebook_path" => values.notebook_path.to_owned(),
         "workspace.id" => WORKSPACE_ID.to_string(),
-        "workspace.url" => (*origin).to_owned(),
-        "start_date" => time("iso_date", *started)?,
+        "workspace.url" => values.origin.to_owned(),
+        "start_date" => time("iso_date", values.started)?,
         _ => return None,
     })
 }
@@ -149,24 +106,28 @@ fn time(part: &str, at: SimTime) -> Option<String> {
 
 /// Returns the first unknown name in a known namespace, an error when a job is written. Unknown namespaces are allowed.
 pub(super) fn check(text: &str, parameters: &[&str], tasks: &[&str]) -> Result<(), String> {
-    for reference in parts(text).into_iter().filter_map(Result::err) {
-        let name = inside(reference);
-        let known = if let Some(part) = name.strip_prefix(START) {
-            TIMES.contains(&part)
-        } else if let Some(parameter) = name.strip_prefix("job.parameters.") {
-            parameters.contains(&parameter.trim_matches('`'))
-        } else if let Some(rest) = name.strip_prefix("tasks.") {
-            rest.split_once('.').is_some_and(|(task, _)| tasks.contains(&task.trim_matches('`')))
-        } else if ["job.", "task.", "workspace."].iter().any(|namespace| name.starts_with(namespace)) {
-            PLAIN.contains(&name)
-        } else {
-            true
-        };
-        if !known && !OLD.contains(&name) {
-            return Err(reference.to_owned());
-        }
+    let parameters: Vec<_> = parameters.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+    // Only whether there is a value matters.
+    let values = ReferenceValues {
+        job_id: 0,
+        job_name: "",
+        run_id: 0,
+        started: SimTime(0),
+        task_key: "",
+        task_run_id: 0,
+        attempt: 0,
+        repairs: 0,
+        notebook_path: "",
+        origin: "",
+        parameters: &parameters,
+        others: &|task, _| tasks.contains(&task).then(String::new),
+    };
+    let is_unknown =
+        |name: &str| NAMESPACES.iter().any(|space| name.starts_with(space)) && value(name, &values).is_none();
+    match parts(text).into_iter().filter_map(Result::err).find(|reference| is_unknown(inside(reference))) {
+        Some(unknown) => Err(unknown.to_owned()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

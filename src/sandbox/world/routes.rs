@@ -41,11 +41,6 @@ const fn post(path: &'static str, operation: &'static str, run: Handler) -> Rout
     entry("POST", path, operation, run)
 }
 
-/// A POST that changes no state of the service, such as a token request.
-const fn post_readonly(path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
-    RouteEntry { method: "POST", path, operation, writes: false, run }
-}
-
 const fn entry(method: &'static str, path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
     let writes = !matches!(method.as_bytes(), b"GET");
     RouteEntry { method, path, operation, writes, run }
@@ -55,7 +50,8 @@ const fn entry(method: &'static str, path: &'static str, operation: &'static str
 static TABLE: &[RouteEntry] = &[
     get("/.well-known/databricks-config", "databricks:host-metadata", oauth::metadata),
     get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
-    post_readonly("/oidc/v1/token", "databricks:oidc/token", oauth::token),
+    // A POST that changes no state of the service.
+    RouteEntry { writes: false, ..post("/oidc/v1/token", "databricks:oidc/token", oauth::token) },
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
     get("/api/2.0/preview/scim/v2/Users", "databricks:scim/users", people::users),
     get("/api/2.0/preview/scim/v2/ServicePrincipals", "databricks:scim/service-principals", people::service_principals),
@@ -113,7 +109,7 @@ static TABLE: &[RouteEntry] = &[
     get("/api/v2/whoami", "dbt:whoami", dbt::who_am_i),
     get("/api/v2/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
     get("/api/v2/accounts/{}/environments", "dbt:environments/list", dbt_projects::environments_of_the_account),
-    get("/api/v2/accounts/{}/environments/{}", "dbt:environments/get", dbt_projects::environment_of_the_account),
+    get("/api/v2/accounts/{}/environments/{}", "dbt:environments/get", dbt_projects::environment),
     get("/api/v2/accounts/{}/projects/{}", "dbt:projects/get", dbt_projects::project),
     get("/api/v3/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
     get("/api/v3/accounts/{}/projects/{}", "dbt:projects/get", dbt_projects::project),
@@ -136,7 +132,6 @@ static TABLE: &[RouteEntry] = &[
     get("/api/v2/accounts/{}/runs", "dbt:runs/list", dbt_calls::list),
     get("/api/v2/accounts/{}/runs/{}", "dbt:runs/get", dbt_calls::get),
     post("/api/v2/accounts/{}/runs/{}/cancel", "dbt:runs/cancel", dbt_calls::cancel),
-    get("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry-preview", dbt_calls::retry_preview),
     post("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry", dbt_calls::retry),
     get("/api/v2/accounts/{}/steps/{}", "dbt:steps/get", dbt_run_views::step),
     get("/api/v2/accounts/{}/runs/{}/artifacts", "dbt:runs/artifacts/list", artifacts::list),
@@ -220,8 +215,8 @@ pub(super) fn unknown(request: &Request<Bytes>) -> HttpResponse {
     }
     if known && !is_dbt(path) {
         let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
-        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'"))
-            .answer();
+        let what = format!("No API found for '{method} {short}'");
+        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", what).answer();
     }
     ServiceError::Unsupported(format!("{method} {path}")).answer()
 }

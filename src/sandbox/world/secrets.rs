@@ -13,8 +13,8 @@ use super::people::People;
 use super::{SecretRefused, World};
 
 const LARGEST_VALUE: usize = 128 * 1024;
-const MOST_SCOPES: usize = 1000;
-const MOST_SECRETS: usize = 1000;
+/// Most scopes in a workspace, and most secrets in a scope.
+const MOST: usize = 1000;
 
 /// READ < WRITE < MANAGE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,11 +136,10 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let name = fields.required_text("scope")?;
     let first = fields.text("initial_manage_principal")?;
-    if !is_name(&name, "@") {
-        return Err(ServiceError::invalid(format!(
-            "Scope name {name} is invalid: it must consist of alphanumeric characters, dashes, underscores, @ and periods, and be at most 128 characters long."
-        )));
-    }
+    let what = format!(
+        "Scope name {name} is invalid: it must consist of alphanumeric characters, dashes, underscores, @ and periods, and be at most 128 characters long."
+    );
+    ServiceError::ensure(is_name(&name, "@"), what)?;
     match fields.text("scope_backend_type")?.as_deref() {
         None | Some("DATABRICKS") => {}
         Some("AZURE_KEYVAULT") => {
@@ -150,22 +149,17 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> HandlerResult {
                 "Scope with Azure KeyVault must have userAADToken defined!",
             ));
         }
-        Some(other) => {
-            return Err(ServiceError::invalid(format!("Unknown scope backend type {other}")));
-        }
+        Some(other) => return Err(ServiceError::invalid(format!("Unknown scope backend type {other}"))),
     }
     if world.databricks.reserved_scopes.contains(&name.to_lowercase()) {
         return Err(ServiceError::databricks(403, "CUSTOMER_UNAUTHORIZED", format!("Scope name {name} is reserved.")));
     }
     if world.databricks.scopes.contains_key(&name.to_lowercase()) {
-        return Err(ServiceError::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));
+        return Err(ServiceError::already_exists(format!("Scope {name} already exists!")));
     }
-    if world.databricks.scopes.len() >= MOST_SCOPES {
-        return Err(ServiceError::databricks(
-            400,
-            "RESOURCE_LIMIT_EXCEEDED",
-            format!("Cannot create more than {MOST_SCOPES} scopes"),
-        ));
+    if world.databricks.scopes.len() >= MOST {
+        let what = format!("Cannot create more than {MOST} scopes");
+        return Err(ServiceError::databricks(400, "RESOURCE_LIMIT_EXCEEDED", what));
     }
     let manager = match first.as_deref() {
         Some("users") => "users".to_owned(),
@@ -175,9 +169,7 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> HandlerResult {
             )));
         }
         None if !world.premium => {
-            return Err(ServiceError::databricks(
-                400,
-                "BAD_REQUEST",
+            return Err(ServiceError::bad_request(
                 "Premium Tier is disabled in this workspace. Secret scopes can only be created with initial_manage_principal \"users\".",
             ));
         }
@@ -230,22 +222,17 @@ pub(super) fn put(world: &mut World, call: &Call) -> HandlerResult {
     };
     let scope = world.allowed(&world.databricks, call, &name, Level::Write)?;
     if scope.key_vault {
-        return Err(ServiceError::databricks(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault"));
+        return Err(ServiceError::bad_request("Cannot write secrets to Azure KeyVault"));
     }
-    if !is_name(&key, "") {
-        return Err(ServiceError::invalid(format!(
-            "Secret key {key} is invalid: it must consist of alphanumeric characters, dashes, underscores and periods, and be at most 128 characters long."
-        )));
-    }
-    if value.len() > LARGEST_VALUE {
-        return Err(ServiceError::invalid(format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes")));
-    }
-    if scope.secrets.len() >= MOST_SECRETS && !scope.secrets.contains_key(&key) {
-        return Err(ServiceError::databricks(
-            400,
-            "RESOURCE_LIMIT_EXCEEDED",
-            format!("Cannot store more than {MOST_SECRETS} secrets in scope {name}"),
-        ));
+    let what = format!(
+        "Secret key {key} is invalid: it must consist of alphanumeric characters, dashes, underscores and periods, and be at most 128 characters long."
+    );
+    ServiceError::ensure(is_name(&key, ""), what)?;
+    let what = format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes");
+    ServiceError::ensure(value.len() <= LARGEST_VALUE, what)?;
+    if scope.secrets.len() >= MOST && !scope.secrets.contains_key(&key) {
+        let what = format!("Cannot store more than {MOST} secrets in scope {name}");
+        return Err(ServiceError::databricks(400, "RESOURCE_LIMIT_EXCEEDED", what));
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
         let version = scope.secrets.get(&key).map_or(1, |old| old.version + 1);
@@ -270,11 +257,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let (name, key) = (call.required_param("scope")?, call.required_param("key")?);
     let scope = world.allowed(world.state_for_read(&key_of(name)), call, name, Level::Read)?;
     if !world.secret_reading {
-        return Err(ServiceError::databricks(
-            400,
-            "BAD_REQUEST",
-            "Secret values can only be read from a command on a cluster.",
-        ));
+        return Err(ServiceError::bad_request("Secret values can only be read from a command on a cluster."));
     }
     match scope.secrets.get(key) {
         Some(secret) => Ok(databricks_data(&json!({ "key": key, "value": STANDARD.encode(&secret.value) }))),
@@ -289,13 +272,7 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> HandlerResult {
     let Some(level) = Level::parse(&level) else {
         return Err(ServiceError::invalid(format!("Invalid permission {level}: it is one of READ, WRITE, MANAGE")));
     };
-    if !world.premium {
-        return Err(ServiceError::databricks(
-            404,
-            "FEATURE_DISABLED",
-            "Secret ACLs are not available in this workspace's plan.",
-        ));
-    }
+    super::permissions::needs_premium(world)?;
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     if !world.people.knows(&principal) {
         return Err(ServiceError::not_found(format!("User or Group {principal} does not exist.")));
@@ -342,7 +319,7 @@ pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let (name, key) = (fields.required_text("scope")?, fields.required_text("key")?);
     if world.allowed(&world.databricks, call, &name, Level::Write)?.key_vault {
-        return Err(ServiceError::databricks(400, "BAD_REQUEST", "Cannot delete secrets from Azure KeyVault"));
+        return Err(ServiceError::bad_request("Cannot delete secrets from Azure KeyVault"));
     }
     let scope = world.databricks.scopes.get_mut(&name.to_lowercase());
     if scope.and_then(|scope| scope.secrets.remove(&key)).is_none() {

@@ -3,7 +3,7 @@
 use super::World;
 use super::dbt_jobs::DbtJob;
 use super::dbt_run_views::trigger;
-use super::dbt_runs::{DbtRun, PlannedOutcome, RunPlan, steps};
+use super::dbt_runs::{DbtRun, PlannedOutcome, RunPlan};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -108,24 +108,8 @@ fn jobs() -> Vec<DbtJob> {
 impl World {
     fn past_run(&mut self, id: i64, job: &DbtJob, created: i64, plan: RunPlan) {
         let trigger = trigger(id + 1_000_000, job.id, "scheduled", "scheduled", &serde_json::Map::new());
-        let run = DbtRun {
-            id,
-            job: job.id,
-            project: job.project,
-            environment: job.environment,
-            created,
-            plan,
-            timeout: DAY,
-            trigger,
-            steps: steps(&job.commands, job.generate_docs),
-            dequeued: Some(created + plan.queued),
-            cancelled: None,
-            retrying: None,
-            parallel: false,
-            commit: self.ids.next_commit_sha(),
-            seeded: true,
-        };
-        self.dbt.push(run);
+        let run = self.run_of(job, id, created, plan, trigger);
+        self.dbt.push(DbtRun { dequeued: Some(created + plan.queued), seeded: true, ..run });
     }
 
     /// Fills a new world.

@@ -15,11 +15,8 @@ const LARGEST: usize = 10 * 1024 * 1024;
 
 /// Normalizes a path: with and without `/Workspace` it names the same object, and double slashes collapse (§4.3).
 pub(super) fn normal_path(path: &str) -> Result<String, ServiceError> {
-    if !path.starts_with('/') {
-        return Err(ServiceError::invalid(format!(
-            "Path ({path}) must be an absolute path, i.e. it must start with '/'."
-        )));
-    }
+    let what = format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.");
+    ServiceError::ensure(path.starts_with('/'), what)?;
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.first() == Some(&"Workspace") {
         parts.remove(0);
@@ -110,13 +107,7 @@ pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let path = normal_path(&fields.required_text("path")?)?;
     let object = world.visible(&world.databricks, call, &path)?;
-    let rights = world.rights_on(&world.databricks, &path, object, &call.caller);
-    if rights != Some("CAN_MANAGE") || path == "/" {
-        return Err(ServiceError::permission_denied(format!(
-            "{} does not have Manage permissions on {path}",
-            call.caller
-        )));
-    }
+    permissions::check_managed(world, call, &path, object)?;
     let inside = format!("{path}/");
     let below: Vec<String> =
         world.databricks.objects.keys().filter(|other| other.starts_with(&inside)).cloned().collect();
@@ -145,11 +136,8 @@ pub(super) fn make_directories(world: &mut World, call: &Call) -> HandlerResult 
         if let Some(object) = world.databricks.objects.get(*beginning)
             && !matches!(object.kind, Kind::Directory)
         {
-            return Err(ServiceError::databricks(
-                400,
-                "RESOURCE_ALREADY_EXISTS",
-                format!("Path ({beginning}) already exists and is not a directory."),
-            ));
+            let what = format!("Path ({beginning}) already exists and is not a directory.");
+            return Err(ServiceError::already_exists(what));
         }
     }
     may_write_below(world, call, &path)?;
@@ -179,16 +167,13 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Service
 pub(super) fn import(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let path = normal_path(&fields.required_text("path")?)?;
-    let language = match fields.text("language")? {
-        None => None,
-        Some(text) => {
-            Some(Language::parse(&text).ok_or_else(|| ServiceError::invalid(format!("Invalid language {text}")))?)
-        }
-    };
+    let language = fields
+        .text("language")?
+        .map(|text| Language::parse(&text).ok_or_else(|| ServiceError::invalid(format!("Invalid language {text}"))));
     let content = STANDARD
         .decode(fields.text("content")?.unwrap_or_default())
         .map_err(|_| ServiceError::malformed("Could not parse request object: content is not base64"))?;
-    let (path, kind) = match (fields.text("format")?.as_deref(), language) {
+    let (path, kind) = match (fields.text("format")?.as_deref(), language.transpose()?) {
         (None | Some("SOURCE"), Some(language)) => (path, notebook(language, &content)?),
         // §4.1: without a language, the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
@@ -217,27 +202,20 @@ fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), 
     let Some((bare, extension)) = path.rsplit_once('.') else {
         return Ok((path, Kind::File(content)));
     };
-    let language = match extension {
-        "py" => Language::Python,
-        "sql" => Language::Sql,
-        "scala" => Language::Scala,
-        "r" | "R" => Language::R,
-        "ipynb" => return Err(ServiceError::Unsupported("Jupyter notebooks".to_owned())),
-        _ => return Ok((path, Kind::File(content))),
-    };
-    if content.starts_with(language.header().as_bytes()) {
-        return Ok((bare.to_owned(), notebook(language, &content)?));
+    if extension == "ipynb" {
+        return Err(ServiceError::Unsupported("Jupyter notebooks".to_owned()));
     }
-    Ok((path, Kind::File(content)))
+    let language = Language::ALL.into_iter().find(|language| extension.eq_ignore_ascii_case(language.extension()));
+    match language.filter(|language| content.starts_with(language.header().as_bytes())) {
+        Some(language) => Ok((bare.to_owned(), notebook(language, &content)?)),
+        None => Ok((path, Kind::File(content))),
+    }
 }
 
 fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bool) -> HandlerResult {
     if kind.size() > LARGEST {
-        return Err(ServiceError::databricks(
-            400,
-            "MAX_NOTEBOOK_SIZE_EXCEEDED",
-            "File size imported is greater than 10485760 bytes",
-        ));
+        let what = "File size imported is greater than 10485760 bytes";
+        return Err(ServiceError::databricks(400, "MAX_NOTEBOOK_SIZE_EXCEEDED", what));
     }
     let folder = parent(&path);
     if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
@@ -247,22 +225,16 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
     let now = call.now.0;
     let mut id = None;
     if let Some(old) = world.databricks.objects.get(&path) {
-        if old.kind.name() != kind.name() {
-            let (asked, actual) = (kind.name(), old.kind.name());
-            return Err(ServiceError::invalid(format!(
-                "Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})"
-            )));
-        }
+        let (asked, actual) = (kind.name(), old.kind.name());
+        let what =
+            format!("Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})");
+        ServiceError::ensure(asked == actual, what)?;
         if !overwrite {
             // §4.1: 400 for notebooks, 409 for files.
             let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
-            return Err(ServiceError::databricks(
-                status,
-                "RESOURCE_ALREADY_EXISTS",
-                format!(
-                    "RESOURCE_ALREADY_EXISTS: {path} already exists. Please pass overwrite as true to overwrite it."
-                ),
-            ));
+            let code = "RESOURCE_ALREADY_EXISTS";
+            let what = format!("{code}: {path} already exists. Please pass overwrite as true to overwrite it.");
+            return Err(ServiceError::databricks(status, code, what));
         }
         id = Some((old.id, old.created));
     }
@@ -301,12 +273,7 @@ fn handed_out(call: &Call, object: &Object, bytes: Vec<u8>) -> HttpResponse {
         return plain(200, "application/octet-stream", bytes);
     }
     let ending = match &object.kind {
-        Kind::Notebook { language, .. } => match language {
-            Language::Python => "py",
-            Language::Sql => "sql",
-            Language::Scala => "scala",
-            Language::R => "r",
-        },
+        Kind::Notebook { language, source: _ } => language.extension(),
         Kind::Directory | Kind::File(_) => "file",
     };
     databricks_data(&json!({ "content": STANDARD.encode(bytes), "file_type": ending }))

@@ -25,13 +25,18 @@ pub(super) enum Language {
 }
 
 impl Language {
+    pub(super) const ALL: [Language; 4] = [Language::Python, Language::Sql, Language::Scala, Language::R];
+
     pub(super) fn parse(text: &str) -> Option<Language> {
-        match text {
-            "PYTHON" => Some(Language::Python),
-            "SQL" => Some(Language::Sql),
-            "SCALA" => Some(Language::Scala),
-            "R" => Some(Language::R),
-            _ => None,
+        Language::ALL.into_iter().find(|language| language.name() == text)
+    }
+
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Language::Python => "py",
+            Language::Sql => "sql",
+            Language::Scala => "scala",
+            Language::R => "r",
         }
     }
 

@@ -286,7 +286,6 @@ fn only_the_latest_failed_run_is_retried_and_carries_what_it_resumes() {
     let (status, body) = bench.call("POST", &retry, &Value::Null);
     assert_eq!((status, &body["data"]["retry_not_supported_reason"]), (400, &json!("RETRY_NOT_FAILED_RUN")));
     bench.wait(200);
-    assert_eq!(bench.get(&retry)["data"], json!({ "failed_step": "Invoke dbt with `dbt build`", "skipped_steps": [] }));
     let resumed = bench.post(&retry, &Value::Null)["data"].clone();
     assert_eq!((&resumed["retrying_run_id"], &resumed["trigger"]["cause_category"]), (&json!(run), &json!("rerun")));
     assert_eq!(
