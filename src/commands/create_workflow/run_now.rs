@@ -65,7 +65,7 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
             let note = |state, next| {
-                ctx.interrupt_report.set_note(all.json(), StateNote { cause: None, state, next: Some(next) })
+                ctx.interrupt_report.set_note(all.json(), StateNote { cause: None, state, next: Some(next) });
             };
             let run = format!("dbtrigger run --workflow {job}");
             // If the prompt is interrupted, the report is already complete.
@@ -80,7 +80,7 @@ pub(in crate::commands) async fn check_and_run(
                     false
                 }
                 Err(reason) => {
-                    let failure = unanswered_at(reason, NOTE_NO_RUN).run(RUN, run);
+                    let failure = unanswered_at(reason, Some(NOTE_NO_RUN)).run(RUN, run);
                     return Ended { report: Some(Box::new(all)), failure: Some(failure) };
                 }
             }

@@ -34,7 +34,6 @@ const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
   dbtrigger remove --job 222223 --cancel-runs -y
   dbtrigger remove --all --with-secret -y"
 )]
-#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     #[command(flatten)]
     confirmation: ConfirmationFlags,
