@@ -86,7 +86,7 @@ impl<T> Sourced<T> {
 }
 
 impl<T: fmt::Display> Sourced<T> {
-    /// The value with its source: "DBT_CLOUD_HOST is A", "B in --dbt-url".
+    /// The value with its source: `DBT_CLOUD_HOST is A`, `B in --dbt-url`.
     fn stated(&self) -> String {
         let Sourced { value, source } = self;
         match source {

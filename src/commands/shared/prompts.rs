@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::dbt::KeyQuestion;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::commands::shared::provision::who;
 use crate::commands::shared::run_argument::RunArgument;
 use crate::commands::{CommandContext, databricks_client};
@@ -116,7 +116,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     for question in questions {
         match question {
             Question::DbtJob { flag, project, environment } => {
-                choice = Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }));
+                choice = Some((*flag, JobFilterFlags { project: project.clone(), environment: environment.clone() }));
             }
             Question::DbtKey { tried, unless_stored } => to_store = Some((*tried, unless_stored.clone())),
             Question::DatabricksHost
@@ -153,8 +153,8 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         KeyQuestion::None
     };
     prompts.key_and_account(key, account).await?;
-    if let Some((flag, narrow)) = choice {
-        prompts.job(flag, &narrow).await?;
+    if let Some((flag, job_filter)) = choice {
+        prompts.job(flag, &job_filter).await?;
     }
     for question in questions {
         match question {
