@@ -5,7 +5,6 @@ mod help;
 mod signals;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::panic;
 use std::path::PathBuf;
@@ -17,13 +16,13 @@ use self::help::{command_line, parse};
 use self::signals::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire};
+use crate::commands::{self, Answers, CommandContext, Instead, LastKnown, Prompts, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
-use crate::questions::{PlanSetting, Question};
+use crate::questions::Question;
 use crate::secret::Vault;
 use crate::text::quoted;
 use crate::ui::{Color, Format, OutputSettings, Printer};
@@ -144,7 +143,10 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (last_known, interruption) = (LastKnown::default(), Interruption::default());
     let asks = context.may_ask(no_input) && !command.reads_stdin();
-    let prompts = Prompts { prompter: asks.then(|| printer.prompter()), ..Prompts::default() };
+    let interrupt_effect = command.interrupt_effect();
+    let prompts =
+        Prompts { prompter: asks.then(|| printer.prompter()), undone: interrupt_effect.undone(), ..Prompts::default() };
+    let answers = prompts.answers.clone();
     let mut ctx = CommandContext {
         context,
         vault,
@@ -159,7 +161,6 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         wire: Wire::Sockets(roots),
         prompts,
     };
-    let interrupt_effect = command.interrupt_effect();
     let outputs = command.ci_outputs();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -172,12 +173,17 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // After `setup`, the same is printed as commands for CI.
     let rerun_hint = RerunHint { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
+    let interrupt = |signal| {
+        let (ended, said) = on_interrupt(signal, interrupt_effect, &last_known, &printer);
+        let Ended { report, failure } = ended;
+        (Ended { report, failure: failure.map(|failure| keep_answers(failure, &arguments, &answers.borrow())) }, said)
+    };
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
-            signal = interrupted(&interruption) => on_interrupt(signal, interrupt_effect, &last_known, &printer),
+            signal = interrupted(&interruption) => interrupt(signal),
             // Without a message: the reader has closed the pipe.
-            () = reader_gone(&printer, &interruption) => (on_interrupt(SIGPIPE, interrupt_effect, &last_known, &printer).0, false),
+            () = reader_gone(&printer, &interruption) => (interrupt(SIGPIPE).0, false),
             ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, rerun_hint, &mut ctx) => (ended, true),
         };
         let ended = ctx.global_flags().complete(ended, &arguments);
@@ -229,37 +235,35 @@ async fn converse(
     ctx: &mut CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Some(prompter) = ctx.prompts.prompter.clone() else { return carry_out(ctx).await };
-    let (mut asked, mut instead): (Vec<Question>, Vec<Instead>) = Default::default();
+    let mut asked: Vec<Question> = Vec::new();
     loop {
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open_questions.clone()).unwrap_or_default();
         // An answer may lead to another question, so only now are all of them known.
-        if open.questions.is_empty() && !(instead.is_empty() && ctx.prompts.settings.is_empty()) {
-            let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
+        let answers = ctx.prompts.answers.borrow().clone();
+        if open.questions.is_empty() && !answers.is_empty() {
             if let Some(failure) = ended.failure {
-                // Left at the question after the work is done: its command is the next step.
-                let is_done = matches!(failure.code, Code::Interrupted(_))
-                    && failure.hints.iter().any(|hint| hint.command().is_some());
-                let failure = if is_done { failure } else { failure.run(CONTINUE, next_time) };
+                let failure = if matches!(failure.code, Code::Cancelled(_)) {
+                    keep_answers(failure, rerun_hint.arguments, &answers)
+                } else {
+                    failure.run(CONTINUE, next_time(rerun_hint.arguments, &answers))
+                };
                 return Ended { report: ended.report, failure: Some(failure) };
             }
             if !rerun_hint.only_failed {
-                ctx.events.remark(format!("Without questions: {next_time}"));
+                ctx.events.remark(format!("Without questions: {}", next_time(rerun_hint.arguments, &answers)));
             }
         }
         // Already asked and still missing: asking again does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
-        let (answers, result) = commands::answer(&open, ctx, &*prompter).await;
-        instead.extend(answers);
-        match result {
-            Err(failure) if !instead.is_empty() => {
-                let next_time = next_time(rerun_hint.arguments, &instead, &ctx.prompts.settings);
-                return failure.run(CONTINUE, next_time).into();
+        if let Err(failure) = commands::answer(&open, ctx, &*prompter).await {
+            let answers = ctx.prompts.answers.borrow();
+            if answers.is_empty() {
+                return failure.into();
             }
-            Err(failure) => return failure.into(),
-            Ok(()) => {}
+            return failure.run(CONTINUE, next_time(rerun_hint.arguments, &answers)).into();
         }
         // A setting can be edited any number of times.
         let once = |question: &Question| !matches!(question, Question::Setting { setting: _, now: _ });
@@ -270,8 +274,17 @@ async fn converse(
 /// Label of the command with all answers, after a failure.
 const CONTINUE: &str = "continue with these answers";
 
+/// Adds the command with the answers, unless the failure has a command already: that of the work that was done.
+fn keep_answers(failure: Failure, arguments: &[OsString], answers: &Answers) -> Failure {
+    if answers.is_empty() || failure.hints.iter().any(|hint| hint.command().is_some()) {
+        failure
+    } else {
+        failure.run(CONTINUE, next_time(arguments, answers))
+    }
+}
+
 /// The equivalent command, which asks only for secrets. An edited setting replaces its flag.
-fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<PlanSetting, Option<String>>) -> String {
+fn next_time(arguments: &[OsString], Answers { instead, settings }: &Answers) -> String {
     let mut arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     for name in settings.keys().flat_map(|setting| setting.flags()) {
@@ -401,7 +414,7 @@ mod tests {
     use crate::commands::tests::harness::Harness;
     use crate::events::Events;
     use crate::failure::Hint;
-    use crate::questions::{PendingAnswer, Prompter};
+    use crate::questions::{PendingAnswer, PlanSetting, Prompter};
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -444,7 +457,10 @@ mod tests {
             Instead::Argument("it's nightly".to_owned()),
         ];
         assert_eq!(
-            next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead, &BTreeMap::new()),
+            next_time(
+                &arguments("/bin/dbtrigger run --cause a:b"),
+                &Answers { instead: instead.into(), ..Answers::default() }
+            ),
             r#"DATABRICKS_HOST=https://w.cloud.databricks.com dbtrigger run --cause a:b --dbt-account 1 "it's nightly""#
         );
     }
@@ -454,8 +470,7 @@ mod tests {
         assert_eq!(
             next_time(
                 &arguments("dbtrigger run --no-wait -- 222222"),
-                &[Instead::Flag("--dbt-account", "1".to_owned())],
-                &BTreeMap::new()
+                &Answers { instead: vec![Instead::Flag("--dbt-account", "1".to_owned())], ..Answers::default() }
             ),
             "dbtrigger run --no-wait --dbt-account 1 -- 222222"
         );
@@ -469,7 +484,10 @@ mod tests {
             (PlanSetting::Compute, Some("new".to_owned())),
         ];
         let line = arguments("dbtrigger setup --scope a --path /x --compute=serverless --key k");
-        assert_eq!(next_time(&line, &[], &settings.into()), "dbtrigger setup --key k --scope team --compute new");
+        assert_eq!(
+            next_time(&line, &Answers { instead: Vec::new(), settings: settings.into() }),
+            "dbtrigger setup --key k --scope team --compute new"
+        );
     }
 
     /// Answers the text questions.

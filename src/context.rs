@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use self::variables::VARIABLES;
 use crate::keyring::Keyring;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
     pub(crate) wall: Wall,
+    /// The time zone of printed times.
+    pub(crate) zone: TimeZone,
     pub(crate) entropy: Entropy,
     /// The path of this program, if known.
     #[cfg(feature = "sandbox")]
@@ -53,6 +56,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the time zone")]
     pub(crate) fn look() -> Context {
         Context {
             environment: Environment::look(),
@@ -60,6 +64,7 @@ impl Context {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
+            zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
             entropy: Entropy::of_the_system(),
             #[cfg(feature = "sandbox")]
             program: std::env::current_exe().ok(),

@@ -2,7 +2,7 @@
 
 use crate::commands::{self, Interrupted, LastKnown, StateNote};
 use crate::events::Interruption;
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Ended, Failure, Report};
 use crate::ui::Printer;
 
 /// What an interruption leaves behind.
@@ -22,6 +22,19 @@ pub(super) enum InterruptEffect {
     Nothing,
 }
 
+impl InterruptEffect {
+    /// What is not done if the command is left at a question. A command that does something else names it itself.
+    pub(super) fn undone(self) -> Option<&'static str> {
+        match self {
+            InterruptEffect::Half => Some(commands::NOTHING_WRITTEN),
+            InterruptEffect::Run => Some("nothing was started"),
+            InterruptEffect::Keyring => Some("nothing was stored"),
+            InterruptEffect::Unconfirmed => Some("no run was canceled"),
+            InterruptEffect::AsItWas | InterruptEffect::Nothing => None,
+        }
+    }
+}
+
 /// The outcome of an interrupted command: what continues, and how to resume it. Also returns whether to print it.
 pub(super) fn on_interrupt(
     signal: u8,
@@ -34,8 +47,7 @@ pub(super) fn on_interrupt(
         (Some(Interrupted { known, active, note }), _) => {
             let failure = match note {
                 Some(StateNote { cause, state, next }) => {
-                    let failure =
-                        if printer.is_asking() { Failure::new(Code::Interrupted(signal), "canceled") } else { failure };
+                    let failure = if printer.is_asking() { commands::canceled(Some(signal), None) } else { failure };
                     let failure = cause.into_iter().fold(failure.state(state), Failure::cause);
                     next.into_iter().fold(failure, Failure::hint)
                 }
@@ -49,7 +61,7 @@ pub(super) fn on_interrupt(
             return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a prompt arrives as a signal, too.
-        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "canceled", commands::NOTHING_WRITTEN),
+        (None, _) if printer.is_asking() => commands::canceled(Some(signal), interrupt_effect.undone()),
         (None, InterruptEffect::Half) => {
             failure.advise("run the same command again to finish: it writes only what is missing")
         }

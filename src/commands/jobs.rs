@@ -1,6 +1,7 @@
 //! `jobs`: lists dbt jobs with their IDs.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::shared::job_argument::{Narrow, Places, environment, jobs, shown_name};
 use super::shared::table::table;
@@ -35,13 +36,14 @@ async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Fai
     if jobs.is_empty() {
         ctx.events.remark(format!("no jobs in account {} are visible to this token", account.id));
     }
-    Ok(JobsReport { account, places, jobs })
+    Ok(JobsReport { account, places, jobs, zone: ctx.context.zone.clone() })
 }
 
 struct JobsReport {
     account: Account,
     places: Places,
     jobs: Vec<Job>,
+    zone: TimeZone,
 }
 
 /// Why a job cannot start, in short.
@@ -53,9 +55,9 @@ fn short(disabled: &JobDisabled) -> &'static str {
     }
 }
 
-/// A time for display.
-pub(super) fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+/// A time in this zone for display.
+pub(super) fn moment(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 impl Report for JobsReport {
@@ -64,7 +66,7 @@ impl Report for JobsReport {
             let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
             let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
                 let status = run.status.map(Status::word).unwrap_or_default();
-                run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
+                run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at, &self.zone)))
             });
             vec![
                 job.id.to_string(),
@@ -81,7 +83,7 @@ impl Report for JobsReport {
     }
 
     fn json(&self) -> Data {
-        let JobsReport { account, places, jobs } = self;
+        let JobsReport { account, places, jobs, zone: _ } = self;
         let origin = account.origin.to_string();
         let row = |job: &Job| {
             let last = job.most_recent_run.as_ref().map(|run| {

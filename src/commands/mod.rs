@@ -28,7 +28,7 @@ pub(crate) mod workflows;
 pub(crate) use shared::connect::{connect_databricks, connect_dbt, databricks_client, dbt_client, probe_host, roots};
 pub(crate) use shared::global_flags::GlobalFlags;
 pub(crate) use shared::last_known::{Interrupted, LastKnown, StateNote};
-pub(crate) use shared::prompts::{Instead, NOTHING_WRITTEN, Prompts, answer, left_at_a_question};
+pub(crate) use shared::prompts::{Answers, Instead, NOTHING_WRITTEN, Prompts, answer, canceled};
 
 use std::path::PathBuf;
 

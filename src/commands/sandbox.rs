@@ -100,6 +100,7 @@ pub(super) fn options(context: &Context) -> Options {
         environment,
         stdin_is_terminal: _,
         stdout_is_terminal: _,
+        zone: _,
         stderr_is_terminal: _,
         wall,
         entropy,

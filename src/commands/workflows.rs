@@ -1,5 +1,7 @@
 //! `workflows`: lists the Databricks jobs that run dbt jobs.
 
+use jiff::tz::TimeZone;
+
 use super::create_workflow::{describe_schedule, next_starts};
 use super::jobs::moment;
 use super::runs::Span;
@@ -34,7 +36,7 @@ async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
     if workflows.is_empty() {
         ctx.events.remark("No workflows yet.");
     }
-    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows })
+    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows, zone: ctx.context.zone.clone() })
 }
 
 /// The Databricks jobs that run dbt jobs, by name.
@@ -119,10 +121,10 @@ impl Row {
         }
     }
 
-    fn last(&self) -> String {
+    fn last(&self, zone: &TimeZone) -> String {
         let Some(run) = &self.last else { return String::new() };
         let status = run.state().map(|state| plain(state.word(), 100)).unwrap_or_default();
-        Span::of(run).started.map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
+        Span::of(run).started.map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at, zone)))
     }
 }
 
@@ -130,12 +132,13 @@ impl Row {
 struct WorkflowsReport {
     origin: String,
     workflows: Vec<Row>,
+    zone: TimeZone,
 }
 
 impl Report for WorkflowsReport {
     fn text(&self) -> String {
         let cells = |row: &Row| {
-            let next = row.next.first().map(|at| moment(at.timestamp())).unwrap_or_default();
+            let next = row.next.first().map(|at| moment(at.timestamp(), at.time_zone())).unwrap_or_default();
             let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();
             let made = match Made::of(&row.job) {
                 Made::Workflow => "dbtrigger",
@@ -148,7 +151,7 @@ impl Report for WorkflowsReport {
                 dbt_jobs.join(", "),
                 row.schedule(),
                 next,
-                row.last(),
+                row.last(&self.zone),
                 made.to_owned(),
             ]
         };
@@ -157,7 +160,7 @@ impl Report for WorkflowsReport {
     }
 
     fn json(&self) -> Data {
-        let WorkflowsReport { origin, workflows } = self;
+        let WorkflowsReport { origin, workflows, zone: _ } = self;
         let row = |row: &Row| {
             let id = row.job.id;
             let last = row.last.as_ref().map(|run| {

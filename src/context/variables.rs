@@ -107,7 +107,7 @@ pub(crate) const VARIABLES: [Group; 8] = [
 
 /// Variables read only by libraries.
 pub(crate) const BY_LIBRARIES: Group = (
-    "Connections and width",
+    "Connections, width, and time zone",
     &[
         ("HTTPS_PROXY", "Proxy for HTTPS; never used for loopback addresses"),
         ("ALL_PROXY", "Proxy, if HTTPS_PROXY is not set"),
@@ -116,5 +116,6 @@ pub(crate) const BY_LIBRARIES: Group = (
         ("SSL_CERT_DIR", "Directories with trusted CA certificates"),
         ("DBUS_SESSION_BUS_ADDRESS", "Bus of the keyring on a Linux desktop"),
         ("COLUMNS", "Width of help without a terminal"),
+        ("TZ", "Time zone of printed times, instead of the system's"),
     ],
 );

@@ -48,13 +48,21 @@ impl Report for Provisioned {
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
                 Action::Remove => ('-', said("removed")),
-                // The reason is in the error, or at the end of a dry run.
+                // Without a dry run, the reason is in the error.
                 Action::Blocked { why: _, unless: _ } => ('!', ": refused".to_owned()),
             };
             let _ = writeln!(text, "  {sign} {kind} {quoted}{state}");
             if let Action::Update(changes) = action {
                 for change in changes {
                     describe(&mut text, change);
+                }
+            }
+            if let Action::Blocked { why, unless: _ } = action
+                && *dry_run
+            {
+                let _ = writeln!(text, "      {}", why.what);
+                for cause in &why.causes {
+                    let _ = writeln!(text, "      cause: {cause}");
                 }
             }
             if let Some(diff) = diff {
@@ -69,7 +77,11 @@ impl Report for Provisioned {
             let add = count(|action| matches!(action, Action::Create));
             let change = count(|action| matches!(action, Action::Update(_)));
             let remove = count(|action| matches!(action, Action::Remove));
-            let _ = writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove.");
+            let _ = match count(|action| matches!(action, Action::Blocked { .. })) {
+                0 => writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove."),
+                1 => writeln!(text, "Plan cannot be applied: 1 problem"),
+                several => writeln!(text, "Plan cannot be applied: {several} problems"),
+            };
         }
         for line in lines.iter().cloned().chain(next_lines(hints).into_iter().map(|line| format!("next: {line}"))) {
             text.push_str(&line);

@@ -15,8 +15,9 @@ pub(crate) struct Explanation {
 
 impl Code {
     /// Every code, in the order of the exit codes.
-    pub(crate) const ALL: [Code; 22] = [
+    pub(crate) const ALL: [Code; 23] = [
         Code::Failed,
+        Code::Cancelled(None),
         Code::Usage,
         Code::MissingInput,
         Code::InvalidInput,
@@ -43,7 +44,7 @@ impl Code {
     /// What a script can conclude from the exit code alone.
     pub(crate) fn exit_means(self) -> &'static str {
         match self {
-            Code::Failed => "failed without a more specific code",
+            Code::Failed | Code::Cancelled(None) => "failed without a more specific code, or you answered no",
             Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => {
                 "wrong usage, or missing, invalid, or conflicting input"
             }
@@ -60,7 +61,7 @@ impl Code {
             Code::RunCancelled => "the run was canceled",
             Code::Bug => "a bug in dbtrigger",
             Code::RateLimited | Code::Unavailable => "rate limited or unavailable after all retries; try later",
-            Code::Interrupted(_) => "ended by a signal: 128 plus its number",
+            Code::Interrupted(_) | Code::Cancelled(Some(_)) => "ended by a signal: 128 plus its number",
         }
     }
 
@@ -74,13 +75,18 @@ impl Code {
                     "A service rejected a request with a status that gives no reason.",
                     "The system rejected something: a directory that is not writable, a port in use, a full disk.",
                     "`doctor` found something broken.",
-                    "You answered no; nothing was written.",
                 ],
                 what_to_do: &[
                     "Read the lines that start with `cause:`, which quote the service or the system.",
                     "Run the same command again with `-vv` to see requests and responses.",
                 ],
                 example: ("dbtrigger sandbox --port 8080", "error: port 8080 on 127.0.0.1 cannot be used [failed]"),
+            },
+            Code::Cancelled(_) => Explanation {
+                means: "You answered no, or left a question. The last line says what was not done.",
+                why: &["You answered no (1).", "You pressed Esc or Ctrl-C at a question (130)."],
+                what_to_do: &["Run the command again, or the one after `next:`, which contains your answers."],
+                example: ("dbtrigger setup", "^C\nCanceled. Nothing was written."),
             },
             Code::Usage => Explanation {
                 means: "A flag, argument, or command does not exist, or flags conflict.",

@@ -62,6 +62,8 @@ pub(crate) enum Code {
     UnexpectedResponse,
     /// The run was canceled.
     RunCancelled,
+    /// The user answered no, or left a question; with the signal of Ctrl-C.
+    Cancelled(Option<u8>),
     /// A bug in dbtrigger.
     Bug,
     /// Still rate limited after all retries.
@@ -94,6 +96,7 @@ impl Code {
             Code::Tls => "tls",
             Code::UnexpectedResponse => "unexpected-response",
             Code::RunCancelled => "run-cancelled",
+            Code::Cancelled(_) => "cancelled",
             Code::Bug => "bug",
             Code::RateLimited => "rate-limited",
             Code::Unavailable => "unavailable",
@@ -104,7 +107,7 @@ impl Code {
     /// The process exit code.
     pub(crate) fn exit(self) -> u8 {
         match self {
-            Code::Failed => 1,
+            Code::Failed | Code::Cancelled(None) => 1,
             Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => 2,
             Code::RunFailed => 3,
             Code::NotAuthenticated | Code::NotAllowed => 4,
@@ -117,7 +120,7 @@ impl Code {
             Code::RunCancelled => 20,
             Code::Bug => 70,
             Code::RateLimited | Code::Unavailable => 75,
-            Code::Interrupted(signal) => 128 + signal,
+            Code::Interrupted(signal) | Code::Cancelled(Some(signal)) => 128 + signal,
         }
     }
 }

@@ -58,7 +58,8 @@ impl Terminal {
             Ok(read) => read,
             Err(error) => Err(Unanswered::Broken(error.to_string())),
         };
-        guard.open = answer.is_err();
+        // The readers of `Keys` end their own line.
+        guard.open = answer.is_err() && mode != InputMode::Keys;
         self.open.set(answer.is_err());
         answer
     }

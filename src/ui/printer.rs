@@ -122,6 +122,15 @@ fn folded(line: &str, columns: usize) -> String {
     format!("{}{}", " ".repeat(leading), lines.join(&format!("\n{}", " ".repeat(leading + 2))))
 }
 
+/// The clauses of a failure as sentences: "canceled; nothing was written" is "Canceled. Nothing was written."
+fn sentences(what: &str) -> String {
+    let sentence = |clause: &str| {
+        let mut signs = clause.chars();
+        signs.next().map(|first| format!("{}{}.", first.to_uppercase(), signs.as_str())).unwrap_or_default()
+    };
+    what.split("; ").map(sentence).collect::<Vec<_>>().join(" ")
+}
+
 impl Inner {
     /// The width of stderr's terminal, in columns.
     fn columns(&self) -> Option<usize> {
@@ -300,7 +309,11 @@ impl Printer {
         let Failure { code, what, causes, hints, open_questions } = failure;
         let shown =
             causes.len() - if self.0.settings.verbose == 0 { open_questions.tried.min(causes.len()) } else { 0 };
-        self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
+        if let Code::Cancelled(_) = code {
+            self.wrapped("", &sentences(what));
+        } else {
+            self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
+        }
         for cause in &causes[..shown] {
             self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
         }

@@ -1,4 +1,4 @@
-//! `doctor` with the built program: a complete chain, and each host check broken on real sockets.
+//! `doctor` with the built program: a complete setup, and each host check broken on real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -34,11 +34,12 @@ fn breaks(output: Output, link: &str, next: &str, behind: &[&str]) {
     assert_eq!((&document["ok"], &document["error"]["code"]), (&json!(false), &json!("failed")));
     let broken = check(&document, link);
     assert!(broken["status"] == "failed" && broken["next"].to_string().contains(next), "{broken}");
-    assert!(document["error"]["message"].as_str().unwrap().contains(link), "{document:#}");
+    let subject = link.replace('.', " ").replace("databricks", "Databricks");
+    assert_eq!(document["error"]["message"], format!("1 check failed: {subject}"), "{document:#}");
     assert!(document["error"]["hints"].to_string().contains(next), "{document:#}");
     for id in behind {
         let skipped = check(&document, id);
-        assert!(skipped["status"] == "skipped" && skipped["reason"].as_str().unwrap().contains(link), "{skipped}");
+        assert!(skipped["status"] == "skipped" && skipped["reason"].as_str().unwrap().contains(&subject), "{skipped}");
     }
 }
 
@@ -70,7 +71,7 @@ fn prepared(site: &Site) {
 }
 
 #[test]
-fn a_whole_chain_ends_with_0_and_writes_nothing() {
+fn a_whole_setup_ends_with_0_and_writes_nothing() {
     let site = Site::new();
     prepared(&site);
     let since = site.requests();
@@ -98,7 +99,7 @@ fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skippe
         doctor(&site, &[("DBT_CLOUD_HOST", &host)]),
         "dbt.connection",
         "check the host, the network, and HTTPS_PROXY, then run the",
-        &["dbt.clock", "dbt.identity", "chain.job:222225"],
+        &["dbt.clock", "dbt.identity", "setup.job:222225"],
     );
     let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
     assert_eq!(broken["what"], format!("cannot reach {closed}: connection refused"));
@@ -108,7 +109,7 @@ fn a_host_that_cannot_be_reached_is_named_with_the_reason_and_the_rest_is_skippe
         doctor(&site, &[("DATABRICKS_HOST", &host)]),
         "databricks.connection",
         "check the host name and the network",
-        &["databricks.clock", "databricks.identity", "chain.workflow", "chain.key"],
+        &["databricks.clock", "databricks.identity", "setup.workflow", "setup.key"],
     );
     let host = format!("http://127.0.0.1:{}", telling("hello\r\n\r\n"));
     breaks(doctor(&site, &[("DBT_CLOUD_HOST", &host)]), "dbt.connection", "check the host", &["dbt.identity"]);
@@ -194,9 +195,9 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     // From nothing: each failed check names a command that can be pasted.
     let document = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225 -o json"), &unset).ends(1).json();
     for (link, command) in [
-        ("chain.key:dbt-cloud/api-key", "init-secrets --scope dbt-cloud --key api-key"),
-        ("chain.notebook", "deploy-notebook"),
-        ("chain.workflow", "create-workflow --job 222225"),
+        ("setup.key:dbt-cloud/api-key", "init-secrets --scope dbt-cloud --key api-key"),
+        ("setup.notebook", "deploy-notebook"),
+        ("setup.workflow", "create-workflow --job 222225"),
     ] {
         let hint = format!("dbtrigger {flags} {command}");
         assert_eq!(check(&document, link)["next"][0]["command"], hint, "{document:#}");

@@ -63,6 +63,8 @@ impl Page {
         for name in unset {
             command.env_remove(name);
         }
+        // A zone that never changes its clocks, so that columns keep their width.
+        command.env("TZ", "Asia/Kolkata");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut pty = Pty::start(&command, ROWS, self.columns);
         let mut asked = Vec::new();
@@ -155,9 +157,9 @@ fn without_times(word: &str) -> &str {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let numbers = |text: &str, between: char| text.split(between).filter(|part| digits(part)).count();
     match word {
-        "CEST)" => "CET)",
-        "(Mon" | "(Tue" | "(Wed" | "(Thu" | "(Fri" | "(Sat" | "(Sun" => "(Mon",
-        word if word.len() == 20 && word.ends_with('Z') && word[10..].starts_with('T') => "2026-11-02T05:00:00Z",
+        "CEST" => "CET",
+        "Mon" | "Tue" | "Wed" | "Thu" | "Fri" | "Sat" | "Sun" => "Mon",
+        word if word.len() == 22 && word.ends_with("Z)") && word[11..].starts_with('T') => "(2026-11-02T05:00:00Z)",
         word if numbers(word, '-') == 3 => "2026-11-02",
         word if numbers(word, ':') == 3 => "06:00:00",
         word if word.len() == 5 && numbers(word, ':') == 2 => "06:00",

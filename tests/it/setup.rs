@@ -129,7 +129,7 @@ fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     pty.sees("Apply? [y/N, e to edit]");
     pty.keys("\u{3}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("canceled"), "{}", left.screen);
+    assert!(left.screen.contains("Canceled."), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -165,10 +165,10 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
         }
         let left = pty.ends(130);
         if leave < offer {
-            assert!(left.screen.contains("canceled"), "{leave}\n{}", left.screen);
+            assert!(left.screen.contains("Canceled."), "{leave}\n{}", left.screen);
             assert_eq!(site.writes(0), Vec::<String>::new(), "{leave}");
         } else {
-            assert!(left.screen.contains("setup is complete, and no run was started"), "{}", left.screen);
+            assert!(left.screen.contains("Setup is complete, and no run was started"), "{}", left.screen);
             assert!(left.screen.contains("dbtrigger create-workflow --job 222222"), "{}", left.screen);
             let next: Vec<&str> = left.screen.lines().filter_map(|line| line.strip_prefix("next: ")).collect();
             assert!(matches!(next[..], [one] if one.contains(" run --workflow ")), "{}", left.screen);

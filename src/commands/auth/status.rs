@@ -1,10 +1,12 @@
 //! `auth status`: identity, host, sources and validity of the credentials of both services.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
+use crate::commands::jobs::moment;
 use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, GlobalFlags, databricks_client, dbt_client};
@@ -39,7 +41,8 @@ pub(super) async fn run(args: &Args, ctx: &CommandContext) -> Ended<Box<dyn Repo
     let given =
         [GlobalFlags::of(profile, bundle, &AccountFlags::default()), GlobalFlags::of(None, bundle, &ctx.account)];
     let failure = together([(&databricks, &given[0]), (&dbt, &given[1])]);
-    let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
+    let report: Option<Box<dyn Report>> =
+        Some(Box::new(StatusReport { databricks, dbt, logins, zone: ctx.context.zone.clone() }));
     Ended { report, failure }
 }
 
@@ -226,20 +229,25 @@ struct StatusReport {
     databricks: ServiceStatus,
     dbt: ServiceStatus,
     logins: Logins,
+    zone: TimeZone,
 }
 
 impl Report for StatusReport {
     fn text(&self) -> String {
-        let StatusReport { databricks, dbt, logins } = self;
+        let StatusReport { databricks, dbt, logins, zone } = self;
         let mut lines = Vec::new();
         for ServiceStatus { service, facts, failure } in [databricks, dbt] {
             lines.push(match failure {
                 None => format!("{service}: signed in"),
                 Some(failure) => format!("{service}: not signed in [{}]", failure.code.name()),
             });
-            for (_, words, value) in facts {
+            for (name, words, value) in facts {
                 match &**value {
                     Value::Null => {}
+                    Value::String(text) if *name == "expires_at" => {
+                        let at = text.parse().map_or_else(|_| text.clone(), |at| moment(at, zone));
+                        lines.push(format!("  {words:<22} {at}"));
+                    }
                     Value::String(text) => lines.push(format!("  {words:<22} {text}")),
                     // Why earlier auth methods do not apply.
                     Value::Array(rows) => lines.extend(rows.iter().map(|row| {
@@ -267,7 +275,7 @@ impl Report for StatusReport {
     }
 
     fn json(&self) -> Data {
-        let StatusReport { databricks, dbt, logins } = self;
+        let StatusReport { databricks, dbt, logins, zone: _ } = self;
         let of = |service_status: &ServiceStatus| {
             let ServiceStatus { service: _, facts, failure } = service_status;
             let mut data = document!({ "works": failure.is_none() });

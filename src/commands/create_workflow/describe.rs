@@ -59,7 +59,9 @@ pub(in crate::commands) fn describe(
         let paused = if *paused { ", paused" } else { "" };
         applied.line(format!("Schedule: {expression} in {timezone}{paused}"));
         for moment in &moments {
-            applied.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
+            let local = moment.strftime("%a %F %H:%M:%S %Z").to_string();
+            let utc = if timezone == "UTC" { String::new() } else { format!("  ({})", moment.timestamp()) };
+            applied.line(format!("  {local}{utc}"));
         }
     }
     if let Some(url) = url {

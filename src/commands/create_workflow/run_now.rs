@@ -79,7 +79,7 @@ pub(in crate::commands) async fn check_and_run(
                     false
                 }
                 Err(reason) => {
-                    let failure = unanswered_at(reason, NOTE_NO_RUN).run(RUN, run);
+                    let failure = unanswered_at(reason, Some(NOTE_NO_RUN)).run(RUN, run);
                     return Ended { report: Some(Box::new(all)), failure: Some(failure) };
                 }
             }

@@ -691,7 +691,7 @@ async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() 
         assert!(plain.exit == 7 && plain.failure.contains(says), "{plain:?}");
         let dry = create(&ctx, &[line, &["--dry-run"]].concat()).await;
         assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
-        assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
+        assert!(dry.text.contains("Plan cannot be applied: ") && dry.text.contains(says), "{}", dry.text);
         let actions: Vec<&Value> = dry.data["steps"].as_array().unwrap().iter().map(|step| &step["action"]).collect();
         assert_eq!(
             (actions, dry.data["identity"].as_str()),

@@ -1,5 +1,7 @@
 //! What the checks use.
 
+use jiff::tz::TimeZone;
+
 use super::report::Section;
 use crate::commands::shared::job_argument::{JobArgument, Narrow};
 use crate::commands::shared::workflow_argument::WorkflowArgument;
@@ -7,12 +9,14 @@ use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::http::Reader;
 
-pub(super) const PART: Section = Section::Chain;
+pub(super) const PART: Section = Section::Setup;
 
 /// The connection to dbt, or the check that failed on the way.
 pub(super) struct Dbt {
     pub(super) line: Result<(Account, Reader), String>,
     pub(super) account: Option<u64>,
+    /// The zone of printed times.
+    pub(super) zone: TimeZone,
 }
 
 /// What the user wants checked.

@@ -11,18 +11,12 @@ use crate::failure::{Code, Failure, of_dbt};
 /// in use.
 pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_active_trigger: bool) -> Check {
     let id = format!("job:{job}");
-    let subject = format!("the dbt job {job}");
     if let Some(other_account) = other_account {
-        return Check::skipped(
-            PART,
-            &id,
-            &subject,
-            &format!("it belongs to {other_account}, not to the account in use"),
-        );
+        return Check::skipped(PART, &id, &format!("it belongs to {other_account}, not to the account in use"));
     }
     let (account, reader) = match &dbt.line {
         Ok(line) => line,
-        Err(of) => return Check::skipped(PART, &id, &subject, of),
+        Err(of) => return Check::skipped(PART, &id, of),
     };
     let (found, runs) =
         tokio::join!(reader.read(get_job(account.id, job)), reader.read(list_runs(account.id, job, 0, 1)));
@@ -49,7 +43,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, other_account: Option<&str>, has_a
         (Ok(_), None) => "no runs yet".to_owned(),
         (Ok(_), Some(run)) => {
             let status = run.status.map(Status::word).unwrap_or_default();
-            let at = run.created().map(|at| format!(" of {}", moment(at))).unwrap_or_default();
+            let at = run.created().map(|at| format!(" of {}", moment(at, &dbt.zone))).unwrap_or_default();
             format!("its last run {}{at}: {status}", run.id)
         }
     };

@@ -45,7 +45,7 @@ impl Host<'_> {
             }
             Err(net) => {
                 let unreachable = Check::failed(part, "connection", self.unreachable(&net, environment));
-                let clock = Check::skipped(part, "clock", "clock", &unreachable.as_reason());
+                let clock = Check::skipped(part, "clock", &unreachable.as_reason());
                 vec![unreachable, clock]
             }
         }
@@ -75,7 +75,7 @@ impl Host<'_> {
         };
         match part {
             Section::Dbt => of_dbt(what, &error("dbt")),
-            Section::Databricks | Section::Chain => of_databricks(what, &error("Databricks")),
+            Section::Databricks | Section::Setup => of_databricks(what, &error("Databricks")),
         }
     }
 
@@ -84,11 +84,11 @@ impl Host<'_> {
         let id = "clock";
         if is_loopback(origin.url()) {
             // A sandbox has its own clock.
-            return Check::skipped(part, id, id, "the host is this machine");
+            return Check::skipped(part, id, "the host is this machine");
         }
         let host = origin.host();
         let Some(date) = date else {
-            return Check::skipped(part, id, id, &format!("{host} sends no Date header"));
+            return Check::skipped(part, id, &format!("{host} sends no Date header"));
         };
         let off = now.duration_since(date);
         let side = if off.is_negative() { "behind" } else { "ahead of" };

@@ -37,10 +37,10 @@ pub(super) async fn look(
     });
     let Some((run, end)) = ended.max_by_key(|(run, _)| (run.start_time, run.run_id)) else {
         let of = "no run has ended yet, so it is unknown whether dbt accepts the key";
-        return Check::skipped(PART, &id, &subject, of);
+        return Check::skipped(PART, &id, of);
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
-    let at = at.map(|at| format!(" ({})", moment(at))).unwrap_or_default();
+    let at = at.map(|at| format!(" ({})", moment(at, &chain.dbt.zone))).unwrap_or_default();
     let described = format!("{subject}, {}{at}", run.run_id);
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
     let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));

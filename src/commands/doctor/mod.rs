@@ -105,7 +105,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     )?;
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
-    let dbt = Dbt { line: dbt, account: account_id };
+    let dbt = Dbt { line: dbt, account: account_id, zone: ctx.context.zone.clone() };
     let selection = Selection { workflow, job, narrow };
     checks.extend(CheckContext::follow(at_databricks.line, &dbt, &selection).await);
     Ok(Examined::new(checks, ctx.global_flags()))
@@ -145,7 +145,7 @@ async fn look_at<G, T>(
         }
         (broken, _) => {
             let of = broken.unwrap_or_default();
-            (Check::skipped(part, "identity", "identity", &of), Err(of))
+            (Check::skipped(part, "identity", &of), Err(of))
         }
     };
     checks.push(check);
@@ -164,7 +164,7 @@ async fn check_host(
         checks.extend(host_checks(Host { part, origin }, ctx).await?);
     } else {
         let of = is_broken(&checks).unwrap_or_default();
-        checks.push(Check::skipped(part, "connection", "connection", &of));
+        checks.push(Check::skipped(part, "connection", &of));
     }
     let broken = is_broken(&checks);
     Ok((checks, broken))

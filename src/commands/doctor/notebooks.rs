@@ -45,7 +45,7 @@ impl NotebookCheck {
     fn broken(id: &str, failure: Failure) -> NotebookCheck {
         let notebook = Check::failed(PART, id, failure);
         let of = notebook.as_reason();
-        let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), "key", &of);
+        let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), &of);
         NotebookCheck { checks: vec![notebook, key], prerequisites: Err(of.clone()), key: Err(of), other_account: None }
     }
 }
@@ -72,7 +72,7 @@ pub(super) async fn check_notebook(
     };
     let Some(place) = named.or_else(|| usual.clone()) else {
         let of = "dbt.credentials failed, and the notebook needs an account";
-        let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, id, of));
+        let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, of));
         return NotebookCheck {
             checks: checks.into(),
             prerequisites: Err(of.to_owned()),

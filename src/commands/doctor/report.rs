@@ -12,18 +12,19 @@ use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
 pub(super) enum Section {
     Dbt,
     Databricks,
-    Chain,
+    /// What dbtrigger set up, and the dbt jobs it starts.
+    Setup,
 }
 
 impl Section {
-    const ALL: [Section; 3] = [Section::Dbt, Section::Databricks, Section::Chain];
+    const ALL: [Section; 3] = [Section::Dbt, Section::Databricks, Section::Setup];
 
     /// The prefix of a check's ID.
     pub(super) fn word(self) -> &'static str {
         match self {
             Section::Dbt => "dbt",
             Section::Databricks => "databricks",
-            Section::Chain => "chain",
+            Section::Setup => "setup",
         }
     }
 
@@ -31,7 +32,7 @@ impl Section {
         match self {
             Section::Dbt => "dbt",
             Section::Databricks => "Databricks",
-            Section::Chain => "Chain",
+            Section::Setup => "Setup",
         }
     }
 }
@@ -110,9 +111,33 @@ impl Check {
         }
     }
 
-    /// `of`: the failed check, or the reason in words.
-    pub(super) fn skipped(part: Section, id: &str, what: &str, of: &str) -> Check {
-        Check { reasons: vec![of.to_owned()], ..Check::new(part, id, Status::Skipped, what) }
+    pub(super) fn skipped(part: Section, id: &str, reason: &str) -> Check {
+        let check = Check::new(part, id, Status::Skipped, "");
+        Check { what: check.subject(), reasons: vec![reason.to_owned()], ..check }
+    }
+
+    /// What it checks, in words.
+    fn subject(&self) -> String {
+        let (_, name) = self.id.split_once('.').unwrap_or_default();
+        let (kind, object) = name.split_once(':').map_or((name, None), |(kind, object)| (kind, Some(object)));
+        let (kind, belongs_to) = match (self.part, kind) {
+            (Section::Dbt | Section::Databricks, kind) => return format!("{} {kind}", self.part.title()),
+            (Section::Setup, "job") => ("dbt job", false),
+            // Unknown while its notebook cannot be read.
+            (Section::Setup, "key") if object.is_some_and(|object| object.starts_with('/')) => {
+                ("secret of notebook", false)
+            }
+            (Section::Setup, "key") => ("secret", false),
+            (Section::Setup, "last-run") => ("last run", true),
+            (Section::Setup, "rights") => ("access", true),
+            (Section::Setup, "overrides" | "schedule") => (kind, true),
+            (Section::Setup, _) => (kind, false),
+        };
+        match object {
+            None => kind.to_owned(),
+            Some(workflow) if belongs_to => format!("{kind} of workflow {workflow}"),
+            Some(object) => format!("{kind} {object}"),
+        }
     }
 
     pub(super) fn because(mut self, reason: impl Into<String>) -> Check {
@@ -163,7 +188,7 @@ impl Check {
 
     /// The reason for skipping another check, if this one has failed.
     pub(super) fn as_reason(&self) -> String {
-        format!("{} failed", self.id)
+        format!("the check of {} failed", self.subject())
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -210,8 +235,8 @@ impl Examined {
     /// The failure of the command if a check has failed, with the first next step of each.
     pub(super) fn failure(&self) -> Option<Failure> {
         let broken = || self.checks.iter().filter(|check| check.status == Status::Failed);
-        let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
-        let what = match ids.as_slice() {
+        let subjects: Vec<String> = broken().map(Check::subject).collect();
+        let what = match subjects.as_slice() {
             [] => return None,
             [only] => format!("1 check failed: {only}"),
             several => format!("{} checks failed: {}", several.len(), several.join(", ")),

@@ -8,8 +8,8 @@ use crate::failure::Code;
 use crate::sandbox::{FaultRule, NotebookOutcome};
 
 const BO: &str = "bo@example.com";
-const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
-const KEY: &str = "chain.key:dbt-cloud/api-key";
+const NOTEBOOK: &str = "setup.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+const KEY: &str = "setup.key:dbt-cloud/api-key";
 
 /// Arguments for `doctor`, and how the workflow is edited before.
 type Edit = (&'static [&'static str], fn(&mut Value));
@@ -73,7 +73,7 @@ fn only_fails(outcome: &Outcome, id: &str, says: &str, next: &str) {
     assert!(failed[0]["id"].as_str().unwrap().starts_with(id), "{only}");
     assert!(only.contains(says) && failed[0]["next"].to_string().replace("\\\"", "\"").contains(next), "{only}");
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
-    assert!(outcome.failure.contains(id), "{}", outcome.failure);
+    assert!(!outcome.failure.contains(id), "people read words, not IDs: {}", outcome.failure);
 }
 
 #[track_caller]
@@ -86,7 +86,7 @@ fn warns(outcome: &Outcome, id: &str, says: &str, next: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_chain_is_well_and_shown_in_three_parts() {
+async fn a_whole_setup_is_well_and_shown_in_three_parts() {
     let ctx = prepared().await;
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
@@ -101,16 +101,16 @@ async fn a_whole_chain_is_well_and_shown_in_three_parts() {
         "databricks.identity".to_owned(),
         NOTEBOOK.to_owned(),
         KEY.to_owned(),
-        format!("chain.workflow:{id}"),
-        format!("chain.schedule:{id}"),
-        format!("chain.rights:{id}"),
-        "chain.job:222225".to_owned(),
+        format!("setup.workflow:{id}"),
+        format!("setup.schedule:{id}"),
+        format!("setup.rights:{id}"),
+        "setup.job:222225".to_owned(),
     ] {
         let status = check(&outcome, &known)["status"].clone();
         assert!(status == "ok" || known == "dbt.clock", "{known}: {status}");
     }
     let place = |word: &str| outcome.text.find(word).unwrap_or_else(|| panic!("{word} in {}", outcome.text));
-    assert!(place("dbt\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
+    assert!(place("dbt\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Setup\n"));
     let lines = checks(&outcome).len();
     let all: u64 = counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(all, lines as u64);
@@ -128,11 +128,14 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
         "provide each value, then run the same command again",
     );
     assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the host is probed without a token");
-    for id in ["dbt.identity", "chain.job:222225"] {
+    for id in ["dbt.identity", "setup.job:222225"] {
         let skipped = check(&outcome, id);
-        assert_eq!((&skipped["status"], &skipped["reason"]), (&json!("skipped"), &json!("dbt.credentials failed")));
+        assert_eq!(
+            (&skipped["status"], &skipped["reason"]),
+            (&json!("skipped"), &json!("the check of dbt credentials failed"))
+        );
     }
-    assert_eq!(check(&outcome, "chain.workflow:")["status"], "ok");
+    assert_eq!(check(&outcome, "setup.workflow:")["status"], "ok");
     ctx.set("DATABRICKS_TOKEN", "");
     ctx.set("DBT_CLOUD_HOST", "");
     let outcome = doctor(&ctx, &[]).await;
@@ -140,13 +143,13 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
     let reached = check(&outcome, "databricks.connection");
     assert_eq!(reached["status"], "ok", "the host is probed without a credential");
-    for id in ["dbt.connection", "databricks.identity", "chain.notebook", "chain.key", "chain.workflow", "chain.job"] {
+    for id in ["dbt.connection", "databricks.identity", "setup.notebook", "setup.key", "setup.workflow", "setup.job"] {
         assert_eq!(check(&outcome, id)["status"], "skipped", "{id}");
     }
     ctx.set("DATABRICKS_HOST", "");
     let outcome = doctor(&ctx, &[]).await;
     let skipped = check(&outcome, "databricks.connection");
-    assert_eq!(skipped["reason"], "databricks.credentials failed", "{skipped}");
+    assert_eq!(skipped["reason"], "the check of Databricks credentials failed", "{skipped}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,13 +158,13 @@ async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skippe
     ctx.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
     let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, "dbt.identity", "rejects the token", "DBT_CLOUD_HOST");
-    assert_eq!(check(&outcome, "chain.job:222225")["reason"], "dbt.identity failed");
+    assert_eq!(check(&outcome, "setup.job:222225")["reason"], "the check of dbt identity failed");
     let ctx = prepared().await;
     ctx.set("DATABRICKS_TOKEN", "dapi-another-0123456789");
     let outcome = doctor(&ctx, &["--job", "222225"]).await;
     only_fails(&outcome, "databricks.identity", "DATABRICKS_TOKEN", "DATABRICKS_TOKEN");
-    assert_eq!(check(&outcome, "chain.workflow")["reason"], "databricks.identity failed");
-    assert_eq!(check(&outcome, "chain.job:222225")["status"], "ok", "dbt can be asked all the same");
+    assert_eq!(check(&outcome, "setup.workflow")["reason"], "the check of Databricks identity failed");
+    assert_eq!(check(&outcome, "setup.job:222225")["status"], "ok", "dbt can be asked all the same");
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,9 +191,9 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!(outcome.exit, 1);
     for (id, next) in [
-        ("chain.notebook", "dbtrigger deploy-notebook"),
-        ("chain.key:dbt-cloud/api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key"),
-        ("chain.workflow", "dbtrigger create-workflow"),
+        ("setup.notebook", "dbtrigger deploy-notebook"),
+        ("setup.key:dbt-cloud/api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key"),
+        ("setup.workflow", "dbtrigger create-workflow"),
     ] {
         let found = check(&outcome, id);
         assert_eq!((&found["status"], &found["next"][0]["command"]), (&json!("failed"), &json!(next)), "{found}");
@@ -202,12 +205,15 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skipped() {
     let ctx = prepared().await;
-    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    let path = NOTEBOOK.strip_prefix("setup.notebook:").unwrap();
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": path }));
     let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, NOTEBOOK, "no notebook at", "\"dbtrigger deploy-notebook\"");
-    for id in ["chain.key:", "chain.rights:"] {
-        assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
+    for id in ["setup.key:", "setup.rights:"] {
+        assert_eq!(
+            check(&outcome, id)["reason"],
+            format!("the check of {} failed", NOTEBOOK["setup.".len()..].replace(':', " "))
+        );
     }
     import(&ctx, "print('theirs')");
     only_fails(
@@ -222,7 +228,7 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
 fn import(ctx: &Harness, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(format!("# Databricks notebook source\n{text}\n"));
-    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    let path = NOTEBOOK.strip_prefix("setup.notebook:").unwrap();
     let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": content });
     ctx.post("/api/2.0/workspace/import", &body);
 }
@@ -273,7 +279,7 @@ async fn a_notebook_of_another_account_is_a_warning_and_its_jobs_are_skipped() {
         "the account 51234 at http://127.0.0.1:1",
         "--dbt-host http://127.0.0.1:1 --dbt-account 51234",
     );
-    assert_eq!(check(&outcome, "chain.job:222225")["status"], "skipped");
+    assert_eq!(check(&outcome, "setup.job:222225")["status"], "skipped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,7 +291,7 @@ async fn a_key_that_is_missing_breaks_its_link_and_one_that_everybody_reads_is_a
     ctx.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
     let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, KEY, "has no key api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key");
-    assert_eq!(check(&outcome, "chain.rights:")["status"], "skipped");
+    assert_eq!(check(&outcome, "setup.rights:")["status"], "skipped");
     ctx.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
     only_fails(&doctor(&ctx, &[]).await, KEY, "no secret scope dbt-cloud", "dbtrigger init-secrets");
 }
@@ -299,21 +305,21 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
     let outcome = doctor(&ctx, &[]).await;
     only_fails(
         &outcome,
-        "chain.rights:",
+        "setup.rights:",
         BO,
         &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant {BO}:READ"),
     );
     assert!(
-        check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --notebook"),
+        check(&outcome, "setup.rights:")["next"][1].to_string().contains("deploy-notebook --notebook"),
         "{outcome:?}"
     );
     create(&ctx, &["--job", "222225", "--grant-run-as"]).await;
     let outcome = doctor(&ctx, &[]).await;
-    assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
+    assert_eq!((outcome.exit, &check(&outcome, "setup.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
     ctx.world(|world| {
         world.add_fault(FaultRule::parse("databricks:permissions/get=status=403,times=forever").unwrap());
     });
-    warns(&doctor(&ctx, &[]).await, "chain.rights:", "cannot tell whether", "");
+    warns(&doctor(&ctx, &[]).await, "setup.rights:", "cannot tell whether", "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,27 +327,27 @@ async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_
     let ctx = prepared().await;
     create(&ctx, &["--job", "222225", "--schedule", "0 0 6 * * ?"]).await;
     let outcome = doctor(&ctx, &[]).await;
-    assert!(check(&outcome, "chain.schedule:")["what"].to_string().contains("0 0 6 * * ? in UTC"), "{outcome:?}");
+    assert!(check(&outcome, "setup.schedule:")["what"].to_string().contains("0 0 6 * * ? in UTC"), "{outcome:?}");
     reset(&ctx, |settings| {
         settings["schedule"]["pause_status"] = "PAUSED".into();
         settings["tasks"][0]["disable_auto_optimization"] = false.into();
     });
     let outcome = doctor(&ctx, &[]).await;
-    assert_eq!(check(&outcome, "chain.schedule:")["status"], "warning");
-    assert!(check(&outcome, "chain.schedule:")["next"].to_string().contains("--unpaused"));
+    assert_eq!(check(&outcome, "setup.schedule:")["status"], "warning");
+    assert!(check(&outcome, "setup.schedule:")["next"].to_string().contains("--unpaused"));
     let mend = "dbtrigger create-workflow --job 222225 --force";
-    only_fails(&outcome, "chain.workflow:", "was edited by hand", mend);
-    assert_eq!(check(&outcome, "chain.workflow:")["reason"], "task.disable_auto_optimization: true -> false");
+    only_fails(&outcome, "setup.workflow:", "was edited by hand", mend);
+    assert_eq!(check(&outcome, "setup.workflow:")["reason"], "task.disable_auto_optimization: true -> false");
     create(&ctx, &["--job", "222225", "--force"]).await;
     let outcome = doctor(&ctx, &[]).await;
-    warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
+    warns(&outcome, "setup.schedule:", "is paused", "--unpaused");
     // Settings that operators may change are not edits.
     reset(&ctx, |settings| {
         settings["email_notifications"] = json!({ "on_failure": ["bo@example.com"] });
         settings["tasks"][0]["max_retries"] = 2.into();
     });
     let outcome = doctor(&ctx, &[]).await;
-    assert_eq!((outcome.exit, &check(&outcome, "chain.workflow:")["status"]), (0, &json!("ok")), "{outcome:?}");
+    assert_eq!((outcome.exit, &check(&outcome, "setup.workflow:")["status"]), (0, &json!("ok")), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,7 +363,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
     for (line, edit) in edits {
         reset(&ctx, edit);
         let outcome = doctor(&ctx, line).await;
-        let (link, mend) = (format!("chain.workflow:{id}"), "\"dbtrigger create-workflow --job 222225 --force\"");
+        let (link, mend) = (format!("setup.workflow:{id}"), "\"dbtrigger create-workflow --job 222225 --force\"");
         only_fails(&outcome, &link, "parameters.job_id: 222225 -> 999", mend);
         for job in ["222225", "999"] {
             assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
@@ -365,7 +371,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
     }
     // Nothing identifies the original job any more.
     let outcome = doctor(&ctx, &[]).await;
-    let found = check(&outcome, &format!("chain.workflow:{id}"));
+    let found = check(&outcome, &format!("setup.workflow:{id}"));
     assert!(
         found["status"] == "failed"
             && found["next"].to_string().contains("run create-workflow with --force and its original --job and"),
@@ -380,16 +386,16 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     let copy = ctx.post("/api/2.2/jobs/create", &settings)["job_id"].clone();
     only_fails(
         &doctor(&ctx, &[]).await,
-        "chain.workflow:",
+        "setup.workflow:",
         "2 jobs have this workflow's tag",
         "remove what is not needed with",
     );
     ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&ctx, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
     // The task key identifies the original job.
-    only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
+    only_fails(&doctor(&ctx, &[]).await, "setup.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
     reset(&ctx, |settings| settings["tasks"][0]["task_key"] = "load".into());
-    only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "names no dbt job", "--force");
+    only_fails(&doctor(&ctx, &[]).await, "setup.workflow:", "names no dbt job", "--force");
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,11 +404,11 @@ async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
     assert_eq!(ctx.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await.unwrap().exit, 0);
     create(&ctx, &["--job", "222225", "--override", "git_branch=main"]).await;
     let outcome = doctor(&ctx, &[]).await;
-    assert_eq!((outcome.exit, &check(&outcome, "chain.overrides:")["status"]), (0, &json!("ok")), "{outcome:?}");
+    assert_eq!((outcome.exit, &check(&outcome, "setup.overrides:")["status"]), (0, &json!("ok")), "{outcome:?}");
     assert_eq!(ctx.run(deploy_notebook::run, &["--allow-override", "none"]).await.unwrap().exit, 0);
     only_fails(
         &doctor(&ctx, &[]).await,
-        "chain.overrides:",
+        "setup.overrides:",
         "does not allow override git_branch",
         "--allow-override git_branch",
     );
@@ -413,7 +419,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     let failed = |message: &str| NotebookOutcome::Failed { error: message.to_owned(), trace: String::new() };
     let ctx = prepared().await;
     let (id, _) = workflow(&ctx);
-    let link = format!("chain.last-run:{id}");
+    let link = format!("setup.last-run:{id}");
     let none = check(&doctor(&ctx, &[]).await, &link);
     assert_eq!(none["status"], "skipped", "what is not known is not ticked: {none}");
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
@@ -476,17 +482,17 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     )
     .await;
     let outcome = doctor(&ctx, &[]).await;
-    warns(&outcome, "chain.job:222222", "also has a schedule in dbt", "");
-    warns(&outcome, "chain.job:300120", "a CI job", "");
-    let jobs = checks(&outcome).iter().filter(|check| check["id"].as_str().unwrap().starts_with("chain.job:")).count();
+    warns(&outcome, "setup.job:222222", "also has a schedule in dbt", "");
+    warns(&outcome, "setup.job:300120", "a CI job", "");
+    let jobs = checks(&outcome).iter().filter(|check| check["id"].as_str().unwrap().starts_with("setup.job:")).count();
     assert_eq!(jobs, 3);
-    assert!(check(&outcome, "chain.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
-    assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("no runs yet"), "{outcome:?}");
+    assert!(check(&outcome, "setup.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
+    assert!(check(&outcome, "setup.job:222225")["what"].to_string().contains("no runs yet"), "{outcome:?}");
     // The command for a workflow with its own name.
     reset(&ctx, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
     let (id, _) = workflow(&ctx);
-    only_fails(&doctor(&ctx, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
+    only_fails(&doctor(&ctx, &[]).await, &format!("setup.workflow:{id}"), "was edited", again);
 }
 
 #[tokio::test(start_paused = true)]
@@ -495,7 +501,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     create(&ctx, &["--job", "300119"]).await;
     only_fails(
         &doctor(&ctx, &[]).await,
-        "chain.job:300119",
+        "setup.job:300119",
         "dbt deactivated it after 100",
         "see the notice on the job's page in dbt; after failures,",
     );
@@ -506,7 +512,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     ctx.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     only_fails(
         &doctor(&ctx, &["--workflow", "Gone"]).await,
-        "chain.job:999",
+        "setup.job:999",
         "cannot read the dbt job 999",
         "dbtrigger jobs",
     );
@@ -515,7 +521,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     assert_eq!(failed.exit, 3);
     create(&ctx, &["--job", "222223"]).await;
     let next = format!("dbtrigger watch {}", id(&failed.data["run_id"]));
-    warns(&doctor(&ctx, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
+    warns(&doctor(&ctx, &["--job", "Broken models"]).await, "setup.job:222223", "its last run failed", &next);
 }
 
 #[tokio::test(start_paused = true)]
@@ -523,8 +529,8 @@ async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
     let ctx = prepared().await;
     ctx.world(|world| world.add_fault(FaultRule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
     let outcome = doctor(&ctx, &[]).await;
-    warns(&outcome, "chain.job:222225", "cannot read the last run of dbt job 222225", "--job 222225");
-    let found = check(&outcome, "chain.job:222225");
+    warns(&outcome, "setup.job:222225", "cannot read the last run of dbt job 222225", "--job 222225");
+    let found = check(&outcome, "setup.job:222225");
     assert!(found["reason"].to_string().contains("403") && !found["what"].to_string().contains("403"), "{found}");
     assert!(found["next"].to_string().contains("permission set"), "{found}");
     assert_eq!(outcome.data["counts"]["warning"], 1);
@@ -536,22 +542,22 @@ async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
     create(&ctx, &["--job", "222226"]).await;
     let jobs = |outcome: &Outcome| -> Vec<String> {
         let ids = checks(outcome).into_iter().map(|check| check["id"].as_str().unwrap().to_owned());
-        ids.filter_map(|id| id.strip_prefix("chain.job:").map(ToOwned::to_owned)).collect()
+        ids.filter_map(|id| id.strip_prefix("setup.job:").map(ToOwned::to_owned)).collect()
     };
     assert_eq!(jobs(&doctor(&ctx, &[]).await), ["222225", "222226"]);
     assert_eq!(jobs(&doctor(&ctx, &["--job", "222226"]).await), ["222226"]);
     assert_eq!(jobs(&doctor(&ctx, &["--workflow", "dbt: Long queue (222225)"]).await), ["222225"]);
     let outcome = doctor(&ctx, &["--job", "222223"]).await;
-    only_fails(&outcome, "chain.workflow", "starts dbt job 222223", "create-workflow --job 222223");
+    only_fails(&outcome, "setup.workflow", "starts dbt job 222223", "create-workflow --job 222223");
     let outcome = doctor(&ctx, &["--workflow", "dbt: long queue (222225)"]).await;
-    only_fails(&outcome, "chain.workflow", "no workflow is named", "did you mean");
+    only_fails(&outcome, "setup.workflow", "no workflow is named", "did you mean");
     let outcome = doctor(&ctx, &["--job", "Nighly build"]).await;
-    only_fails(&outcome, "chain.job", "no dbt job is named", "did you mean");
-    assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
+    only_fails(&outcome, "setup.job", "no dbt job is named", "did you mean");
+    assert_eq!(check(&outcome, "setup.workflow")["reason"], "the check of dbt job failed");
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = doctor(&ctx, &["--job", "Long queue"]).await;
     only_fails(&outcome, "dbt.credentials", "not signed in to dbt", "");
-    assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
+    assert_eq!(check(&outcome, "setup.workflow")["reason"], "the dbt job is not known");
 }
 
 #[tokio::test(start_paused = true)]
@@ -580,27 +586,27 @@ async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_
     let outcome = doctor(&ctx, &["--workflow", "Daily load"]).await;
     only_fails(
         &outcome,
-        "chain.workflow",
+        "setup.workflow",
         "\" has no task that dbtrigger created",
         &format!("create-workflow --add-to {theirs}"),
     );
     create(&ctx, &["--add-to", "Daily load", "--job", "222225"]).await;
     let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
     assert_eq!(
-        (outcome.exit, &check(&outcome, &format!("chain.task:{theirs}/dbt_222225"))["status"]),
+        (outcome.exit, &check(&outcome, &format!("setup.task:{theirs}/dbt_222225"))["status"]),
         (0, &json!("ok"))
     );
     reset(&ctx, |settings| settings["tasks"][1]["disable_auto_optimization"] = false.into());
     let again = format!("dbtrigger create-workflow --add-to {theirs} --job 222225 --task-key dbt_222225 --force");
     let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
-    only_fails(&outcome, "chain.task:", "disable_auto_optimization: true -> false", &again);
+    only_fails(&outcome, "setup.task:", "disable_auto_optimization: true -> false", &again);
     reset(&ctx, |settings| {
         settings["tasks"][1]["notebook_task"]["base_parameters"]["job_id"] = "999".into();
         settings["tasks"][1]["notebook_task"]["notebook_path"] = "/Shared/theirs".into();
     });
     let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
-    only_fails(&outcome, "chain.task:", "job_id: 222225 -> 999", &again);
-    only_fails(&outcome, "chain.task:", "run_dbt_job_51234 -> /Shared/theirs", &again);
+    only_fails(&outcome, "setup.task:", "job_id: 222225 -> 999", &again);
+    only_fails(&outcome, "setup.task:", "run_dbt_job_51234 -> /Shared/theirs", &again);
 }
 
 #[tokio::test(start_paused = true)]
@@ -613,7 +619,7 @@ async fn next_commands_are_for_the_profile_that_is_named() {
     ctx.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
     ctx.choose_profile("my work");
     let outcome = doctor(&ctx, &[]).await;
-    let next = &check(&outcome, "chain.notebook")["next"][0]["command"];
+    let next = &check(&outcome, "setup.notebook")["next"][0]["command"];
     assert_eq!(next, "dbtrigger -p 'my work' deploy-notebook");
     // The program adds `-p` to these at the end.
     assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
@@ -674,7 +680,7 @@ async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
     let typed = mend(&Harness::new(), &[]).await;
     assert_eq!(typed, ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow"]);
     let base = prepared().await;
-    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    let path = NOTEBOOK.strip_prefix("setup.notebook:").unwrap();
     let text = printed(&base).await;
     let breaks: [(&str, Breaks<'_>); 10] = [
         (
@@ -742,7 +748,7 @@ async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
+async fn what_mends_a_setup_at_places_of_its_own_keeps_them() {
     let ctx = Harness::new();
     let at = "/Shared/dbt/run it";
     assert_eq!(ctx.run(init_secrets::run, &["--scope", "team", "--key", "dbt.key"]).await.unwrap().exit, 0);
@@ -784,6 +790,6 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
     );
     // The key that a deleted notebook read is unknown, which the advice mentions.
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": at }));
-    let next = check(&doctor(&ctx, &[]).await, "chain.notebook:")["next"].to_string();
+    let next = check(&doctor(&ctx, &[]).await, "setup.notebook:")["next"].to_string();
     assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");
 }

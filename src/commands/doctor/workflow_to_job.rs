@@ -21,7 +21,7 @@ type Rights = BTreeMap<(String, String), Result<Vec<String>, Failure>>;
 const IN_THE_WORKSPACE: [&str; 4] = ["notebook", "key", "workflow", "rights"];
 
 fn skipped(of: &str) -> Vec<Check> {
-    IN_THE_WORKSPACE.map(|id| Check::skipped(PART, id, id, of)).into()
+    IN_THE_WORKSPACE.map(|id| Check::skipped(PART, id, of)).into()
 }
 
 impl CheckContext<'_> {
@@ -46,7 +46,7 @@ impl CheckContext<'_> {
                 let mut checks = skipped(&of);
                 match job {
                     Some(job) => checks.push(dbt_jobs::look(dbt, job, None, false).await),
-                    None => checks.push(Check::skipped(PART, "job", "job", &of)),
+                    None => checks.push(Check::skipped(PART, "job", &of)),
                 }
                 return checks;
             }
@@ -149,7 +149,7 @@ impl CheckContext<'_> {
     /// Checks that the run-as identity can read the notebook and the key.
     fn rights(workflow: &WorkflowCheck, notebook_checks: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
-        let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
+        let skipped = |of: &str| Check::skipped(PART, &id, of);
         let Some(who) = workflow.have.job.run_as.clone() else {
             return skipped("the run-as identity is unknown");
         };
@@ -190,7 +190,7 @@ async fn the_job(dbt: &Dbt, selection: &Selection) -> Result<Option<u64>, Check>
     match (&selection.job, &dbt.line) {
         (None, _) => Ok(None),
         (Some(JobArgument::Id(job) | JobArgument::Address { job, pasted: _ }), _) => Ok(Some(*job)),
-        (Some(JobArgument::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", "job", of)),
+        (Some(JobArgument::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", of)),
         (Some(named @ JobArgument::Name(_)), Ok((account, reader))) => {
             let found = named.find(reader, account, &selection.narrow).await;
             found.map(Some).map_err(|failure| Check::failed(PART, "job", failure))

@@ -154,7 +154,7 @@ impl Several {
         const FIRST: [Code; 3] = [Code::OutcomeUnknown, Code::RunFailed, Code::RunCancelled];
         let rank = |code: Code| match FIRST.iter().position(|first| *first == code) {
             // An interrupt outranks everything else.
-            None if matches!(code, Code::Interrupted(_)) => 0,
+            None if matches!(code, Code::Interrupted(_) | Code::Cancelled(_)) => 0,
             Some(place) => place + 1,
             None if code == Code::StillRunning => 5,
             None => 4,

@@ -5,6 +5,8 @@ mod orphans;
 
 pub(crate) use of_workflow::Span;
 
+use jiff::tz::TimeZone;
+
 use super::jobs::moment;
 use super::shared::job_argument::{JobArgument, Narrow, shown_name};
 use super::shared::table::table;
@@ -117,7 +119,7 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Fai
             (true, None) => format!("no runs yet in account {}", account.id),
         });
     }
-    Ok(Box::new(RunsReport { account, runs }))
+    Ok(Box::new(RunsReport { account, runs, zone: ctx.context.zone.clone() }))
 }
 
 /// A name with its id, as far as both are known.
@@ -132,6 +134,7 @@ fn with_name(name: Option<&str>, id: Option<u64>) -> String {
 struct RunsReport {
     account: Account,
     runs: Vec<Run>,
+    zone: TimeZone,
 }
 
 impl Report for RunsReport {
@@ -141,7 +144,7 @@ impl Report for RunsReport {
                 run.id.to_string(),
                 run.status.map(Status::word).unwrap_or_default(),
                 with_name(run.job_name(), run.job_definition_id),
-                run.created().map(moment).unwrap_or_default(),
+                run.created().map(|at| moment(at, &self.zone)).unwrap_or_default(),
                 run.took().map(shown).unwrap_or_default(),
             ]
         };
@@ -149,7 +152,7 @@ impl Report for RunsReport {
     }
 
     fn json(&self) -> Data {
-        let RunsReport { account, runs } = self;
+        let RunsReport { account, runs, zone: _ } = self;
         let origin = account.origin.to_string();
         let row = |run: &Run| {
             let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::with_name;
 use crate::commands::jobs::moment;
@@ -32,6 +33,7 @@ pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Resu
         name: row.name().to_owned(),
         origin: identity.origin.to_string(),
         runs,
+        zone: ctx.context.zone.clone(),
     };
     if report.runs.is_empty() {
         let name = shown_name(Some(row.name()));
@@ -60,6 +62,7 @@ struct WorkflowRunsReport {
     name: String,
     origin: String,
     runs: Vec<WorkflowRun>,
+    zone: TimeZone,
 }
 
 /// When a run started and ended, if known.
@@ -88,7 +91,7 @@ impl Report for WorkflowRunsReport {
                 run.run_id.to_string(),
                 run.state().map(|state| plain(state.word(), 100)).unwrap_or_default(),
                 with_name(Some(&self.name), Some(self.workflow)),
-                span.started.map(moment).unwrap_or_default(),
+                span.started.map(|at| moment(at, &self.zone)).unwrap_or_default(),
                 span.took().map(shown).unwrap_or_default(),
                 run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
             ]
@@ -97,7 +100,7 @@ impl Report for WorkflowRunsReport {
     }
 
     fn json(&self) -> Data {
-        let WorkflowRunsReport { workflow, name, origin, runs } = self;
+        let WorkflowRunsReport { workflow, name, origin, runs, zone: _ } = self;
         let row = |run: &WorkflowRun| {
             let span = Span::of(run);
             document!({

@@ -229,7 +229,7 @@ struct Settled {
 /// Resolves flags, variables and answers; reports everything missing at once.
 async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure> {
     let grants = grants::settle(std::mem::take(&mut args.grant))?;
-    args.edit(&ctx.prompts.settings);
+    args.edit(&ctx.prompts.answers.borrow().settings);
     let mut errors = InputErrors::default();
     let may_ask = ctx.prompts.prompter.is_some();
     if !may_ask && !args.yes && !args.dry_run {

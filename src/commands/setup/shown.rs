@@ -3,7 +3,7 @@
 use super::Args;
 use super::setup_plan::SetupPlan;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
-use crate::commands::shared::prompts::unanswered;
+use crate::commands::shared::prompts::unanswered_at;
 use crate::commands::shared::provision::ask_to_apply;
 use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
@@ -112,7 +112,8 @@ impl Offered {
         let mut editable: Vec<(String, (PlanSetting, String))> =
             self.rows.into_iter().filter_map(|row| Some((row.line(), row.edit?))).collect();
         let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
-        let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;
+        let chosen =
+            prompter.choose("Edit", &lines).await.map_err(|reason| unanswered_at(reason, Some(NOTHING_WRITTEN)))?;
         let (_, (setting, now)) = editable.swap_remove(chosen);
         // The setting is prompted for by the caller, which runs the command again with the answer.
         let mut failure = Failure::new(Code::MissingInput, "the plan is being edited");

@@ -73,7 +73,7 @@ async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome 
             if open.questions.is_empty() {
                 return ended;
             }
-            if let (_, Err(failure)) = answer(&open, &mut ctx, &**person).await {
+            if let Err(failure) = answer(&open, &mut ctx, &**person).await {
                 return failure.into();
             }
         }
@@ -179,7 +179,7 @@ async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_n
     }
     let answers = [&good[..3], &[Ok("n")]].concat();
     let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
-    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Cancelled(None))), "{outcome:?}");
     assert_eq!(steps(&outcome).last().unwrap(), "workflow create pending");
     assert_eq!(outcome.text, "", "it was on the screen already");
     assert_eq!(world.take_writes(), [""; 0]);

@@ -7,6 +7,7 @@ mod hosts;
 mod runs;
 mod settings;
 
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -45,8 +46,24 @@ pub(crate) struct Prompts {
     pub(crate) job: Option<u64>,
     /// The run that was chosen.
     pub(crate) run: Option<RunArgument>,
+    /// Shared with what handles a signal at a prompt.
+    pub(crate) answers: Rc<RefCell<Answers>>,
+    /// What is not done if a prompt is left, if the command does anything.
+    pub(crate) undone: Option<&'static str>,
+}
+
+/// The answers so far, as they would be given on the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) instead: Vec<Instead>,
     /// Edited settings of the plan; `None` restores the default.
     pub(crate) settings: BTreeMap<PlanSetting, Option<String>>,
+}
+
+impl Answers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.instead.is_empty() && self.settings.is_empty()
+    }
 }
 
 /// A flag or variable that would have made a prompt unnecessary.
@@ -64,13 +81,12 @@ pub(crate) async fn answer(
     open: &OpenQuestions,
     ctx: &mut CommandContext,
     prompter: &dyn Prompter,
-) -> (Vec<Instead>, Result<(), Failure>) {
+) -> Result<(), Failure> {
     let OpenQuestions { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
-    let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };
-    let asked = ask_all(questions, &mut prompts).await;
-    (prompts.instead, asked)
+    let mut prompts = Dialog { ctx, prompter, pasted, named: None };
+    ask_all(questions, &mut prompts).await
 }
 
 async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(), Failure> {
@@ -158,38 +174,50 @@ enum Workspace {
     Typed,
 }
 
-/// The failure if a prompt gets no answer. Prompts come before any write.
-pub(in crate::commands) fn unanswered(unanswered: Unanswered) -> Failure {
-    unanswered_at(unanswered, NOTHING_WRITTEN)
-}
-
-/// The failure if a prompt after a write gets no answer; `state` says what was done.
-pub(in crate::commands) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
+/// The failure if a prompt gets no answer; `state` says what was done, or was not.
+pub(in crate::commands) fn unanswered_at(unanswered: Unanswered, state: Option<&str>) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "canceled", state),
-        Unanswered::EndOfInput => left_at_a_question(2, "input ended at a prompt", state)
-            .advise("use --no-input to list every missing value at once"),
+        Unanswered::Interrupted => canceled(Some(2), state),
+        Unanswered::EndOfInput => {
+            left(Some(2), "input ended at a prompt", state).advise("use --no-input to list every missing value at once")
+        }
         Unanswered::Broken(why) => Failure::new(Code::Failed, "cannot prompt on this terminal")
             .cause(why)
             .advise("use --no-input to list every missing value with its flag and variable"),
     }
 }
 
-/// The failure if a prompt is interrupted, as if by this signal.
-pub(crate) fn left_at_a_question(signal: u8, what: &str, state: &str) -> Failure {
-    Failure::new(Code::Interrupted(signal), what).state(state)
+/// The failure if the user answers no, or leaves a prompt as if by this signal.
+pub(crate) fn canceled(signal: Option<u8>, state: Option<&str>) -> Failure {
+    left(signal, "canceled", state)
+}
+
+fn left(signal: Option<u8>, what: &str, state: Option<&str>) -> Failure {
+    let failure = Failure::new(Code::Cancelled(signal), what);
+    match state {
+        Some(state) => failure.state(state),
+        None => failure,
+    }
 }
 
 struct Dialog<'a> {
     ctx: &'a mut CommandContext,
     prompter: &'a dyn Prompter,
     pasted: Vec<(String, Link)>,
-    instead: Vec<Instead>,
     /// The job, as entered at the prompt for its URL.
     named: Option<JobArgument>,
 }
 
 impl Dialog<'_> {
+    fn instead(&self) -> RefMut<'_, Vec<Instead>> {
+        RefMut::map(self.ctx.prompts.answers.borrow_mut(), |answers| &mut answers.instead)
+    }
+
+    /// The failure if a prompt gets no answer.
+    fn unanswered(&self, reason: Unanswered) -> Failure {
+        unanswered_at(reason, self.ctx.prompts.undone)
+    }
+
     /// Whether the scope already has this key; false if that cannot be read.
     async fn is_stored(&mut self, scope: &str, key: &str) -> bool {
         let environment = &self.ctx.context.environment;
@@ -228,7 +256,7 @@ impl Dialog<'_> {
     }
 
     async fn choose(&self, prompt: &str, items: &[String]) -> Result<usize, Failure> {
-        self.prompter.choose(prompt, items).await.map_err(unanswered)
+        self.prompter.choose(prompt, items).await.map_err(|reason| self.unanswered(reason))
     }
 
     /// Asks for the workspace: a profile, which may have a credential, or a host. If the only profile works, it is used
@@ -245,7 +273,7 @@ impl Dialog<'_> {
         {
             self.ctx.events.remark(format!("Using the profile {name} ({host})"));
             self.ctx.context.environment = environment;
-            self.instead.push(Instead::Flag("-p", name.clone()));
+            self.instead().push(Instead::Flag("-p", name.clone()));
             return Ok(Workspace::Profile);
         }
         if !offers.is_empty() {
@@ -257,7 +285,7 @@ impl Dialog<'_> {
                 // A credential from the environment is kept, and only the host is taken from the profile.
                 if credential && let Some(environment) = self.with_profile(&name) {
                     self.ctx.context.environment = environment;
-                    self.instead.push(Instead::Flag("-p", name));
+                    self.instead().push(Instead::Flag("-p", name));
                     return Ok(Workspace::Profile);
                 }
                 return self.take_host(&host).map(|()| Workspace::ProfileHost);
@@ -285,12 +313,16 @@ impl Dialog<'_> {
     }
 
     async fn ask(&self, prompt: &str, initial: &str) -> Result<String, Failure> {
-        self.prompter.text(prompt, initial).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
+        self.prompter
+            .text(prompt, initial)
+            .await
+            .map(|typed| typed.trim().to_owned())
+            .map_err(|reason| self.unanswered(reason))
     }
 
     /// Returns one key in lower case; Enter is the upper-case one in `keys`.
     async fn key(&self, prompt: &str, keys: &str) -> Result<char, Failure> {
-        self.prompter.key(prompt, keys).await.map_err(unanswered)
+        self.prompter.key(prompt, keys).await.map_err(|reason| self.unanswered(reason))
     }
 
     async fn databricks_token(&mut self) -> Result<(), Failure> {
@@ -329,7 +361,7 @@ impl Dialog<'_> {
     ) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
-            let mut typed = self.prompter.secret(prompt).await.map_err(unanswered)?;
+            let mut typed = self.prompter.secret(prompt).await.map_err(|reason| self.unanswered(reason))?;
             let vault = &self.ctx.vault;
             match vault.admit(std::mem::take(&mut *typed)) {
                 Ok(secret) => vault.keep(variable, secret),
@@ -348,8 +380,8 @@ impl Dialog<'_> {
             self.tell(&failure);
         }
         let given = Instead::Variable(variable, None);
-        if !self.instead.contains(&given) {
-            self.instead.push(given);
+        if !self.instead().contains(&given) {
+            self.instead().push(given);
         }
         Ok(())
     }

@@ -6,13 +6,13 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
-use crate::commands::shared::prompts::unanswered;
+use crate::commands::shared::prompts::{canceled, unanswered_at};
 use crate::commands::shared::workspace_cache::WorkspaceCache;
 use crate::commands::{CommandContext, GlobalFlags, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, ToDocument};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
-use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
+use crate::failure::{Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 use crate::questions::Prompter;
 
@@ -72,9 +72,9 @@ pub(crate) async fn ask_to_apply(
     let answer = prompter.key("Apply?", keys).await;
     ctx.last_known.clear();
     let failure = match answer {
-        Ok('n') => Failure::new(Code::Failed, "canceled").state(state),
+        Ok('n') => canceled(None, Some(state)),
         Ok(key) => return Ok(key),
-        Err(reason) => unanswered(reason),
+        Err(reason) => unanswered_at(reason, Some(state)),
     };
     Err(Ended { report: Some(Box::new(Known::from(plan.json()))), failure: Some(failure) })
 }
@@ -124,7 +124,7 @@ impl Provision<'_> {
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
         let global_flags = ctx.global_flags();
-        let (mut lines, mut hints, mut fields) = (Vec::new(), Vec::new(), Data::default());
+        let (mut hints, mut fields) = (Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() && refusal.is_none() {
                 ctx.events.remark(format!("Would write to {workspace} as {identity}"));
@@ -132,7 +132,6 @@ impl Provision<'_> {
             // A dry run shows a refusal and still succeeds.
             if let Some(refusal) = refusal {
                 let refusal = global_flags.failure(refusal);
-                lines = would_be_refused(&refusal);
                 fields.set("refused", refusal.json());
                 hints = refusal.hints;
             }
@@ -162,7 +161,7 @@ impl Provision<'_> {
         };
         tell_of_skipped(&plan, ctx);
         WorkspaceCache::note(&workspace, me, &plan, ctx);
-        Applied { plan, finish, workspace, identity, dry_run, global_flags, lines, hints, fields, failure }
+        Applied { plan, finish, workspace, identity, dry_run, global_flags, lines: Vec::new(), hints, fields, failure }
     }
 }
 
@@ -197,14 +196,6 @@ fn half_done(entries: &[Entry]) -> StateNote {
         state: "some changes may be missing",
         next: Some(Hint::Do("run the same command again to finish: it writes only what is missing".to_owned())),
     }
-}
-
-/// The lines of a dry run about a refusal.
-fn would_be_refused(refusal: &Failure) -> Vec<String> {
-    let Failure { code: _, what, causes, hints: _, open_questions: _ } = refusal;
-    let mut lines = vec![format!("This plan would be refused: {what}")];
-    lines.extend(causes.iter().map(|cause| format!("  cause: {cause}")));
-    lines
 }
 
 /// Prints a remark for each grant that is skipped.

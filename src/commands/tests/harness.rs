@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::FromArgMatches as _;
 use http::{Request, Response};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -356,6 +357,7 @@ impl Harness {
                 stdout_is_terminal: false,
                 stderr_is_terminal: false,
                 wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
+                zone: TimeZone::UTC,
                 entropy: Entropy::seeded(self.0.commands.get()),
                 program: None,
             },

@@ -66,7 +66,7 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|check| check["id"] == format!("chain.job:{JOB}"))
+            .find(|check| check["id"] == format!("setup.job:{JOB}"))
             .cloned();
         let check = check.unwrap_or_default();
         take("doctor", check["status"] == "failed" && check.to_string().contains(says), check.to_string());

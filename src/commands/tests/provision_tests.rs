@@ -382,7 +382,7 @@ async fn who_can_read_a_scope_that_was_there_is_listed_and_others_than_meant_tak
     let kept = init(&ctx, &["--key", "first"]).await;
     assert!(kept.exit == 0 && kept.text.contains("Readers of scope"), "{kept:?}");
     let shown = init(&ctx, &["--dry-run"]).await;
-    assert!(shown.exit == 0 && shown.text.contains("This plan would be refused"), "{}", shown.text);
+    assert!(shown.exit == 0 && shown.text.contains("Plan cannot be applied: "), "{}", shown.text);
     assert_eq!(ctx.take_writes(), [""; 0]);
 
     assert_eq!(init(&ctx.copy(), &["--accept-shared-scope"]).await.exit, 0);
@@ -705,7 +705,7 @@ async fn what_was_edited_by_hand_is_shown_and_left_alone_unless_forced() {
     assert_eq!(outcome.data["state"], "edited-by-hand");
     let shown = deploy(&ctx, &["--dry-run"]).await;
     assert_eq!(shown.exit, 0);
-    assert!(shown.text.contains("This plan would be refused"), "{}", shown.text);
+    assert!(shown.text.contains("Plan cannot be applied: "), "{}", shown.text);
     assert_eq!(deploy(&ctx, &["--adopt"]).await.exit, 7);
     // The diff is the same as in the refusal.
     let shown = deploy(&ctx, &["--force", "--dry-run"]).await;

@@ -115,7 +115,7 @@ async fn a_run_is_chosen_from_those_of_both_services() {
         let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
         let open = OpenQuestions { questions: vec![Question::Run { active }], pasted: Vec::new(), tried: 0 };
         let answered = answer(&open, &mut ctx, &*Person::of(&[answer_with])).await;
-        (answered.1.map_err(|failure| failure.code), ctx.prompts.run)
+        (answered.map_err(|failure| failure.code), ctx.prompts.run)
     };
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
     let number = |text: &str| text.parse::<u64>().unwrap();
@@ -129,7 +129,7 @@ async fn a_run_is_chosen_from_those_of_both_services() {
         assert_eq!(run, Some(found));
     }
     let (answered, run) = choose(true, Err(Unanswered::Interrupted)).await;
-    assert_eq!((answered, run), (Err(Code::Interrupted(2)), None));
+    assert_eq!((answered, run), (Err(Code::Cancelled(Some(2))), None));
     // What was chosen is followed.
     let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
     ctx.prompts.run = Some(RunArgument::Id(number(&ended)));
@@ -142,6 +142,6 @@ async fn a_run_is_chosen_from_those_of_both_services() {
     empty.answer_with("dbt:runs/list", 200, r#"{"status":{"code":200},"data":[]}"#);
     let mut ctx = empty.ctx(AccountFlags::default(), Events::new(|_| ()));
     let open = OpenQuestions { questions: vec![Question::Run { active: true }], pasted: Vec::new(), tried: 0 };
-    let failure = answer(&open, &mut ctx, &*Person::of(&[])).await.1.unwrap_err();
+    let failure = answer(&open, &mut ctx, &*Person::of(&[])).await.unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
 }

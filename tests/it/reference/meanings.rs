@@ -305,7 +305,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ),
     ("runs --orphans", "orphans", "active dbt runs whose Databricks run has ended or is gone"),
     ("doctor", "checks", "the checks, in order"),
-    ("doctor", "checks[].id", "stable: part and check (`dbt.connection`, `databricks.identity`, `chain.key`); after a colon, which one of several"),
+    ("doctor", "checks[].id", "stable: part and check (`dbt.connection`, `databricks.identity`, `setup.key`); after a colon, which one of several"),
     ("doctor", "checks[].status", "`ok`, `warning`, `failed`, or `skipped` because another check failed"),
     ("doctor", "checks[].what", "what was found"),
     ("doctor", "checks[].reason", "why, or null"),

@@ -190,7 +190,7 @@ async fn a_refusal_shows_what_differs_or_the_task_to_add_elsewhere() {
     let outcome = create(&ctx, &LINE).await;
     assert!(outcome.text.contains("- task.disable_auto_optimization: false"), "{}", outcome.text);
     let dry = create(&ctx, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(dry.exit == 0 && dry.text.contains("This plan would be refused"), "{dry:?}");
+    assert!(dry.exit == 0 && dry.text.contains("Plan cannot be applied: "), "{dry:?}");
 
     let mut bundled = daily_load();
     bundled["edit_mode"] = "UI_LOCKED".into();

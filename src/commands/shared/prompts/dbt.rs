@@ -83,8 +83,8 @@ impl Dialog<'_> {
             (self.ctx.account.dbt_host, self.ctx.account.dbt_account) = (None, None);
             return Err(failure);
         }
-        self.instead.push(Instead::Flag("--dbt-host", bare(origin)));
-        self.instead.extend(link.account.map(|id| Instead::Flag("--dbt-account", id.to_string())));
+        self.instead().push(Instead::Flag("--dbt-host", bare(origin)));
+        self.instead().extend(link.account.map(|id| Instead::Flag("--dbt-account", id.to_string())));
         self.named = link.job.map(JobArgument::Id);
         Ok(true)
     }
@@ -126,7 +126,7 @@ impl Dialog<'_> {
             if tries == MOST_TRIES {
                 return Err(failure);
             }
-            let typed = self.instead.iter().any(|instead| matches!(instead, Instead::Flag("--dbt-host", _)));
+            let typed = self.instead().iter().any(|instead| matches!(instead, Instead::Flag("--dbt-host", _)));
             if matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) {
                 self.tell(&failure);
             } else if typed && is_about_the_host(failure.code) {
@@ -195,8 +195,8 @@ impl Dialog<'_> {
             }
         };
         self.ctx.account.dbt_account = Some(chosen.to_string());
-        self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-account", _)));
-        self.instead.push(Instead::Flag("--dbt-account", chosen.to_string()));
+        self.instead().retain(|instead| !matches!(instead, Instead::Flag("--dbt-account", _)));
+        self.instead().push(Instead::Flag("--dbt-account", chosen.to_string()));
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Dialog<'_> {
             let environment = &self.ctx.context.environment;
             match possible.and_then(|_| account_id(&self.ctx.account, &self.pasted, environment)) {
                 Ok(found) => {
-                    self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
+                    self.instead().push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),
@@ -283,7 +283,7 @@ impl Dialog<'_> {
 
     fn take_job(&mut self, job: u64, flag: Option<&'static str>, named: String) {
         self.ctx.prompts.job = Some(job);
-        self.instead.push(match flag {
+        self.instead().push(match flag {
             Some(flag) => Instead::Flag(flag, named),
             None => Instead::Argument(named),
         });

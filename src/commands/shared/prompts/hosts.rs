@@ -27,8 +27,8 @@ impl Dialog<'_> {
             Some(id) => format!("{origin}/?w={id}"),
             None => origin.to_string(),
         };
-        self.instead.retain(|instead| !matches!(instead, Instead::Variable("DATABRICKS_HOST", _)));
-        self.instead.push(Instead::Variable("DATABRICKS_HOST", Some(host)));
+        self.instead().retain(|instead| !matches!(instead, Instead::Variable("DATABRICKS_HOST", _)));
+        self.instead().push(Instead::Variable("DATABRICKS_HOST", Some(host)));
         Ok(())
     }
 
@@ -40,8 +40,8 @@ impl Dialog<'_> {
             let found = possible.and_then(|_| dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment));
             match found {
                 Ok(found) => {
-                    self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
-                    self.instead.extend(found.map(|origin| Instead::Flag("--dbt-host", bare(&origin))));
+                    self.instead().retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
+                    self.instead().extend(found.map(|origin| Instead::Flag("--dbt-host", bare(&origin))));
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),

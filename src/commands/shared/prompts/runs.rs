@@ -40,10 +40,10 @@ impl Dialog<'_> {
         let run = offers.swap_remove(chosen).run;
         match &run {
             RunArgument::Workflow { run, origin: _ } => {
-                self.instead.push(Instead::Flag("--workflow-run", run.to_string()));
+                self.instead().push(Instead::Flag("--workflow-run", run.to_string()));
             }
             RunArgument::Id(run) | RunArgument::Dbt { run, pasted: _ } => {
-                self.instead.push(Instead::Argument(run.to_string()));
+                self.instead().push(Instead::Argument(run.to_string()));
             }
         }
         self.ctx.prompts.run = Some(run);
@@ -60,7 +60,7 @@ impl Dialog<'_> {
         let rows = page.rows.into_iter().filter(|run| !active || run.ended().is_none());
         let offers = rows.map(|run| {
             let status = run.status.map(Status::word).unwrap_or_default();
-            let at = run.created().map(moment).unwrap_or_default();
+            let at = run.created().map(|at| moment(at, &self.ctx.context.zone)).unwrap_or_default();
             let line = format!("{}   {status}   {}   {at}", run.id, shown_name(run.job_name()));
             Offer { run: RunArgument::Id(run.id), line }
         });
@@ -78,7 +78,7 @@ impl Dialog<'_> {
                 return None;
             }
             let status = state.map(|state| plain(state.word(), 100)).unwrap_or_default();
-            let at = Span::of(last).started.map(moment).unwrap_or_default();
+            let at = Span::of(last).started.map(|at| moment(at, &self.ctx.context.zone)).unwrap_or_default();
             let line = format!("{}   {status}   workflow {}   {at}", last.run_id, shown_name(Some(&row.name())));
             Some(Offer { run: RunArgument::Workflow { run: last.run_id, origin: None }, line })
         });

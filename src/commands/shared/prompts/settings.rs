@@ -15,7 +15,7 @@ impl Dialog<'_> {
             let answer = (!typed.is_empty()).then_some(typed);
             match answer.as_deref().map_or(Ok(()), |typed| self.check(setting, typed)) {
                 Ok(()) => {
-                    self.ctx.prompts.settings.insert(setting, answer);
+                    self.ctx.prompts.answers.borrow_mut().settings.insert(setting, answer);
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),
