@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::dbt::KeyQuestion;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::commands::shared::provision::who;
 use crate::commands::shared::run_argument::RunArgument;
 use crate::commands::{CommandContext, databricks_client};
@@ -115,7 +115,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     let (mut choice, mut to_store) = (None, None);
     for question in questions {
         if let Question::DbtJob { flag, project, environment } = question {
-            choice = Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }));
+            choice = Some((*flag, JobFilterFlags { project: project.clone(), environment: environment.clone() }));
         }
         if let Question::DbtKey { tried, unless_stored } = question {
             to_store = Some((*tried, unless_stored.clone()));
@@ -145,8 +145,8 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         KeyQuestion::None
     };
     prompts.key_and_account(key, account).await?;
-    if let Some((flag, narrow)) = choice {
-        prompts.job(flag, &narrow).await?;
+    if let Some((flag, job_filter)) = choice {
+        prompts.job(flag, &job_filter).await?;
     }
     for question in questions {
         if let Question::Run { active } = question {
