@@ -91,7 +91,7 @@ async fn watch_dbt(
         .filter(|_| !by_address);
     let mut changes = DbtRunEvents::new(&run_ctx.events, account);
     changes.found(&seen);
-    let probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, seen, None);
+    let probe = DbtRun::new(writer, &run_ctx, account.id, seen, None);
     let follower =
         DbtFollower { account, writer, deadline, watch_command: &watch_command, start_over: start_over.as_deref() };
     let Ended { report, failure } = follower.follow(probe, &mut changes, report, &run_ctx, &on_news).await;

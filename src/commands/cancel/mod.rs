@@ -194,7 +194,7 @@ async fn await_dbt_cancellation(
     let PendingCancellation { run: latest, index } = pending;
     let run = latest.id;
     let run_ctx = ctx.run_context();
-    let mut probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, latest, None);
+    let mut probe = DbtRun::new(writer, &run_ctx, account.id, latest, None);
     let followed = follow(&mut probe, deadline.clone(), &run_ctx, |_| {}).await;
     report.dbt.get_or_insert_default()[index] = dbt_row(probe.run(), account, false);
     match followed {

@@ -115,8 +115,7 @@ impl InterruptedRun<'_> {
                 return interrupted.cause(cause).run("cancel it", cancel_command);
             }
         };
-        let mut probe =
-            DbtRun::new(&writer, &run_ctx.wall, &run_ctx.events, account, request, duplicate_risk).without_steps();
+        let mut probe = DbtRun::new(&writer, run_ctx, account, request, duplicate_risk).without_steps();
         let followed = follow(&mut probe, deadline, run_ctx, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());

@@ -297,8 +297,7 @@ impl PreparedRun {
         duplicate_risk: Option<DuplicateRisk>,
         start_ctx: &'a StartContext<'_>,
     ) -> DbtRun<'a> {
-        let RunContext { wall, events, .. } = &start_ctx.run_ctx;
-        let probe = DbtRun::new(&self.writer, wall, events, self.request.account, run, duplicate_risk);
+        let probe = DbtRun::new(&self.writer, &start_ctx.run_ctx, self.request.account, run, duplicate_risk);
         match &start_ctx.shared {
             Some(SharedPolling { poller, steps: true, .. }) => probe.polled_by(poller),
             Some(SharedPolling { poller, steps: false, .. }) => probe.polled_by(poller).without_steps(),

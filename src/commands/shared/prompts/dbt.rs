@@ -146,8 +146,7 @@ impl Dialog<'_> {
         }
         let mut errors = InputErrors::default();
         let account = account(&flags, &self.pasted, &self.ctx.context.environment, &mut errors);
-        errors.settle()?;
-        account.ok_or_else(|| Failure::new(Code::Bug, "the dbt host is settled and yet missing"))
+        errors.settled(account)
     }
 
     /// The accounts that the token can see.
