@@ -16,7 +16,7 @@ use self::help::{command_line, parse};
 use self::signals::{InterruptEffect, interrupted, on_interrupt, reader_gone};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, Answers, CommandContext, Instead, LastKnown, Prompts, Wire};
+use crate::commands::{self, Answers, CommandContext, Instead, InterruptReport, Prompts, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -141,7 +141,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(roots) => roots,
         Err(failure) => return printer.end(&failure.into()).into(),
     };
-    let (last_known, interruption) = (LastKnown::default(), Interruption::default());
+    let (interrupt_report, interruption) = (InterruptReport::default(), Interruption::default());
     let asks = context.may_ask(no_input) && !command.reads_stdin();
     let interrupt_effect = command.interrupt_effect();
     let prompts =
@@ -155,7 +155,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         ca_bundle,
         pace: Pace::default(),
-        last_known: last_known.clone(),
+        interrupt_report: interrupt_report.clone(),
         results: Results::default(),
         interruption: interruption.clone(),
         wire: Wire::Sockets(roots),
@@ -174,7 +174,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // After `setup`, the same is printed as commands for CI.
     let rerun_hint = RerunHint { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
     let interrupt = |signal| {
-        let (ended, said) = on_interrupt(signal, interrupt_effect, &last_known, &printer);
+        let (ended, said) = on_interrupt(signal, interrupt_effect, &interrupt_report, &printer);
         let Ended { report, failure } = ended;
         (Ended { report, failure: failure.map(|failure| keep_answers(failure, &arguments, &answers.borrow())) }, said)
     };

@@ -11,7 +11,7 @@ use clap_complete::env::Shells;
 use super::help::command_line;
 use super::{Globals, Root};
 use crate::commands::run::Results;
-use crate::commands::{self, CommandContext, LastKnown, Prompts, Wire};
+use crate::commands::{self, CommandContext, InterruptReport, Prompts, Wire};
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::{Events, Interruption};
@@ -167,7 +167,7 @@ impl Jobs {
             account: account.clone(),
             ca_bundle: ca_bundle.clone(),
             pace: Pace::default(),
-            last_known: LastKnown::default(),
+            interrupt_report: InterruptReport::default(),
             results: Results::default(),
             interruption: Interruption::default(),
             wire: Wire::Sockets(roots),

@@ -1,6 +1,6 @@
 //! Interruption: waiting for signals, and the message after one.
 
-use crate::commands::{self, Interrupted, LastKnown, StateNote};
+use crate::commands::{self, InterruptReport, Interrupted, StateNote};
 use crate::events::Interruption;
 use crate::failure::{Ended, Failure, Report};
 use crate::ui::Printer;
@@ -39,11 +39,11 @@ impl InterruptEffect {
 pub(super) fn on_interrupt(
     signal: u8,
     interrupt_effect: InterruptEffect,
-    last_known: &LastKnown,
+    interrupt_report: &InterruptReport,
     printer: &Printer,
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
-    let failure = match (last_known.get(), interrupt_effect) {
+    let failure = match (interrupt_report.get(), interrupt_effect) {
         (Some(Interrupted { known, active, note }), _) => {
             let failure = match note {
                 Some(StateNote { cause, state, next }) => {

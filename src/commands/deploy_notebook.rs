@@ -73,7 +73,7 @@ pub(crate) struct Args {
     /// Print the notebook instead of deploying it; sends nothing to Databricks
     #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "grant", "force", "adopt", "dry_run"], help_heading = "Output")]
     print: bool,
-    /// Show the plan and write nothing
+    /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -151,7 +151,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let found = step.and_then(|step| Some(step.have.as_ref()?.state(&step.want))).unwrap_or("absent");
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let applied = provision.apply(plan).await;
-    Ok(describe(applied, found, spec.path.is_none()).end())
+    Ok(report_notebook(applied, found, spec.path.is_none()).end())
 }
 
 /// Plans the notebook at this path, and the grants on it.
@@ -195,7 +195,7 @@ async fn look(
     Ok((me, steps))
 }
 
-fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
+fn report_notebook(mut applied: Applied, found: &str, default_path: bool) -> Applied {
     let Some(step) = applied.plan.notebook() else { return applied };
     let path = step.want.path.to_string();
     let object_id = match step.present() {

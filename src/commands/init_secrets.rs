@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// Store the key without checking it with dbt
     #[arg(long)]
     no_validate: bool,
-    /// Show the plan and write nothing
+    /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
 }

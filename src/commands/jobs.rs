@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::shared::job_argument::{Narrow, Places, environment, jobs, shown_name};
+use super::shared::job_argument::{JobFilterFlags, Projects, environment, jobs, shown_name};
 use super::shared::table::table;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
@@ -18,30 +18,30 @@ use crate::failure::{Ended, Failure, Report};
   dbtrigger jobs --project 'Jaffle Shop' --environment Production -o json")]
 pub(crate) struct Args {
     #[command(flatten)]
-    narrow: Narrow,
+    job_filter: JobFilterFlags,
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    let Args { narrow } = args;
-    listed(&narrow, ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
+    let Args { job_filter } = args;
+    listed(&job_filter, ctx).await.map_or_else(Ended::from, |report| Ended::well(report).boxed())
 }
 
-async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Failure> {
+async fn listed(job_filter: &JobFilterFlags, ctx: &CommandContext) -> Result<JobsReport, Failure> {
     let (account, reader) = connect_dbt(&[], InputErrors::default(), ctx)?;
-    let places = Places::read(&reader, &account, narrow).await?;
-    if places.unnamed {
+    let projects = Projects::read(&reader, &account, job_filter).await?;
+    if projects.unnamed {
         ctx.events.remark("this token cannot list projects; showing their IDs");
     }
-    let jobs = jobs(&reader, &account, narrow, &places, None).await?;
+    let jobs = jobs(&reader, &account, job_filter, &projects, None).await?;
     if jobs.is_empty() {
         ctx.events.remark(format!("no jobs in account {} are visible to this token", account.id));
     }
-    Ok(JobsReport { account, places, jobs, zone: ctx.context.zone.clone() })
+    Ok(JobsReport { account, projects, jobs, zone: ctx.context.zone.clone() })
 }
 
 struct JobsReport {
     account: Account,
-    places: Places,
+    projects: Projects,
     jobs: Vec<Job>,
     zone: TimeZone,
 }
@@ -71,7 +71,7 @@ impl Report for JobsReport {
             vec![
                 job.id.to_string(),
                 shown_name(job.name.as_deref()),
-                self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
+                self.projects.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
                 environment(job),
                 match job.disabled_reason() {
                     Some(disabled) => format!("{last} ({})", short(&disabled)).trim().to_owned(),
@@ -83,7 +83,7 @@ impl Report for JobsReport {
     }
 
     fn json(&self) -> Data {
-        let JobsReport { account, places, jobs, zone: _ } = self;
+        let JobsReport { account, projects, jobs, zone: _ } = self;
         let origin = account.origin.to_string();
         let row = |job: &Job| {
             let last = job.most_recent_run.as_ref().map(|run| {
@@ -99,7 +99,7 @@ impl Report for JobsReport {
                 "job_id": Id(job.id),
                 "name": job.name,
                 "project_id": job.project_id.map(Id),
-                "project": places.name(job.project_id),
+                "project": projects.name(job.project_id),
                 "environment_id": job.environment_id.map(Id),
                 "environment": job.environment_name(),
                 "job_type": job.job_type,

@@ -27,7 +27,7 @@ pub(crate) mod workflows;
 
 pub(crate) use shared::connect::{connect_databricks, connect_dbt, databricks_client, dbt_client, probe_host, roots};
 pub(crate) use shared::global_flags::GlobalFlags;
-pub(crate) use shared::last_known::{Interrupted, LastKnown, StateNote};
+pub(crate) use shared::interrupt_report::{InterruptReport, Interrupted, StateNote};
 pub(crate) use shared::prompts::{Answers, Instead, NOTHING_WRITTEN, Prompts, answer, canceled};
 
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) struct CommandContext {
     /// Value of `--ca-bundle`.
     pub(crate) ca_bundle: Option<PathBuf>,
     pub(crate) pace: Pace,
-    pub(crate) last_known: LastKnown,
+    pub(crate) interrupt_report: InterruptReport,
     /// For `run --junit`.
     pub(crate) results: run::Results,
     /// Signals, for a command that handles the first one itself.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::CommandContext;
 use super::run::{DbtFollower, DbtReport, DbtRunEvents, LONGEST, WorkflowReport, follow_run, read_run};
-use super::shared::last_known::Checkpoint;
+use super::shared::interrupt_report::Checkpoint;
 use super::shared::printed_commands;
 use super::shared::run_argument::{RunFound, find_run, is_dbt_run, of_other_service};
 use crate::credentials::Account;
@@ -79,7 +79,7 @@ async fn watch_dbt(
         let mut report = known.clone();
         report.take(run);
         let line = format!("dbt run {} is still running: {}", run.id, report.url());
-        ctx.last_known.set(Checkpoint { known: Known::of(&report), line, resume: watch_command(run.id) });
+        ctx.interrupt_report.set(Checkpoint { known: Known::of(&report), line, resume: watch_command(run.id) });
     };
     on_news(&seen);
     // Suggest no restart command unless all overrides are known: it would start something else.
@@ -91,7 +91,7 @@ async fn watch_dbt(
         .filter(|_| !by_address);
     let mut changes = DbtRunEvents::new(&run_ctx.events, account);
     changes.found(&seen);
-    let probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, seen, None);
+    let probe = DbtRun::new(writer, &run_ctx, account.id, seen, None);
     let follower =
         DbtFollower { account, writer, deadline, watch_command: &watch_command, start_over: start_over.as_deref() };
     let Ended { report, failure } = follower.follow(probe, &mut changes, report, &run_ctx, &on_news).await;
@@ -99,7 +99,7 @@ async fn watch_dbt(
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
         let journal = Journal::new(ctx.context.environment.state_folder());
         journal.close_run(writer.origin(), account.id, run, run_ctx.wall.now());
-        ctx.last_known.clear();
+        ctx.interrupt_report.clear();
     }
     Ended { report, failure }.boxed()
 }

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::create_workflow::{describe_schedule, next_starts};
+use super::create_workflow::{next_starts, schedule_document};
 use super::jobs::moment;
 use super::runs::Span;
 use super::shared::job_argument::shown_name;
@@ -179,7 +179,7 @@ impl Report for WorkflowsReport {
                 "workflow_name": row.name(),
                 "created_by_dbtrigger": Made::of(&row.job).word(),
                 "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
-                "schedule": row.job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &row.next)),
+                "schedule": row.job_schedule.as_ref().map(|job_schedule| schedule_document(job_schedule, &row.next)),
                 "other_start": other_start(&row.job.settings),
                 "last_run": last,
             })

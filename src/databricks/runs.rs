@@ -298,14 +298,9 @@ pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
     Read::json(call)
 }
 
-#[derive(Serialize)]
-struct CancelRun {
-    run_id: u64,
-}
-
 /// Requests cancellation of a run. Idempotent; the run has ended only once `runs/get` says so (§5.8).
 pub(crate) fn cancel_workflow_run(run: u64) -> Idempotent<()> {
-    let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&CancelRun { run_id: run });
+    let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&json!({ "run_id": run }));
     // The body is an empty object, or empty.
     Idempotent::new(call, |_| Ok(()))
 }

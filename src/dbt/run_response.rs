@@ -23,45 +23,35 @@ pub(crate) enum Status {
     Other(i64),
 }
 
+/// The known statuses, with their numbers in the API and their names in JSON output.
+const KNOWN: [(Status, i64, &str); 6] = [
+    (Status::Queued, 1, "QUEUED"),
+    (Status::Starting, 2, "STARTING"),
+    (Status::Running, 3, "RUNNING"),
+    (Status::Success, 10, "SUCCESS"),
+    (Status::Error, 20, "ERROR"),
+    (Status::Cancelled, 30, "CANCELLED"),
+];
+
 impl From<i64> for Status {
     fn from(number: i64) -> Status {
-        match number {
-            1 => Status::Queued,
-            2 => Status::Starting,
-            3 => Status::Running,
-            10 => Status::Success,
-            20 => Status::Error,
-            30 => Status::Cancelled,
-            other => Status::Other(other),
-        }
+        KNOWN.iter().find(|(_, known, _)| *known == number).map_or(Status::Other(number), |(status, _, _)| *status)
     }
 }
 
 impl Status {
     /// The number in the API.
     pub(crate) fn number(self) -> i64 {
-        match self {
-            Status::Queued => 1,
-            Status::Starting => 2,
-            Status::Running => 3,
-            Status::Success => 10,
-            Status::Error => 20,
-            Status::Cancelled => 30,
-            Status::Other(number) => number,
+        if let Status::Other(number) = self {
+            return number;
         }
+        KNOWN.iter().find(|(known, _, _)| *known == self).map_or(0, |(_, number, _)| *number)
     }
 
     /// The name in JSON output; the number if it is unknown.
     pub(crate) fn word(self) -> String {
-        match self {
-            Status::Queued => "QUEUED".to_owned(),
-            Status::Starting => "STARTING".to_owned(),
-            Status::Running => "RUNNING".to_owned(),
-            Status::Success => "SUCCESS".to_owned(),
-            Status::Error => "ERROR".to_owned(),
-            Status::Cancelled => "CANCELLED".to_owned(),
-            Status::Other(number) => number.to_string(),
-        }
+        let known = KNOWN.iter().find(|(known, _, _)| *known == self);
+        known.map_or_else(|| self.number().to_string(), |(_, _, word)| (*word).to_owned())
     }
 }
 

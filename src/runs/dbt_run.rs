@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::RunContext;
 use super::follow::{PollResult, Probe};
 use super::look_up::{LookUp, LookupResult, is_own};
 use super::poller::RunPoller;
 use super::trigger::DuplicateRisk;
-use crate::context::Wall;
 use crate::dbt::{self, End, JobDisabled, Run, Status, Steps};
-use crate::events::{DuplicateOutcome, Events, RunEvent, RunId};
+use crate::events::{DuplicateOutcome, RunEvent, RunId};
 use crate::http::{BodyProblem, HttpError, Writer};
 
 /// The run with its steps includes all logs, so it is read when the status changes and on every fourth poll only.
@@ -43,8 +43,7 @@ pub(crate) struct DbtState {
 /// The probe of a dbt run.
 pub(crate) struct DbtRun<'a> {
     writer: &'a Writer,
-    wall: &'a Wall,
-    events: &'a Events,
+    context: &'a RunContext,
     account: u64,
     /// Shares polls with other followed runs.
     poller: Option<&'a RunPoller>,
@@ -69,8 +68,7 @@ pub(crate) struct DbtRun<'a> {
 impl<'a> DbtRun<'a> {
     pub(crate) fn new(
         writer: &'a Writer,
-        wall: &'a Wall,
-        events: &'a Events,
+        context: &'a RunContext,
         account: u64,
         run: Run,
         duplicate_risk: Option<DuplicateRisk>,
@@ -81,8 +79,7 @@ impl<'a> DbtRun<'a> {
         let had_ended = run.ended().is_some();
         DbtRun {
             writer,
-            wall,
-            events,
+            context,
             account,
             poller: None,
             run,
@@ -170,7 +167,7 @@ impl<'a> DbtRun<'a> {
             && self.disabled_reason.is_none()
         {
             let (why, advice) = (disabled.why(), disabled.advice().to_owned());
-            self.events.run(RunEvent::JobDisabled { run: self.run.id, job, why, advice });
+            self.context.events.run(RunEvent::JobDisabled { run: self.run.id, job, why, advice });
         }
         self.disabled_reason = disabled;
     }
@@ -180,11 +177,16 @@ impl<'a> DbtRun<'a> {
     /// reported. Returns whether the lookup was complete.
     async fn audit(&mut self, duplicate_risk: &DuplicateRisk) -> bool {
         let DuplicateRisk { account, job, marker, since, until: _, likely: _, settle: _ } = duplicate_risk;
-        let look_up =
-            LookUp { reader: self.writer, wall: self.wall, account: *account, job: Some(*job), patient: false };
+        let look_up = LookUp {
+            reader: self.writer,
+            wall: &self.context.wall,
+            account: *account,
+            job: Some(*job),
+            patient: false,
+        };
         // An incomplete lookup may still show a second run; if it does not, the next one will.
         let LookupResult { runs, incomplete, since: _ } = match self.poller {
-            Some(poller) => poller.look_up(self.wall, *job, *since, self.run.created()).await,
+            Some(poller) => poller.look_up(&self.context.wall, *job, *since, self.run.created()).await,
             None => look_up.runs(Some(*since)).await,
         };
         let complete = incomplete.is_none();
@@ -209,10 +211,10 @@ impl<'a> DbtRun<'a> {
             self.duplicates.retain(|(id, _)| *id != other.id);
             self.duplicates.push((other.id, outcome));
             let url = other.url(self.writer.origin(), *account);
-            self.events.run(RunEvent::SecondRun { run: other.id, kept: kept.id, outcome, url });
+            self.context.events.run(RunEvent::SecondRun { run: other.id, kept: kept.id, outcome, url });
         }
         if !resumes && kept.id != self.run.id {
-            self.events.run(RunEvent::FollowingFirst { run: kept.id });
+            self.context.events.run(RunEvent::FollowingFirst { run: kept.id });
             self.run = kept;
             (self.last_status, self.step) = (None, None);
         }
@@ -321,7 +323,7 @@ impl Probe for DbtRun<'_> {
                 return Ok(PollResult::Active(self.state()));
             }
             if !complete {
-                self.events.run(RunEvent::SecondRunUnknown { run: self.run.id });
+                self.context.events.run(RunEvent::SecondRunUnknown { run: self.run.id });
             }
         }
         Ok(PollResult::Ended(self.state()))

@@ -68,7 +68,7 @@ pub(crate) enum Followed<S> {
 
 /// Failed polls so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History {
+struct FailedPolls {
     /// Rejected for the identity or its address, in a row.
     denied: u32,
     /// Not found, in a row, counted once the run was seen or is older than a minute.
@@ -79,14 +79,7 @@ pub(crate) struct History {
     failed: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    KeepGoing,
-    /// Polling again will not help.
-    StopPolling,
-}
-
-impl History {
+impl FailedPolls {
     /// `seen`: whether an earlier poll succeeded.
     fn note(&mut self, error: &HttpError, age: Duration, seen: bool) {
         self.failed += 1;
@@ -98,14 +91,13 @@ impl History {
         self.young = age <= NEW;
         self.gone = if missing && (seen || !self.young) { self.gone + 1 } else { 0 };
     }
-}
 
-/// Whether a failed poll proves anything. `history` includes this error.
-pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
-    let History { denied, gone, young, failed: _ } = history;
-    let enough = if *young { NOT_FOUND_WHILE_NEW } else { 2 };
-    // An untrusted certificate is proof at once; anything else may be temporary and has to repeat.
-    if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::StopPolling } else { Verdict::KeepGoing }
+    /// Whether polling again will not help. `error` is the last one noted.
+    fn prove_useless(&self, error: &HttpError) -> bool {
+        let enough = if self.young { NOT_FOUND_WHILE_NEW } else { 2 };
+        // An untrusted certificate is proof at once; anything else may be temporary and has to repeat.
+        error.is_certificate() || self.denied >= 2 || self.gone >= enough
+    }
 }
 
 /// Polls until the run ends, the deadline passes, or there is proof that polling is useless. `on_poll` receives every
@@ -123,7 +115,7 @@ where
     let until = until.into();
     let (begun, mut deadline) = (Instant::now(), until.at());
     let reserve = reserve(deadline);
-    let mut history = History::default();
+    let mut failed_polls = FailedPolls::default();
     let mut last: Option<P::State> = None;
     loop {
         let final_poll = Instant::now() >= deadline - reserve;
@@ -137,18 +129,18 @@ where
             Ok(Ok(PollResult::Active(state))) => {
                 on_poll(&state);
                 last = Some(state);
-                history = History::default();
+                failed_polls = FailedPolls::default();
             }
             Ok(Err(error)) => {
-                history.note(&error, begun.elapsed(), last.is_some());
-                if verdict(&error, &history) == Verdict::StopPolling {
+                failed_polls.note(&error, begun.elapsed(), last.is_some());
+                if failed_polls.prove_useless(&error) {
                     let is_gone = error.means() == Meaning::NotFound;
                     return if is_gone { Followed::Gone(last, error) } else { Followed::Blind(last, error) };
                 }
-                requested_wait = requested_wait_of(&error, &history);
+                requested_wait = requested_wait_of(&error, failed_polls.failed);
                 if error.is_status(429) {
                     events.run(RunEvent::PollLimited { error: error.to_string(), wait: requested_wait });
-                } else if history.failed == 3 {
+                } else if failed_polls.failed == 3 {
                     events.run(RunEvent::PollFailing { error: error.to_string() });
                 }
             }
@@ -171,13 +163,13 @@ pub(super) fn reserve(deadline: Instant) -> Duration {
     FINAL_POLL.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
-/// The wait that a failed poll asks for.
-fn requested_wait_of(error: &HttpError, history: &History) -> Duration {
+/// The wait that the last of this many failed polls asks for.
+fn requested_wait_of(error: &HttpError, failed: u32) -> Duration {
     match error.last_fault() {
         Fault::Status(status, service_error) => match service_error.retry_after {
             Some(after) => after.0.min(LONGEST_REQUESTED),
             None if status.as_u16() == 429 => {
-                let doubled = 1 << history.failed.saturating_sub(1).min(16);
+                let doubled = 1 << failed.saturating_sub(1).min(16);
                 (RATE_LIMIT_WAIT * doubled).min(RATE_LIMIT_CAP)
             }
             None => Duration::ZERO,

@@ -145,22 +145,7 @@ const WORDS: &[(&str, FaultKind)] = &[
     ("kill-during", FaultKind::KillDuring),
 ];
 
-/// Statuses for which the sandbox has an error body of both services.
-const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 408, 409, 422, 425, 429, 500, 501, 502, 503, 504];
-
 impl FaultKind {
-    /// Returns every class once; those with a value as one example.
-    pub fn catalogue() -> Vec<FaultKind> {
-        let mut all: Vec<FaultKind> = WORDS.iter().map(|(_, class)| class.clone()).collect();
-        all.extend(STATUSES.iter().copied().map(FaultKind::Status));
-        all.extend([
-            FaultKind::RetryAfter(7),
-            FaultKind::RetryAfterDate(7),
-            FaultKind::Redirect("https://elsewhere.invalid/".to_owned()),
-        ]);
-        all
-    }
-
     /// Whether an accepted connection can show this class. The others need a transport in memory.
     pub fn on_sockets(&self) -> bool {
         !matches!(self, FaultKind::NoName | FaultKind::Refused | FaultKind::Blackhole | FaultKind::Tls)
@@ -178,21 +163,6 @@ impl FaultKind {
     /// Whether part or all of the true response is sent, so the effect must have happened.
     fn sends_true_response(&self) -> bool {
         matches!(self, FaultKind::KillDuring | FaultKind::Stale)
-    }
-
-    /// Whether this response means that the service did nothing (dbt-cloud-api §3.3): 4xx except 408, and redirects.
-    /// Both services keep to that, so such a class with [`Phase::After`] on a write simulates a service that lies.
-    pub fn denies_effect(&self) -> bool {
-        if let FaultKind::Status(status) = self {
-            return (400..500).contains(status) && *status != 408;
-        }
-        matches!(
-            self,
-            FaultKind::RetryAfter(_)
-                | FaultKind::RetryAfterDate(_)
-                | FaultKind::RetryAfterHuge
-                | FaultKind::Redirect(_)
-        )
     }
 
     fn parse(text: &str) -> Result<FaultKind, String> {
@@ -220,6 +190,38 @@ impl FaultKind {
             "redirect" => Err(format!("`redirect` needs an address, not `{value}`")),
             other => Err(format!("`{other}` is no fault class with a value")),
         }
+    }
+}
+
+#[cfg(test)]
+impl FaultKind {
+    /// Returns every class once; those with a value as one example.
+    pub(crate) fn catalogue() -> Vec<FaultKind> {
+        // Statuses for which the sandbox has an error body of both services.
+        const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 408, 409, 422, 425, 429, 500, 501, 502, 503, 504];
+        let mut all: Vec<FaultKind> = WORDS.iter().map(|(_, class)| class.clone()).collect();
+        all.extend(STATUSES.iter().copied().map(FaultKind::Status));
+        all.extend([
+            FaultKind::RetryAfter(7),
+            FaultKind::RetryAfterDate(7),
+            FaultKind::Redirect("https://elsewhere.invalid/".to_owned()),
+        ]);
+        all
+    }
+
+    /// Whether this response means that the service did nothing (dbt-cloud-api §3.3): 4xx except 408, and redirects.
+    /// Both services keep to that, so such a class with [`Phase::After`] on a write simulates a service that lies.
+    pub(crate) fn denies_effect(&self) -> bool {
+        if let FaultKind::Status(status) = self {
+            return (400..500).contains(status) && *status != 408;
+        }
+        matches!(
+            self,
+            FaultKind::RetryAfter(_)
+                | FaultKind::RetryAfterDate(_)
+                | FaultKind::RetryAfterHuge
+                | FaultKind::Redirect(_)
+        )
     }
 }
 
@@ -298,19 +300,9 @@ impl FaultRule {
         Ok(FaultRule { operation: operation.to_owned(), class, phase, nth, times })
     }
 
-    /// Returns the operation, which may end in `*`.
-    pub fn operation(&self) -> &str {
-        &self.operation
-    }
-
     /// Returns how the call fails.
     pub fn class(&self) -> &FaultKind {
         &self.class
-    }
-
-    /// Returns whether the fault strikes before or after the effect.
-    pub fn phase(&self) -> Phase {
-        self.phase
     }
 
     pub(super) fn matches(&self, operation: &str) -> bool {
@@ -444,6 +436,6 @@ mod tests {
 
     #[test]
     fn a_kill_in_the_middle_of_the_answer_comes_after_the_effect_by_itself() {
-        assert_eq!(FaultRule::parse("dbt:jobs/run=kill-during").expect("a rule").phase(), Phase::After);
+        assert_eq!(FaultRule::parse("dbt:jobs/run=kill-during").expect("a rule").phase, Phase::After);
     }
 }

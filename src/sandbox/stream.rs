@@ -3,6 +3,7 @@
 //! A broken response is the last thing on its connection: the service function fails, hyper returns the socket without
 //! writing anything, and [`break_connection`] does what the fault asks for.
 
+use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -274,14 +275,8 @@ fn wire(mut answer: Response<Bytes>, now: SimTime, announced: usize) -> (String,
         if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             continue;
         }
-        text.push_str(name.as_str());
-        text.push_str(": ");
-        text.push_str(&String::from_utf8_lossy(value.as_bytes()));
-        text.push_str("\r\n");
+        let _ = write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
     }
-    let length = body.len().max(announced);
-    text.push_str("content-length: ");
-    text.push_str(&length.to_string());
-    text.push_str("\r\n\r\n");
+    let _ = write!(text, "content-length: {}\r\n\r\n", body.len().max(announced));
     (text, body)
 }

@@ -205,9 +205,8 @@ impl SimHost {
             Err(error) => return ReportedOutcome::NotStarted(error),
         };
         let adopted = triggered.adopted;
-        let RunContext { wall, events, .. } = &self.context;
-        let mut probe = DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.duplicate_risk))
-            .without_steps();
+        let (run, risk) = (triggered.run, Some(triggered.duplicate_risk));
+        let mut probe = DbtRun::new(&self.writer, &self.context, ACCOUNT, run, risk).without_steps();
         let followed = follow(&mut probe, order.deadline, &self.context, |_| {}).await;
         let run = probe.run().id;
         let duplicates = probe.duplicates().iter().map(|(id, _)| *id).collect();

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use self::report::CanceledRun;
 pub(super) use self::report::{CancelOutcome, CancelReport};
-use super::shared::last_known::Checkpoint;
+use super::shared::interrupt_report::Checkpoint;
 use super::shared::printed_commands;
 use super::shared::run_argument::{RunFound, find_run, is_dbt_run, of_other_service};
 use super::{CommandContext, connect_dbt};
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Err(failure) => Some(failure),
     };
     if failure.is_none() {
-        ctx.last_known.clear();
+        ctx.interrupt_report.clear();
     }
     let known = report.workflow.is_some() || report.dbt.as_ref().is_some_and(|canceled| !canceled.is_empty());
     Ended { report: known.then(|| Box::new(report) as Box<dyn Report>), failure }
@@ -158,7 +158,7 @@ async fn request_dbt_cancellation(
     if had_ended {
         return Ok(None);
     }
-    ctx.last_known.set(Checkpoint {
+    ctx.interrupt_report.set(Checkpoint {
         known: report.known().into(),
         line: format!("canceling dbt run {run}: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: retry_command.to_owned(),
@@ -194,7 +194,7 @@ async fn await_dbt_cancellation(
     let PendingCancellation { run: latest, index } = pending;
     let run = latest.id;
     let run_ctx = ctx.run_context();
-    let mut probe = DbtRun::new(writer, &run_ctx.wall, &run_ctx.events, account.id, latest, None);
+    let mut probe = DbtRun::new(writer, &run_ctx, account.id, latest, None);
     let followed = follow(&mut probe, deadline.clone(), &run_ctx, |_| {}).await;
     report.dbt.get_or_insert_default()[index] = dbt_row(probe.run(), account, false);
     match followed {
@@ -250,7 +250,7 @@ pub(super) async fn cancel_workflow(
     let mut gone = None;
     // Databricks first: otherwise its notebook would see a canceled dbt run, or start another one.
     if !had_ended {
-        ctx.last_known.set(Checkpoint {
+        ctx.interrupt_report.set(Checkpoint {
             known: report.known().into(),
             line: format!("canceling Databricks run {run}: {url}"),
             resume: retry_command.clone(),

@@ -5,7 +5,7 @@ use super::check::Check;
 use super::compute;
 use super::identity;
 use super::input::{AddTo, Input};
-use super::prerequisites::{FailureDetails, UsualKeys, read_prerequisites};
+use super::prerequisites::{Findings, UsualKeys, read_prerequisites};
 use super::run_now::check_and_run;
 use super::workflow_plan::{LookedUp, look_up};
 use crate::commands::CommandContext;
@@ -42,7 +42,7 @@ pub(super) async fn add(
     let writer = databricks_client(&input.databricks, ctx)?;
     writer.preconnect(3, false);
     let (me, looked_up) = caller_and(&writer, Box::pin(look_up(input, ctx))).await?;
-    let LookedUp { name: _, mut failure_details, scheduled } = looked_up;
+    let LookedUp { name: _, mut findings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let requirements = input.requirements();
@@ -54,8 +54,8 @@ pub(super) async fn add(
         compute::settle(&writer, &input.spec.compute, &me)
     )?;
     let workflow = row.job_id;
-    failure_details.extend(of_compute);
-    let prerequisites = failure_details.need("notebook", path.as_str(), prerequisites);
+    findings.extend(of_compute);
+    let prerequisites = findings.need("notebook", path.as_str(), prerequisites);
     let want = AddedTaskWant {
         workflow,
         workflow_name: row.name().to_owned(),
@@ -76,27 +76,26 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "the workflow was read without a result"));
     };
     if has_active_trigger(&job.settings) {
-        failure_details.warnings.splice(0..0, scheduled);
+        findings.warnings.splice(0..0, scheduled);
     }
     let mut steps = Vec::new();
     if let Some((prerequisites, key)) = key {
         let names = carried_overrides(&planned.want, job);
-        prerequisites.find_overrides(&requirements, &names, &mut failure_details);
-        failure_details.warnings.extend(prerequisites.warnings.iter().cloned());
+        prerequisites.find_overrides(&requirements, &names, &mut findings);
+        findings.warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let grant = input.spec.grant_run_as;
-        let readers =
-            identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut failure_details).await;
-        steps = failure_details.unless_blocked(&planned.action, readers)?;
+        let readers = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await;
+        steps = findings.unless_blocked(&planned.action, readers)?;
     }
-    let FailureDetails { warnings, refusals } = failure_details;
+    let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
     let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
-    let (mut applied, there) = describe(applied, &writer, &me, warnings, ctx, run_now);
+    let (mut applied, there) = report_task(applied, &writer, &me, warnings, ctx, run_now);
     if check && applied.finish == Finish::Shown {
         applied.line(THEN_CHECKED);
     }
@@ -111,7 +110,7 @@ pub(super) async fn add(
 }
 
 /// Adds the workflow and its task to the report. Returns both if the task exists.
-fn describe(
+fn report_task(
     mut applied: Applied,
     writer: &Writer,
     me: &Me,

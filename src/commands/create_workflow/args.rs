@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::commands::shared::job_argument::Narrow;
+use crate::commands::shared::job_argument::JobFilterFlags;
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::durations;
@@ -36,7 +36,7 @@ pub(in crate::commands) const THEN_RUN: &str = "Then: run it and follow the run.
   dbtrigger create-workflow --job 222222 --run-as bo@example.com --grant-run-as")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// Show the plan and write nothing
+    /// Show the plan and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Overwrite manual edits in what dbtrigger manages
@@ -61,16 +61,6 @@ pub(crate) struct Args {
                      (<job ID>)]"
     )]
     pub(super) name: Option<String>,
-    /// The deployed notebook
-    #[arg(
-        long,
-        alias = "path",
-        value_name = "PATH",
-        help_heading = "Job",
-        hide_short_help = true,
-        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
-    )]
-    pub(super) notebook: Option<NotebookPath>,
     /// Compute, as `ComputeSpec` reads it.
     #[arg(
         long,
@@ -86,12 +76,8 @@ pub(crate) struct Args {
     /// File with the new cluster as JSON: the object under new_cluster in a job
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compute", "policy"], help_heading = "Compute", hide_short_help = true)]
     pub(super) cluster_json: Option<PathBuf>,
-    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
-    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
-    pub(super) schedule: Option<String>,
-    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
-    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
-    pub(super) timezone: Option<String>,
+    #[command(flatten)]
+    pub(super) workflow: WorkflowFlags,
     /// Remove the schedule
     #[arg(long, conflicts_with_all = ["schedule", "timezone", "paused", "unpaused"], help_heading = "Schedule", hide_short_help = true)]
     pub(super) no_schedule: bool,
@@ -134,7 +120,7 @@ pub(crate) struct Args {
     )]
     pub(super) task_key: Option<String>,
     #[command(flatten, next_help_heading = "Job")]
-    pub(super) narrow: Narrow,
+    pub(super) job_filter: JobFilterFlags,
     #[command(flatten, next_help_heading = "Access")]
     pub(super) identity: IdentityFlags,
     /// Check the setup with a run that starts nothing in dbt
@@ -145,6 +131,27 @@ pub(crate) struct Args {
     /// Run the workflow now and exit with its outcome
     #[arg(long, help_heading = "Run options")]
     pub(super) run_now: bool,
+}
+
+/// The flags of a workflow that `setup` has too.
+#[derive(Clone, Debug, clap::Args)]
+pub(in crate::commands) struct WorkflowFlags {
+    /// The deployed notebook
+    #[arg(
+        long,
+        alias = "path",
+        value_name = "PATH",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
+    pub(in crate::commands) notebook: Option<NotebookPath>,
+    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
+    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
+    pub(in crate::commands) schedule: Option<String>,
+    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
+    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
+    pub(in crate::commands) timezone: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -178,8 +185,8 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     }
     let about_all = [
         ("--name", args.name.is_some()),
-        ("--schedule", args.schedule.is_some()),
-        ("--timezone", args.timezone.is_some()),
+        ("--schedule", args.workflow.schedule.is_some()),
+        ("--timezone", args.workflow.timezone.is_some()),
         ("--no-schedule", args.no_schedule),
         ("--paused", args.paused),
         ("--unpaused", args.unpaused),

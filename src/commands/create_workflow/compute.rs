@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::prerequisites::{Checked, FailureDetails};
+use super::prerequisites::{Checked, Findings};
 use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
@@ -15,38 +15,34 @@ use crate::spec::{ComputeSpec, Setting};
 const NAMED: usize = 10;
 
 /// The compute, and what was found out about it.
-pub(super) type Settled = Result<(Setting<Compute>, FailureDetails), Failure>;
+pub(super) type Settled = Result<(Setting<Compute>, Findings), Failure>;
 
 /// Looks up what the flags name.
 pub(super) async fn settle(reader: &Reader, compute_spec: &Setting<ComputeSpec>, me: &Me) -> Settled {
-    let mut failure_details = FailureDetails::default();
+    let mut findings = Findings::default();
     let compute = match compute_spec {
         Setting::Keep => Setting::Keep,
-        Setting::Set(compute_spec) => {
-            Setting::Set(Box::pin(look_up(reader, compute_spec, me, &mut failure_details)).await?)
-        }
+        Setting::Set(compute_spec) => Setting::Set(Box::pin(look_up(reader, compute_spec, me, &mut findings)).await?),
         Setting::Clear => Setting::Clear,
     };
-    Ok((compute, failure_details))
+    Ok((compute, findings))
 }
 
 async fn look_up(
     reader: &Reader,
     compute_spec: &ComputeSpec,
     me: &Me,
-    failure_details: &mut FailureDetails,
+    findings: &mut Findings,
 ) -> Result<Compute, Failure> {
     match compute_spec {
         // Checked later, when the job is known.
         ComputeSpec::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
         ComputeSpec::Cluster(id) => {
-            let checked = existing(reader, id, me, failure_details).await?;
-            failure_details.need("cluster", id, checked);
+            let checked = existing(reader, id, me, findings).await?;
+            findings.need("cluster", id, checked);
             Ok(Compute::Cluster(id.clone()))
         }
-        ComputeSpec::New { node_type, policy } => {
-            new(reader, node_type.as_deref(), policy.as_deref(), failure_details).await
-        }
+        ComputeSpec::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref(), findings).await,
         ComputeSpec::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
             let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
@@ -57,13 +53,13 @@ async fn look_up(
                 when(version, async |version| check_version(reader, version).await)
             );
             if let Some(policy) = policy? {
-                failure_details.need("cluster policy", text("policy_id").unwrap_or_default(), policy);
+                findings.need("cluster policy", text("policy_id").unwrap_or_default(), policy);
             }
             if let Some(node) = node? {
-                failure_details.need("node type", text("node_type_id").unwrap_or_default(), node);
+                findings.need("node type", text("node_type_id").unwrap_or_default(), node);
             }
             if let Some(checked) = version? {
-                failure_details.need("Databricks runtime", version_name, checked);
+                findings.need("Databricks runtime", version_name, checked);
             }
             Ok(Compute::New { cluster: cluster.clone(), defaulted_fields: Vec::new() })
         }
@@ -89,7 +85,7 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
         .advise(format!("available: {known}{more}"))
 }
 
-async fn existing(reader: &Reader, id: &str, me: &Me, failure_details: &mut FailureDetails) -> Checked<()> {
+async fn existing(reader: &Reader, id: &str, me: &Me, findings: &mut Findings) -> Checked<()> {
     let cluster = match reader.read(clusters::get(id)).await {
         Ok(cluster) => cluster,
         Err(error) if is_missing(&error) => {
@@ -106,7 +102,7 @@ async fn existing(reader: &Reader, id: &str, me: &Me, failure_details: &mut Fail
         return Ok(Err(Failure::new(Code::Refused, what).advise("name an all-purpose cluster, or use --compute new")));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
-        failure_details.warnings.push(format!(
+        findings.warnings.push(format!(
             "cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it",
             cluster.cluster_name, me.user_name
         ));
@@ -168,7 +164,7 @@ async fn new(
     reader: &Reader,
     node_type: Option<&str>,
     policy_id: Option<&str>,
-    failure_details: &mut FailureDetails,
+    findings: &mut Findings,
 ) -> Result<Compute, Failure> {
     // Lookups of fields that the policy fixes are not used, so their errors do not matter.
     let (policy, version, node) = tokio::join!(
@@ -176,20 +172,19 @@ async fn new(
         pick_version(reader),
         pick_node(reader, node_type)
     );
-    let policy =
-        policy?.and_then(|policy| failure_details.need("cluster policy", policy_id.unwrap_or_default(), policy));
+    let policy = policy?.and_then(|policy| findings.need("cluster policy", policy_id.unwrap_or_default(), policy));
     let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
     let mut cluster = Map::new();
     let mut defaulted_fields = Vec::new();
     if !is_fixed("spark_version") {
-        if let Some(version) = failure_details.need("Databricks runtime", "LTS", version?) {
+        if let Some(version) = findings.need("Databricks runtime", "LTS", version?) {
             cluster.insert("spark_version".to_owned(), version.into());
         }
         // A newer version later must not count as a change to the workflow.
         defaulted_fields.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {
-        if let Some(node) = failure_details.need("node type", node_type.unwrap_or("smallest"), node?) {
+        if let Some(node) = findings.need("node type", node_type.unwrap_or("smallest"), node?) {
             cluster.insert("node_type_id".to_owned(), node.into());
         }
         if node_type.is_none() {

@@ -1,7 +1,7 @@
 //! Flags about identities: the run-as identity, and who has access to the workflow.
 
 use super::input::Input;
-use super::prerequisites::{Checked, FailureDetails, Prerequisites};
+use super::prerequisites::{Checked, Findings, Prerequisites};
 use super::rights;
 use crate::commands::CommandContext;
 use crate::databricks::me::Me;
@@ -26,15 +26,15 @@ pub(super) async fn readers(
     other: Option<&str>,
     me: &Me,
     ctx: &CommandContext,
-    failure_details: &mut FailureDetails,
+    findings: &mut Findings,
 ) -> Result<Vec<Planned>, Failure> {
     match key {
         Ok(checked) => {
-            failure_details.need("secret", &format!("{}/{}", prerequisites.scope, prerequisites.key), checked);
+            findings.need("secret", &format!("{}/{}", prerequisites.scope, prerequisites.key), checked);
         }
         // Only the run-as identity needs to read the key.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            failure_details.warnings.push(format!("cannot check whether the key exists: {}", failure.what));
+            findings.warnings.push(format!("cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }
@@ -46,8 +46,8 @@ pub(super) async fn readers(
                 failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
                 failure
             });
-            let unknown = failure_details.need("run-as identity", who, checked);
-            failure_details.warnings.extend(unknown.unwrap_or_default());
+            let unknown = findings.need("run-as identity", who, checked);
+            findings.warnings.extend(unknown.unwrap_or_default());
         }
         None if grant && prerequisites.is_there => ctx.events.remark(format!(
             "{} can already read the scope and the notebook; --grant-run-as has nothing to add",

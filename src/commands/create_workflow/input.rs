@@ -1,7 +1,7 @@
 //! Reads the flags of `create-workflow`, and finds the services for a workflow; reports everything missing at once.
 
-use super::args::{Args, IdentityFlags, check_flags};
-use super::named::{JobArgs, Place};
+use super::args::{Args, IdentityFlags, WorkflowFlags, check_flags};
+use super::job_arguments::{JobArguments, TargetWorkflow};
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
 use crate::commands::shared::workflow_argument::WorkflowArgument;
@@ -42,7 +42,7 @@ pub(in crate::commands) struct Input {
     pub(in crate::commands) dbt: Option<Account>,
     pub(in crate::commands) token: Option<Token>,
     /// The jobs as given.
-    asked: JobArgs,
+    asked: JobArguments,
 }
 
 /// A workflow as the user named it.
@@ -56,7 +56,7 @@ impl Input {
     pub(in crate::commands) fn resolve(
         mut spec: WorkflowSpec,
         consents: Consents,
-        asked: JobArgs,
+        asked: JobArguments,
         (add_to, caller): (Option<String>, Caller),
         ctx: &CommandContext,
         errors: &mut InputErrors,
@@ -105,14 +105,15 @@ pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure>
 }
 
 fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<Input> {
-    let place = match args.task_key {
-        _ if args.add_to.is_none() => Place::Own,
-        task_key => Place::Other { task_key },
+    let target = match args.task_key {
+        _ if args.add_to.is_none() => TargetWorkflow::Own,
+        task_key => TargetWorkflow::Existing { task_key },
     };
-    let (asked, tasks) = JobArgs::read(args.job, args.narrow, place, args.depends_on, ctx, errors);
+    let (asked, tasks) = JobArguments::read(args.job, args.job_filter, target, args.depends_on, ctx, errors);
     let name = errors.optional(args.name.map(read_name).transpose());
+    let WorkflowFlags { notebook, schedule, timezone } = args.workflow;
     let now = ctx.context.wall.now();
-    let (schedule, timezone) = read_start(args.schedule.as_deref(), args.timezone.as_deref(), now, errors);
+    let (schedule, timezone) = read_start(schedule.as_deref(), timezone.as_deref(), now, errors);
     let compute = parse_flags(args.compute.as_deref(), args.policy, args.cluster_json.as_ref());
     let compute = errors.optional(compute.map(Some)).unwrap_or_default();
     let overrides = errors.optional(options::overrides(args.overrides).map(Some)).unwrap_or_default();
@@ -125,7 +126,7 @@ fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<In
         name,
         account: None,
         tasks,
-        notebook: args.notebook,
+        notebook,
         compute,
         each_task: TaskSettings {
             retries: args.retries.into(),
@@ -150,7 +151,7 @@ fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<In
 
 /// The ID of the dbt account, and account and token for looking up jobs, as far as needed or available.
 fn of_dbt(
-    asked: &JobArgs,
+    asked: &JobArguments,
     has_name: bool,
     has_notebook: bool,
     caller: Caller,

@@ -4,24 +4,25 @@ mod add_to;
 mod args;
 mod check;
 mod compute;
-mod describe;
 mod identity;
 mod input;
-mod named;
+mod job_arguments;
 pub(crate) mod prerequisites;
+mod report;
 pub(crate) mod rights;
 mod run_now;
 mod workflow_plan;
 
 pub(crate) use self::args::Args;
+pub(super) use self::args::WorkflowFlags;
 pub(super) use self::args::{THEN_CHECKED, THEN_RUN};
 pub(super) use self::check::{Check, Used};
-pub(super) use self::describe::{describe, describe_schedule, next_starts};
 use self::input::settle;
 pub(super) use self::input::{Caller, Input};
-pub(super) use self::named::{JobArgs, Place};
+pub(super) use self::job_arguments::{JobArguments, TargetWorkflow};
 use self::prerequisites::{Checked, read_prerequisites};
-pub(super) use self::prerequisites::{FailureDetails, Prerequisites, UsualKeys, planned};
+pub(super) use self::prerequisites::{Findings, Prerequisites, UsualKeys, planned};
+pub(super) use self::report::{next_starts, report_workflow, schedule_document};
 pub(super) use self::run_now::{RunNow, check_and_run};
 use self::workflow_plan::identity_of;
 pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
@@ -57,15 +58,15 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
-    let (prerequisites, WorkflowPlan { steps, failure_details }) =
+    let (prerequisites, WorkflowPlan { steps, findings }) =
         look(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
-    let FailureDetails { warnings, refusals } = failure_details;
+    let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
-    let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
+    let (mut applied, job) = report_workflow(applied, &writer, &me, ctx, &warnings, run_now);
     if applied.finish == Finish::Shown {
         for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
             if requested {
@@ -137,7 +138,7 @@ async fn look(
             input.spec.notebook = Some(current);
             continue;
         }
-        let prerequisites = compared.failure_details.need("notebook", path.as_str(), prerequisites?);
+        let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);
         let workflow_plan = compared.check(reader, input, (prerequisites.as_ref(), usual), me, ctx).await?;
         return Ok((prerequisites, workflow_plan));
     }

@@ -34,12 +34,12 @@ pub(crate) type Checked<T> = Result<Result<T, Failure>, Failure>;
 
 /// What the look-ups of a workflow found besides the objects to write.
 #[derive(Clone, Default)]
-pub(crate) struct FailureDetails {
+pub(crate) struct Findings {
     pub(crate) warnings: Vec<String>,
     pub(crate) refusals: Vec<Entry>,
 }
 
-impl FailureDetails {
+impl Findings {
     /// The value, or `None` once its refusal is noted.
     pub(crate) fn need<T>(&mut self, kind: &'static str, name: &str, checked: Result<T, Failure>) -> Option<T> {
         checked.map_err(|refusal| self.refusals.push(Entry::refused(kind, name, refusal))).ok()
@@ -62,8 +62,8 @@ impl FailureDetails {
         }
     }
 
-    pub(crate) fn extend(&mut self, other: FailureDetails) {
-        let FailureDetails { warnings, refusals } = other;
+    pub(crate) fn extend(&mut self, other: Findings) {
+        let Findings { warnings, refusals } = other;
         self.warnings.extend(warnings);
         self.refusals.extend(refusals);
     }
@@ -290,10 +290,10 @@ impl Prerequisites {
         &self,
         requirements: &NotebookRequirements<'_>,
         names: &BTreeSet<String>,
-        failure_details: &mut FailureDetails,
+        findings: &mut Findings,
     ) {
         let shown: Vec<&str> = names.iter().map(String::as_str).collect();
-        failure_details.need("override", &shown.join(", "), self.check_overrides(requirements, names));
+        findings.need("override", &shown.join(", "), self.check_overrides(requirements, names));
     }
 
     /// Scope and key as valid names.

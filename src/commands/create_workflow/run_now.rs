@@ -65,8 +65,9 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::No => false,
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
-            let note =
-                |state, next| ctx.last_known.set_note(all.json(), StateNote { cause: None, state, next: Some(next) });
+            let note = |state, next| {
+                ctx.interrupt_report.set_note(all.json(), StateNote { cause: None, state, next: Some(next) });
+            };
             let run = format!("dbtrigger run --workflow {job}");
             // If the prompt is interrupted, the report is already complete.
             note(NOTE_NO_RUN, Hint::run(RUN, &run));

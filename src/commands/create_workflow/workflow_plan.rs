@@ -2,7 +2,7 @@
 
 use super::args::SETTLE;
 use super::input::Input;
-use super::prerequisites::{FailureDetails, Prerequisites, UsualKeys};
+use super::prerequisites::{Findings, Prerequisites, UsualKeys};
 use super::{compute, identity};
 use crate::commands::{CommandContext, dbt_client};
 use crate::credentials::Account;
@@ -21,7 +21,7 @@ use crate::spec::{Setting, TaskSpec, WorkflowSpec};
 /// The steps, and what else was found.
 pub(in crate::commands) struct WorkflowPlan {
     pub(in crate::commands) steps: Vec<Planned>,
-    pub(in crate::commands) failure_details: FailureDetails,
+    pub(in crate::commands) findings: Findings,
 }
 
 /// Looks up the workflow and its compute, neither of which depends on the notebook. `listed`: all jobs, if already
@@ -29,7 +29,7 @@ pub(in crate::commands) struct WorkflowPlan {
 pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
-    LookedUp { name, failure_details: _, scheduled: _ }: &LookedUp,
+    LookedUp { name, findings: _, scheduled: _ }: &LookedUp,
     ahead: JobsAhead,
     me: &Me,
 ) -> Result<Found, Failure> {
@@ -48,7 +48,7 @@ pub(in crate::commands) struct Found {
 /// The workflow, compared with what is there.
 pub(in crate::commands) struct Compared {
     step: Step<Workflow>,
-    pub(in crate::commands) failure_details: FailureDetails,
+    pub(in crate::commands) findings: Findings,
 }
 
 impl Compared {
@@ -59,10 +59,10 @@ impl Compared {
         found: Found,
         path: &NotebookPath,
     ) -> Result<Compared, Failure> {
-        let LookedUp { name, mut failure_details, scheduled } = looked_up;
+        let LookedUp { name, mut findings, scheduled } = looked_up;
         let Found { workflow, compute } = found;
         let (compute, of_compute) = compute?;
-        failure_details.extend(of_compute);
+        findings.extend(of_compute);
         // Without a token dbt did not name the job, so an existing workflow is shown by its own name.
         let standing_name = match &workflow {
             Ok(Some(have)) if input.token.is_none() && input.spec.name.is_none() => have.job.settings.read("name"),
@@ -71,9 +71,9 @@ impl Compared {
         let want = want(input, standing_name.unwrap_or(name), compute, path)?;
         let step = Step::<Workflow>::compare(want, workflow, &input.consents)?;
         if will_have_active_trigger(&step.want, step.have.as_ref().map(|have| &have.job.settings)) {
-            failure_details.warnings.splice(0..0, scheduled);
+            findings.warnings.splice(0..0, scheduled);
         }
-        Ok(Compared { step, failure_details })
+        Ok(Compared { step, findings })
     }
 
     /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
@@ -100,7 +100,7 @@ impl Compared {
         me: &Me,
         ctx: &CommandContext,
     ) -> Result<WorkflowPlan, Failure> {
-        let Compared { step, mut failure_details } = self;
+        let Compared { step, mut findings } = self;
         let settings = step.have.as_ref().map(|have| &have.job.settings);
         let current_run_as = step.have.as_ref().and_then(|have| have.job.run_as.as_deref());
         let run_as = step.want.settings.run_as.value().map(String::as_str);
@@ -109,10 +109,10 @@ impl Compared {
         if let Some(prerequisites) = prerequisites {
             let key = prerequisites.check_key(usual, reader, me).await;
             let names = override_names(&step.want, settings);
-            prerequisites.find_overrides(&input.requirements(), &names, &mut failure_details);
-            failure_details.warnings.extend(prerequisites.warnings.iter().cloned());
+            prerequisites.find_overrides(&input.requirements(), &names, &mut findings);
+            findings.warnings.extend(prerequisites.warnings.iter().cloned());
             let grant = input.spec.grant_run_as;
-            let checks = identity::readers(reader, grant, (prerequisites, key), other, me, ctx, &mut failure_details);
+            let checks = identity::readers(reader, grant, (prerequisites, key), other, me, ctx, &mut findings);
             let grants = async {
                 match step.action {
                     // The job may not be ours.
@@ -123,11 +123,11 @@ impl Compared {
                 }
             };
             let (readers, grants) = tokio::join!(Box::pin(checks), Box::pin(grants));
-            (steps, after) = (failure_details.unless_blocked(&step.action, readers)?, grants?);
+            (steps, after) = (findings.unless_blocked(&step.action, readers)?, grants?);
         }
         steps.push(Planned::Workflow(Box::new(step)));
         steps.extend(after);
-        Ok(WorkflowPlan { steps, failure_details })
+        Ok(WorkflowPlan { steps, findings })
     }
 }
 
@@ -135,7 +135,7 @@ impl Compared {
 #[derive(Clone)]
 pub(in crate::commands) struct LookedUp {
     pub(super) name: String,
-    pub(super) failure_details: FailureDetails,
+    pub(super) findings: Findings,
     /// Warnings about jobs that also have a schedule in dbt, used if the workflow starts by itself.
     pub(super) scheduled: Vec<String>,
 }
@@ -146,18 +146,18 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
     let Some((account, token)) = dbt.as_ref().zip(token.as_ref()) else {
         let job = tasks.first().map(|task| task.job).unwrap_or_default();
         let name = name.clone().unwrap_or_else(|| format!("dbt: job {job}"));
-        return Ok(LookedUp { name, failure_details: FailureDetails::default(), scheduled: Vec::new() });
+        return Ok(LookedUp { name, findings: Findings::default(), scheduled: Vec::new() });
     };
     let reader = dbt_client(account, token, ctx)?.reader();
     let Account { id, .. } = account;
-    let (mut failure_details, mut scheduled, mut named) = (FailureDetails::default(), Vec::new(), name.clone());
+    let (mut findings, mut scheduled, mut named) = (Findings::default(), Vec::new(), name.clone());
     let asked = side_by_side(tasks, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
     for (TaskSpec { key: _, job, depends_on: _ }, found) in tasks.iter().zip(asked) {
         let found = match found {
             Ok(found) => found,
             // With a name dbt is optional, so only errors about the job itself are fatal.
             Err(error) if input.is_named() && !is_about_the_job(&error) => {
-                failure_details.warnings.push(format!("cannot read dbt job {job}: {error}"));
+                findings.warnings.push(format!("cannot read dbt job {job}: {error}"));
                 continue;
             }
             Err(error) => return Err(of_dbt(&format!("cannot read the dbt job {job}"), &error)),
@@ -174,20 +174,20 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
                     .cause(disabled.why())
                     .advise(disabled.advice())
                     .run("list the dbt jobs", "dbtrigger jobs");
-                failure_details.refusals.push(Entry::refused("dbt job", job.to_string(), refusal));
+                findings.refusals.push(Entry::refused("dbt job", job.to_string(), refusal));
             }
             Some(disabled @ JobDisabled::Deactivated { .. }) => {
                 let (why, advice) = (disabled.why(), disabled.advice());
-                failure_details.warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}"));
+                findings.warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}"));
             }
             None => {}
         }
         if found.is_ci() {
-            failure_details.warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests"));
+            findings.warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests"));
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
-    Ok(LookedUp { name: named.unwrap_or_default(), failure_details, scheduled })
+    Ok(LookedUp { name: named.unwrap_or_default(), findings, scheduled })
 }
 
 /// Whether the error is about the job or the account. An expired token, an IP restriction or a proxy's page says

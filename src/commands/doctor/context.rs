@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::report::Section;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
@@ -24,7 +24,7 @@ pub(super) struct Selection {
     /// With its name or ID as typed.
     pub(super) workflow: Option<(WorkflowArgument, String)>,
     pub(super) job: Option<JobArgument>,
-    pub(super) narrow: Narrow,
+    pub(super) job_filter: JobFilterFlags,
 }
 
 /// What the checks in the workspace use.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::report::{Check, Section};
-use crate::commands::shared::dbt_accounts::accounts;
+use crate::commands::shared::dbt_accounts::{accounts, listed};
 use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, probe_host};
 use crate::context::Environment;
@@ -123,11 +123,8 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
             return Check::failed(part, id, of_dbt(&doing, &error));
         }
     };
-    let named = |name: Option<&String>| name.map(|name| format!(" ({name})")).unwrap_or_default();
     let Some(seen) = accounts.iter().find(|seen| seen.id == account.id) else {
-        let seen: Vec<String> =
-            accounts.iter().map(|seen| format!("{}{}", seen.id, named(seen.name.as_ref()))).collect();
-        let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
+        let seen = listed(&accounts);
         let what = format!("the token from {known_as} is valid, but not for account {}", account.id);
         let failure = Failure::new(Code::NotFound, what).cause(format!("accounts it can see: {seen}"));
         let advice = "check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account under Account settings > API tokens";
@@ -138,8 +135,8 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
         let failure = seen.lock_reason.iter().fold(failure, |failure, reason| failure.cause(reason.as_str()));
         return Check::failed(part, id, failure.advise("ask the account owner to contact dbt"));
     }
-    let name = named(seen.name.as_ref());
-    Check::ok(part, id, format!("the token from {known_as} is accepted and can see account {}{name}", account.id))
+    let seen = listed(std::slice::from_ref(seen));
+    Check::ok(part, id, format!("the token from {known_as} is accepted and can see account {seen}"))
 }
 
 /// Looks up who the Databricks credential belongs to.

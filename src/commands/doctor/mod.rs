@@ -14,7 +14,7 @@ mod workflows;
 use self::context::{CheckContext, Dbt, Selection};
 use self::hosts::{Host, databricks_identity, dbt_identity, host_checks};
 use self::report::{Check, Examined, Section};
-use super::shared::job_argument::{JobArgument, Narrow};
+use super::shared::job_argument::{JobArgument, JobFilterFlags};
 use super::shared::workflow_argument::WorkflowArgument;
 use super::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{self, Account, Databricks, InputErrors};
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
     #[command(flatten)]
-    narrow: Narrow,
+    job_filter: JobFilterFlags,
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
@@ -55,12 +55,12 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 }
 
 async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> {
-    let Args { workflow, job, narrow } = args;
+    let Args { workflow, job, job_filter } = args;
     let environment = &ctx.context.environment;
     let mut missing = InputErrors::default();
     let identity = credentials::databricks(environment, &ctx.vault, &mut missing);
     let job = job.as_deref().map(JobArgument::read).transpose()?;
-    if !narrow.is_empty() && !matches!(job, Some(JobArgument::Name(_))) {
+    if !job_filter.is_empty() && !matches!(job, Some(JobArgument::Name(_))) {
         let what = "--project and --environment apply to a job given by name";
         return Err(Failure::new(Code::Usage, what).advise("drop them, or pass --job with a name"));
     }
@@ -106,7 +106,7 @@ async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> 
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id, zone: ctx.context.zone.clone() };
-    let selection = Selection { workflow, job, narrow };
+    let selection = Selection { workflow, job, job_filter };
     checks.extend(CheckContext::follow(at_databricks.line, &dbt, &selection).await);
     Ok(Examined::new(checks, ctx.global_flags()))
 }

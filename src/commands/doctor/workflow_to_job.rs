@@ -192,7 +192,7 @@ async fn the_job(dbt: &Dbt, selection: &Selection) -> Result<Option<u64>, Check>
         (Some(JobArgument::Id(job) | JobArgument::Address { job, pasted: _ }), _) => Ok(Some(*job)),
         (Some(JobArgument::Name(_)), Err(of)) => Err(Check::skipped(PART, "job", of)),
         (Some(named @ JobArgument::Name(_)), Ok((account, reader))) => {
-            let found = named.find(reader, account, &selection.narrow).await;
+            let found = named.find(reader, account, &selection.job_filter).await;
             found.map(Some).map_err(|failure| Check::failed(PART, "job", failure))
         }
     }

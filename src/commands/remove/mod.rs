@@ -4,11 +4,11 @@ mod look;
 
 use self::look::{Found, Selection, look};
 use super::cancel::{CancelReport, cancel_workflow};
-use super::shared::job_argument::{JobArgument, Narrow};
-use super::shared::provision::{Provision, ask_to_apply, who};
+use super::shared::job_argument::{JobArgument, JobFilterFlags};
+use super::shared::provision::{ConfirmationFlags, Provision, ask_to_apply, who};
 use super::shared::workflow_argument::WorkflowArgument;
 use super::{CommandContext, connect_dbt, databricks_client};
-use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
+use crate::credentials::{Databricks, InputErrors, databricks};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -34,14 +34,9 @@ const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
   dbtrigger remove --job 222223 --cancel-runs -y
   dbtrigger remove --all --with-secret -y"
 )]
-#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// Apply the plan without asking
-    #[arg(short, long)]
-    yes: bool,
-    /// Show the plan and remove nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    confirmation: ConfirmationFlags,
     /// Cancel active runs of the workflows first, and the dbt runs they started
     #[arg(long)]
     cancel_runs: bool,
@@ -54,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JOB", help_heading = "What to remove")]
     job: Vec<String>,
     #[command(flatten, next_help_heading = "What to remove")]
-    narrow: Narrow,
+    job_filter: JobFilterFlags,
     /// All workflows, added tasks, and notebooks of dbtrigger in the workspace
     #[arg(long, conflicts_with_all = ["workflow", "job"], help_heading = "What to remove")]
     all: bool,
@@ -90,7 +85,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 }
 
 async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
+    let (cancel_runs, ConfirmationFlags { yes, dry_run }) = (args.cancel_runs, args.confirmation);
     let (identity, selection) = settle(args, ctx).await?;
     let writer = databricks_client(&identity, ctx)?;
     writer.preconnect(4, false);
@@ -157,20 +152,17 @@ async fn accept(
 
 /// Resolves flags and variables; reports everything missing at once.
 async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selection), Failure> {
-    let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
+    let Args { workflow, job, job_filter, all, with_secret, path, scope, key, cancel_runs: _, confirmation } = args;
     let mut errors = InputErrors::default();
     let jobs = job.iter().map(|text| JobArgument::read(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    if ctx.prompts.prompter.is_none() && !yes && !dry_run {
-        let give = "-y (see the plan with --dry-run first)";
-        errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
-    }
+    confirmation.check(ctx, &mut errors);
     let mut ids = Vec::new();
-    if jobs.iter().any(|job| matches!(job, JobArgument::Name(_))) || !narrow.is_empty() {
+    if jobs.iter().any(|job| matches!(job, JobArgument::Name(_))) || !job_filter.is_empty() {
         let pasted: Vec<_> = jobs.iter().flat_map(JobArgument::pasted).collect();
         let (account, dbt) = connect_dbt(&pasted, errors, ctx)?;
         for job in &jobs {
-            ids.push(job.find(&dbt, &account, &narrow).await?);
+            ids.push(job.find(&dbt, &account, &job_filter).await?);
         }
     } else {
         errors.settle()?;
@@ -204,7 +196,7 @@ async fn cancel(
         cancel_workflow(*run, &identity.origin, &writer, &deadline, &mut report, ctx)
             .await
             .map_err(|failure| failure.cause("nothing was removed yet"))?;
-        ctx.last_known.clear();
+        ctx.interrupt_report.clear();
         cancelled.push(*run);
     }
     Ok(cancelled)

@@ -9,8 +9,8 @@ use super::follow_workflow::WorkflowReport;
 use super::interrupt_outcome::{InterruptOutcome, WorkflowInterruptOutcome};
 use super::prepared_run::PreparedRun;
 use crate::commands::cancel::NotCancelled;
-use crate::commands::shared::last_known::Checkpoint;
-use crate::commands::{CommandContext, LastKnown, cancel};
+use crate::commands::shared::interrupt_report::Checkpoint;
+use crate::commands::{CommandContext, InterruptReport, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
 use crate::durations::shown;
@@ -63,7 +63,7 @@ impl InterruptedRun<'_> {
         signal: u8,
         ended: &mut Ended<DbtReport>,
         run_ctx: &RunContext,
-        last_known: &LastKnown,
+        interrupt_report: &InterruptReport,
     ) {
         let Some(report) = &mut ended.report else { return };
         let failure = match ended.failure.take() {
@@ -72,12 +72,18 @@ impl InterruptedRun<'_> {
                 report.on_interrupt = Some(InterruptOutcome::Unknown);
                 as_interruption(signal, failure)
             }
-            Some(_) | None => self.cancel(signal, report, run_ctx, last_known).await,
+            Some(_) | None => self.cancel(signal, report, run_ctx, interrupt_report).await,
         };
         ended.failure = Some(failure);
     }
 
-    async fn cancel(self, signal: u8, report: &mut DbtReport, run_ctx: &RunContext, last_known: &LastKnown) -> Failure {
+    async fn cancel(
+        self,
+        signal: u8,
+        report: &mut DbtReport,
+        run_ctx: &RunContext,
+        interrupt_report: &InterruptReport,
+    ) -> Failure {
         let InterruptedRun { start, run, duplicate_risk } = self;
         let interrupted = Failure::interrupted(signal);
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
@@ -89,7 +95,7 @@ impl InterruptedRun<'_> {
         let (number, cancel_command) = (run.id, start.cancel(run.id));
         run_ctx.events.run(RunEvent::Canceling { run: RunId::Dbt(number) });
         report.on_interrupt = Some(InterruptOutcome::StillRunning);
-        last_known.set(Checkpoint {
+        interrupt_report.set(Checkpoint {
             known: Known::of(report),
             line: format!("canceling dbt run {number}: {}", report.url()),
             resume: cancel_command.clone(),
@@ -109,8 +115,7 @@ impl InterruptedRun<'_> {
                 return interrupted.cause(cause).run("cancel it", cancel_command);
             }
         };
-        let mut probe =
-            DbtRun::new(&writer, &run_ctx.wall, &run_ctx.events, account, request, duplicate_risk).without_steps();
+        let mut probe = DbtRun::new(&writer, run_ctx, account, request, duplicate_risk).without_steps();
         let followed = follow(&mut probe, deadline, run_ctx, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
@@ -188,7 +193,7 @@ pub(super) async fn cancel_workflow(
     };
     let mut report_of_cancel =
         cancel::CancelReport { caller_data: known.known.data.clone(), ..cancel::CancelReport::default() };
-    ctx.last_known.set(known);
+    ctx.interrupt_report.set(known);
     let deadline = Deadline::after(LIMIT);
     let writer = writer.until(&cancellation_deadline());
     let stopping = cancel::cancel_workflow(run, origin, &writer, &deadline, &mut report_of_cancel, ctx);
@@ -221,7 +226,7 @@ pub(super) async fn cancel_workflow(
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);
     } else {
-        ctx.last_known.ended(&report);
+        ctx.interrupt_report.ended(&report);
     }
     let failure = failure.advise(format!("see the run: {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }

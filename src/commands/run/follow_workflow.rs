@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::interrupt_outcome::WorkflowInterruptOutcome;
 use crate::commands::CommandContext;
-use crate::commands::shared::last_known::Checkpoint;
+use crate::commands::shared::interrupt_report::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Activity, Events, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
@@ -38,7 +38,7 @@ pub(crate) async fn follow_run_with(
     judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
     let watch_command = crate::commands::shared::printed_commands::watch_workflow_run(run);
-    ctx.last_known.set(Checkpoint {
+    ctx.interrupt_report.set(Checkpoint {
         known: Known::of(&report),
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: watch_command.clone(),
@@ -83,7 +83,7 @@ pub(crate) async fn follow_run_with(
         }
     };
     if failure.is_none() {
-        ctx.last_known.clear();
+        ctx.interrupt_report.clear();
     }
     Ended { report: Some(Box::new(report)), failure }
 }

@@ -34,7 +34,7 @@ pub(crate) use follow_workflow::{WorkflowReport, follow_run, follow_run_with};
 pub(crate) use junit::Results;
 pub(in crate::commands) use start_workflow::start_workflow;
 
-use super::shared::job_argument::Narrow;
+use super::shared::job_argument::JobFilterFlags;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
@@ -276,12 +276,12 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     }
     // The list to choose from was already filtered by these flags.
     let chosen = ctx.prompts.job.filter(|_| job.is_empty());
-    let (jobs, narrow) = match chosen {
-        Some(chosen) => (vec![chosen.to_string()], Narrow::default()),
-        None => (job, Narrow { project, environment }),
+    let (jobs, job_filter) = match chosen {
+        Some(chosen) => (vec![chosen.to_string()], JobFilterFlags::default()),
+        None => (job, JobFilterFlags { project, environment }),
     };
     if jobs.is_empty() {
-        let Narrow { project, environment } = narrow;
+        let JobFilterFlags { project, environment } = job_filter;
         let missing = MissingInput::value(
             "JOB",
             "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
@@ -298,7 +298,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Err(failure) => return failure.into(),
     };
     let max_parallel = args.max_parallel.map(usize::from);
-    let request = start_dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides, options };
+    let request = start_dbt::RunRequest { jobs, max_parallel, job_filter, cause, overrides, options };
     Box::pin(start_dbt::run(request, waiting, errors, ctx)).await
 }
 

@@ -6,7 +6,7 @@ use super::RunOptions;
 use super::dbt_report::DbtReport;
 use super::junit::Results;
 use crate::commands::shared::printed_commands;
-use crate::commands::{GlobalFlags, LastKnown};
+use crate::commands::{GlobalFlags, InterruptReport};
 use crate::credentials::{Account, AccountFlags};
 use crate::dbt::Run;
 use crate::http::{Deadline, Writer};
@@ -55,7 +55,7 @@ impl From<Triggered> for StartedRun {
 /// What a start uses of the command.
 pub(super) struct StartContext<'a> {
     pub(super) run_ctx: RunContext,
-    pub(super) last_known: LastKnown,
+    pub(super) interrupt_report: InterruptReport,
     pub(super) journal: &'a Journal,
     /// Set if several runs are polled together.
     pub(super) shared: Option<SharedPolling<'a>>,

@@ -7,15 +7,15 @@ use super::dbt_report::DbtReport;
 use super::interrupt_outcome::InterruptOutcome;
 use super::prepared_run::PreparedRun;
 use super::retry_from_failure::Resuming;
-use crate::commands::LastKnown;
-use crate::commands::shared::last_known::Checkpoint;
+use crate::commands::InterruptReport;
+use crate::commands::shared::interrupt_report::Checkpoint;
 use crate::dbt::Run;
 use crate::failure::{Ended, Failure, Known};
 use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};
 
 pub(super) struct RunProgress<'a> {
     start: &'a PreparedRun,
-    last_known: &'a LastKnown,
+    interrupt_report: &'a InterruptReport,
     /// The report without the latest state of the run.
     known: RefCell<DbtReport>,
     /// The run as last seen.
@@ -23,9 +23,9 @@ pub(super) struct RunProgress<'a> {
 }
 
 impl<'a> RunProgress<'a> {
-    pub(super) fn new(start: &'a PreparedRun, last_known: &'a LastKnown) -> RunProgress<'a> {
+    pub(super) fn new(start: &'a PreparedRun, interrupt_report: &'a InterruptReport) -> RunProgress<'a> {
         let (known, latest) = (RefCell::new(start.report()), RefCell::new(None));
-        RunProgress { start, last_known, known, latest }
+        RunProgress { start, interrupt_report, known, latest }
     }
 
     pub(super) fn report(&self) -> DbtReport {
@@ -51,7 +51,7 @@ impl<'a> RunProgress<'a> {
                 (line, self.start.watch_command(run.id))
             }
         };
-        self.last_known.set(Checkpoint { known: Known::of(&self.report()), line, resume });
+        self.interrupt_report.set(Checkpoint { known: Known::of(&self.report()), line, resume });
     }
 
     pub(super) fn begun(&self, run: &Run, adopted: bool, sends: u32) {
@@ -68,7 +68,7 @@ impl<'a> RunProgress<'a> {
             Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
         };
         // This command follows a retry that exists, and starts one only if there is none.
-        self.last_known.set(Checkpoint { known: Known::of(report), line, resume: self.start.retry_command() });
+        self.interrupt_report.set(Checkpoint { known: Known::of(report), line, resume: self.start.retry_command() });
     }
 
     /// `next` resumes the reported run.
@@ -90,7 +90,7 @@ impl<'a> RunProgress<'a> {
         run_ctx: &RunContext,
     ) -> Ended<DbtReport> {
         if !may_have_started {
-            self.last_known.clear();
+            self.interrupt_report.clear();
         }
         if let Some(signal) = run_ctx.interruption.signal() {
             report.on_interrupt =
@@ -111,7 +111,7 @@ impl<'a> RunProgress<'a> {
         let latest = self.latest.borrow().clone();
         if let Some(run) = latest {
             InterruptedRun { start: self.start, run, duplicate_risk }
-                .cancel_and_record(signal, ended, run_ctx, self.last_known)
+                .cancel_and_record(signal, ended, run_ctx, self.interrupt_report)
                 .await;
         }
     }

@@ -7,7 +7,7 @@ use super::artifacts;
 use super::dbt_report::DbtReport;
 use super::prepared_run::{PreparedRun, SharedPolling, StartContext};
 use crate::commands::CommandContext;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
@@ -30,10 +30,10 @@ pub(super) async fn find(
     named: &[JobArgument],
     reader: &Reader,
     account: &Account,
-    narrow: &Narrow,
+    job_filter: &JobFilterFlags,
     given: bool,
 ) -> Result<Vec<u64>, Failure> {
-    let find_one = async |named: &JobArgument| named.find(reader, account, narrow).await;
+    let find_one = async |named: &JobArgument| named.find(reader, account, job_filter).await;
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
         let found = looked
@@ -94,12 +94,13 @@ pub(super) async fn run(
         steps: starts.len() <= WITH_STEPS,
     };
     let one = async |index: usize, start: &PreparedRun| {
-        let last_known = ctx.last_known.one_of_several(index);
+        let interrupt_report = ctx.interrupt_report.one_of_several(index);
         let run_ctx = RunContext { events: ctx.events.of_job(&start.job), ..run_ctx.clone() };
-        let start_ctx = StartContext { run_ctx, last_known: last_known.clone(), journal, shared: Some(shared) };
+        let start_ctx =
+            StartContext { run_ctx, interrupt_report: interrupt_report.clone(), journal, shared: Some(shared) };
         let Ended { report, failure } = start.run(&start_ctx).await;
         let one = EndedRun { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
-        last_known.keep(Known { data: one.json(), runs: vec![one.outcome()] });
+        interrupt_report.keep(Known { data: one.json(), runs: vec![one.outcome()] });
         one
     };
     let runs = tokio::select! {

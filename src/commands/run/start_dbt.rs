@@ -12,7 +12,7 @@ use super::prepared_run::{PreparedRun, SharedPolling, StartContext, StartedRun};
 use super::progress::RunProgress;
 use super::retry_from_failure::{Resuming, Retries};
 use super::{RunOptions, WaitOptions, cancel_on_interrupt, several_jobs};
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::commands::shared::printed_commands;
 use crate::commands::{CommandContext, connect_dbt};
 use crate::context::Environment;
@@ -36,7 +36,7 @@ pub(super) struct RunRequest {
     pub(super) jobs: Vec<String>,
     /// Maximum number of runs at the same time; `None`: no limit.
     pub(super) max_parallel: Option<usize>,
-    pub(super) narrow: Narrow,
+    pub(super) job_filter: JobFilterFlags,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
     pub(super) options: RunOptions,
@@ -55,10 +55,12 @@ pub(super) async fn run(
     };
     let journal = Journal::new(ctx.context.environment.state_folder());
     report_open_starts(&journal, &starts, ctx);
-    let (run_ctx, last_known) = (ctx.run_context(), ctx.last_known.clone());
+    let (run_ctx, interrupt_report) = (ctx.run_context(), ctx.interrupt_report.clone());
     match starts.as_slice() {
         [] => Failure::new(Code::Usage, "no job given").run("see its flags", "dbtrigger run --help").into(),
-        [start] => start.run(&StartContext { run_ctx, last_known, journal: &journal, shared: None }).await.boxed(),
+        [start] => {
+            start.run(&StartContext { run_ctx, interrupt_report, journal: &journal, shared: None }).await.boxed()
+        }
         several => several_jobs::run(several, max_parallel, &journal, ctx).await,
     }
 }
@@ -69,7 +71,7 @@ async fn prepare(
     mut errors: InputErrors,
     ctx: &CommandContext,
 ) -> Result<Vec<PreparedRun>, Failure> {
-    let RunRequest { jobs: texts, max_parallel: _, narrow, cause, overrides, options } = request;
+    let RunRequest { jobs: texts, max_parallel: _, job_filter, cause, overrides, options } = request;
     let environment = &ctx.context.environment;
     let named: Option<Vec<JobArgument>> =
         errors.optional(texts.iter().map(|text| JobArgument::read(text)).collect::<Result<_, _>>().map(Some));
@@ -81,7 +83,7 @@ async fn prepare(
         return Err(Failure::new(Code::Bug, "a value is missing without an error"));
     };
     let patient = writer.patient();
-    let finding = several_jobs::find(&named, &patient, &account, &narrow, waiting.key_given);
+    let finding = several_jobs::find(&named, &patient, &account, &job_filter, waiting.key_given);
     let found = ctx.interruption.or(finding).await.map_err(cancel_on_interrupt::nothing_started)?;
     // These codes may sound as if a run had been started.
     let clarified = |failure: Failure| {
@@ -177,8 +179,8 @@ impl PreparedRun {
     }
 
     pub(super) async fn run(&self, start_ctx: &StartContext<'_>) -> Ended<DbtReport> {
-        let StartContext { run_ctx, last_known, journal, shared } = start_ctx;
-        let progress = RunProgress::new(self, last_known);
+        let StartContext { run_ctx, interrupt_report, journal, shared } = start_ctx;
+        let progress = RunProgress::new(self, interrupt_report);
         // The semaphore is never closed, so only the timeout can fail.
         let permit = match shared {
             Some(shared) => {
@@ -244,7 +246,7 @@ impl PreparedRun {
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are downloaded afterwards.
             if let Some(report) = &ended.report {
-                last_known.ended(report);
+                interrupt_report.ended(report);
             }
             if let Some(intent) = intent {
                 intent.close();
@@ -295,8 +297,7 @@ impl PreparedRun {
         duplicate_risk: Option<DuplicateRisk>,
         start_ctx: &'a StartContext<'_>,
     ) -> DbtRun<'a> {
-        let RunContext { wall, events, .. } = &start_ctx.run_ctx;
-        let probe = DbtRun::new(&self.writer, wall, events, self.request.account, run, duplicate_risk);
+        let probe = DbtRun::new(&self.writer, &start_ctx.run_ctx, self.request.account, run, duplicate_risk);
         match &start_ctx.shared {
             Some(SharedPolling { poller, steps: true, .. }) => probe.polled_by(poller),
             Some(SharedPolling { poller, steps: false, .. }) => probe.polled_by(poller).without_steps(),

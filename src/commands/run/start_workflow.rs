@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::interrupt_outcome::WorkflowInterruptOutcome;
 use super::{LONGEST, WaitOptions, cancel_on_interrupt};
-use crate::commands::shared::last_known::Checkpoint;
+use crate::commands::shared::interrupt_report::Checkpoint;
 use crate::commands::shared::printed_commands;
 use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::commands::{CommandContext, databricks_client};
@@ -71,7 +71,7 @@ async fn start(
     let again = printed_commands::run_workflow(text, &waiting.parameters, None);
     let resume = printed_commands::run_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
-    ctx.last_known.set(Checkpoint {
+    ctx.interrupt_report.set(Checkpoint {
         known: Known::of(&report),
         line: format!("a run of {shown_name} may have been started"),
         resume: resume.clone(),
@@ -109,13 +109,13 @@ async fn start(
     if waiting.key_given
         && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
-        ctx.last_known.ended(&report);
+        ctx.interrupt_report.ended(&report);
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
     }
     let left = report.clone();
     let following = async {
         if waiting.no_wait {
-            ctx.last_known.ended(&report);
+            ctx.interrupt_report.ended(&report);
             ctx.events.run(RunEvent::Next {
                 command: ctx.global_flags().command(&printed_commands::watch_workflow_run(run)),
             });

@@ -8,7 +8,7 @@ pub(crate) use of_workflow::Span;
 use jiff::tz::TimeZone;
 
 use super::jobs::moment;
-use super::shared::job_argument::{JobArgument, Narrow, shown_name};
+use super::shared::job_argument::{JobArgument, JobFilterFlags, shown_name};
 use super::shared::table::table;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{Account, InputErrors};
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["job", "status", "orphans", "project", "environment"])]
     workflow: Option<String>,
     #[command(flatten)]
-    narrow: JobPlace,
+    job_filter: JobPlace,
 }
 
 /// Project and environment of a job given by name.
@@ -88,14 +88,14 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 }
 
 async fn listed(args: Args, ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
-    let Args { job, status, limit, narrow: JobPlace { project, environment }, .. } = args;
+    let Args { job, status, limit, job_filter: JobPlace { project, environment }, .. } = args;
     let mut errors = InputErrors::default();
     let named = errors.optional(job.as_deref().map(JobArgument::read).transpose());
     let pasted = named.as_ref().map(JobArgument::pasted).unwrap_or_default();
     let (account, reader) = connect_dbt(&pasted, errors, ctx)?;
-    let narrow = Narrow { project, environment };
+    let job_filter = JobFilterFlags { project, environment };
     let job = match &named {
-        Some(named) => Some(named.find(&reader, &account, &narrow).await?),
+        Some(named) => Some(named.find(&reader, &account, &job_filter).await?),
         None => None,
     };
     let statuses: Vec<Status> = status.into_iter().map(Wanted::status).collect();

@@ -36,8 +36,8 @@ pub(super) fn commands(
     let said = [
         ("--name", &args.name),
         ("--compute", &args.compute),
-        ("--schedule", &args.schedule),
-        ("--timezone", &args.timezone),
+        ("--schedule", &args.workflow.schedule),
+        ("--timezone", &args.workflow.timezone),
         ("--run-as", &args.run_as),
     ];
     let said: String =

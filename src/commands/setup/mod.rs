@@ -12,15 +12,15 @@ use self::again::commands;
 use self::setup_plan::{SetupPlan, Specs, look, observe_before_identity};
 use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
-    Caller, Check, Input, JobArgs, Place, RunNow, THEN_CHECKED, THEN_RUN, check_and_run, describe,
+    Caller, Check, Input, JobArguments, RunNow, THEN_CHECKED, THEN_RUN, TargetWorkflow, WorkflowFlags, check_and_run,
+    report_workflow,
 };
 use super::init_secrets::{Storing, key_to_store, now_read, tried_key, try_key, warn_of_readers};
-use super::shared::job_argument::Narrow;
-use super::shared::provision::{Finish, Provision, poll_alongside, who};
+use super::shared::job_argument::JobFilterFlags;
+use super::shared::provision::{ConfirmationFlags, Finish, Provision, poll_alongside, who};
 use super::{CommandContext, databricks_client};
-use crate::credentials::{Account, InputErrors, KeySource, MissingInput, Sourced, Token};
+use crate::credentials::{Account, InputErrors, KeySource, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
-use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
 use crate::engine::{Consent, Consents, Inputs, Plan, Step, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -52,12 +52,8 @@ Examples:
 )]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// Apply the plan without asking
-    #[arg(short, long)]
-    yes: bool,
-    /// Show the plan and write nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    confirmation: ConfirmationFlags,
     /// Overwrite manual edits in what dbtrigger manages
     #[arg(long, hide_short_help = true)]
     force: bool,
@@ -68,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JOB", help_heading = "Job")]
     job: Option<String>,
     #[command(flatten, next_help_heading = "Job")]
-    narrow: Narrow,
+    job_filter: JobFilterFlags,
     /// Name of the workflow
     #[arg(
         long,
@@ -84,16 +80,6 @@ pub(crate) struct Args {
     /// Key in the scope [default: the notebook's, or api-key]
     #[arg(long, value_name = "KEY", help_heading = "Access", hide_short_help = true)]
     key: Option<KeyName>,
-    /// Where the notebook goes
-    #[arg(
-        long = "notebook",
-        alias = "path",
-        value_name = "PATH",
-        help_heading = "Job",
-        hide_short_help = true,
-        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
-    )]
-    path: Option<NotebookPath>,
     /// Compute, as `create-workflow` reads it.
     #[arg(
         long,
@@ -102,12 +88,8 @@ pub(crate) struct Args {
         help = "What to run on: serverless, cluster:ID, or new[:NODE_TYPE] [default: unchanged, or serverless]"
     )]
     compute: Option<String>,
-    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
-    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
-    schedule: Option<String>,
-    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
-    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
-    timezone: Option<String>,
+    #[command(flatten)]
+    workflow: WorkflowFlags,
     /// User (email) or service principal (ID) to run as
     ///
     /// Default: unchanged, or you. The identity is granted access to the key and the notebook.
@@ -149,10 +131,11 @@ impl Args {
     }
 
     /// The workflow. The run-as identity gets the access that it lacks.
-    fn workflow(&self, tasks: Vec<TaskSpec>, ctx: &CommandContext, errors: &mut InputErrors) -> WorkflowSpec {
+    fn workflow_spec(&self, tasks: Vec<TaskSpec>, ctx: &CommandContext, errors: &mut InputErrors) -> WorkflowSpec {
         let name = errors.optional(self.name.clone().map(read_name).transpose());
         let now = ctx.context.wall.now();
-        let (schedule, timezone) = read_start(self.schedule.as_deref(), self.timezone.as_deref(), now, errors);
+        let WorkflowFlags { notebook, schedule, timezone } = &self.workflow;
+        let (schedule, timezone) = read_start(schedule.as_deref(), timezone.as_deref(), now, errors);
         let compute = parse_flags(self.compute.as_deref(), None, None);
         let compute = errors.optional(compute.map(Some)).unwrap_or_default();
         let run_as = self.run_as.as_deref().map(read_run_as);
@@ -161,7 +144,7 @@ impl Args {
         WorkflowSpec {
             name,
             tasks,
-            notebook: self.path.clone(),
+            notebook: notebook.clone(),
             compute,
             settings: WorkflowSettings { schedule, timezone, paused, run_as, ..WorkflowSettings::default() },
             grant_run_as: true,
@@ -170,9 +153,9 @@ impl Args {
     }
 
     /// The notebook, for this account.
-    fn notebook(&self, account: &Account) -> NotebookSpec {
+    fn notebook_spec(&self, account: &Account) -> NotebookSpec {
         NotebookSpec {
-            path: self.path.clone(),
+            path: self.workflow.notebook.clone(),
             settings: NotebookSettings {
                 host: account.origin.clone(),
                 account_id: account.id,
@@ -199,10 +182,10 @@ impl Args {
         for (setting, value) in settings.clone() {
             match setting {
                 PlanSetting::Scope => self.scope = value.and_then(|value| value.parse().ok()),
-                PlanSetting::Notebook => self.path = value.and_then(|value| value.parse().ok()),
+                PlanSetting::Notebook => self.workflow.notebook = value.and_then(|value| value.parse().ok()),
                 PlanSetting::Compute => self.compute = value,
-                PlanSetting::Schedule => self.schedule = value,
-                PlanSetting::Zone => self.timezone = value,
+                PlanSetting::Schedule => self.workflow.schedule = value,
+                PlanSetting::Zone => self.workflow.timezone = value,
                 PlanSetting::RunAs => self.run_as = value,
             }
         }
@@ -231,11 +214,7 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let grants = grants::settle(std::mem::take(&mut args.grant))?;
     args.edit(&ctx.prompts.answers.borrow().settings);
     let mut errors = InputErrors::default();
-    let may_ask = ctx.prompts.prompter.is_some();
-    if !may_ask && !args.yes && !args.dry_run {
-        let give = "-y (see the plan with --dry-run first)";
-        errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
-    }
+    args.confirmation.check(ctx, &mut errors);
     let mut storing = InputErrors::default();
     let mut secret =
         SecretSpec { scope: args.scope.clone().into(), key: args.key.clone().into(), replacement: None, grants };
@@ -243,8 +222,9 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let unless_stored = (!args.rotate && !ctx.prompts.key_is_stored).then(|| (scope.to_string(), key.to_string()));
     let key = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
     let job = args.job.clone().into_iter().collect();
-    let (asked, tasks) = JobArgs::read(job, args.narrow.clone(), Place::Own, Vec::new(), ctx, &mut errors);
-    let spec = args.workflow(tasks, ctx, &mut errors);
+    let (asked, tasks) =
+        JobArguments::read(job, args.job_filter.clone(), TargetWorkflow::Own, Vec::new(), ctx, &mut errors);
+    let spec = args.workflow_spec(tasks, ctx, &mut errors);
     secret.replacement = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     let caller = Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) };
     let input = Input::resolve(spec, args.consents(), asked, (None, caller), ctx, &mut errors);
@@ -270,10 +250,10 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("the dbt API key")?;
-    let specs = Specs { secret, notebook: args.notebook(&account), input };
+    let specs = Specs { secret, notebook: args.notebook_spec(&account), input };
     let input = &specs.input;
     let writer = databricks_client(&input.databricks, ctx)?;
-    let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
+    let (run_now, ConfirmationFlags { yes, dry_run }) = (args.run_now, args.confirmation);
     writer.preconnect(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
@@ -329,7 +309,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         None => RunNow::No,
     };
     let goes_on = !matches!(first_run, RunNow::No);
-    let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, goes_on);
+    let (mut applied, job) = report_workflow(applied, &writer, &me, ctx, &warnings, goes_on);
     let is_fine = applied.is_well() || (applied.finish == Finish::Shown && !refused);
     let job = job.filter(|_| is_fine && applied.failure.is_none());
     let check = match &job {

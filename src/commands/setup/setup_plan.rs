@@ -2,7 +2,7 @@
 
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Compared, FailureDetails, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
+    Compared, Findings, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
 };
 use crate::commands::deploy_notebook::plan_notebook;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
@@ -107,8 +107,8 @@ pub(super) async fn look(
         };
         let (prerequisites, fit) = planned(&input.requirements(), step);
         let Prerequisites { scope, key, .. } = &prerequisites;
-        let mut failure_details = FailureDetails::default();
-        let named = failure_details.need("secret", &format!("{scope}/{key}"), prerequisites.secret());
+        let mut findings = Findings::default();
+        let named = findings.need("secret", &format!("{scope}/{key}"), prerequisites.secret());
         let (scope, key) = named.unwrap_or_else(|| names.clone());
         if names != (scope.clone(), key.clone()) {
             secret_plan = plan_secret(reader, secret, (&scope, &key), &input.consents).await;
@@ -120,10 +120,10 @@ pub(super) async fn look(
             early = observe_before_identity(specs, reader, ctx).await?;
             continue;
         }
-        compared.failure_details.extend(failure_details);
-        compared.failure_details.need("notebook", path.as_str(), fit);
+        compared.findings.extend(findings);
+        compared.findings.need("notebook", path.as_str(), fit);
         let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
-        let WorkflowPlan { steps: of_workflow, failure_details: FailureDetails { warnings, refusals } } = checked;
+        let WorkflowPlan { steps: of_workflow, findings: Findings { warnings, refusals } } = checked;
         steps.extend(of_notebook.into_iter().chain(of_workflow));
         let plan = Plan::new(steps, refusals, &me.user_name);
         let readers = plan.secret().and_then(|step| Some(step.have.as_ref()?.readers.clone()));

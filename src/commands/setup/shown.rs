@@ -64,9 +64,9 @@ pub(super) fn rows(
     rows.push(editable(PlanSetting::Notebook, path));
     rows.push(optional(PlanSetting::Compute, args.compute.as_ref(), "serverless", ""));
     let paused = if args.paused { " (paused)" } else { "" };
-    rows.push(optional(PlanSetting::Schedule, args.schedule.as_ref(), "none", paused));
-    if args.schedule.is_some() {
-        rows.push(optional(PlanSetting::Zone, args.timezone.as_ref(), "UTC", ""));
+    rows.push(optional(PlanSetting::Schedule, args.workflow.schedule.as_ref(), "none", paused));
+    if args.workflow.schedule.is_some() {
+        rows.push(optional(PlanSetting::Zone, args.workflow.timezone.as_ref(), "UTC", ""));
     }
     rows.push(optional(PlanSetting::RunAs, args.run_as.as_ref(), &me.user_name, ""));
     rows

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::commands::tests::harness::{DBT_TOKEN, Harness, InjectedFault, Outcome};
 use crate::commands::tests::person::{Answer, Person};
-use crate::commands::{LastKnown, answer, create_workflow, deploy_notebook, init_secrets};
+use crate::commands::{InterruptReport, answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 use crate::events::Event;
 use crate::keyring::Owner;
@@ -671,8 +671,8 @@ async fn a_check_that_somebody_cancels_is_said_so_and_made_up_for() {
 #[tokio::test(start_paused = true)]
 async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_to_be_unwritten() {
     let world = Harness::new();
-    let known: Rc<RefCell<LastKnown>> = Rc::default();
-    let left = |known: &Rc<RefCell<LastKnown>>| known.borrow().get();
+    let known: Rc<RefCell<InterruptReport>> = Rc::default();
+    let left = |known: &Rc<RefCell<InterruptReport>>| known.borrow().get();
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
@@ -682,7 +682,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let command = async |args: Args, outer: &CommandContext| {
         let mut ctx = world.ctx(AccountFlags::default(), outer.events.clone());
         ctx.prompts.prompter = Some(person.clone());
-        known.replace(ctx.last_known.clone());
+        known.replace(ctx.interrupt_report.clone());
         run(args, &ctx).await
     };
     // The first write is in flight.

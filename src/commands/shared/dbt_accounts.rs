@@ -41,16 +41,17 @@ pub(in crate::commands) fn of_accounts(error: &HttpError) -> Failure {
     failure.state("nothing was written")
 }
 
+/// Accounts with their names, in one line.
+pub(in crate::commands) fn listed(accounts: &[Seen]) -> String {
+    let named = |name: &String| format!(" ({name})");
+    let seen = accounts.iter();
+    let seen = seen.map(|account| format!("{}{}", account.id, account.name.as_ref().map(named).unwrap_or_default()));
+    if accounts.is_empty() { "none".to_owned() } else { seen.collect::<Vec<_>>().join(", ") }
+}
+
 /// The key is valid, but cannot see this account.
 pub(in crate::commands) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failure {
-    let seen: Vec<String> = accounts
-        .iter()
-        .map(|account| match &account.name {
-            Some(name) => format!("{} ({name})", account.id),
-            None => account.id.to_string(),
-        })
-        .collect();
-    let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
+    let seen = listed(accounts);
     Failure::new(Code::NotFound, format!("nothing was written: the dbt API key is valid, but not for account {id}"))
         .cause(format!("the accounts that it can see at {origin}: {seen}"))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address")

@@ -24,9 +24,9 @@ pub(crate) enum JobArgument {
     Name(String),
 }
 
-/// What narrows a name, or a list: each an id or a name.
+/// The flags that limit a job name, or a list of jobs, to a project or an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct Narrow {
+pub(crate) struct JobFilterFlags {
     /// Only jobs in this dbt project (name or ID)
     #[arg(long, value_name = "PROJECT", hide_short_help = true)]
     pub(crate) project: Option<String>,
@@ -35,9 +35,9 @@ pub(crate) struct Narrow {
     pub(crate) environment: Option<String>,
 }
 
-impl Narrow {
+impl JobFilterFlags {
     pub(crate) fn is_empty(&self) -> bool {
-        let Narrow { project, environment } = self;
+        let JobFilterFlags { project, environment } = self;
         project.is_none() && environment.is_none()
     }
 }
@@ -81,45 +81,55 @@ impl JobArgument {
         }
     }
 
-    /// Returns the ID; a name is looked up within `narrow`.
-    pub(crate) async fn find(&self, reader: &Reader, account: &Account, narrow: &Narrow) -> Result<u64, Failure> {
+    /// Returns the ID; a name is looked up within `job_filter`.
+    pub(crate) async fn find(
+        &self,
+        reader: &Reader,
+        account: &Account,
+        job_filter: &JobFilterFlags,
+    ) -> Result<u64, Failure> {
         match self {
-            JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
+            JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } if job_filter.is_empty() => Ok(*job),
             JobArgument::Id(job) | JobArgument::Address { job, pasted: _ } => Err(Failure::new(
                 Code::Usage,
                 format!("--project and --environment apply to a job given by name, but job {job} is given by ID"),
             )
             .advise("drop them, or name the job")),
-            JobArgument::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
+            JobArgument::Name(name) => find_by_name(reader, account, name, job_filter).await.map(|job| job.id),
         }
     }
 }
 
 /// The only job with this name.
-async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &Narrow) -> Result<Job, Failure> {
-    let places = Places::read(reader, account, narrow).await?;
+async fn find_by_name(
+    reader: &Reader,
+    account: &Account,
+    name: &str,
+    job_filter: &JobFilterFlags,
+) -> Result<Job, Failure> {
+    let projects = Projects::read(reader, account, job_filter).await?;
     // The service may ignore the filter, and dbt matches substrings in any case (dbt-cloud-api §5.3).
-    let mut all = jobs(reader, account, narrow, &places, Some(name)).await?;
+    let mut all = jobs(reader, account, job_filter, &projects, Some(name)).await?;
     let is_it = |job: &Job| job.name.as_deref() == Some(name);
     let mut found: Vec<Job> = all.iter().filter(|job| is_it(job)).cloned().collect();
     if found.len() == 1 {
         return Ok(found.remove(0));
     }
     if found.is_empty() {
-        if let Ok(more) = jobs(reader, account, narrow, &places, None).await {
+        if let Ok(more) = jobs(reader, account, job_filter, &projects, None).await {
             all = more;
         }
-        return Err(unknown(name, narrow, &all));
+        return Err(unknown(name, job_filter, &all));
     }
     let failure = Failure::new(Code::InvalidInput, format!("{} dbt jobs are named \"{name}\"", found.len()));
     let failure = found.iter().fold(failure, |failure, job| {
-        failure.cause(format!("{} is in {}, environment {}", job.id, places.of(job), environment(job)))
+        failure.cause(format!("{} is in {}, environment {}", job.id, projects.of(job), environment(job)))
     });
     Err(failure.advise("use the ID of one of them, or add --project or --environment"))
 }
 
-fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
-    let narrowed = if narrow.is_empty() { "" } else { " there" };
+fn unknown(name: &str, job_filter: &JobFilterFlags, all: &[Job]) -> Failure {
+    let narrowed = if job_filter.is_empty() { "" } else { " there" };
     let failure =
         Failure::new(Code::NotFound, format!("no dbt job is named \"{name}\"{narrowed}, or this token cannot see it"));
     let near = nearest(name, all, |job| job.name.as_deref().unwrap_or_default());
@@ -129,17 +139,21 @@ fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
 }
 
 /// The projects of the account, if readable, and the ID of the requested one.
-pub(crate) struct Places {
+pub(crate) struct Projects {
     projects: Vec<Project>,
     project: Option<u64>,
     /// The token cannot list projects, so their names are unknown.
     pub(crate) unnamed: bool,
 }
 
-impl Places {
-    /// Reads the projects, and finds the one in `narrow`.
-    pub(crate) async fn read(reader: &Reader, account: &Account, narrow: &Narrow) -> Result<Places, Failure> {
-        let requested = narrow.project.as_deref();
+impl Projects {
+    /// Reads the projects, and finds the one in `job_filter`.
+    pub(crate) async fn read(
+        reader: &Reader,
+        account: &Account,
+        job_filter: &JobFilterFlags,
+    ) -> Result<Projects, Failure> {
+        let requested = job_filter.project.as_deref();
         let id = requested.and_then(|text| text.parse().ok());
         let projects = match projects(reader, account).await {
             Ok(projects) => projects,
@@ -149,7 +163,7 @@ impl Places {
                 if (requested.is_none() || id.is_some())
                     && matches!(error.means(), Meaning::RightMissing | Meaning::NotFound) =>
             {
-                return Ok(Places { projects: Vec::new(), project: id, unnamed: true });
+                return Ok(Projects { projects: Vec::new(), project: id, unnamed: true });
             }
             Err(error) => return Err(of_dbt("cannot list the projects of the account", &error)),
         };
@@ -183,7 +197,7 @@ impl Places {
                 }
             }
         };
-        Ok(Places { projects, project, unnamed: false })
+        Ok(Projects { projects, project, unnamed: false })
     }
 
     pub(crate) fn name(&self, project: Option<u64>) -> Option<&str> {
@@ -199,23 +213,23 @@ impl Places {
     }
 }
 
-/// All jobs within `narrow`, sorted by ID.
+/// All jobs within `job_filter`, sorted by ID.
 pub(crate) async fn jobs(
     reader: &Reader,
     account: &Account,
-    narrow: &Narrow,
-    places: &Places,
+    job_filter: &JobFilterFlags,
+    projects: &Projects,
     name_part: Option<&str>,
 ) -> Result<Vec<Job>, Failure> {
-    let requested = narrow.environment.as_deref();
+    let requested = job_filter.environment.as_deref();
     let id: Option<u64> = requested.and_then(|text| text.parse().ok());
-    let filter = JobFilter { project: places.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
+    let filter = JobFilter { project: projects.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
     let list = |offset| list_jobs(account.id, &filter, offset, PAGE);
     let listed = all_pages(reader, "jobs/list", (|job: &Job| job.id, |_: &Job| true), usize::MAX, list).await;
     let mut all = listed.map_err(|error| of_dbt("cannot list the jobs of the account", &error))?;
     // Filter here too, in case the service ignores a parameter.
     all.retain(|job| job.state != Some(2));
-    all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
+    all.retain(|job| projects.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
     all.sort_by_key(|job| job.id);
     let Some(requested) = requested else { return Ok(all) };
     let here = |job: &Job| match id {
@@ -241,8 +255,8 @@ pub(crate) async fn jobs(
 
 /// All jobs, each with its name.
 pub(crate) async fn names(reader: &Reader, account: &Account) -> Result<Vec<(u64, String)>, Failure> {
-    let places = Places { projects: Vec::new(), project: None, unnamed: true };
-    let jobs = jobs(reader, account, &Narrow::default(), &places, None).await?;
+    let projects = Projects { projects: Vec::new(), project: None, unnamed: true };
+    let jobs = jobs(reader, account, &JobFilterFlags::default(), &projects, None).await?;
     Ok(jobs.into_iter().map(|job| (job.id, job.name.unwrap_or_default())).collect())
 }
 

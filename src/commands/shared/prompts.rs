@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::dbt::KeyQuestion;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::commands::shared::provision::who;
 use crate::commands::shared::run_argument::RunArgument;
 use crate::commands::{CommandContext, databricks_client};
@@ -114,19 +114,11 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     }
     let (mut choice, mut to_store) = (None, None);
     for question in questions {
-        match question {
-            Question::DbtJob { flag, project, environment } => {
-                choice = Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }));
-            }
-            Question::DbtKey { tried, unless_stored } => to_store = Some((*tried, unless_stored.clone())),
-            Question::DatabricksHost
-            | Question::DatabricksCredential
-            | Question::DatabricksToken { host: _ }
-            | Question::DbtHost
-            | Question::DbtAccount
-            | Question::DbtToken
-            | Question::Run { active: _ }
-            | Question::Setting { setting: _, now: _ } => {}
+        if let Question::DbtJob { flag, project, environment } = question {
+            choice = Some((*flag, JobFilterFlags { project: project.clone(), environment: environment.clone() }));
+        }
+        if let Question::DbtKey { tried, unless_stored } = question {
+            to_store = Some((*tried, unless_stored.clone()));
         }
     }
     prompts.job_flag = choice.as_ref().map(|(flag, _)| *flag);
@@ -154,21 +146,15 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         KeyQuestion::None
     };
     prompts.key_and_account(key, account).await?;
-    if let Some((flag, narrow)) = choice {
-        prompts.job(flag, &narrow).await?;
+    if let Some((flag, job_filter)) = choice {
+        prompts.job(flag, &job_filter).await?;
     }
     for question in questions {
-        match question {
-            Question::Run { active } => prompts.run(*active).await?,
-            Question::Setting { setting, now } => prompts.setting(*setting, now).await?,
-            Question::DatabricksHost
-            | Question::DatabricksCredential
-            | Question::DatabricksToken { host: _ }
-            | Question::DbtHost
-            | Question::DbtAccount
-            | Question::DbtToken
-            | Question::DbtKey { tried: _, unless_stored: _ }
-            | Question::DbtJob { flag: _, project: _, environment: _ } => {}
+        if let Question::Run { active } = question {
+            prompts.run(*active).await?;
+        }
+        if let Question::Setting { setting, now } = question {
+            prompts.setting(*setting, now).await?;
         }
     }
     Ok(())
@@ -176,27 +162,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
 
 /// Whether another host may help, because this one is unreachable or is not the service.
 fn is_about_the_host(code: Code) -> bool {
-    match code {
-        Code::Network | Code::Tls | Code::UnexpectedResponse | Code::NotFound | Code::Unavailable => true,
-        Code::Failed
-        | Code::Usage
-        | Code::MissingInput
-        | Code::InvalidInput
-        | Code::Contradiction
-        | Code::RunFailed
-        | Code::NotAuthenticated
-        | Code::NotAllowed
-        | Code::RunGone
-        | Code::Refused
-        | Code::ChangedMeanwhile
-        | Code::StillRunning
-        | Code::OutcomeUnknown
-        | Code::RunCancelled
-        | Code::Bug
-        | Code::RateLimited
-        | Code::Cancelled(_)
-        | Code::Interrupted(_) => false,
-    }
+    matches!(code, Code::Network | Code::Tls | Code::UnexpectedResponse | Code::NotFound | Code::Unavailable)
 }
 
 /// How the workspace was determined.
@@ -368,11 +334,8 @@ impl Dialog<'_> {
         let check = async |ctx: &CommandContext| {
             let mut errors = InputErrors::default();
             let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-            errors.settle()?;
-            match identity {
-                Some(identity) => who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ()),
-                None => Err(Failure::new(Code::Bug, "the Databricks identity is missing after it was resolved")),
-            }
+            let identity = errors.settled(identity)?;
+            who(&databricks_client(&identity, ctx)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }
@@ -431,8 +394,6 @@ impl Dialog<'_> {
 async fn works(environment: &Environment, ctx: &CommandContext) -> bool {
     let mut errors = InputErrors::default();
     let Some(identity) = databricks(environment, &ctx.vault, &mut errors) else { return false };
-    match databricks_client(&identity, ctx) {
-        Ok(writer) => who(&writer.reader()).await.is_ok(),
-        Err(_) => false,
-    }
+    let Ok(writer) = databricks_client(&identity, ctx) else { return false };
+    who(&writer.reader()).await.is_ok()
 }

@@ -9,6 +9,7 @@ use futures_util::future::MaybeDone;
 use crate::commands::shared::prompts::{canceled, unanswered_at};
 use crate::commands::shared::workspace_cache::WorkspaceCache;
 use crate::commands::{CommandContext, GlobalFlags, StateNote};
+use crate::credentials::{InputErrors, MissingInput};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, ToDocument};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
@@ -55,6 +56,27 @@ pub(crate) async fn poll_alongside<T, S: Future + Unpin>(
     .await
 }
 
+/// The flags of a command that asks before it applies its plan.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct ConfirmationFlags {
+    /// Apply the plan without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl ConfirmationFlags {
+    /// Requires `-y` where no one can be asked.
+    pub(crate) fn check(self, ctx: &CommandContext, errors: &mut InputErrors) {
+        if ctx.prompts.prompter.is_none() && !self.yes && !self.dry_run {
+            let give = "-y (see the plan with --dry-run first)";
+            errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
+        }
+    }
+}
+
 /// Shows a plan below these lines and asks for one of `keys`. Ends the command on `n` or without an answer. `advice` is
 /// printed on a signal.
 pub(crate) async fn ask_to_apply(
@@ -68,9 +90,9 @@ pub(crate) async fn ask_to_apply(
     for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
         ctx.events.asked(line);
     }
-    ctx.last_known.set_note(plan.json(), StateNote { cause: None, state, next: None });
+    ctx.interrupt_report.set_note(plan.json(), StateNote { cause: None, state, next: None });
     let answer = prompter.key("Apply?", keys).await;
-    ctx.last_known.clear();
+    ctx.interrupt_report.clear();
     let failure = match answer {
         Ok('n') => canceled(None, Some(state)),
         Ok(key) => return Ok(key),
@@ -150,7 +172,7 @@ impl Provision<'_> {
                 {
                     *known = entry;
                 }
-                ctx.last_known.set_note(known_so_far(&workspace, &identity, &entries), half_done(&entries));
+                ctx.interrupt_report.set_note(known_so_far(&workspace, &identity, &entries), half_done(&entries));
             };
             match apply(writer, &mut plan, &inputs, &record_entry).await {
                 Ok(()) => (Finish::Changed, None),

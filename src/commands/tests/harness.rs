@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::commands::{CommandContext, LastKnown, Prompts, Wire};
+use crate::commands::{CommandContext, InterruptReport, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption, RunEvent};
@@ -367,7 +367,7 @@ impl Harness {
             account,
             ca_bundle: None,
             pace: Pace::default(),
-            last_known: LastKnown::default(),
+            interrupt_report: InterruptReport::default(),
             results: crate::commands::run::Results::default(),
             interruption,
             wire: Wire::Memory(Rc::new(self.clone())),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::commands::tests::harness::{Harness, InjectedFault, Outcome, id};
-use crate::commands::{CommandContext, LastKnown, create_workflow, deploy_notebook, init_secrets, run};
+use crate::commands::{CommandContext, InterruptReport, create_workflow, deploy_notebook, init_secrets, run};
 use crate::failure::Code;
 use crate::sandbox::FaultRule;
 
@@ -296,9 +296,9 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         (workflow().await, &WORKFLOW, "databricks:jobs/runs/get", "databricks:jobs/runs/cancel"),
     ] {
         let line = [line, &["--on-interrupt", "cancel"]].concat();
-        let known = RefCell::new(LastKnown::default());
+        let known = RefCell::new(InterruptReport::default());
         let command = async |args, ctx: &CommandContext| {
-            known.replace(ctx.last_known.clone());
+            known.replace(ctx.interrupt_report.clone());
             run::run(args, ctx).await
         };
         let ended = ctx.copy();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::tests::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, InjectedFault, Outcome};
-use crate::commands::{CommandContext, LastKnown, deploy_notebook, init_secrets, setup};
+use crate::commands::{CommandContext, InterruptReport, deploy_notebook, init_secrets, setup};
 use crate::failure::{Code, Ended, Report};
 use crate::sandbox::{FaultKind, FaultRule, Phase, SimTime};
 
@@ -570,9 +570,9 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let writes: Vec<usize> = (0..log.len()).filter(|index| log[*index].writes).collect();
         let at = writes.get(write).copied().unwrap_or(writes[writes.len() - 1] + 1);
         let ctx = world.copy();
-        let known = RefCell::new(LastKnown::default());
+        let known = RefCell::new(InterruptReport::default());
         let command = async |args, ctx: &CommandContext| {
-            known.replace(ctx.last_known.clone());
+            known.replace(ctx.interrupt_report.clone());
             init_secrets::run(args, ctx).await
         };
         ctx.inject_fault(at, InjectedFault::KilledBefore);

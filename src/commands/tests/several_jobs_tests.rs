@@ -110,7 +110,7 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
     let _ = ctx.take_log();
     let outcome = start(&ctx, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
     assert_eq!(outcome.exit, 8, "{outcome:?}");
-    for says in ["300004 could be started; nothing was started", "--max-parallel allows no more"] {
+    for says in ["cannot start dbt job 300004", "--max-parallel allows no more"] {
         assert!(outcome.failure.contains(says), "{outcome:?}");
     }
     assert!(outcome.text.lines().any(|line| line.starts_with("300004   not started")), "{}", outcome.text);
@@ -133,7 +133,7 @@ async fn a_run_that_may_go_on_unseen_keeps_its_place() {
         let line = ["222222", "300004", "--max-parallel", "1", "--at-most-once", "--timeout", "30m"];
         let outcome = start(&ctx, &line).await;
         assert_eq!(outcome.code, Some(code), "{rule}: {outcome:?}");
-        assert!(outcome.failure.contains("300004 could be started; nothing was started"), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains("cannot start dbt job 300004"), "{rule}: {outcome:?}");
         assert_eq!(ctx.take_writes(), ["dbt:jobs/run"], "{rule}");
     }
 }

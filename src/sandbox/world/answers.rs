@@ -127,6 +127,11 @@ pub(super) fn databricks_data(body: &Value) -> HttpResponse {
     json_answer(200, body)
 }
 
+/// A list in a Databricks response. The field is absent when there are none (databricks-api §3.1).
+pub(super) fn rows(name: &str, rows: &[Value]) -> HttpResponse {
+    databricks_data(&if rows.is_empty() { json!({}) } else { json!({ name: rows }) })
+}
+
 pub(super) fn json_answer(status: u16, body: &Value) -> HttpResponse {
     plain(status, "application/json", body.to_string())
 }

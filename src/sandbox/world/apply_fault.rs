@@ -50,8 +50,10 @@ pub(super) fn apply_fault(class: &FaultKind, entry: &RouteEntry, now: SimTime, t
         FaultKind::Deep => plain(200, "application/json", [vec![b'['; NESTING], vec![b']'; NESTING]].concat()),
         FaultKind::MissingField => with_body(&true_response, entry, missing_field),
         FaultKind::UnknownStatus => with_body(&true_response, entry, |_, body| unknown_status(body)),
-        FaultKind::NullData => with_body(&true_response, entry, null_data),
-        FaultKind::WrongType => with_body(&true_response, entry, wrong_type),
+        FaultKind::NullData => {
+            with_body(&true_response, entry, |entry, body| with_content(entry, body, |_| Value::Null))
+        }
+        FaultKind::WrongType => with_body(&true_response, entry, |entry, body| with_content(entry, body, wrong_type)),
         FaultKind::GzipBomb => gzip_bomb(),
     };
     Reply::Answer(answer)
@@ -141,34 +143,18 @@ fn missing_field(entry: &RouteEntry, mut body: Value) -> Value {
     }
 }
 
-fn null_data(entry: &RouteEntry, mut body: Value) -> Value {
+/// Replaces the content: dbt's `data`, otherwise every member.
+fn with_content(entry: &RouteEntry, mut body: Value, with: fn(&Value) -> Value) -> Value {
     match body.as_object_mut() {
-        Some(object) if entry.is_dbt() && object.contains_key("data") => {
-            object.insert("data".to_owned(), Value::Null);
-        }
-        Some(object) => {
-            for (_, value) in object.iter_mut() {
-                *value = Value::Null;
-            }
-        }
+        Some(object) if entry.is_dbt() && object.contains_key("data") => object["data"] = with(&object["data"]),
+        Some(object) => object.iter_mut().for_each(|(_, value)| *value = with(value)),
         None => {}
     }
     body
 }
 
-fn wrong_type(entry: &RouteEntry, mut body: Value) -> Value {
-    match body.as_object_mut() {
-        Some(object) if entry.is_dbt() && object.contains_key("data") => {
-            object.insert("data".to_owned(), json!("not what was asked for"));
-        }
-        Some(object) => {
-            for (_, value) in object.iter_mut() {
-                *value = if value.is_string() { json!([1]) } else { json!("not what was asked for") };
-            }
-        }
-        None => {}
-    }
-    body
+fn wrong_type(value: &Value) -> Value {
+    if value.is_string() { json!([1]) } else { json!("not what was asked for") }
 }
 
 /// Replaces numbers and words that name a state with undocumented ones.

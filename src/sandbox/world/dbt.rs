@@ -9,7 +9,7 @@ use super::World;
 use super::answers::{HandlerResult, ServiceError, dbt_data, envelope, json_answer};
 use super::call::Call;
 use super::dbt_jobs::DbtJob;
-use super::dbt_runs::{DbtRun, PlannedOutcome};
+use super::dbt_runs::DbtRun;
 
 /// The account of the seeded token.
 pub(super) const ACCOUNT: i64 = 51234;
@@ -44,7 +44,7 @@ pub(super) struct Dbt {
     /// Scripted jobs.
     pub(super) scripted: BTreeMap<i64, Scripted>,
     /// Requests per minute.
-    rate: u32,
+    pub(super) rate: u32,
     minute: (i64, u32),
     cooling_until: i64,
 }
@@ -87,38 +87,6 @@ impl World {
     /// Sets how long a new dbt run is missing from lists of runs, in milliseconds (dbt-cloud-api §3.3).
     pub fn set_listing_lag(&mut self, milliseconds: i64) {
         self.dbt.listing_lag = milliseconds;
-    }
-
-    /// Sets how long reading a new dbt run answers 404, in milliseconds after its trigger (dbt-cloud-api §4.5).
-    pub fn set_fresh_404(&mut self, milliseconds: i64) {
-        self.dbt.fresh_404 = milliseconds;
-    }
-
-    /// Scripts the runs of a dbt job: `case` has fields of the job in `job`, of an ended run in `run` (such as `status`
-    /// and `run_steps`), and in `files` the files of each step, by its number. Ignored if the job does not exist.
-    pub fn script_dbt_job(&mut self, job: i64, case: &Value) {
-        let members = |name: &str| case[name].as_object().cloned().unwrap_or_default();
-        let Some(job) = self.dbt.jobs.get_mut(&job) else { return };
-        job.written.extend(members("job"));
-        let scripted = Scripted { run: members("run"), files: members("files") };
-        job.plan.outcome = match scripted.run.get("status").and_then(Value::as_i64) {
-            Some(20) => PlannedOutcome::ModelError,
-            Some(30) => PlannedOutcome::CancelledElsewhere,
-            Some(_) | None => PlannedOutcome::Success,
-        };
-        self.dbt.scripted.insert(job.id, scripted);
-    }
-
-    /// Renames a dbt job, as another user might. Ignored if the job does not exist.
-    pub fn rename_dbt_job(&mut self, job: i64, name: &str) {
-        if let Some(job) = self.dbt.jobs.get_mut(&job) {
-            name.clone_into(&mut job.name);
-        }
-    }
-
-    /// Sets the dbt Cloud rate limit, in requests per minute; 5,000 by default (dbt-cloud-api §7).
-    pub fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
-        self.dbt.rate = requests_a_minute;
     }
 }
 

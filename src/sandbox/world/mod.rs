@@ -193,39 +193,9 @@ impl World {
         self.faults.add(rule);
     }
 
-    /// Makes the first `calls` reads of a Databricks object after a write return the old state. Runs are not affected.
-    pub fn set_stale_reads(&mut self, calls: u32) {
-        self.stale_reads = calls;
-    }
-
-    /// Sets whether the workspace has the Premium plan; without it there are no ACLs (databricks-api §3.4, §7).
-    pub fn set_premium(&mut self, premium: bool) {
-        self.premium = premium;
-    }
-
     /// Replaces the token that dbt accepts, for example with a personal one.
     pub fn set_dbt_token(&mut self, token: &str) {
         token.clone_into(&mut self.dbt.token);
-    }
-
-    /// Sets whether `secrets/get` works outside a cluster (databricks-api §3.1: it may be refused).
-    pub fn set_secret_reading(&mut self, allowed: bool) {
-        self.secret_reading = allowed;
-    }
-
-    /// Sets whether the workspace has serverless compute; without it, notebook tasks without a cluster are refused.
-    pub fn set_serverless(&mut self, enabled: bool) {
-        self.serverless = enabled;
-    }
-
-    /// Adds a caller with a token of its own to the workspace: a user, or a service principal named by its application
-    /// id.
-    pub fn add_caller(&mut self, name: &str, token: &str, admin: bool, groups: &[&str]) {
-        self.people.add(name, Some(token), admin);
-        for group in groups {
-            self.people.join(name, group);
-        }
-        self.make_directory(&format!("/Users/{name}"));
     }
 
     /// Returns the route of a request, for logs; `None` if the sandbox does not serve it.

@@ -22,16 +22,16 @@ pub(super) struct OAuth {
     /// Application ids and their client secrets.
     clients: Vec<(String, String)>,
     /// Application ids and the id tokens their federation policies accept.
-    policies: Vec<(String, String)>,
-    issued: Vec<IssuedToken>,
-    token_lifetime_seconds: i64,
+    pub(super) policies: Vec<(String, String)>,
+    pub(super) issued: Vec<IssuedToken>,
+    pub(super) token_lifetime_seconds: i64,
 }
 
 #[derive(Clone)]
-struct IssuedToken {
+pub(super) struct IssuedToken {
     token: String,
     to: String,
-    expires: i64,
+    pub(super) expires: i64,
 }
 
 impl OAuth {
@@ -56,24 +56,6 @@ impl World {
     pub fn add_client(&mut self, application_id: &str, secret: &str, admin: bool) {
         self.people.add(application_id, None, admin);
         self.oauth.clients.push((application_id.to_owned(), secret.to_owned()));
-    }
-
-    /// Adds a federation policy: this id token is accepted for the service principal.
-    pub fn add_federation_policy(&mut self, application_id: &str, id_token: &str, admin: bool) {
-        self.people.add(application_id, None, admin);
-        self.oauth.policies.push((application_id.to_owned(), id_token.to_owned()));
-    }
-
-    /// Sets the lifetime of tokens issued from now on, in seconds.
-    pub fn set_token_life(&mut self, seconds: i64) {
-        self.oauth.token_lifetime_seconds = seconds;
-    }
-
-    /// Expires all issued tokens, as revoking them would.
-    pub fn end_tokens(&mut self) {
-        for issued in &mut self.oauth.issued {
-            issued.expires = 0;
-        }
     }
 }
 

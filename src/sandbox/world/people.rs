@@ -47,6 +47,7 @@ impl People {
         self.0.push(Person { name: name.to_owned(), token: token.map(str::to_owned), admin, groups: Vec::new() });
     }
 
+    #[cfg(test)]
     pub(super) fn join(&mut self, name: &str, group: &str) {
         if let Some(person) = self.0.iter_mut().find(|person| person.name == name) {
             person.groups.push(group.to_owned());

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data};
+use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data, rows};
 use super::call::Call;
 use super::databricks::WorkspaceState;
 use super::people::People;
@@ -26,12 +26,7 @@ pub(super) enum Level {
 
 impl Level {
     fn parse(text: &str) -> Option<Level> {
-        match text {
-            "READ" => Some(Level::Read),
-            "WRITE" => Some(Level::Write),
-            "MANAGE" => Some(Level::Manage),
-            _ => None,
-        }
+        [Level::Read, Level::Write, Level::Manage].into_iter().find(|level| level.name() == text)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -57,7 +52,7 @@ pub(super) struct Secret {
     pub(super) value: Vec<u8>,
     /// How often it was put, so tests can detect a repeated write.
     pub(super) version: u32,
-    updated: i64,
+    pub(super) updated: i64,
 }
 
 impl Scope {
@@ -72,25 +67,6 @@ impl Scope {
 }
 
 impl World {
-    /// Adds a scope backed by Azure Key Vault, which this API cannot create with a personal token.
-    pub fn add_key_vault_scope(&mut self, name: &str, keys: &[&str]) {
-        let secret = Secret { value: b"from-the-vault".to_vec(), version: 1, updated: self.now.0 };
-        let scope = Scope {
-            name: name.to_owned(),
-            key_vault: true,
-            creator: super::people::ANA.to_owned(),
-            secrets: keys.iter().map(|key| ((*key).to_owned(), secret.clone())).collect(),
-            acls: BTreeMap::from([(super::people::ANA.to_owned(), Level::Manage)]),
-        };
-        self.databricks.scopes.insert(name.to_lowercase(), scope);
-    }
-
-    /// Reserves a scope name, so it cannot be created (databricks-api §3.3). Which names Databricks reserves is
-    /// undocumented.
-    pub fn reserve_scope(&mut self, name: &str) {
-        self.databricks.reserved_scopes.push(name.to_lowercase());
-    }
-
     pub(super) fn secret_for(&self, who: &str, scope: &str, key: &str) -> Result<String, SecretRefused> {
         let missing = || SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() };
         let found = self.databricks.scopes.get(&scope.to_lowercase()).ok_or_else(missing)?;
@@ -119,7 +95,9 @@ impl World {
     }
 }
 
-fn done() -> HttpResponse {
+/// Records that reads of the scope may lag.
+fn changed(world: &mut World, scope: &str) -> HttpResponse {
+    world.mark_changed(key_of(scope));
     databricks_data(&json!({}))
 }
 
@@ -183,9 +161,8 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> HandlerResult {
         acls: BTreeMap::from([(manager, Level::Manage)]),
     };
     world.databricks.scopes.insert(name.to_lowercase(), scope);
-    world.mark_changed(key_of(&name));
     world.mark_changed("scopes");
-    Ok(done())
+    Ok(changed(world, &name))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "every row of the route table has this signature")]
@@ -204,8 +181,7 @@ pub(super) fn list_scopes(world: &mut World, _call: &Call) -> HandlerResult {
             }
         })
         .collect();
-    // §3.1: the field is absent when there are none.
-    Ok(databricks_data(&if scopes.is_empty() { json!({}) } else { json!({ "scopes": scopes }) }))
+    Ok(rows("scopes", &scopes))
 }
 
 pub(super) fn put(world: &mut World, call: &Call) -> HandlerResult {
@@ -238,8 +214,7 @@ pub(super) fn put(world: &mut World, call: &Call) -> HandlerResult {
         let version = scope.secrets.get(&key).map_or(1, |old| old.version + 1);
         scope.secrets.insert(key, Secret { value, version, updated: call.now.0 });
     }
-    world.mark_changed(key_of(&name));
-    Ok(done())
+    Ok(changed(world, &name))
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
@@ -250,7 +225,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
         .iter()
         .map(|(key, secret)| json!({ "key": key, "last_updated_timestamp": secret.updated }))
         .collect();
-    Ok(databricks_data(&if secrets.is_empty() { json!({}) } else { json!({ "secrets": secrets }) }))
+    Ok(rows("secrets", &secrets))
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
@@ -281,8 +256,7 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> HandlerResult {
         // §3.3: put overwrites, although the documentation mentions RESOURCE_ALREADY_EXISTS.
         scope.acls.insert(principal, level);
     }
-    world.mark_changed(key_of(&name));
-    Ok(done())
+    Ok(changed(world, &name))
 }
 
 pub(super) fn get_acl(world: &mut World, call: &Call) -> HandlerResult {
@@ -310,9 +284,8 @@ pub(super) fn delete_scope(world: &mut World, call: &Call) -> HandlerResult {
     let name = call.fields()?.required_text("scope")?;
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     world.databricks.scopes.remove(&name.to_lowercase());
-    world.mark_changed(key_of(&name));
     world.mark_changed("scopes");
-    Ok(done())
+    Ok(changed(world, &name))
 }
 
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
@@ -325,8 +298,7 @@ pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     if scope.and_then(|scope| scope.secrets.remove(&key)).is_none() {
         return Err(ServiceError::not_found(format!("Failed to delete secret {key} for scope {name}.")));
     }
-    world.mark_changed(key_of(&name));
-    Ok(done())
+    Ok(changed(world, &name))
 }
 
 pub(super) fn delete_acl(world: &mut World, call: &Call) -> HandlerResult {
@@ -337,6 +309,5 @@ pub(super) fn delete_acl(world: &mut World, call: &Call) -> HandlerResult {
     if scope.and_then(|scope| scope.acls.remove(&principal)).is_none() {
         return Err(ServiceError::not_found(format!("No ACL for principal {principal} in scope {name}")));
     }
-    world.mark_changed(key_of(&name));
-    Ok(done())
+    Ok(changed(world, &name))
 }

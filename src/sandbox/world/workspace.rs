@@ -9,7 +9,7 @@ use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data,
 use super::call::Call;
 use super::databricks::WorkspaceState;
 use super::workspace_objects::{Kind, Language, Object, canonical};
-use super::{people, permissions};
+use super::{answers, people, permissions};
 
 const LARGEST: usize = 10 * 1024 * 1024;
 
@@ -99,7 +99,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     } else {
         vec![shown(&path, object)]
     };
-    Ok(databricks_data(&if rows.is_empty() { json!({}) } else { json!({ "objects": rows }) }))
+    Ok(answers::rows("objects", &rows))
 }
 
 /// §4.1: a non-empty folder is deleted only with `recursive`; nothing goes to the trash.

@@ -3,7 +3,7 @@
 use super::hosts::{bare, can_be_a_host};
 use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
 use crate::commands::shared::dbt_accounts::{accounts, not_for_account, of_accounts};
-use crate::commands::shared::job_argument::{JobArgument, Narrow, Places, environment, jobs, shown_name};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags, Projects, environment, jobs, shown_name};
 use crate::commands::{connect_dbt, dbt_client};
 use crate::credentials::{InputErrors, account, account_id, api_token, dbt_host, read_account_id};
 use crate::dbt::{Account as Seen, Job, Link, get_job};
@@ -149,8 +149,7 @@ impl Dialog<'_> {
         }
         let mut errors = InputErrors::default();
         let account = account(&flags, &self.pasted, &self.ctx.context.environment, &mut errors);
-        errors.settle()?;
-        account.ok_or_else(|| Failure::new(Code::Bug, "the dbt host is settled and yet missing"))
+        errors.settled(account)
     }
 
     /// The accounts that the token can see.
@@ -226,7 +225,7 @@ impl Dialog<'_> {
     }
 
     /// Determines the job: the one that was typed, if dbt has it, else one from the list.
-    pub(super) async fn job(&mut self, flag: Option<&'static str>, narrow: &Narrow) -> Result<(), Failure> {
+    pub(super) async fn job(&mut self, flag: Option<&'static str>, job_filter: &JobFilterFlags) -> Result<(), Failure> {
         self.forget_job(flag);
         // Without a token dbt cannot be asked; the check of the workflow will.
         if self.ctx.prompts.key_is_stored
@@ -238,7 +237,7 @@ impl Dialog<'_> {
         }
         let (account, reader) = connect_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
         if let Some(named) = self.named.take() {
-            let found = match named.find(&reader, &account, narrow).await {
+            let found = match named.find(&reader, &account, job_filter).await {
                 Ok(job) => reader
                     .read(get_job(account.id, job))
                     .await
@@ -257,8 +256,8 @@ impl Dialog<'_> {
                 Err(failure) => return Err(failure),
             }
         }
-        let places = Places::read(&reader, &account, narrow).await?;
-        let jobs = jobs(&reader, &account, narrow, &places, None).await?;
+        let projects = Projects::read(&reader, &account, job_filter).await?;
+        let jobs = jobs(&reader, &account, job_filter, &projects, None).await?;
         if jobs.is_empty() {
             let what = format!("no dbt job in account {} is visible to this token", account.id);
             return Err(
@@ -269,7 +268,7 @@ impl Dialog<'_> {
             .iter()
             .map(|job| {
                 let project = job.project_id.map(|id| id.to_string());
-                let project = places.name(job.project_id).map(|name| shown_name(Some(name))).or(project);
+                let project = projects.name(job.project_id).map(|name| shown_name(Some(name))).or(project);
                 let (name, project) = (shown_name(job.name.as_deref()), project.unwrap_or_default());
                 // The ID comes first: text that is cut off cannot be found by typing.
                 format!("{}   {name}   {project}, {}", job.id, environment(job))
@@ -279,7 +278,7 @@ impl Dialog<'_> {
         let Some(job) = jobs.get(chosen) else {
             return Err(Failure::new(Code::Bug, "the chosen job is not in the list"));
         };
-        match repeats(job, &jobs, narrow) {
+        match repeats(job, &jobs, job_filter) {
             Some(named) => self.take_job(job.id, flag, named),
             None => self.ctx.prompts.job = Some(job.id),
         }
@@ -327,8 +326,8 @@ fn is_an_address(typed: &str) -> bool {
 }
 
 /// How to name this job together with the filter flags, which require a name.
-fn repeats(job: &Job, jobs: &[Job], narrow: &Narrow) -> Option<String> {
-    if narrow.is_empty() {
+fn repeats(job: &Job, jobs: &[Job], job_filter: &JobFilterFlags) -> Option<String> {
+    if job_filter.is_empty() {
         return Some(job.id.to_string());
     }
     let name = job.name.clone()?;

@@ -9,6 +9,7 @@ mod removed;
 mod repairs;
 mod runs;
 mod secrets;
+mod setup;
 mod workspace;
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! The dbt jobs of the command line: by ID, by URL or by name, which requires a request to dbt.
 
 use crate::commands::CommandContext;
-use crate::commands::shared::job_argument::{JobArgument, Narrow};
+use crate::commands::shared::job_argument::{JobArgument, JobFilterFlags};
 use crate::credentials::{Account, InputErrors, MissingInput, Token};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -11,33 +11,33 @@ use crate::spec::{Setting, TaskSpec, tasks};
 
 /// Where the tasks go.
 #[derive(Debug)]
-pub(in crate::commands) enum Place {
+pub(in crate::commands) enum TargetWorkflow {
     /// Into a workflow of dbtrigger.
     Own,
     /// Into an existing workflow of others: a single task, whose key may be set by a flag.
-    Other { task_key: Option<String> },
+    Existing { task_key: Option<String> },
 }
 
 /// The jobs as given, each with its key if it has one.
 #[derive(Debug)]
-pub(in crate::commands) struct JobArgs {
+pub(in crate::commands) struct JobArguments {
     jobs: Vec<(Option<String>, JobArgument)>,
-    narrow: Narrow,
-    place: Place,
+    job_filter: JobFilterFlags,
+    target: TargetWorkflow,
     depends_on: Setting<Vec<String>>,
 }
 
-impl JobArgs {
+impl JobArguments {
     /// Parses the jobs without requests. Returns their tasks, unless a name must be resolved.
     pub(in crate::commands) fn read(
         given: Vec<String>,
-        narrow: Narrow,
-        place: Place,
+        job_filter: JobFilterFlags,
+        target: TargetWorkflow,
         depends_on: Vec<Setting<String>>,
         ctx: &CommandContext,
         errors: &mut InputErrors,
-    ) -> (JobArgs, Vec<TaskSpec>) {
-        let given = given_jobs(given, ctx, &narrow, errors);
+    ) -> (JobArguments, Vec<TaskSpec>) {
+        let given = given_jobs(given, ctx, &job_filter, errors);
         let mut jobs = Vec::new();
         for text in &given {
             let (key, job) = tasks::split(text);
@@ -46,8 +46,8 @@ impl JobArgs {
         }
         let depends_on = Setting::list("--depends-on", "none", depends_on);
         let depends_on = errors.optional(depends_on.map(Some)).unwrap_or_default();
-        let asked = JobArgs { jobs, narrow, place, depends_on };
-        if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
+        let asked = JobArguments { jobs, job_filter, target, depends_on };
+        if !asked.job_filter.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
             let what = "--project and --environment apply to a job given by name";
             let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
             errors.optional(Err::<Option<()>, Failure>(failure));
@@ -90,9 +90,9 @@ impl JobArgs {
         let named = self.jobs.iter().zip(ids);
         let keyed: Vec<(String, u64)> =
             named.map(|((key, _), id)| (key.clone().unwrap_or_else(|| format!("dbt_{id}")), *id)).collect();
-        match &self.place {
-            Place::Own => tasks::tasks(&keyed, &self.depends_on),
-            Place::Other { task_key } => tasks::added(&keyed, task_key.clone(), &self.depends_on),
+        match &self.target {
+            TargetWorkflow::Own => tasks::tasks(&keyed, &self.depends_on),
+            TargetWorkflow::Existing { task_key } => tasks::added(&keyed, task_key.clone(), &self.depends_on),
         }
     }
 
@@ -104,10 +104,10 @@ impl JobArgs {
         ctx: &CommandContext,
     ) -> Result<Vec<TaskSpec>, Failure> {
         let reader = crate::commands::dbt_client(account, token, ctx)?.reader();
-        let everywhere = Narrow::default();
+        let everywhere = JobFilterFlags::default();
         let find = async |(_, named): &(Option<String>, JobArgument)| {
-            let narrow = if let JobArgument::Name(_) = named { &self.narrow } else { &everywhere };
-            named.find(&reader, account, narrow).await
+            let job_filter = if let JobArgument::Name(_) = named { &self.job_filter } else { &everywhere };
+            named.find(&reader, account, job_filter).await
         };
         let ids: Vec<u64> = side_by_side(&self.jobs, find).await.into_iter().collect::<Result<_, _>>()?;
         self.with(&ids)
@@ -115,7 +115,12 @@ impl JobArgs {
 }
 
 /// The jobs of the command line, or the job chosen at a prompt.
-fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors: &mut InputErrors) -> Vec<String> {
+fn given_jobs(
+    given: Vec<String>,
+    ctx: &CommandContext,
+    job_filter: &JobFilterFlags,
+    errors: &mut InputErrors,
+) -> Vec<String> {
     if !given.is_empty() {
         return given;
     }
@@ -124,8 +129,8 @@ fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors:
         "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
         Some(Question::DbtJob {
             flag: Some("--job"),
-            project: narrow.project.clone(),
-            environment: narrow.environment.clone(),
+            project: job_filter.project.clone(),
+            environment: job_filter.environment.clone(),
         }),
     );
     let chosen = errors.need(Ok(ctx.prompts.job), missing);

@@ -15,7 +15,7 @@ use crate::schedule::{Schedule, Zone};
 const SHOWN: usize = 3;
 
 /// Adds the job to the report. Returns the job if it is ours and can be run.
-pub(in crate::commands) fn describe(
+pub(in crate::commands) fn report_workflow(
     mut applied: Applied,
     writer: &Writer,
     me: &Me,
@@ -54,7 +54,7 @@ pub(in crate::commands) fn describe(
     applied.field("run_as", want.settings.run_as.after(present.as_ref().and_then(|have| have.job.run_as.clone())));
     applied.field("warnings", warnings);
     let moments = job_schedule.as_ref().map(|job_schedule| next_starts(job_schedule, ctx)).unwrap_or_default();
-    applied.field("schedule", job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &moments)));
+    applied.field("schedule", job_schedule.as_ref().map(|job_schedule| schedule_document(job_schedule, &moments)));
     if let Some(JobSchedule { expression, timezone, paused }) = &job_schedule {
         let paused = if *paused { ", paused" } else { "" };
         applied.line(format!("Schedule: {expression} in {timezone}{paused}"));
@@ -97,7 +97,7 @@ pub(in crate::commands) fn next_starts(job_schedule: &JobSchedule, ctx: &Command
         .unwrap_or_default()
 }
 
-pub(in crate::commands) fn describe_schedule(job_schedule: &JobSchedule, moments: &[jiff::Zoned]) -> Data {
+pub(in crate::commands) fn schedule_document(job_schedule: &JobSchedule, moments: &[jiff::Zoned]) -> Data {
     let JobSchedule { expression, timezone, paused } = job_schedule;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
     document!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })

@@ -1,4 +1,4 @@
-//! What is known about a command's runs; survives when the command's future is dropped.
+//! What is reported if a command is interrupted; survives when the command's future is dropped.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,18 +44,18 @@ enum Entry {
     NothingStarted(Known, StateNote),
 }
 
-/// Shared state that outlives the command. A command with several runs has a slot for each.
+/// What is known so far. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastKnown {
+pub(crate) struct InterruptReport {
     entries: Rc<RefCell<BTreeMap<usize, Entry>>>,
     /// 0 for a single run; several are counted from 1.
     slot: usize,
 }
 
-impl LastKnown {
+impl InterruptReport {
     /// The slot of one of several, counted from 0.
-    pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
-        LastKnown { entries: self.entries.clone(), slot: index + 1 }
+    pub(crate) fn one_of_several(&self, index: usize) -> InterruptReport {
+        InterruptReport { entries: self.entries.clone(), slot: index + 1 }
     }
 
     pub(crate) fn set(&self, checkpoint: Checkpoint) {
