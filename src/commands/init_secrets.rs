@@ -8,14 +8,14 @@ use super::CommandContext;
 use super::shared::dbt_accounts::validate;
 use super::shared::near_scopes::{NearScopes, near_scopes};
 use super::shared::provision::{Provision, caller_and, poll_alongside};
-use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
+use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, SignIn, Sourced, Token};
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::document::{Data, ToDocument as _, document};
 use crate::engine::kinds::{Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, format_acls};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::http::{Reader, Service};
+use crate::http::Reader;
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 use crate::spec::grants::{self, GrantTo};
@@ -242,13 +242,11 @@ pub(super) async fn key_to_store(
     errors.need(
         credentials::key_to_store(source, &ctx.context.environment, &ctx.vault).await,
         MissingInput::sign_in(
-            Service::Dbt,
-            "DBT_CLOUD_TOKEN",
+            SignIn::DbtToken,
             &ctx.context.environment,
             Some(Question::DbtKey { tried, unless_stored }),
         )
-        .or("pass the key to store with --token-stdin or --token-file FILE")
-        .without_login(),
+        .given_with("--token-stdin/--token-file"),
     )
 }
 

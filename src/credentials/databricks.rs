@@ -4,6 +4,7 @@ mod auth_methods;
 pub(super) mod host;
 pub(super) mod workspace;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -14,10 +15,9 @@ use self::host::{check_credential_for_host, find_host};
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
 use super::stored_login::{self, NoLogin};
-use super::{InputErrors, MissingInput, Source, Sourced, expanded};
+use super::{InputErrors, MissingInput, SignIn, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
-use crate::http::Service;
 use crate::keyring::KeyringError;
 use crate::origin::Origin;
 use crate::questions::Question;
@@ -220,6 +220,13 @@ impl Place<'_> {
         }
     }
 
+    /// What to do if the profile, which is the whole identity, lacks these keys.
+    fn add_to_profile(&self, keys: &str) -> Cow<'static, str> {
+        let profile = self.profile.as_ref().map(|profile| profile.name.as_str()).unwrap_or_default();
+        let file = config_file::place(self.environment).map(|file| file.display().to_string()).unwrap_or_default();
+        format!("add {keys} to profile {profile} in {file}").into()
+    }
+
     /// Why the value is missing: where it was looked for.
     fn lacks(&self, key: &str) -> String {
         let variable = ATTRIBUTES.into_iter().find(|(known, _)| *known == key).map_or("", |(_, variable)| variable);
@@ -247,9 +254,9 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
         }),
         if place.environment_counts {
             let ask = Some(Question::DatabricksHost);
-            MissingInput::sign_in(Service::Databricks, "DATABRICKS_HOST", environment, ask)
+            MissingInput::sign_in(SignIn::DatabricksHost, environment, ask)
         } else {
-            MissingInput::value("the host of the Databricks workspace", "add host to the profile", None)
+            MissingInput::value("the Databricks host", place.add_to_profile("host"), None)
         },
     );
     let workspace = errors.optional(workspace::find(&place));
@@ -264,10 +271,10 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
         found,
         if place.environment_counts {
             let ask = Some(Question::DatabricksCredential);
-            MissingInput::sign_in(Service::Databricks, "DATABRICKS_TOKEN", environment, ask)
+            MissingInput::sign_in(SignIn::DatabricksToken, environment, ask)
         } else {
-            let give = "add token, or client_id and client_secret, to the profile";
-            MissingInput::value("the credential for Databricks", give, None)
+            let give = place.add_to_profile("token (or client_id and client_secret)");
+            MissingInput::value("the Databricks credential", give, None)
         },
     );
     if (nothing || host.is_none()) && place.environment_counts {

@@ -3,11 +3,10 @@
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
 use super::stored_login::{self, NoLogin};
-use super::{InputErrors, MissingInput, Source, Sourced, expanded};
+use super::{InputErrors, MissingInput, SignIn, Source, Sourced, expanded, two_different};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
-use crate::http::Service;
 use crate::origin::{Origin, shown};
 use crate::questions::Question;
 
@@ -134,18 +133,19 @@ impl Stated {
         if let Ok(Some(Host { origin, named: _ })) = &self.host
             && origin.value != active.host.value
         {
-            let (theirs, stated) = (&active.host, origin);
             return Err(format!(
-                "not used: {} says {} and {} says {}, and a stored token is sent only to its own host",
-                theirs.source, theirs.value, stated.source, stated.value
+                "not used: {}, {}, and a stored token is sent only to its own host",
+                active.host.stated(),
+                origin.stated()
             ));
         }
         if let (Ok(Some(stated)), Some(theirs)) = (&self.id, &active.account)
             && stated.value != theirs.value
         {
             return Err(format!(
-                "not used: {} says {} and {} says {}, and a stored token is only for its own account",
-                theirs.source, theirs.value, stated.source, stated.value
+                "not used: {}, {}, and a stored token is only for its own account",
+                theirs.stated(),
+                stated.stated()
             ));
         }
         Ok(active)
@@ -200,9 +200,6 @@ pub(crate) fn named_host_and_id(
     Ok((host?.map(|host| host.origin.value), id?.map(|id| id.value)))
 }
 
-/// Gives host and account in one.
-const ADDRESS: &str = "pass --dbt-url with the URL of any page of the account";
-
 fn whole(
     stated: Stated,
     stored: Option<&Active>,
@@ -213,12 +210,11 @@ fn whole(
     let from_store = || stored.map(|active| Host { origin: active.host.clone(), named: false });
     let host = errors.need(
         host.map(|found| found.or_else(from_store)),
-        MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_HOST", environment, Some(Question::DbtHost)).or(ADDRESS),
+        MissingInput::sign_in(SignIn::DbtHost, environment, Some(Question::DbtHost)),
     );
     let id = errors.need(
         id.map(|found| found.or_else(|| stored?.account.clone())),
-        MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_ACCOUNT_ID", environment, Some(Question::DbtAccount))
-            .or(ADDRESS),
+        MissingInput::sign_in(SignIn::DbtAccount, environment, Some(Question::DbtAccount)),
     );
     let Host { origin: Sourced { value: origin, source: host_from }, named } = host?;
     let trusted = named || origin.is_under("dbt.com") || origin.is_under("getdbt.com");
@@ -319,7 +315,7 @@ fn find_host(
             variables.push(read_host(text, &Source::Variable(name))?);
         }
     }
-    agree("host", &variables)?;
+    agree("dbt hosts", &variables)?;
     let from_links: Vec<Sourced<Origin>> =
         links(flags, pasted)?.into_iter().map(|link| Sourced::new(link.value.origin, link.source)).collect();
     let url_flag = flags.dbt_url.is_some();
@@ -327,7 +323,7 @@ fn find_host(
     let named = flag.or_else(|| if url_flag { None } else { variables.first().cloned() });
     let mut stated: Vec<Sourced<Origin>> = named.iter().cloned().collect();
     stated.extend(from_links);
-    agree("host", &stated)?;
+    agree("dbt hosts", &stated)?;
     Ok(stated.into_iter().next().map(|found| {
         let named = named.is_some() || variables.iter().any(|variable| variable.value == found.value);
         Host { origin: found, named }
@@ -350,7 +346,7 @@ fn find_id(
     let from_url_flag = links.iter().any(|link| link.source == Source::Flag("--dbt-url"));
     let mut stated: Vec<Sourced<u64>> = flag.or(if from_url_flag { None } else { variable }).into_iter().collect();
     stated.extend(links);
-    agree("account ID", &stated)?;
+    agree("dbt account IDs", &stated)?;
     Ok(stated.into_iter().next())
 }
 
@@ -359,14 +355,7 @@ fn agree<T: PartialEq + std::fmt::Display>(what: &str, stated: &[Sourced<T>]) ->
     let Some(first) = stated.first() else { return Ok(()) };
     match stated.iter().find(|other| other.value != first.value) {
         None => Ok(()),
-        Some(other) => Err(Failure::new(
-            Code::Contradiction,
-            format!(
-                "conflicting dbt {what}s: {} says {}, {} says {}",
-                first.source, first.value, other.source, other.value
-            ),
-        )
-        .advise("remove or correct one of them")),
+        Some(other) => Err(two_different(what, first, other)),
     }
 }
 

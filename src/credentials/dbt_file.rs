@@ -85,7 +85,7 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
     if let Some(text) = filled(active_host) {
         let meant = origin(&text, &format!("active-host in {name}"))?;
         if meant != host.value {
-            return Err(format!("{name} says active-host {meant}, and {} says {}", host.source, host.value));
+            return Err(format!("active-host in {name} is {meant}, {}", host.stated()));
         }
     }
     let account = filled(account_id).map(|text| account(&text, at("account-id"))).transpose()?;

@@ -1,9 +1,55 @@
 //! Collects missing and invalid values, so that a command fails once and reports all of them.
 
+use std::borrow::Cow;
+
 use crate::context::Environment;
 use crate::failure::{Code, Failure, Hint};
 use crate::http::Service;
 use crate::questions::{OpenQuestions, Question};
+
+/// A part of signing in to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignIn {
+    DatabricksHost,
+    DatabricksToken,
+    DbtHost,
+    DbtAccount,
+    DbtToken,
+}
+
+impl SignIn {
+    /// All of them, in the order in which they are named.
+    const ALL: [SignIn; 5] =
+        [SignIn::DatabricksHost, SignIn::DatabricksToken, SignIn::DbtHost, SignIn::DbtAccount, SignIn::DbtToken];
+
+    fn service(self) -> Service {
+        match self {
+            SignIn::DatabricksHost | SignIn::DatabricksToken => Service::Databricks,
+            SignIn::DbtHost | SignIn::DbtAccount | SignIn::DbtToken => Service::Dbt,
+        }
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
+            SignIn::DatabricksHost => "DATABRICKS_HOST",
+            SignIn::DatabricksToken => "DATABRICKS_TOKEN",
+            SignIn::DbtHost => "DBT_CLOUD_HOST",
+            SignIn::DbtAccount => "DBT_CLOUD_ACCOUNT_ID",
+            SignIn::DbtToken => "DBT_CLOUD_TOKEN",
+        }
+    }
+
+    /// What is missing without it; without a token, one is not signed in at all.
+    fn without(self) -> Result<&'static str, &'static str> {
+        match self {
+            SignIn::DatabricksHost => Ok("the Databricks host"),
+            SignIn::DbtHost => Ok("the dbt host"),
+            SignIn::DbtAccount => Ok("the dbt account ID"),
+            SignIn::DatabricksToken => Err("Databricks"),
+            SignIn::DbtToken => Err("dbt"),
+        }
+    }
+}
 
 /// A missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,35 +63,35 @@ pub(crate) struct MissingInput {
 enum Missing {
     /// Part of signing in to a service. All parts of one service are one line.
     SignIn {
-        service: Service,
-        variable: &'static str,
+        part: SignIn,
         /// Whether `auth login` helps.
         login: bool,
-        /// Another way.
+        /// A flag instead of the variable.
+        flag: Option<&'static str>,
+        /// What makes signing in unnecessary.
         or: Option<&'static str>,
     },
-    /// Anything else, and the flags and variables that give it.
-    Value { what: &'static str, give: &'static str },
+    /// Anything else, and how to provide it.
+    Value { what: &'static str, give: Cow<'static, str> },
 }
 
 impl MissingInput {
-    /// A value that signing in to this service, or this variable, would give.
-    pub(crate) fn sign_in(
-        service: Service,
-        variable: &'static str,
-        environment: &Environment,
-        ask: Option<Question>,
-    ) -> MissingInput {
+    /// A value that signing in to its service, or its variable, would give.
+    pub(crate) fn sign_in(part: SignIn, environment: &Environment, ask: Option<Question>) -> MissingInput {
         let login = !environment.keyring().is_known_unusable();
-        MissingInput { what: Missing::SignIn { service, variable, login, or: None }, ask }
+        let flag = match part {
+            SignIn::DbtHost | SignIn::DbtAccount => Some("pass --dbt-url URL"),
+            SignIn::DatabricksHost | SignIn::DatabricksToken | SignIn::DbtToken => None,
+        };
+        MissingInput { what: Missing::SignIn { part, login, flag, or: None }, ask }
     }
 
-    /// Any other value, and the flags and variables that give it.
-    pub(crate) const fn value(what: &'static str, give: &'static str, ask: Option<Question>) -> MissingInput {
-        MissingInput { what: Missing::Value { what, give }, ask }
+    /// Any other value, and what to do: `pass --name NAME`.
+    pub(crate) fn value(what: &'static str, give: impl Into<Cow<'static, str>>, ask: Option<Question>) -> MissingInput {
+        MissingInput { what: Missing::Value { what, give: give.into() }, ask }
     }
 
-    /// Another way than signing in.
+    /// What makes signing in unnecessary.
     pub(crate) fn or(mut self, way: &'static str) -> MissingInput {
         if let Missing::SignIn { or, .. } = &mut self.what {
             *or = Some(way);
@@ -53,55 +99,98 @@ impl MissingInput {
         self
     }
 
-    /// No login can give it: it is stored elsewhere.
-    pub(crate) fn without_login(mut self) -> MissingInput {
-        if let Missing::SignIn { login, .. } = &mut self.what {
-            *login = false;
+    /// It is given with the variable or this flag; a stored login does not count.
+    pub(crate) fn given_with(mut self, with: &'static str) -> MissingInput {
+        if let Missing::SignIn { login, flag, .. } = &mut self.what {
+            (*login, *flag) = (false, Some(with));
         }
         self
     }
 }
 
-/// One line for each service that is not signed in to, and one for each other value.
-fn missing_lines(missing: &[MissingInput], profiles: &[String]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for service in [Service::Databricks, Service::Dbt] {
-        let (mut variables, mut login, mut others) = (Vec::new(), true, Vec::new());
+/// What is missing: "not signed in to dbt; the dbt job is missing".
+fn missing_phrase(missing: &[MissingInput]) -> Option<String> {
+    let (mut services, mut values) = (Vec::new(), Vec::new());
+    let parts =
+        |wanted: SignIn| missing.iter().any(|one| matches!(&one.what, Missing::SignIn { part, .. } if *part == wanted));
+    for part in SignIn::ALL.into_iter().filter(|part| parts(*part)) {
+        match part.without() {
+            Ok(value) => values.push((part.service(), value)),
+            Err(service) => services.push((part.service(), service)),
+        }
+    }
+    // Not being signed in includes not knowing the host.
+    values.retain(|(of, _)| !services.iter().any(|(service, _)| service == of));
+    let services: Vec<&str> = services.into_iter().map(|(_, name)| name).collect();
+    let mut values: Vec<&str> = values.into_iter().map(|(_, value)| value).collect();
+    for one in missing {
+        match &one.what {
+            Missing::Value { what, give: _ } if !values.contains(what) => values.push(what),
+            Missing::Value { .. } | Missing::SignIn { .. } => {}
+        }
+    }
+    let signed_in = (!services.is_empty()).then(|| format!("not signed in to {}", listed(&services, "or")));
+    let are = if values.len() == 1 { "is" } else { "are" };
+    let lacking = (!values.is_empty()).then(|| format!("{} {are} missing", listed(&values, "and")));
+    [signed_in, lacking].into_iter().flatten().reduce(|first, second| format!("{first}; {second}"))
+}
+
+/// What to do: one line for each service, and one for each other value.
+fn missing_hints(missing: &[MissingInput], profiles: &[String]) -> Vec<Hint> {
+    let of_service = |service| sign_in_hint(service, missing, profiles);
+    let mut hints: Vec<Hint> = [Service::Databricks, Service::Dbt].into_iter().filter_map(of_service).collect();
+    for one in missing {
+        if let Missing::Value { what: _, give } = &one.what {
+            hints.push(Hint::Do(give.clone().into_owned()));
+        }
+    }
+    hints
+}
+
+/// How to sign in to this service, reduced to what is missing.
+fn sign_in_hint(service: Service, missing: &[MissingInput], profiles: &[String]) -> Option<Hint> {
+    // Variables with the same flag are one group.
+    let mut groups: Vec<(Vec<&str>, Option<&str>)> = Vec::new();
+    let (mut helps, mut others) = (true, Vec::new());
+    for wanted in SignIn::ALL.into_iter().filter(|part| part.service() == service) {
+        let (mut is_missing, mut instead) = (false, None);
         for one in missing {
             match &one.what {
-                Missing::SignIn { service: of, variable, login: helps, or } if *of == service => {
-                    login &= helps;
-                    if !variables.contains(variable) {
-                        variables.push(*variable);
-                    }
-                    others.extend(or.iter().filter(|or| !others.contains(*or)).copied().collect::<Vec<_>>());
+                Missing::SignIn { part, login, flag, or } if *part == wanted => {
+                    is_missing = true;
+                    helps &= login;
+                    instead = instead.or(*flag);
+                    others.extend(*or);
                 }
                 Missing::SignIn { .. } | Missing::Value { .. } => {}
             }
         }
-        if variables.is_empty() {
-            continue;
-        }
-        let (name, command) = match service {
-            Service::Databricks => ("Databricks", "dbtrigger auth login --databricks"),
-            Service::Dbt => ("dbt", "dbtrigger auth login"),
-        };
-        let set = format!("set {}", listed(&variables, "and"));
-        let mut ways: Vec<String> = login.then(|| format!("run `{command}`")).into_iter().chain([set]).collect();
-        ways.extend(others.into_iter().map(ToOwned::to_owned));
-        if service == Service::Databricks && !profiles.is_empty() {
-            ways.push(format!("pick a profile with -p: {}", profiles.join(", ")));
-        }
-        let ways: Vec<&str> = ways.iter().map(String::as_str).collect();
-        lines.push(format!("not signed in to {name}: {}", listed(&ways, "or")));
-    }
-    for one in missing {
-        match &one.what {
-            Missing::Value { what, give } => lines.push(format!("{what} is missing: {give}")),
-            Missing::SignIn { .. } => {}
+        match groups.last_mut() {
+            _ if !is_missing => {}
+            Some((variables, flag)) if *flag == instead => variables.push(wanted.variable()),
+            Some(_) | None => groups.push((vec![wanted.variable()], instead)),
         }
     }
-    lines
+    if groups.is_empty() {
+        return None;
+    }
+    let group = |(variables, flag): (Vec<&str>, Option<&str>)| {
+        let variables = listed(&variables, "and");
+        flag.map_or(variables.clone(), |flag| format!("{variables} (or {flag})"))
+    };
+    let groups: Vec<String> = groups.into_iter().map(group).collect();
+    let command = match service {
+        Service::Databricks => "run `dbtrigger auth login --databricks`",
+        Service::Dbt => "run `dbtrigger auth login`",
+    };
+    let mut ways: Vec<String> = helps.then(|| command.to_owned()).into_iter().collect();
+    ways.push(format!("set {}", groups.join(", and ")));
+    ways.extend(others.into_iter().map(ToOwned::to_owned));
+    if service == Service::Databricks && !profiles.is_empty() {
+        ways.push(format!("pick a profile with -p: {}", profiles.join(", ")));
+    }
+    let last = ways.pop()?;
+    Some(Hint::Do(if ways.is_empty() { last } else { format!("{}, or {last}", ways.join(", ")) }))
 }
 
 /// `a`, `a and b`, `a, b, and c`.
@@ -120,7 +209,6 @@ pub(crate) struct InputErrors {
     missing: Vec<MissingInput>,
     wrong: Vec<Failure>,
     remarks: Vec<String>,
-    advice: Vec<String>,
     /// Profiles that could be picked.
     profiles: Vec<String>,
     pasted: Vec<String>,
@@ -174,13 +262,6 @@ impl InputErrors {
         }
     }
 
-    /// Adds another way to provide a missing value.
-    pub(crate) fn advise(&mut self, advice: String) {
-        if !self.advice.contains(&advice) {
-            self.advice.push(advice);
-        }
-    }
-
     /// Sets the profiles that would provide what is missing for Databricks.
     pub(crate) fn profiles(&mut self, names: Vec<String>) {
         self.profiles = names;
@@ -193,12 +274,9 @@ impl InputErrors {
 
     /// Adds the contents of another collection.
     pub(crate) fn join(&mut self, other: InputErrors) {
-        let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = other;
+        let InputErrors { missing, wrong, remarks, profiles, pasted, tried } = other;
         if !profiles.is_empty() {
             self.profiles = profiles;
-        }
-        for advice in advice {
-            self.advise(advice);
         }
         self.pasted.extend(pasted);
         self.missing.extend(missing);
@@ -234,12 +312,13 @@ impl InputErrors {
 
     /// Fails if anything is missing or invalid, and reports all of it.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let InputErrors { missing, wrong, remarks, advice, profiles, pasted, tried } = self;
+        let InputErrors { missing, wrong, remarks, profiles, pasted, tried } = self;
         let count = tried.len();
-        let missing_lines = missing_lines(&missing, &profiles);
+        let missing_phrase = missing_phrase(&missing);
+        let missing_hints = missing_hints(&missing, &profiles);
         if let [first, others @ ..] = wrong.as_slice() {
             // Several errors are listed as causes of one failure: none is the cause of another.
-            let mut failure = match wrong.len() + missing_lines.len() {
+            let mut failure = match wrong.len() + missing_hints.len() {
                 1 => first.clone(),
                 count => {
                     let Failure { code, what, causes, hints, open_questions: _ } = first.clone();
@@ -254,25 +333,21 @@ impl InputErrors {
                     .hints
                     .extend(hints.into_iter().filter(|hint| !failure.hints.contains(hint)).collect::<Vec<_>>());
             }
-            failure.causes.extend(missing_lines.into_iter().chain(remarks).chain(tried));
+            failure.hints.extend(missing_hints);
+            failure.causes.extend(missing_phrase.into_iter().chain(remarks).chain(tried));
             failure.open_questions.tried = count;
             return Err(failure);
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let (what, lines) = match missing_lines.as_slice() {
-            [only] => (only.clone(), Vec::new()),
-            several => (format!("{} values are missing", several.len()), missing_lines),
-        };
+        let Some(what) = missing_phrase else { return Ok(()) };
         let mut failure = Failure::new(Code::MissingInput, what);
-        failure.causes = lines.into_iter().chain(remarks).chain(tried).collect();
+        failure.hints = missing_hints;
+        failure.causes = remarks.into_iter().chain(tried).collect();
         failure.open_questions.tried = count;
         // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open_questions = OpenQuestions { questions, pasted, tried: count };
         }
-        Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
+        Err(failure)
     }
 }
 
@@ -308,7 +383,46 @@ mod tests {
         errors.remark("D2 is set".to_owned());
         let failure = errors.settle().unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts"));
-        assert_eq!(failure.causes, ["A is odd", "B is odd", "C is odd", "D is missing: set D", "D2 is set"]);
-        assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
+        assert_eq!(failure.causes, ["A is odd", "B is odd", "C is odd", "D is missing", "D2 is set"]);
+        assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B", "set D"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_one_line_and_each_service_one_next_step() {
+        let environment = Environment::default();
+        let part = |part| MissingInput::sign_in(part, &environment, None);
+        let value = |what, give: &'static str| MissingInput::value(what, give, None);
+        let key = part(SignIn::DbtToken).given_with("--token-stdin/--token-file");
+        for (missing, what, next) in [
+            (vec![part(SignIn::DbtAccount)], "the dbt account ID is missing", vec!["DBT_CLOUD_ACCOUNT_ID (or pass"]),
+            (
+                vec![key, part(SignIn::DbtHost), part(SignIn::DbtAccount), value("A", "set A")],
+                "not signed in to dbt; A is missing",
+                vec![
+                    "set DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID (or pass --dbt-url URL), and DBT_CLOUD_TOKEN (or --token-stdin/--token-file)",
+                    "set A",
+                ],
+            ),
+            (
+                vec![part(SignIn::DatabricksHost), part(SignIn::DatabricksToken), part(SignIn::DbtToken).or("set B")],
+                "not signed in to Databricks or dbt",
+                vec![
+                    "DATABRICKS_HOST and DATABRICKS_TOKEN, or pick a profile with -p: dev",
+                    "DBT_CLOUD_TOKEN, or set B",
+                ],
+            ),
+        ] {
+            let mut errors = InputErrors::default();
+            errors.profiles(vec!["dev".to_owned()]);
+            for one in missing {
+                errors.need::<()>(Ok(None), one);
+            }
+            let failure = errors.settle().unwrap_err();
+            assert_eq!((failure.code, failure.what.as_str()), (Code::MissingInput, what));
+            assert_eq!(failure.hints.len(), next.len(), "{:?}", failure.hints);
+            for (hint, next) in failure.hints.iter().zip(next) {
+                assert!(hint.to_string().ends_with(next) || hint.to_string().contains(next), "{hint} {next}");
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use dbt::{
     read_host as read_dbt_host,
 };
 pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
-pub(crate) use input_errors::{InputErrors, MissingInput};
+pub(crate) use input_errors::{InputErrors, MissingInput, SignIn};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 
 /// Where a value comes from, as shown in messages.
@@ -82,6 +82,40 @@ pub(crate) struct Sourced<T> {
 impl<T> Sourced<T> {
     pub(crate) fn new(value: T, source: Source) -> Sourced<T> {
         Sourced { value, source }
+    }
+}
+
+impl<T: fmt::Display> Sourced<T> {
+    /// The value with its source: `DBT_CLOUD_HOST is A`, `B in --dbt-url`.
+    fn stated(&self) -> String {
+        let Sourced { value, source } = self;
+        match source {
+            Source::Flag("--dbt-url") | Source::Pasted(_) => format!("{value} in {source}"),
+            Source::Flag(_)
+            | Source::Variable(_)
+            | Source::Typed
+            | Source::Keyring(_)
+            | Source::Stdin
+            | Source::File(_)
+            | Source::Profile { .. }
+            | Source::DbtFile { .. } => format!("{source} is {value}"),
+        }
+    }
+}
+
+/// The failure for two sources that name different things; `what` is their plural.
+fn two_different<T: fmt::Display>(what: &str, first: &Sourced<T>, second: &Sourced<T>) -> Failure {
+    let both = format!("two different {what}: {}, {}", first.stated(), second.stated());
+    let failure = Failure::new(Code::Contradiction, both);
+    match (&first.source, &second.source) {
+        (Source::Variable(name), Source::Profile { profile, .. })
+        | (Source::Profile { profile, .. }, Source::Variable(name)) => failure.advise(format!(
+            "to use the profile: `unset {name}`, or pass `-p {profile}`, which overrides the environment"
+        )),
+        (Source::Variable(name), other) | (other, Source::Variable(name)) => {
+            failure.advise(format!("to use {other}: `unset {name}`"))
+        }
+        (_, _) => failure.advise("remove or correct one of them"),
     }
 }
 

@@ -105,10 +105,13 @@ impl Code {
                     "Another tool's variables are set instead; the error names them.",
                 ],
                 what_to_do: &[
-                    "Set one of the flags or variables named for each value.",
+                    "Run a command that a `next:` line names, or set the variables named there.",
                     "Try dbtrigger without an account first: `dbtrigger demo`.",
                 ],
-                example: ("dbtrigger jobs", "error: 3 values are missing [missing-input]"),
+                example: (
+                    "dbtrigger jobs",
+                    "error: not signed in to dbt [missing-input]\nnext: run `dbtrigger auth login`, or set DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID (or pass --dbt-url URL), and DBT_CLOUD_TOKEN",
+                ),
             },
             Code::InvalidInput => Explanation {
                 means: "A value is malformed, or matches several things.",
@@ -140,7 +143,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger run https://ab123.us1.dbt.com/deploy/99/projects/111111/jobs/222222",
-                    "error: conflicting dbt account IDs: DBT_CLOUD_ACCOUNT_ID says 1234, the job as an argument says 99 [contradiction]",
+                    "error: two different dbt account IDs: DBT_CLOUD_ACCOUNT_ID is 1234, 99 in the URL https://ab123.us1.dbt.com/deploy/99/projects/111111/jobs/222222 [contradiction]\nnext: to use the URL https://ab123.us1.dbt.com/deploy/99/projects/111111/jobs/222222: `unset DBT_CLOUD_ACCOUNT_ID`",
                 ),
             },
             Code::RunFailed => Explanation {

@@ -17,8 +17,6 @@ pub(crate) enum Hint {
     Add(&'static str),
     /// Advice in words.
     Do(String),
-    /// Give the values that are missing.
-    GiveEach,
     /// What helps against a refusal of a service.
     Against(Remedy),
 }
@@ -46,7 +44,7 @@ impl Hint {
     pub(crate) fn command(&self) -> Option<&str> {
         match self {
             Hint::Run { label: _, command } | Hint::Anyway { flag: _, command } => Some(command),
-            Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_) => None,
+            Hint::Add(_) | Hint::Do(_) | Hint::Against(_) => None,
         }
     }
 
@@ -57,7 +55,6 @@ impl Hint {
             Hint::Anyway { flag, command: _ } => consents_to(flag).into(),
             Hint::Add(flag) => format!("to {}, add {flag}", consents_to(flag)).into(),
             Hint::Do(advice) => Cow::Borrowed(advice),
-            Hint::GiveEach => "provide each value, then run the same command again".into(),
             Hint::Against(remedy) => remedy.to_string().into(),
         }
     }
@@ -66,9 +63,7 @@ impl Hint {
     pub(crate) fn about(self, service: impl fmt::Display) -> Hint {
         match self {
             Hint::Run { .. } | Hint::Anyway { .. } => self,
-            Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_) => {
-                Hint::Do(format!("{service}: {}", self.words()))
-            }
+            Hint::Add(_) | Hint::Do(_) | Hint::Against(_) => Hint::Do(format!("{service}: {}", self.words())),
         }
     }
 
@@ -109,7 +104,7 @@ mod tests {
         let anyway = Hint::Anyway { flag: "--adopt", command: "dbtrigger x --adopt".to_owned() };
         assert_eq!(next_lines(std::slice::from_ref(&run)), ["dbtrigger jobs"]);
         assert_eq!(next_lines(std::slice::from_ref(&anyway)), ["take it over: dbtrigger x --adopt"]);
-        assert_eq!(next_lines(&[run, Hint::GiveEach])[0], "list the jobs: dbtrigger jobs");
+        assert_eq!(next_lines(&[run, Hint::Do("look".to_owned())])[0], "list the jobs: dbtrigger jobs");
     }
 
     #[test]

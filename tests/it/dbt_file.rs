@@ -44,7 +44,7 @@ fn jobs_are_listed_and_run_with_nothing_but_dbts_own_file() {
     let before = site.requests();
     let _ = run(&site, &["jobs", "-v", "--dbt-host", "http://127.0.0.1:9", "--dbt-account", "51234"])
         .ends(2)
-        .says("--dbt-host says http://127.0.0.1:9")
+        .says("--dbt-host is http://127.0.0.1:9")
         .says("and a stored token is sent only to its own host");
     // Text that is not YAML is reported with file and line.
     std::fs::write(&file, "projects:\n  - [\n").unwrap();

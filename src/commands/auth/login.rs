@@ -102,7 +102,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
         key_to_store(from, environment, &ctx.vault).await,
         MissingInput::value(
             "the token to store",
-            "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
+            "pass --token-stdin or --token-file FILE, or set DBT_CLOUD_TOKEN",
             Some(Question::DbtToken),
         ),
     );
@@ -122,8 +122,8 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let at = errors.need(
         named_workspace(flag, environment),
         MissingInput::value(
-            "the host of the Databricks workspace",
-            "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
+            "the Databricks host",
+            "pass --databricks HOST, set DATABRICKS_HOST, or pick a profile of ~/.databrickscfg with -p",
             Some(Question::DatabricksHost),
         ),
     );
@@ -131,7 +131,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
         token_for_databricks(from, ctx).await,
         MissingInput::value(
             "the token to store",
-            "--token-stdin, --token-file FILE, or the variable DATABRICKS_TOKEN",
+            "pass --token-stdin or --token-file FILE, or set DATABRICKS_TOKEN",
             Some(Question::DatabricksToken { host }),
         ),
     );

@@ -82,12 +82,7 @@ impl Next<'_> {
 
 /// Replaces the next steps if the failure is only about missing values.
 pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Failure {
-    if !failure.hints.contains(&Hint::GiveEach) {
-        return failure;
-    }
-    // The hint with available profiles is still useful.
-    let others = failure.hints.iter().filter(|hint| **hint != Hint::GiveEach).cloned();
-    Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
+    if failure.code == Code::MissingInput { Failure { hints: hints(), ..failure } } else { failure }
 }
 
 /// The label of this command.

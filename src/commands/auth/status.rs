@@ -11,13 +11,12 @@ use crate::commands::shared::dbt_accounts::accounts;
 use crate::commands::shared::provision::who;
 use crate::commands::{CommandContext, GlobalFlags, databricks_client, dbt_client};
 use crate::credentials::{
-    AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
-    databricks, named_workspace,
+    AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, SignIn, Sourced, Tried, Workspace, account,
+    api_token, databricks, named_workspace,
 };
 use crate::databricks::permissions::Principal;
 use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::Service;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -132,7 +131,7 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, service_status: &mut
     let account = account(&ctx.account, &[], environment, &mut errors);
     let token = api_token(&ctx.account, &[], environment, &ctx.vault, &mut errors);
     let next = Next { environment, logins };
-    let token = errors.need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, None));
+    let token = errors.need(token, MissingInput::sign_in(SignIn::DbtToken, environment, None));
     if let Some(account) = &account {
         service_status.fact("host", "host", account.origin.to_string());
         service_status.fact("host_from", "host source", account.host_from.to_string());

@@ -5,22 +5,20 @@ use super::job_arguments::{JobArguments, TargetWorkflow};
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
 use crate::commands::shared::workflow_argument::WorkflowArgument;
-use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Token};
+use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, SignIn, Token};
 use crate::dbt::Link;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
-use crate::http::Service;
 use crate::questions::Question;
 use crate::spec::{
     Setting, TaskSettings, WorkflowSettings, WorkflowSpec, grants, options, parse_flags, read_name, read_run_as,
     read_start,
 };
 
-const NO_NOTEBOOK: MissingInput = MissingInput::value(
-    "the notebook",
-    "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-    Some(Question::DbtAccount),
-);
+fn missing_notebook() -> MissingInput {
+    let give = "pass --notebook PATH, or set DBT_CLOUD_ACCOUNT_ID (or pass --dbt-account ID)";
+    MissingInput::value("the notebook", give, Some(Question::DbtAccount))
+}
 
 /// The command that creates the workflow.
 pub(in crate::commands) enum Caller {
@@ -169,7 +167,7 @@ fn of_dbt(
     };
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
-        let give = "--name NAME (required for several jobs)";
+        let give = "pass --name NAME (required for several jobs)";
         errors.need(Ok(None::<u64>), MissingInput::value("the name of the workflow", give, None));
         return (None, None, None);
     }
@@ -178,9 +176,9 @@ fn of_dbt(
         let account = credentials::account(&ctx.account, &pasted, environment, errors);
         errors.join(tried);
         let ask = Some(Question::DbtToken);
-        let missing = MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, ask);
+        let missing = MissingInput::sign_in(SignIn::DbtToken, environment, ask);
         let missing = if asked.has_names() {
-            missing.or("pass the job's ID to --job")
+            missing.or("name the job by its ID in --job")
         } else if is_setup {
             missing
         } else {
@@ -197,7 +195,7 @@ fn of_dbt(
     let token = errors.optional(token);
     let id = errors.optional(credentials::account_id(&ctx.account, &pasted, environment));
     if id.is_none() && !has_notebook {
-        errors.need(Ok(None::<u64>), NO_NOTEBOOK);
+        errors.need(Ok(None::<u64>), missing_notebook());
     }
     let account = id.filter(|_| token.is_some()).and_then(|_| whole_account(ctx, &pasted, errors));
     (id, account, token)

@@ -126,7 +126,7 @@ fn given_jobs(
     }
     let missing = MissingInput::value(
         "the dbt job",
-        "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
+        "pass --job with the ID, URL, or name of a dbt job (`dbtrigger jobs` lists them)",
         Some(Question::DbtJob {
             flag: Some("--job"),
             project: job_filter.project.clone(),

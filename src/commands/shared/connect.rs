@@ -11,11 +11,11 @@ use crate::commands::{CommandContext, Wire};
 use crate::context::Environment;
 use crate::credentials::{
     Account, AuthMethod, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, InputErrors, MissingInput,
-    Token, account, api_token, databricks, open_file, profiles_at,
+    SignIn, Token, account, api_token, databricks, open_file, profiles_at,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, io_reason};
-use crate::http::{Credential, Net, Profile, Roots, Service, Sockets, TokenClient, Transport, Writer, probe};
+use crate::http::{Credential, Net, Profile, Roots, Sockets, TokenClient, Transport, Writer, probe};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -120,8 +120,7 @@ pub(crate) fn connect_dbt(
     let environment = &ctx.context.environment;
     let account = account(&ctx.account, pasted, environment, &mut errors);
     let token = api_token(&ctx.account, pasted, environment, &ctx.vault, &mut errors);
-    let token = errors
-        .need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, Some(Question::DbtToken)));
+    let token = errors.need(token, MissingInput::sign_in(SignIn::DbtToken, environment, Some(Question::DbtToken)));
     let (account, token) = errors.settled(account.zip(token))?;
     let writer = dbt_client(&account, &token, ctx)?;
     Ok((account, writer))

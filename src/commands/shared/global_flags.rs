@@ -50,7 +50,7 @@ impl GlobalFlags {
     pub(crate) fn hint(&self, hint: Hint) -> Hint {
         match hint {
             Hint::Run { label, command } => Hint::run(label, self.command(&command)),
-            hint @ (Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => hint,
+            hint @ (Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::Against(_)) => hint,
         }
     }
 
@@ -65,9 +65,7 @@ impl GlobalFlags {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
                 Hint::Add(flag) => Hint::Anyway { flag, command: with_flag(arguments, flag) },
-                hint @ (Hint::Run { .. } | Hint::Anyway { .. } | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => {
-                    self.hint(hint)
-                }
+                hint @ (Hint::Run { .. } | Hint::Anyway { .. } | Hint::Do(_) | Hint::Against(_)) => self.hint(hint),
             });
             failure.hints = hints.collect();
         }

@@ -250,9 +250,7 @@ impl Dialog<'_> {
             // At a prompt, only the advice is useful, not the flags.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => {
-                    hint.to_string()
-                }
+                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) => hint.to_string(),
             };
             self.ctx.events.remark(format!("next: {hint}"));
         }

@@ -62,8 +62,8 @@ pub(crate) async fn find_run(
 /// Says that no run is named. A list of them takes access to one of the services.
 fn missing(active: bool, ctx: &CommandContext) -> Failure {
     let mut errors = InputErrors::default();
-    let give = "its ID or URL (`dbtrigger runs` lists them)";
-    let missing = MissingInput::value("RUN", give, Some(Question::Run { active }));
+    let give = "pass the ID or URL of a run (`dbtrigger runs` lists them)";
+    let missing = MissingInput::value("the run", give, Some(Question::Run { active }));
     errors.need(Ok(None::<u64>), missing);
     let lines = (connect_dbt(&[], InputErrors::default(), ctx), connect_databricks(InputErrors::default(), ctx));
     let failure = match lines {

@@ -1,7 +1,7 @@
 //! The workspace's host, and which credentials may be sent to it.
 
 use super::{AuthMethod, Place};
-use crate::credentials::{Source, Sourced, expanded};
+use crate::credentials::{Source, Sourced, expanded, two_different};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
 
@@ -31,14 +31,9 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
     let variable = place.in_environment("host").map(read_host).transpose()?;
     let profile = place.in_profile("host").map(read_host).transpose()?;
     match (variable, profile) {
-        (Some(variable), Some(profile)) if variable.value != profile.value => Err(Failure::new(
-            Code::Contradiction,
-            format!(
-                "conflicting Databricks workspaces: {} says {}, {} says {}",
-                variable.source, variable.value, profile.source, profile.value
-            ),
-        )
-        .advise("remove one of them, or pick the profile with -p, which overrides everything else")),
+        (Some(variable), Some(profile)) if variable.value != profile.value => {
+            Err(two_different("Databricks hosts", &variable, &profile))
+        }
         (Some(found), _) | (None, Some(found)) => Ok(Some(found)),
         (None, None) => Ok(None),
     }

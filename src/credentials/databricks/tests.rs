@@ -136,7 +136,7 @@ fn the_profile_of_the_flag_is_the_whole_identity_and_beats_the_environment() {
     // Missing values of a profile do not come from the environment or from DEFAULT.
     let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").choose("bare").refused();
     assert_eq!(code, Code::MissingInput);
-    assert!(said.contains("host of the Databricks workspace"), "{said}");
+    assert!(said.contains("the Databricks host is missing"), "{said}");
     let (code, said) = Home::new().set("DATABRICKS_TOKEN", "dapi-of-env-1").choose("strange").refused();
     assert_eq!(code, Code::MissingInput);
     assert!(
@@ -162,7 +162,7 @@ fn a_token_does_not_go_to_another_host_than_its_own() {
     let (code, said) =
         Home::new().set("DATABRICKS_CONFIG_PROFILE", "work").set("DATABRICKS_HOST", "https://x.example.com").refused();
     assert_eq!((code, code.exit()), (Code::Contradiction, 2));
-    assert!(said.contains("DATABRICKS_HOST says https://x.example.com"), "{said}");
+    assert!(said.contains("DATABRICKS_HOST is https://x.example.com"), "{said}");
     assert!(said.contains("host of profile work in") && said.contains("https://work.cloud.databricks.com"), "{said}");
     let strange = Home::new().set("DATABRICKS_CONFIG_PROFILE", "strange").set("DATABRICKS_TOKEN", "dapi-of-env-1");
     let (code, said) = strange.refused();
@@ -334,12 +334,12 @@ fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_addres
         (
             profile("odd"),
             Code::Contradiction,
-            &["workspace_id of profile odd", "says 13", "host of profile odd", "says 12"],
+            &["workspace_id of profile odd", "is 13", "host of profile odd", "is 12"],
         ),
         (
             profile("two").set("DATABRICKS_WORKSPACE_ID", "14"),
             Code::Contradiction,
-            &["DATABRICKS_WORKSPACE_ID says 14", "workspace_id of profile two", "says 13", "-p"],
+            &["DATABRICKS_WORKSPACE_ID is 14", "workspace_id of profile two", "is 13", "-p"],
         ),
         (
             profile("bad"),

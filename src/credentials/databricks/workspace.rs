@@ -5,7 +5,7 @@ use url::Url;
 use super::Place;
 use super::host::{find_host, read_host};
 use crate::context::Environment;
-use crate::credentials::{Source, Sourced};
+use crate::credentials::{Source, Sourced, two_different};
 use crate::failure::{Code, Failure};
 use crate::keyring::Owner;
 use crate::origin::{Origin, shown, with_scheme};
@@ -76,14 +76,7 @@ fn agreed(said: impl IntoIterator<Item = Option<Sourced<String>>>) -> Result<Opt
     let Some(first) = said.next() else { return Ok(None) };
     match said.find(|other| other.value != first.value) {
         None => Ok(Some(first)),
-        Some(other) => Err(Failure::new(
-            Code::Contradiction,
-            format!(
-                "conflicting Databricks workspaces: {} says {}, {} says {}",
-                first.source, first.value, other.source, other.value
-            ),
-        )
-        .advise("remove one of them, or pick the profile with -p, which overrides everything else")),
+        Some(other) => Err(two_different("Databricks workspace IDs", &first, &other)),
     }
 }
 

@@ -137,26 +137,26 @@ fn flags_and_variables_come_first_and_what_they_leave_open_is_filled() {
 fn what_is_stored_with_a_host_goes_nowhere_else() {
     let elsewhere = "https://evil.dbt.com/deploy/51234/projects/1/jobs/2";
     for (home, source) in [
-        (Home::with(TWO).host("evil.dbt.com").id("51234"), "--dbt-host says https://evil.dbt.com"),
-        (Home::with(TWO).set("DBT_CLOUD_HOST", "evil.dbt.com").id("51234"), "DBT_CLOUD_HOST says https://evil.dbt.com"),
-        (Home::with(TWO).job(elsewhere), "jobs/2 says https://evil.dbt.com"),
+        (Home::with(TWO).host("evil.dbt.com").id("51234"), "--dbt-host is https://evil.dbt.com"),
+        (Home::with(TWO).set("DBT_CLOUD_HOST", "evil.dbt.com").id("51234"), "DBT_CLOUD_HOST is https://evil.dbt.com"),
+        (Home::with(TWO).job(elsewhere), "https://evil.dbt.com in the URL"),
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
+            said.starts_with("the token is missing\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
             "{said}"
         );
-        assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml says https://ab123.us1.dbt.com and"), "{said}");
+        assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml is https://ab123.us1.dbt.com, "), "{said}");
         assert!(said.contains(source) && said.ends_with("and a stored token is sent only to its own host"), "{said}");
         assert!(!said.contains("dbtu_"), "{said}");
     }
     // The file's account is not combined with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
-    assert!(home.said().contains("DBT_CLOUD_ACCOUNT_ID"), "{}", home.said());
+    assert!(home.said().contains("the dbt account ID"), "{}", home.said());
     let said = Home::with(TWO).id("99").said();
-    assert!(said.contains("DBT_CLOUD_HOST"), "{said}");
-    assert!(said.contains("says 51234 and --dbt-account says 99"), "{said}");
+    assert!(said.contains("the dbt host"), "{said}");
+    assert!(said.contains("is 51234, --dbt-account is 99"), "{said}");
 }
 
 #[test]
@@ -190,11 +190,7 @@ fn a_file_that_gives_nothing_says_why() {
         ),
         ("active-project: \"4101\"", "", "has no active-project in its context"),
         ("\"4102\"", "\"4101\"", "has several projects 4101, the active one"),
-        (
-            "active-host: \"ab123",
-            "active-host: \"zz999",
-            "says active-host https://zz999.us1.dbt.com, and account-host of project 4101",
-        ),
+        ("active-host: \"ab123", "active-host: \"zz999", "is https://zz999.us1.dbt.com, account-host of project 4101"),
         ("account-host: \"ab123.us1.dbt.com\"", "", "no account-host of project 4101 in ~/"),
         ("account-host: \"ab123.us1.dbt.com\"", "account-host: \"http://ab123.us1.dbt.com\"", "only https is allowed"),
         (
@@ -226,7 +222,7 @@ fn a_file_that_gives_nothing_says_why() {
 fn an_older_file_has_a_token_under_another_name_and_no_account() {
     let old = "context:\n  active-project: 1\nprojects:\n  - project-id: 1\n    account-host: ab.us1.dbt.com\n    api-key: 0123456789\n";
     let said = Home::with(old).said();
-    assert!(said.contains("set DBT_CLOUD_ACCOUNT_ID") && !said.contains("the token"), "{said}");
+    assert!(said.contains("the dbt account ID is missing") && !said.contains("the token"), "{said}");
     Home::with(old).id("5").is(
         "https://ab.us1.dbt.com",
         5,
