@@ -121,7 +121,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
             to_store = Some((*tried, unless_stored.clone()));
         }
     }
-    prompts.job_flag = choice.as_ref().map(|(flag, _)| *flag);
+    prompts.job_flag = choice.as_ref().and_then(|(flag, _)| *flag);
     // Listing jobs needs an account and a token, even if the rest of the command does not.
     let looks = choice.is_some();
     if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
@@ -207,8 +207,8 @@ struct Dialog<'a> {
     pasted: Vec<(String, Link)>,
     /// The job, as entered at the prompt for its URL.
     named: Option<JobArgument>,
-    /// If a job is asked for: the flag that names it, or none for an argument.
-    job_flag: Option<Option<&'static str>>,
+    /// The flag that names the job; none for an argument.
+    job_flag: Option<&'static str>,
 }
 
 impl Dialog<'_> {

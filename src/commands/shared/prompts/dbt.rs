@@ -292,9 +292,7 @@ impl Dialog<'_> {
             Some(JobArgument::Name(name)) => name.clone(),
             None => return,
         };
-        if let Some(flag) = self.job_flag {
-            self.instead().push(given(flag, named));
-        }
+        self.instead().push(given(self.job_flag, named));
     }
 
     /// Forgets the job that was typed.
