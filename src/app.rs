@@ -47,8 +47,8 @@ struct Root {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
-    /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    /// Output format: text (default) or json
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT", hide_default_value = true, hide_possible_values = true)]
     output: Format,
     /// Print only results, warnings, and errors
     #[arg(short, long, global = true, hide_short_help = true)]
@@ -68,7 +68,7 @@ struct Globals {
         long,
         global = true,
         value_name = "NAME",
-        help = "Profile in ~/.databrickscfg [env: DATABRICKS_CONFIG_PROFILE]",
+        help = "Profile in ~/.databrickscfg",
         long_help = "Profile in ~/.databrickscfg; -p overrides all Databricks variables [env: DATABRICKS_CONFIG_PROFILE]"
     )]
     profile: Option<String>,

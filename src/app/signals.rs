@@ -29,7 +29,7 @@ impl InterruptEffect {
             InterruptEffect::Half => Some(commands::NOTHING_WRITTEN),
             InterruptEffect::Run => Some("nothing was started"),
             InterruptEffect::Keyring => Some("nothing was stored"),
-            InterruptEffect::Unconfirmed => Some("no run was canceled"),
+            InterruptEffect::Unconfirmed => Some("nothing was changed"),
             InterruptEffect::AsItWas | InterruptEffect::Nothing => None,
         }
     }

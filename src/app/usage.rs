@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::ValueEnum as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::help::command_line;
+use super::help::{command_line, with_spaces};
 use super::use_color;
 use crate::context::{Context, Environment};
 use crate::failure::{Code, Failure};
@@ -69,7 +69,7 @@ fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Pr
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     let printer = early_printer(arguments, context, vault);
     let rendered = error.render();
-    let (plain, colored) = (rendered.to_string(), rendered.ansi().to_string());
+    let (plain, colored) = (with_spaces(&rendered.to_string()), with_spaces(&rendered.ansi().to_string()));
     let colored =
         |terminal| use_color(wanted_color(arguments), &context.environment, terminal).then_some(colored.as_str());
     if !error.use_stderr() {

@@ -105,12 +105,54 @@ fn painted(text: &str) -> String {
     text.split('\n').map(paint).collect::<Vec<_>>().join("\n")
 }
 
-/// Wraps the line of a check or a change, and what is indented below it, between words. Tables and commands to paste
-/// stay whole.
+/// Whether the line has a command to paste, which is not wrapped.
+fn is_to_paste(line: &str) -> bool {
+    line.contains("dbtrigger ") && !line.contains("`dbtrigger ")
+}
+
+/// Wraps a sentence between words. A command in backticks counts as one word.
+fn prose(line: &str, columns: usize) -> String {
+    const UNBROKEN: &str = "\u{a0}";
+    if line.starts_with(' ') || is_to_paste(line) {
+        return folded(line, columns);
+    }
+    let parts: Vec<String> = line
+        .split('`')
+        .enumerate()
+        .map(|(index, part)| if index % 2 == 1 { part.replace(' ', UNBROKEN) } else { part.to_owned() })
+        .collect();
+    wrapped(&parts.join("`"), columns, 0).join("\n    ").replace(UNBROKEN, " ")
+}
+
+/// The column of the value in a line of a plan such as `Secret scope  dbt-cloud`.
+const VALUE_AT: usize = 14;
+
+/// Whether it is such a line. The rows of tables begin with an ID.
+fn is_setting(line: &str) -> bool {
+    line.starts_with(|first: char| first.is_ascii_alphabetic())
+        && line
+            .as_bytes()
+            .get(VALUE_AT - 2..=VALUE_AT)
+            .is_some_and(|bytes| bytes.starts_with(b"  ") && bytes[2] != b' ')
+        && !line.starts_with("ID ")
+}
+
+/// Wraps the line of a check, a change or a setting, and what is indented below it, between words. Tables and commands
+/// to paste stay whole.
 fn folded(line: &str, columns: usize) -> String {
+    if is_setting(line) {
+        let (label, value) = line.split_at(VALUE_AT);
+        // `wrapped` counts four columns of indentation.
+        let lines = wrapped(value, (columns + 4).saturating_sub(VALUE_AT), 4);
+        return format!("{label}{}", lines.join(&format!("\n{}", " ".repeat(VALUE_AT))));
+    }
     let text = line.trim_start();
     let leading = line.len() - text.len();
     let word = text.split(' ').next().unwrap_or_default();
+    // The steps of the demo, and what to do next.
+    if leading == 0 && (is_step(word) || word == "next:") && !is_to_paste(line) {
+        return wrapped(line, columns, 0).join("\n    ");
+    }
     if leading < 6
         && (leading == 0
             || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•", "cause:", "error:", "warning:"].contains(&word))
@@ -129,6 +171,12 @@ fn sentences(what: &str) -> String {
         signs.next().map(|first| format!("{}{}.", first.to_uppercase(), signs.as_str())).unwrap_or_default()
     };
     what.split("; ").map(sentence).collect::<Vec<_>>().join(" ")
+}
+
+/// A word such as `3/7`.
+fn is_step(word: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    word.split_once('/').is_some_and(|(number, of)| digits(number) && digits(of))
 }
 
 impl Inner {
@@ -231,7 +279,8 @@ impl Printer {
             Event::Waiting(text) => self.err(&text),
             Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
-            Event::Remark(text) | Event::Asked(text) => self.err(&text),
+            Event::Remark(text) => self.err_folded(&text, prose),
+            Event::Asked(text) => self.err_folded(&text, folded),
             Event::Warning(text) => self.labelled(YELLOW, "warning", &text),
             Event::Annotation { level, title, message } => self.annotation(level, &title, &message),
             Event::Trace { line, bodies } => {
@@ -385,6 +434,17 @@ impl Printer {
         }
     }
 
+    /// Prints a text; on a terminal, each line is wrapped by `fold`.
+    fn err_folded(&self, text: &str, fold: fn(&str, usize) -> String) {
+        let clean = self.clean(text);
+        match self.0.columns() {
+            Some(columns) => {
+                self.err(&clean.split('\n').map(|line| fold(line, columns)).collect::<Vec<_>>().join("\n"));
+            }
+            None => self.err(&clean),
+        }
+    }
+
     fn err(&self, text: &str) {
         let clean = self.clean(text);
         let painted = if self.0.settings.color { painted(&clean) } else { clean };
@@ -396,7 +456,7 @@ impl Printer {
     fn labelled(&self, color: &str, label: &str, text: &str) {
         let colored =
             if self.0.settings.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
-        if label == "next" {
+        if label == "next" && is_to_paste(text) {
             let _ = self.write_err(&format!("{colored}{}\n", self.clean(text)));
         } else {
             self.wrapped(&colored, text);

@@ -215,6 +215,10 @@ fn setup_at_a_terminal() {
             [from_nothing(&page.site), vec![Presses("Apply?", "y"), Presses("Run the workflow now?", "n")]].concat();
         let left = [from_nothing(&page.site), vec![Presses("Apply?", "n")]].concat();
         page.shows("Left at the plan", &["setup"], &NONE_SET, &left, 1);
+        let interrupted = [from_nothing(&page.site), vec![Presses("Apply?", "\u{3}")]].concat();
+        page.shows("Left with Ctrl-C at the plan", &["setup"], &NONE_SET, &interrupted, 130);
+        let begun = [from_nothing(&page.site)[..3].to_vec(), vec![Presses("dbt API key", "\u{3}")]].concat();
+        page.shows("Left with Ctrl-C at the key", &["setup"], &NONE_SET, &begun, 130);
         let origin = page.site.sandbox.origin().to_owned();
         let resumed = ["setup", "--dbt-host", &origin, "--dbt-account", "51234", "--job", "222222"];
         let asked_again =
@@ -229,6 +233,7 @@ fn setup_at_a_terminal() {
         page.shows("Again, with a profile: a stored key is not asked for", &["setup"], &NONE_SET, &again, 0);
         let rotate = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
         page.shows("The same key once more", &["setup", "--rotate"], &NONE_SET, &rotate, 0);
+        page.shows("Removing it, with a no", &["remove", "--all"], &[], &[Presses("Apply?", "n")], 1);
         // The leak suite searches the home folder for tokens.
         std::fs::remove_file(page.site.home.path().join(".databrickscfg")).unwrap();
         page.is(&format!("setup-{columns}"));
@@ -274,6 +279,19 @@ fn setup_with_mistakes() {
 }
 
 #[test]
+fn help() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        page.shows("Nothing typed", &[], &[], &[], 2);
+        page.shows("A command in short", &["run", "-h"], &[], &[], 0);
+        page.shows("A command", &["help", "create-workflow"], &[], &[], 0);
+        page.shows("A wrong flag", &["run", "--jbo", "222222"], &[], &[], 2);
+        page.shows("A code", &["explain", "cancelled"], &[], &[], 0);
+        page.is(&format!("help-{columns}"));
+    }
+}
+
+#[test]
 fn provisioning() {
     for columns in [100, 60] {
         let mut page = Page::new(fast(), columns);
@@ -306,12 +324,18 @@ fn runs() {
     let draws = |columns| {
         let mut page = Page::new(fast(), columns);
         page.shows("No runs", &["runs", "--job", "300007"], &[], &[], 0);
+        page.shows("The last runs", &["runs", "--limit", "3"], &[], &[], 0);
+        page.shows("A list that is left", &["watch"], &[], &[Presses("Run: arrow keys", "\u{1b}")], 130);
         page.shows("A run that succeeds", &["run", "222222"], &[], &[], 0);
         page.shows("A run that takes too long", &["run", "222225", "--timeout", "1s"], &[], &[], 8);
+        let interrupted = [Presses("job_run_id", "\u{3}")];
+        page.shows("A run that is interrupted", &["run", "222225"], &[], &interrupted, 130);
+        page.shows("A run that is not followed", &["run", "222225", "--no-wait"], &[], &[], 0);
         page.shows("A run that ends in error", &["run", "222223"], &[], &[], 3);
         page.shows("A run that is cancelled", &["run", "222224"], &[], &[], 20);
         page.shows("A workflow that does not exist", &["run", "--workflow", "Nightly"], &[], &[], 6);
         let _ = page.site.run(&["setup", "--job", "222222", "-y"]).ends(0);
+        page.shows("The workflows", &["workflows"], &[], &[], 0);
         let rotate = ["init-secrets", "--rotate", "--no-validate", "--token-stdin"];
         let _ = page.site.run_with_input(&rotate, "dbtc_wrong0wrong0wrong0").ends(0);
         let workflow = ["run", "--workflow", "dbt: Nightly build (222222)"];

@@ -56,7 +56,7 @@ pub(crate) struct Args {
         long,
         value_name = "NAME",
         help_heading = "Job",
-        help = "Name of the workflow [default: dbt: <job name> (<job ID>)]",
+        help = "Name [default: dbt: <job name> (<job ID>)]",
         long_help = "Name of the workflow; required for several jobs, and skips the dbt lookup [default: dbt: <job name> \
                      (<job ID>)]"
     )]
@@ -104,7 +104,7 @@ pub(crate) struct Args {
     /// Time limit of a task [default: unchanged, or 24h10m: ten minutes longer than the notebook waits]
     #[arg(long, value_name = "DURATION", value_parser = durations::whole_seconds, help_heading = "Run options", hide_short_help = true)]
     pub(super) task_timeout: Option<Duration>,
-    /// Add a task to this existing workflow (ID, URL, or exact name) instead
+    /// Add a task to this workflow instead (ID, URL, name)
     ///
     /// Nothing else in the workflow is changed.
     #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
@@ -156,7 +156,7 @@ pub(in crate::commands) struct WorkflowFlags {
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct IdentityFlags {
-    /// Run as this user (email) or service principal (application ID)
+    /// User (email) or service principal (ID) to run as
     ///
     /// Default: unchanged, or you.
     #[arg(long, value_name = "WHO")]
@@ -167,7 +167,7 @@ pub(super) struct IdentityFlags {
     /// Grant access to the workflow: CAN_VIEW, CAN_MANAGE_RUN (default), or CAN_MANAGE; repeatable
     ///
     /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
-    #[arg(long, value_name = "PRINCIPAL[:LEVEL]")]
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", hide_short_help = true)]
     pub(super) grant: Vec<GrantTo<JobLevel>>,
 }
 

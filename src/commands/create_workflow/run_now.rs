@@ -8,7 +8,7 @@ use crate::commands::shared::provision::Applied;
 use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
 use crate::document::Data;
-use crate::failure::{Ended, Hint, Report};
+use crate::failure::{Ended, Hint, Report, next_lines};
 use crate::http::Writer;
 use crate::questions::Prompter;
 
@@ -38,19 +38,20 @@ impl From<bool> for RunNow {
 /// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step.
 /// `closing_lines` are printed before the prompt for a run.
 pub(in crate::commands) async fn check_and_run(
-    applied: Applied,
+    mut applied: Applied,
     check: Option<Check>,
     closing_lines: &[String],
     (job, run_now): (u64, RunNow),
     (databricks, writer): (&Databricks, &Writer),
     ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
+    let hints = applied.take_hints();
     let Ended { report: made, failure: _ } = applied.end();
     // Print what was created before the run starts.
     for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
         ctx.events.progress(line);
     }
-    let mut all = MadeAndRun { made, check: None, run: None };
+    let mut all = MadeAndRun { made, check: None, run: None, hints: Vec::new() };
     if let Some(check) = check {
         let Ended { report, failure } = check.run(writer, ctx).await;
         all.check = report;
@@ -87,6 +88,7 @@ pub(in crate::commands) async fn check_and_run(
         }
     };
     if !runs_now {
+        all.hints = hints;
         return Ended::well(Box::new(all));
     }
     let Ended { report, failure } = crate::commands::run::start_workflow(job, databricks, ctx).await;
@@ -105,16 +107,19 @@ struct MadeAndRun {
     made: Option<Box<dyn Report>>,
     check: Option<Box<dyn Report>>,
     run: Option<Box<dyn Report>>,
+    /// What to do next: the last lines.
+    hints: Vec<Hint>,
 }
 
 impl Report for MadeAndRun {
     fn text(&self) -> String {
-        let MadeAndRun { made: _, check: _, run } = self;
-        run.as_ref().map(|run| run.text()).unwrap_or_default()
+        let MadeAndRun { made: _, check: _, run, hints } = self;
+        let run = run.iter().map(|run| run.text());
+        run.chain(next_lines(hints).into_iter().map(|line| format!("next: {line}"))).collect::<Vec<_>>().join("\n")
     }
 
     fn json(&self) -> Data {
-        let MadeAndRun { made, check, run } = self;
+        let MadeAndRun { made, check, run, hints: _ } = self;
         let mut data = made.as_ref().map_or_else(Data::object, |made| made.json());
         for (name, part) in [("check", check), ("run", run)] {
             if let Some(part) = part {

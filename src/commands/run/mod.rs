@@ -79,13 +79,15 @@ pub(crate) struct Args {
     /// Only jobs in this dbt environment (name or ID)
     #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "workflow", help_heading = "Job", hide_short_help = true)]
     environment: Option<String>,
-    /// Run this Databricks job (ID, URL, or exact name) instead
+    /// Run this Databricks job instead (ID, URL, or name)
     #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
     workflow: Option<String>,
     /// Job parameter for this run of the workflow; repeatable
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Job", hide_short_help = true)]
     param: Vec<String>,
-    /// How long to wait, including time in the queue (90s, 10m, 2h)
+    /// How long to wait (90s, 10m, 2h)
+    ///
+    /// Includes the time in the queue.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse, help_heading = "Run options")]
     timeout: Duration,
     /// Start the run and exit without waiting
@@ -101,7 +103,7 @@ pub(crate) struct Args {
     /// On Ctrl-C, leave the run active or cancel it
     ///
     /// Waits up to 30 seconds for the cancellation; a second signal exits at once.
-    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options")]
+    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options", hide_short_help = true)]
     on_interrupt: OnInterrupt,
     #[command(flatten)]
     changes: Box<OverrideFlags>,
@@ -117,14 +119,14 @@ impl Args {
 /// Retries, output files and duplicate protection.
 #[derive(Clone, Debug, clap::Args)]
 struct RunOptions {
-    /// Resume a failed run from the point of failure up to N times
+    /// Resume a failed run up to N times
     ///
-    /// The outcome is that of the last attempt.
+    /// Each attempt starts from the point of failure. The outcome is that of the last attempt.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true, help_heading = "Run options")]
     retry: u32,
-    /// Resume the job's last run from the point of failure
+    /// Resume the job's last run if it failed
     ///
-    /// Only if that run failed. If another run already resumes it, that one is followed.
+    /// It goes on from the point of failure. If another run already resumes it, that one is followed.
     #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "OverrideFlags"], help_heading = "Run options")]
     failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory

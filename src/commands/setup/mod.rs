@@ -90,7 +90,7 @@ pub(crate) struct Args {
     compute: Option<String>,
     #[command(flatten)]
     workflow: WorkflowFlags,
-    /// Run as this user (email) or service principal (application ID)
+    /// User (email) or service principal (ID) to run as
     ///
     /// Default: unchanged, or you. The identity is granted access to the key and the notebook.
     #[arg(long, value_name = "WHO", help_heading = "Access")]
@@ -103,7 +103,7 @@ pub(crate) struct Args {
     /// Grant access to the secret scope: READ (default), WRITE, or MANAGE; repeatable
     ///
     /// PRINCIPAL is a user (email), group (name), or service principal (application ID).
-    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access")]
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access", hide_short_help = true)]
     grant: Vec<GrantTo<Permission>>,
     #[command(flatten, next_help_heading = "Access")]
     source: KeySource,

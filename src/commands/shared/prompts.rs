@@ -85,7 +85,7 @@ pub(crate) async fn answer(
     let OpenQuestions { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
-    let mut prompts = Dialog { ctx, prompter, pasted, named: None };
+    let mut prompts = Dialog { ctx, prompter, pasted, named: None, job_flag: None };
     ask_all(questions, &mut prompts).await
 }
 
@@ -121,6 +121,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
             to_store = Some((*tried, unless_stored.clone()));
         }
     }
+    prompts.job_flag = choice.as_ref().and_then(|(flag, _)| *flag);
     // Listing jobs needs an account and a token, even if the rest of the command does not.
     let looks = choice.is_some();
     if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
@@ -206,6 +207,8 @@ struct Dialog<'a> {
     pasted: Vec<(String, Link)>,
     /// The job, as entered at the prompt for its URL.
     named: Option<JobArgument>,
+    /// The flag that names the job; none for an argument.
+    job_flag: Option<&'static str>,
 }
 
 impl Dialog<'_> {

@@ -253,6 +253,11 @@ impl Applied {
         self.hints.push(self.global_flags.hint(hint));
     }
 
+    /// Takes the next steps out, to be printed later.
+    pub(crate) fn take_hints(&mut self) -> Vec<Hint> {
+        std::mem::take(&mut self.hints)
+    }
+
     /// Adds a field to the JSON data.
     pub(crate) fn field(&mut self, name: &str, value: impl ToDocument) {
         self.fields.set(name, value);

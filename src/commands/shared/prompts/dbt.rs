@@ -54,7 +54,10 @@ impl Dialog<'_> {
                 })
             };
             match read {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.note_job();
+                    return Ok(());
+                }
                 Ok(false) => {}
                 Err(failure) => self.tell(&failure),
             }
@@ -223,6 +226,7 @@ impl Dialog<'_> {
 
     /// Determines the job: the one that was typed, if dbt has it, else one from the list.
     pub(super) async fn job(&mut self, flag: Option<&'static str>, job_filter: &JobFilterFlags) -> Result<(), Failure> {
+        self.forget_job(flag);
         // Without a token dbt cannot be asked; the check of the workflow will.
         if self.ctx.prompts.key_is_stored
             && self.lacks_token()?
@@ -281,12 +285,36 @@ impl Dialog<'_> {
         Ok(())
     }
 
+    /// Notes the job that was typed, for the command that goes on if the next prompt is left.
+    fn note_job(&self) {
+        let named = match &self.named {
+            Some(JobArgument::Id(job) | JobArgument::Address { job, pasted: _ }) => job.to_string(),
+            Some(JobArgument::Name(name)) => name.clone(),
+            None => return,
+        };
+        self.instead().push(given(self.job_flag, named));
+    }
+
+    /// Forgets the job that was typed.
+    fn forget_job(&self, flag: Option<&'static str>) {
+        self.instead().retain(|instead| match instead {
+            Instead::Flag(name, _) => Some(*name) != flag,
+            Instead::Argument(_) => flag.is_some(),
+            Instead::Variable(_, _) => true,
+        });
+    }
+
     fn take_job(&mut self, job: u64, flag: Option<&'static str>, named: String) {
         self.ctx.prompts.job = Some(job);
-        self.instead().push(match flag {
-            Some(flag) => Instead::Flag(flag, named),
-            None => Instead::Argument(named),
-        });
+        self.instead().push(given(flag, named));
+    }
+}
+
+/// The job on the command line.
+fn given(flag: Option<&'static str>, named: String) -> Instead {
+    match flag {
+        Some(flag) => Instead::Flag(flag, named),
+        None => Instead::Argument(named),
     }
 }
 

@@ -108,20 +108,20 @@ impl Kind for ScopeRemoval {
         let Some(ScopeRemovalHave { backend, keys, readers }) = have else {
             return Action::absent();
         };
-        let kept = |why: &str| Action::kept(format!("{why}; access to it: {}", access(readers)));
+        let kept = |why: &str| Action::kept(format!("{why} (access: {})", access(readers)));
         if !want.wanted {
-            return kept("it goes with the last key in it");
+            return kept("removed only with its last key");
         }
         match backend {
             Backend::Databricks => {}
-            Backend::KeyVault(_) | Backend::Other(_) => return kept("it is not kept by Databricks"),
+            Backend::KeyVault(_) | Backend::Other(_) => return kept("not a Databricks-backed scope"),
         }
-        let Some(keys) = keys else { return kept("you may not look into it") };
+        let Some(keys) = keys else { return kept("its keys cannot be listed") };
         let others: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !want.leaves(key)).collect();
         if !others.is_empty() {
-            return kept(&format!("keys stay in it: {}", others.join(", ")));
+            return kept(&format!("it has other keys: {}", others.join(", ")));
         }
-        if is_own(readers, &want.me) { Action::Remove } else { kept("others may be using it") }
+        if is_own(readers, &want.me) { Action::Remove } else { kept("others have access") }
     }
 
     fn is_as_planned(step: &Step<ScopeRemoval>, now: Option<&ScopeRemovalHave>) -> bool {
