@@ -93,7 +93,7 @@ impl Code {
                 why: &[
                     "A name is mistyped; the error suggests the nearest one.",
                     "Two flags exclude each other.",
-                    "A flag needs another one, such as --timezone no schedule.",
+                    "A flag needs another one, such as --timezone without --schedule.",
                 ],
                 what_to_do: &["Read the command's help: `dbtrigger run --help`."],
                 example: ("dbtrigger jobs --projekt Finance", "error: unexpected argument '--projekt' found [usage]"),
@@ -157,13 +157,13 @@ impl Code {
                     "Open the run's URL to see the logs of every step.",
                     "Show the run again later, from any machine: `dbtrigger watch 70471805314449`.",
                 ],
-                example: ("dbtrigger run 222223", "DbtJobRunStatus.ERROR   in 2m 30s"),
+                example: ("dbtrigger run 222223", "error: dbt run 70471805314449 of job 222223 failed [run-failed]"),
             },
             Code::NotAuthenticated => Explanation {
                 means: "The service rejects the token. A token that is missing is `missing-input` (exit code 2), except in `auth status`.",
                 why: &[
                     "The token is expired, revoked, or incomplete.",
-                    "The host is not the one of your account: dbt rejects a valid token at the wrong host.",
+                    "The host is not that of your account: dbt rejects a valid token at the wrong host.",
                     "No method of signing in to Databricks is configured; the error lists why.",
                 ],
                 what_to_do: &[
@@ -242,7 +242,7 @@ impl Code {
                 ),
             },
             Code::ChangedMeanwhile => Explanation {
-                means: "Something changed between our comparison and our write. That change was kept.",
+                means: "Something was changed after dbtrigger compared it and before it wrote. That change was kept.",
                 why: &[
                     "A colleague edits the same workflow or notebook, or a pipeline runs the same command at the same time.",
                     "A bundle or Terraform deploys at the same moment.",
@@ -341,7 +341,10 @@ impl Code {
                     "dbt ended it at the job's time limit; `reason` in the JSON document says so.",
                 ],
                 what_to_do: &["See who canceled it on the run's page.", "Start a new run: `dbtrigger run 222222`."],
-                example: ("dbtrigger run 222224", "DbtJobRunStatus.CANCELLED   in 1m 12s"),
+                example: (
+                    "dbtrigger run 222224",
+                    "error: dbt run 70471805314449 of job 222224 was canceled [run-cancelled]",
+                ),
             },
             Code::Bug => Explanation {
                 means: "dbtrigger reached a state that should be impossible.",

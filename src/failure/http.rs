@@ -77,7 +77,9 @@ fn base(doing: &str, error: &HttpError) -> Failure {
                 Some(kind) => on_the_way(kind),
                 None => &none.advice,
             };
-            none.tried.iter().fold(failure, Failure::cause).advise(advice)
+            let mut failure = none.tried.iter().fold(failure, Failure::cause).advise(advice);
+            failure.open_questions.tried = none.tried.len();
+            failure
         }
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(on_the_way(net.kind)),
         Fault::Status(status, service_error) if status.is_redirection() => {
@@ -96,7 +98,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         // Advice for the other statuses depends on the service.
         Fault::Status(..) => failure,
         Fault::InvalidResponse(BodyProblem::Page(_)) => {
-            failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
+            failure.advise("open the host in a browser: it may be wrong, or a proxy or sign-in page answers")
         }
         Fault::InvalidResponse(
             BodyProblem::Empty | BodyProblem::TooLarge { .. } | BodyProblem::Broken(_) | BodyProblem::Unreadable(_),

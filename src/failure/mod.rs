@@ -168,7 +168,9 @@ impl Failure {
     }
 
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
-        self.causes.push(cause.into());
+        // What was tried stays last: it is shown with -v only.
+        let reasons = self.causes.len().saturating_sub(self.open_questions.tried);
+        self.causes.insert(reasons, cause.into());
         self
     }
 
@@ -204,8 +206,31 @@ impl Failure {
         self
     }
 
+    /// The causes that are shown without `-v`: three at most, none that repeats the line above. What became of a run is
+    /// shown whole: its failed models, or which runs go on after an interrupt.
+    pub(crate) fn main_causes(&self) -> Vec<&str> {
+        let most = if matches!(self.code, Code::RunFailed | Code::Interrupted(_)) { usize::MAX } else { 3 };
+        let reasons = self.causes.len().saturating_sub(self.open_questions.tried);
+        let new = |cause: &&str| !self.what.ends_with(cause);
+        self.causes[..reasons].iter().map(String::as_str).filter(new).take(most).collect()
+    }
+
     pub(crate) fn json(&self) -> Data {
         let Failure { code, what, causes, hints, open_questions: _ } = self;
         document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints_in_json(hints) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_causes_are_shown_and_those_of_a_run_all() {
+        for (code, shown) in [(Code::Refused, vec!["b", "c", "d"]), (Code::RunFailed, vec!["b", "c", "d", "e"])] {
+            let mut failure = Failure::new(code, "what: it is a").cause("it is a").cause("b").cause("tried");
+            failure.open_questions.tried = 1;
+            assert_eq!(failure.cause("c").cause("d").cause("e").main_causes(), shown);
+        }
     }
 }

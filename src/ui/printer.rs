@@ -356,18 +356,23 @@ impl Printer {
 
     fn failure(&self, failure: &Failure) {
         let Failure { code, what, causes, hints, open_questions } = failure;
-        let shown =
-            causes.len() - if self.0.settings.verbose == 0 { open_questions.tried.min(causes.len()) } else { 0 };
+        let shown = match self.0.settings.verbose {
+            0 => failure.main_causes(),
+            _ => causes.iter().map(String::as_str).collect(),
+        };
         if let Code::Cancelled(_) = code {
             self.wrapped("", &sentences(what));
         } else {
             self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
         }
-        for cause in &causes[..shown] {
+        for cause in &shown {
             self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
         }
-        if shown < causes.len() {
-            self.err("  (-v shows where each was looked for)");
+        let hidden = |cause: &&String| !shown.contains(&cause.as_str()) && !what.ends_with(cause.as_str());
+        match causes.iter().filter(hidden).count() {
+            0 => {}
+            more if more > open_questions.tried => self.err("  (-v shows all causes)"),
+            _ => self.err("  (-v shows where each was looked for)"),
         }
         for line in next_lines(hints) {
             self.labelled(CYAN, "next", &line);

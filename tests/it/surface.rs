@@ -194,7 +194,7 @@ fn all_missing_values_are_named_at_once() {
         (&["setup"], &["-y", "--job", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"]),
         (&["deploy-notebook"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"]),
         (&["remove", "--all"], &["-y", "DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
-        (&["run"], &["JOB", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["run"], &["dbt job", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
         (&["create-workflow"], &["--job", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"]),
         (&["run", "222222"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
         (&["watch", "1"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
@@ -288,9 +288,9 @@ fn the_login_of_databricks_is_asked_for_a_token_and_its_refusal_comes_with_the_o
     let run = |script: String| {
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = site.command(&["init-secrets"]);
+        let mut command = site.command(&["init-secrets", "-v"]);
         command.env_remove("DATABRICKS_TOKEN").env("PATH", &folder);
-        Site::finish(&["init-secrets"], command.spawn().unwrap())
+        Site::finish(&["init-secrets", "-v"], command.spawn().unwrap())
     };
     let token = crate::harness::DATABRICKS_TOKEN;
     let _ = run(format!("#!/bin/sh\necho '{{\"access_token\":\"{token}\"}}'\n")).ends(0);

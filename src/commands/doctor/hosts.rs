@@ -151,6 +151,7 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
         Err(mut failure) => {
             let tried = identity.tried.iter().map(ToString::to_string).filter(|row| !failure.causes.contains(row));
             let tried: Vec<String> = tried.collect();
+            failure.open_questions.tried += tried.len();
             failure.causes.extend(tried);
             (Check::failed(part, id, failure), None)
         }

@@ -119,7 +119,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
             }
         }
         WorkflowEnd::Failed(word) => {
-            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} failed: {word}"))
+            let word = if word == "FAILED" { String::new() } else { format!(": {word}") };
+            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} failed{word}"))
         }
     };
     let mut failure = failure;

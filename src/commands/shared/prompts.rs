@@ -241,9 +241,9 @@ impl Dialog<'_> {
 
     /// Explains what is wrong with an answer, before the prompt is repeated.
     fn tell(&self, failure: &Failure) {
-        let Failure { code: _, what, causes, hints, open_questions: _ } = failure;
+        let Failure { code: _, what, causes: _, hints, open_questions: _ } = failure;
         self.ctx.events.warning(what.as_str());
-        for cause in causes {
+        for cause in failure.main_causes() {
             self.ctx.events.remark(format!("  cause: {cause}"));
         }
         for hint in hints {
