@@ -141,7 +141,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
     let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(spec.settings.account_id);
-    let (me, steps) = look(&writer.reader(), &spec, guess, &consents).await?;
+    let (me, steps) = plan_for_caller(&writer.reader(), &spec, guess, &consents).await?;
     let plan = Plan::new(steps, Vec::new(), &me.user_name);
     let step = plan.notebook();
     // Only if the notebook changes, so that a repeated command makes no extra request.
@@ -171,7 +171,7 @@ pub(super) async fn plan_notebook(
 
 /// Looks up the caller and plans: in parallel if the path is given. The default path is in the caller's home folder; if
 /// it is the `guess`, what was read there beside the caller is used.
-async fn look(
+async fn plan_for_caller(
     reader: &Reader,
     spec: &NotebookSpec,
     guess: Option<NotebookPath>,

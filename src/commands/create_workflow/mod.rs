@@ -52,14 +52,14 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     let writer = super::databricks_client(&input.databricks, ctx)?;
     writer.preconnect(3, !dry_run);
-    let last_seen = WorkspaceCache::load(writer.origin(), ctx);
+    let cache = WorkspaceCache::load(writer.origin(), ctx);
     let early = async {
-        let ahead = read_ahead(&input, &last_seen, &writer);
+        let ahead = read_ahead(&input, &cache, &writer);
         tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
     let (prerequisites, WorkflowPlan { steps, findings }) =
-        look(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
+        plan_workflow(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
     let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
@@ -91,10 +91,9 @@ struct Ahead {
     notebook: Option<(NotebookPath, Checked<Prerequisites>, UsualKeys)>,
 }
 
-async fn read_ahead(input: &Input, last_seen: &WorkspaceCache, reader: &Reader) -> Ahead {
-    let job = identity_of(input).ok().and_then(|identity| last_seen.job(&identity));
-    let path =
-        input.spec.account.filter(|_| input.spec.notebook.is_none()).and_then(|account| last_seen.notebook(account));
+async fn read_ahead(input: &Input, cache: &WorkspaceCache, reader: &Reader) -> Ahead {
+    let job = identity_of(input).ok().and_then(|identity| cache.job(&identity));
+    let path = input.spec.account.filter(|_| input.spec.notebook.is_none()).and_then(|account| cache.notebook(account));
     let notebook = async {
         let path = path?;
         let requirements = input.requirements();
@@ -109,7 +108,7 @@ async fn read_ahead(input: &Input, last_seen: &WorkspaceCache, reader: &Reader) 
 
 /// Looks up the prerequisites and the workflow. An existing workflow keeps its notebook unless `--notebook` names
 /// another.
-async fn look(
+async fn plan_workflow(
     input: &mut Input,
     looked_up: &LookedUp,
     Ahead { mut jobs, mut notebook }: Ahead,

@@ -1,8 +1,8 @@
 //! `remove`: deletes what dbtrigger created.
 
-mod look;
+mod removal_plan;
 
-use self::look::{Found, Selection, look};
+use self::removal_plan::{RemovalPlan, Selection, plan_removal};
 use super::cancel::{CancelReport, cancel_workflow};
 use super::shared::job_argument::{JobArgument, JobFilterFlags};
 use super::shared::provision::{ConfirmationFlags, Provision, ask_to_apply, who};
@@ -91,7 +91,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     writer.preconnect(4, false);
     let me = who(&writer).await?;
     let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
-    let mut found = look(&selection, &writer, &me, &consents).await?;
+    let mut found = plan_removal(&selection, &writer, &me, &consents).await?;
     let refused = blocked(&found.plan).is_some();
     let goes_on = !dry_run && !refused && found.plan.writes();
     let prompter = ctx.prompts.prompter.clone().filter(|_| goes_on && !yes);
@@ -103,17 +103,17 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let cancelled = if goes_on { cancel(&found, &identity, &writer, ctx).await? } else { Vec::new() };
     if prompter.is_some() || !cancelled.is_empty() {
         // The plan may be stale: observe again. Runs started since are not covered by the consent.
-        let again = look(&selection, &writer, &me, &Consents::default()).await?;
+        let again = plan_removal(&selection, &writer, &me, &Consents::default()).await?;
         if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
             let what = "the workspace changed while the plan was shown; nothing was removed";
             return Err(
                 Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again to see the new plan")
             );
         }
-        found = Found { running: found.running, ..again };
+        found = RemovalPlan { running: found.running, ..again };
     }
     let lines = found.lines();
-    let Found { plan, running: _, warnings } = found;
+    let RemovalPlan { plan, running: _, warnings } = found;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
     }
@@ -131,7 +131,7 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 
 /// Shows the plan and asks whether to apply it.
 async fn accept(
-    found: &Found,
+    found: &RemovalPlan,
     workspace: &str,
     me: &Me,
     prompter: &dyn Prompter,
@@ -182,7 +182,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Selecti
 
 /// Cancels the runs of the workflows to remove, and the dbt runs they started.
 async fn cancel(
-    found: &Found,
+    found: &RemovalPlan,
     identity: &Databricks,
     writer: &Writer,
     ctx: &CommandContext,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures_util::future::maybe_done;
 
 use self::again::commands;
-use self::setup_plan::{SetupPlan, Specs, look, observe_before_identity};
+use self::setup_plan::{SetupPlan, Specs, observe_before_identity, plan_setup};
 use self::shown::{Offered, Row, rows};
 use super::create_workflow::{
     Caller, Check, Input, JobArguments, RunNow, THEN_CHECKED, THEN_RUN, TargetWorkflow, WorkflowFlags, check_and_run,
@@ -261,7 +261,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let early = async { tokio::join!(who(&writer), observe_before_identity(&specs, &writer, ctx)) };
     let (me, early) = poll_alongside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = look(&specs, early, &writer, &me, ctx);
+    let looks = plan_setup(&specs, early, &writer, &me, ctx);
     let setup_plan = poll_alongside(&mut tried, Box::pin(looks)).await?;
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);
@@ -283,7 +283,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             }
             // The plan may be stale after the prompt; observe again, and apply only what was accepted.
             let early = observe_before_identity(&specs, &writer, ctx).await?;
-            let again = Box::pin(look(&specs, early, &writer, &me, ctx)).await?;
+            let again = Box::pin(plan_setup(&specs, early, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "the workspace changed while the plan was shown; nothing was written";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));

@@ -80,7 +80,7 @@ impl SetupPlan {
 
 /// Plans everything. The notebook determines where the key is. An existing workflow keeps its notebook unless
 /// `--notebook` names another.
-pub(super) async fn look(
+pub(super) async fn plan_setup(
     specs: &Specs,
     mut early: Early,
     reader: &Reader,

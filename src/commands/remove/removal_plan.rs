@@ -31,14 +31,14 @@ pub(super) struct Selection {
 }
 
 /// The plan and its notes.
-pub(super) struct Found {
+pub(super) struct RemovalPlan {
     pub(super) plan: Plan,
     /// Workflow ID and active run ID of workflows that are removed.
     pub(super) running: Vec<(u64, u64)>,
     pub(super) warnings: Vec<String>,
 }
 
-impl Found {
+impl RemovalPlan {
     /// Notes in addition to the plan's steps.
     pub(super) fn lines(&self) -> Vec<String> {
         let line = |(workflow, run): &(u64, u64)| format!("Then: cancel run {run} of workflow {workflow} first.");
@@ -54,12 +54,12 @@ enum Candidate {
 }
 
 /// Looks up the requested objects and plans their removal.
-pub(super) async fn look(
+pub(super) async fn plan_removal(
     selection: &Selection,
     reader: &Reader,
     me: &Me,
     consents: &Consents,
-) -> Result<Found, Failure> {
+) -> Result<RemovalPlan, Failure> {
     let listed = if selection.all || !selection.jobs.is_empty() {
         jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("cannot list the workflows", &error))?
     } else {
@@ -76,24 +76,24 @@ pub(super) async fn look(
     let candidates = candidates.await.into_iter().flatten().collect::<Result<Vec<_>, _>>();
     let mut candidates = candidates.map_err(|error| of_databricks("cannot read the workflows", &error))?;
     candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Host(..)));
-    let mut view = View {
+    let mut planner = Planner {
         selection,
         me,
         consents,
-        found: Found { plan: Plan::default(), running: Vec::new(), warnings: Vec::new() },
+        found: RemovalPlan { plan: Plan::default(), running: Vec::new(), warnings: Vec::new() },
         leaving: BTreeSet::new(),
         notebooks: BTreeSet::new(),
     };
     for candidate in candidates {
         match candidate {
-            Candidate::Workflow(want, have) => view.workflow(want, *have)?,
-            Candidate::Host(have, is_named) => view.tasks(&have, is_named)?,
+            Candidate::Workflow(want, have) => planner.workflow(want, *have)?,
+            Candidate::Host(have, is_named) => planner.tasks(&have, is_named)?,
         }
     }
     if selection.all {
-        view.notebooks_and_secrets(reader, &listed).await?;
+        planner.notebooks_and_secrets(reader, &listed).await?;
     }
-    Ok(view.found)
+    Ok(planner.found)
 }
 
 /// Whether the job or one of its tasks has our mark.
@@ -141,18 +141,18 @@ async fn candidate(
 }
 
 /// The plan while it is being built.
-struct View<'a> {
+struct Planner<'a> {
     selection: &'a Selection,
     me: &'a Me,
     consents: &'a Consents,
-    found: Found,
+    found: RemovalPlan,
     /// Workflow ID and key of the tasks that are removed, alone or with their workflow.
     leaving: BTreeSet<(u64, String)>,
     /// Notebook paths of all our tasks.
     notebooks: BTreeSet<String>,
 }
 
-impl View<'_> {
+impl Planner<'_> {
     fn add(&mut self, removal: Removal) {
         self.found.plan.steps.push(Planned::Removal(removal));
     }
