@@ -239,8 +239,10 @@ mod tests {
                     forms.push(Box::new(move |token| vec![format!("-{short}={token}")]));
                 }
             }
-            for token in &tokens {
-                for form in &forms {
+            for (at, form) in forms.iter().enumerate() {
+                // Each token alone, after an unknown flag and after `--`; flags take turns.
+                let each = if at < 3 { tokens.len() } else { 2 };
+                for token in tokens.iter().cycle().skip(count).take(each) {
                     count += 1;
                     let line: Vec<OsString> = words.iter().cloned().chain(form(token)).map(OsString::from).collect();
                     match check(&line, &environment) {

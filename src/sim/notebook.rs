@@ -266,6 +266,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 #[test]
+#[ignore = "takes long; .ci/run runs it"]
 fn every_protocol_case_comes_out_of_the_notebook_as_expected() {
     let mut driver = Driver::start();
     let source = source();

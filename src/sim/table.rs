@@ -140,6 +140,7 @@ async fn without_a_connection(class: &FaultKind) -> Arrived {
 }
 
 #[test]
+#[ignore = "takes long; .ci/run runs it"]
 fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
     let mut rows = Vec::new();
     for class in FaultKind::catalogue() {

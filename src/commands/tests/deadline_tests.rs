@@ -87,6 +87,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
+#[ignore = "takes long; .ci/run runs it"]
 async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
     let folder = tempfile::tempdir().unwrap();
     let (files, junit) = (folder.path().join("files"), folder.path().join("junit.xml"));

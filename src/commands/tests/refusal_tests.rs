@@ -317,6 +317,7 @@ fn instead(command: Command, line: &[&str], service: Service, refusal: Refusal) 
 }
 
 #[tokio::test(start_paused = true)]
+#[ignore = "takes long; .ci/run runs it"]
 async fn each_command_says_what_a_refusal_means_and_what_helps() {
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
     let scene = scene().await;
