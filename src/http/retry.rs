@@ -119,6 +119,7 @@ pub(crate) fn cool_down(times: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Net, ServiceError};
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -150,5 +151,32 @@ mod tests {
         assert_eq!(wait_before(60, None, &pace, 1.0), pace.backoff_cap);
         assert_eq!(wait_before(60, None, &pace, 0.0), Duration::ZERO);
         assert!(wait_before(2, Some(RetryAfter(Duration::from_secs(30))), &pace, 0.0) >= Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_host_that_is_not_reached_is_tried_four_times_and_a_broken_connection_as_long_as_there_is_time() {
+        let fault = |kind| Fault::NotSent(Net::new(kind, ""));
+        for kind in [NetKind::Name, NetKind::Connect] {
+            assert!(worth_repeating(&fault(kind), 3));
+            assert!(!worth_repeating(&fault(kind), 4) && !worth_repeating(&fault(kind), 5));
+        }
+        assert!(worth_repeating(&fault(NetKind::Broken), 99));
+        assert!(!worth_repeating(&fault(NetKind::Certificate), 1));
+    }
+
+    #[test]
+    fn what_the_plan_does_not_include_is_not_tried_again_whatever_the_status() {
+        let status = |means| {
+            let error = ServiceError { means, ..ServiceError::default() };
+            Fault::Status(http::StatusCode::INTERNAL_SERVER_ERROR, error)
+        };
+        assert!(!worth_repeating(&status(Meaning::NotInPlan), 1));
+        assert!(worth_repeating(&status(ServiceError::default().means), 1));
+    }
+
+    #[test]
+    fn rate_limits_without_a_time_are_waited_for_up_to_the_services_cool_down() {
+        let waits = [1, 2, 5, 6, u32::MAX].map(|times| cool_down(times).as_secs());
+        assert_eq!(waits, [60, 120, 300, 300, 300]);
     }
 }

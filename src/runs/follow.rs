@@ -471,4 +471,51 @@ mod tests {
         );
         assert!(moved.0 > Duration::from_mins(479), "{:?}", moved.0);
     }
+
+    #[test]
+    fn only_rate_limits_and_what_the_service_asks_for_slow_the_polling_down() {
+        let waits = |error: HttpError| [1, 2, 5, 6, 99].map(|failed| requested_wait_of(&error, failed).as_secs());
+        assert_eq!(waits(status(429)), [10, 20, 160, 300, 300]);
+        assert_eq!(waits(status(503)), [0; 5]);
+        assert_eq!(waits(retry_after(7)), [7; 5]);
+        assert_eq!(waits(retry_after(999_999_999)), [900; 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_poll_has_at_most_half_of_the_time() {
+        let reserved = |seconds| reserve(Instant::now() + Duration::from_secs(seconds));
+        assert_eq!([1, 4, 3600].map(|seconds| reserved(seconds).as_millis()), [500, 2000, 2000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_failed_polls_in_a_row_are_told_once() {
+        for (failed, told) in [(2, 0), (3, 1), (9, 1)] {
+            let events = Rc::new(RefCell::new(Vec::new()));
+            let sink = events.clone();
+            let context = RunContext {
+                events: Events::new(move |event| sink.borrow_mut().push(format!("{event:?}"))),
+                ..context()
+            };
+            let mut probe = script(600, vec![Some(status(503)); failed]);
+            let followed = follow(&mut probe, Instant::now() + Duration::from_hours(1), &context, |_| {}).await;
+            assert!(matches!(followed, Followed::Ended(_)), "{followed:?}");
+            let count = events.borrow().iter().filter(|event| event.contains("PollFailing")).count();
+            assert_eq!(count, told, "{failed} failed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_later_by_the_time_that_the_machine_slept() {
+        let context = context();
+        let mut probe = script(8 * 3600 + 60, Vec::new());
+        let (followed, ()) = tokio::join!(
+            follow(&mut probe, Instant::now() + Duration::from_mins(5), &context, |_| {}),
+            async {
+                // After the first poll.
+                sleep(Duration::from_millis(100)).await;
+                tokio::time::advance(Duration::from_hours(8)).await;
+            }
+        );
+        assert!(matches!(followed, Followed::Ended(_)), "{followed:?}");
+    }
 }

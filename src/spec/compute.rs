@@ -131,10 +131,11 @@ mod tests {
             let failure = parse_flags(None, None, Some(&file)).unwrap_err();
             assert!(failure.what.contains(reason), "{text}: {}", failure.what);
         }
+        let cluster = r#"{"policy_id":"P"}"#;
+        std::fs::write(&file, cluster.to_owned() + &" ".repeat(1024 * 1024 - cluster.len())).unwrap();
+        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Setting::Set(ComputeSpec::Whole(_))));
         std::fs::write(&file, " ".repeat(1024 * 1024 + 1)).unwrap();
         assert!(parse_flags(None, None, Some(&file)).unwrap_err().what.contains("larger"));
         assert!(parse_flags(None, None, Some(&directory.path().join("no"))).is_err());
-        std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
-        assert!(matches!(parse_flags(None, None, Some(&file)).unwrap(), Setting::Set(ComputeSpec::Whole(_))));
     }
 }

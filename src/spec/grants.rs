@@ -72,10 +72,8 @@ impl<L: Given> fmt::Display for GrantTo<L> {
 /// The levels that can be granted, such as `A, B or C`.
 fn names<L: Given>(last: &str) -> String {
     let names: Vec<&str> = L::GIVEN.iter().map(|level| level.name()).collect();
-    match names.split_last() {
-        Some((highest, others)) if !others.is_empty() => others.join(", ") + last + highest,
-        Some(_) | None => names.concat(),
-    }
+    let Some((highest, others)) = names.split_last() else { return String::new() };
+    others.join(", ") + last + highest
 }
 
 /// One grant per principal; different levels for one are a contradiction.

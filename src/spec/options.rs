@@ -135,6 +135,9 @@ mod tests {
     fn tags_that_databricks_would_refuse_or_that_are_ours_are_refused_here() {
         let good = tags(owned(&["team=finance", "a b=x=y", "empty=", "team=finance"])).unwrap();
         assert_eq!((good["team"].as_str(), good["a b"].as_str(), good["empty"].as_str()), ("finance", "x=y", ""));
+        let (longest_key, longest_value) = ("k".repeat(127) + "=v", "k=".to_owned() + &"v".repeat(255));
+        assert_eq!(tags(vec![longest_key]).unwrap().len(), 1);
+        assert_eq!(tags(vec![longest_value]).unwrap()["k"].len(), 255);
         let long = "k".repeat(128) + "=v";
         let wide = "k=".to_owned() + &"v".repeat(256);
         for (given, reason) in [
@@ -159,7 +162,10 @@ mod tests {
         assert_eq!(addresses(given(&["none"])).unwrap(), Setting::Clear);
         let both = addresses(given(&["b@x.example", "a@x.example", "b@x.example"])).unwrap();
         assert_eq!(both, Setting::Set(owned(&["a@x.example", "b@x.example"])));
-        for text in ["ops", "@x", "a@", "a@b@c", "a@x,b@x", "A <a@x>", "a@x\n"] {
+        let longest = "a".repeat(318) + "@x";
+        assert_eq!(addresses(given(&[&longest])).unwrap(), Setting::Set(vec![longest.clone()]));
+        let too_long = "a".to_owned() + &longest;
+        for text in ["ops", "@x", "a@", "a@b@c", "a@x,b@x", "A <a@x>", "a@x\n", "a b@x", "a\u{7}@x", &too_long] {
             assert_eq!(addresses(given(&[text])).unwrap_err().code, Code::InvalidInput, "{text:?}");
         }
         assert_eq!(addresses(given(&["none", "a@x"])).unwrap_err().code, Code::Contradiction);

@@ -184,6 +184,8 @@ mod tests {
             let failure = tasks(&jobs(keys), &Setting::Keep).unwrap_err();
             assert!(failure.what.contains(reason), "{keys:?}: {}", failure.what);
         }
+        let longest = "x".repeat(100);
+        assert!(tasks(&jobs(&[&longest]), &Setting::Keep).is_ok());
         assert!(
             tasks(&jobs(&["a", "B-2_c"]), &Setting::Keep).unwrap().iter().all(|task| task.depends_on == Setting::Keep)
         );

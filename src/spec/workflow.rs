@@ -122,7 +122,9 @@ mod tests {
         for name in ["", "  ", " x", "x\n", "a\u{1b}[31m", &"x".repeat(4097)] {
             assert!(read_name(name.to_owned()).is_err(), "{name:?}");
         }
-        assert_eq!(read_name("Täglich: dbt (1)".to_owned()).unwrap(), "Täglich: dbt (1)");
+        for name in ["Täglich: dbt (1)", &"x".repeat(4096)] {
+            assert_eq!(read_name(name.to_owned()).unwrap(), name);
+        }
     }
 
     #[test]

@@ -122,7 +122,9 @@ impl Page {
             "DbtJobRunStatus.RUNNING",
         ];
         let mut stable = String::new();
-        for line in text.lines().filter(|line| !passing.iter().any(|state| line.starts_with(state))) {
+        // The terminal shows Ctrl-C wherever the cursor is at that moment.
+        let lines = text.lines().filter(|line| *line != "^C").map(|line| line.strip_prefix("^C").unwrap_or(line));
+        for line in lines.filter(|line| !passing.iter().any(|state| line.starts_with(state))) {
             let mut words: Vec<&str> = line.split(' ').map(without_times).collect();
             words.dedup_by(|word, before| word == before && *word == DURATION);
             stable.push_str(words.join(" ").trim_end());
