@@ -508,14 +508,12 @@ mod tests {
     async fn a_deadline_is_later_by_the_time_that_the_machine_slept() {
         let context = context();
         let mut probe = script(8 * 3600 + 60, Vec::new());
-        let (followed, ()) = tokio::join!(
-            follow(&mut probe, Instant::now() + Duration::from_mins(5), &context, |_| {}),
-            async {
+        let (followed, ()) =
+            tokio::join!(follow(&mut probe, Instant::now() + Duration::from_mins(5), &context, |_| {}), async {
                 // After the first poll.
                 sleep(Duration::from_millis(100)).await;
                 tokio::time::advance(Duration::from_hours(8)).await;
-            }
-        );
+            });
         assert!(matches!(followed, Followed::Ended(_)), "{followed:?}");
     }
 }
