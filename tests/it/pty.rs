@@ -1,6 +1,7 @@
 //! The built program at a terminal: a pty, and an emulator that knows what the user sees.
 //!
-//! It is the program's controlling terminal, so that Ctrl-C arrives as a signal where the terminal generates one.
+//! It is the program's controlling terminal, so that Ctrl-C arrives as a signal where the terminal generates one. A
+//! shell starts the program and outlives it, since a terminal drops what nobody has read yet when its session ends.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -20,6 +21,15 @@ use crate::harness::keep;
 /// Far longer than any step takes; a test that waits this long fails and shows the screen.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Longer than any program at a terminal runs.
+const LONGEST_RUN: Duration = Duration::from_mins(2);
+
+/// Introduces the exit code, as a title of the terminal, which nobody sees.
+const EXIT: &str = "\u{1b}]0;exit ";
+
+/// Runs the program, prints its exit code, and stops until it is killed.
+const SHELL: &str = r#"trap : HUP INT QUIT TERM; "$@"; printf '\033]0;exit %d\007' "$?"; kill -STOP $$"#;
+
 /// The same as a number of checks of the program's state.
 const MOST_LOOKS: usize = 1_000_000;
 
@@ -30,12 +40,20 @@ struct Seen {
     screens: Vec<String>,
 }
 
+impl Seen {
+    /// The exit code, once the shell has printed it.
+    fn exit(&self) -> Option<i32> {
+        let raw = String::from_utf8_lossy(&self.raw);
+        raw.rsplit_once(EXIT)?.1.strip_suffix('\u{7}')?.parse().ok()
+    }
+}
+
 /// A program at its own terminal.
 pub(crate) struct Pty {
     keyboard: File,
     /// Our own handle of the terminal, to read its state after the program has exited.
     terminal: OwnedFd,
-    child: Child,
+    shell: Child,
     seen: Arc<(Mutex<Seen>, Condvar)>,
     reader: JoinHandle<()>,
     before: String,
@@ -67,7 +85,7 @@ impl Pty {
         let stream = || terminal.try_clone().unwrap();
         let mut command = in_a_session(command);
         command.env("TERM", kind).stdin(stream()).stdout(stream()).stderr(stream());
-        let child = command.spawn().unwrap();
+        let shell = command.spawn().unwrap();
         let seen = Seen {
             parser: vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 1000),
             raw: Vec::new(),
@@ -90,7 +108,7 @@ impl Pty {
                 shared.1.notify_all();
             }
         });
-        Pty { keyboard, terminal, child, seen, reader, before }
+        Pty { keyboard, terminal, shell, seen, reader, before }
     }
 
     /// Waits until the screen contains this text.
@@ -119,7 +137,7 @@ impl Pty {
     #[track_caller]
     pub(crate) fn hides(&self, question: &str) {
         self.sees(question);
-        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = format!("/proc/{}/task", self.id());
         let waits = (0..MOST_LOOKS).any(|_| {
             std::thread::yield_now();
             std::fs::read_dir(&tasks).unwrap().all(|task| sleeps(&task.unwrap().path().join("stat")))
@@ -153,25 +171,38 @@ impl Pty {
         seen.parser.screen_mut().set_size(rows.try_into().unwrap(), columns.try_into().unwrap());
     }
 
+    /// The program's process ID, while it runs.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        let shell = self.shell.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        children.trim().parse().unwrap()
     }
 
     /// Waits for the end. The terminal must be as it was: echo, line mode and a visible cursor.
     #[track_caller]
     pub(crate) fn ends(self, exit: i32) -> Left {
-        let Pty { keyboard, terminal, mut child, seen, reader, before } = self;
-        let status = child.wait().unwrap();
+        let Pty { keyboard, terminal, mut shell, seen, reader, before } = self;
+        let guard = seen.0.lock().unwrap();
+        let (guard, waited) = seen.1.wait_timeout_while(guard, LONGEST_RUN, |seen| seen.exit().is_none()).unwrap();
+        assert!(!waited.timed_out(), "it does not end\n{}", guard.parser.screen().contents());
+        drop(guard);
         let after = state(&terminal);
+        shell.kill().unwrap();
+        let _ = shell.wait().unwrap();
         // No one else has the terminal open now, so the reader ends.
         drop(terminal);
         reader.join().unwrap();
         drop(keyboard);
         let seen = seen.0.lock().unwrap();
         let raw = String::from_utf8_lossy(&seen.raw).into_owned();
-        keep("terminal", &raw);
-        let left =
-            Left { exit: status.code(), screen: seen.parser.screen().contents(), raw, screens: seen.screens.clone() };
+        let (raw, _) = raw.rsplit_once(EXIT).unwrap();
+        keep("terminal", raw);
+        let left = Left {
+            exit: seen.exit(),
+            screen: seen.parser.screen().contents(),
+            raw: raw.to_owned(),
+            screens: seen.screens.clone(),
+        };
         assert_eq!(left.exit, Some(exit), "{}", left.screen);
         assert_eq!(after, before, "{}", left.screen);
         assert!(!seen.parser.screen().hide_cursor(), "{}", left.screen);
@@ -186,10 +217,14 @@ fn state(terminal: &OwnedFd) -> String {
     format!("{:?}", tcgetattr(terminal).unwrap())
 }
 
-/// The command as a session leader that owns the terminal, in the same process.
+/// The command in a session that owns the terminal.
 fn in_a_session(command: &Command) -> Command {
     let mut session = Command::new("/usr/bin/setsid");
-    session.arg("--ctty").arg(command.get_program()).args(command.get_args()).env_clear();
+    session
+        .args(["--ctty", "/bin/sh", "-c", SHELL, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
     session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(directory) = command.get_current_dir() {
         session.current_dir(directory);
