@@ -18,7 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| format!("\"{text}\" is not a duration: use a number and a unit, such as 90s, 10m, or 2h"))
 }
 
-/// Parses a duration of whole seconds, at least one: dbt reads 0 as no limit (dbt-cloud-api §3.1), and a task would
+/// Parses a duration of whole seconds, at least one: dbt reads 0 as no limit, and a task would
 /// hang forever.
 pub(crate) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse(text)?;

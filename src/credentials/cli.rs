@@ -1,4 +1,4 @@
-//! Tokens from the Databricks CLI: `databricks auth token` (databricks-api §1.6). The user has signed in with it.
+//! Tokens from the Databricks CLI: `databricks auth token`. The user has signed in with it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -52,7 +52,7 @@ pub(crate) struct FromCli {
     pub(crate) forces: OnceCell<bool>,
 }
 
-/// First version, major and minor, with `--force-refresh` (databricks-api §1.6).
+/// First version, major and minor, with `--force-refresh`.
 const FORCES_SINCE: (u64, u64) = (0, 296);
 
 /// Output of `databricks version --output json`.

@@ -1,4 +1,4 @@
-//! Reads `~/.databrickscfg`, an INI file by the rules of the Databricks Go SDK (databricks-api §1.3).
+//! Reads `~/.databrickscfg`, an INI file by the rules of the Databricks Go SDK.
 //!
 //! A custom parser, because INI crates inherit from `[DEFAULT]`, cut secrets at any `#`, or swallow the next section.
 

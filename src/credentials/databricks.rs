@@ -1,4 +1,4 @@
-//! The Databricks identity: a workspace and an auth method (databricks-api §1).
+//! The Databricks identity: a workspace and an auth method.
 
 mod auth_methods;
 pub(super) mod host;
@@ -58,7 +58,7 @@ impl fmt::Display for Tried {
     }
 }
 
-/// The supported auth methods (databricks-api §1.1), with their values.
+/// The supported auth methods, with their values.
 #[derive(Clone, Debug)]
 pub(crate) enum AuthMethod {
     Token(Sourced<Secret>),
@@ -167,7 +167,7 @@ impl Place<'_> {
             let profile = Some(config_file::named(name, variable, environment)?);
             return Ok(Place { environment, profile, environment_counts: true, no_profile: None });
         }
-        // databricks-api §1.3: the file is not read if the environment has an identity.
+        // The file is not read if the environment has an identity.
         let said = ATTRIBUTES[..4].iter().find(|(_, variable)| environment.get(variable).is_some());
         let (profile, no_profile) = match said {
             Some((_, variable)) => (None, Some(format!("not read, since {variable} is set"))),

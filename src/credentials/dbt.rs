@@ -10,7 +10,7 @@ use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
 use crate::questions::Question;
 
-/// Variables of other tools (dbt-cloud-api §2.4a). Mentioned if they are set and ours are not.
+/// Variables of other tools. Mentioned if they are set and ours are not.
 const OTHERS: [(&str, &str); 6] = [
     ("DBT_TOKEN", "DBT_CLOUD_TOKEN"),
     ("DBT_API_KEY", "DBT_CLOUD_TOKEN"),

@@ -1,4 +1,4 @@
-//! Reads `~/.dbt/dbt_cloud.yml`, the user's settings for dbt's own tools (dbt-cloud-api §2.4a). Never writes it.
+//! Reads `~/.dbt/dbt_cloud.yml`, the user's settings for dbt's own tools. Never writes it.
 
 use std::fs::File;
 

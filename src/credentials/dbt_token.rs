@@ -51,7 +51,7 @@ impl Token {
         &self.remarks
     }
 
-    /// The kind of token, if its prefix shows it (dbt-cloud-api §1.1).
+    /// The kind of token, if its prefix shows it.
     pub(crate) fn kind(&self) -> Option<&'static str> {
         let text = self.secret.reveal();
         [("dbtc_", "service token"), ("dbtu_", "personal token")]

@@ -1,4 +1,4 @@
-//! Tokens from the workspace's OAuth endpoints (databricks-api §1.5): for a service principal with a secret, and for
+//! Tokens from the workspace's OAuth endpoints: for a service principal with a secret, and for
 //! GitHub Actions with an ID token.
 
 use std::time::Duration;
@@ -203,7 +203,7 @@ impl Endpoint {
     }
 }
 
-/// Formats `{error, error_description}` (databricks-api §1.5), or any other response.
+/// Formats `{error, error_description}`, or any other response.
 fn said(answer: &Response<Bytes>) -> String {
     if let Some(title) = title_of_page(answer.body()) {
         return format!("a web page \"{title}\"");

@@ -1,4 +1,4 @@
-//! Lookups of clusters, node types, runtimes and policies (databricks-api §6.1).
+//! Lookups of clusters, node types, runtimes and policies.
 
 use serde::Deserialize;
 use serde_json::Value;

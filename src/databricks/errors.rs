@@ -1,4 +1,4 @@
-//! Databricks error responses (databricks-api §2.1).
+//! Databricks error responses.
 
 use bytes::Bytes;
 use http::Response;
@@ -60,7 +60,7 @@ fn coded(text: &str) -> ServiceError {
     }
 }
 
-/// Whether the object does not exist, or is not visible to the identity (databricks-api §2.2).
+/// Whether the object does not exist, or is not visible to the identity.
 pub(crate) fn is_missing(error: &HttpError) -> bool {
     // A compatible server without the endpoint has no such objects either.
     error.means() == Meaning::NotFound || (error.means() == Meaning::NotImplemented && error.is_status(404))
@@ -83,7 +83,7 @@ pub(crate) fn is_there_already(error: &HttpError) -> bool {
     }
 }
 
-/// Whether there are no access control lists: no Premium plan (databricks-api §3.4, §7), or a compatible server without
+/// Whether there are no access control lists: no Premium plan, or a compatible server without
 /// these endpoints.
 pub(crate) fn has_no_acls(error: &HttpError) -> bool {
     matches!(error.means(), Meaning::NotInPlan | Meaning::NotImplemented)

@@ -1,4 +1,4 @@
-//! Jobs: list, get, create, update, delete (databricks-api §5). Settings are kept as raw JSON, because most of a job is
+//! Jobs: list, get, create, update, delete. Settings are kept as raw JSON, because most of a job is
 //! not ours.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The identity of the token, and group membership (databricks-api §7).
+//! The identity of the token, and group membership.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Permissions on notebooks and jobs (databricks-api §4.4, §7).
+//! Permissions on notebooks and jobs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,7 +24,7 @@ impl Principal {
     }
 
     /// The kind of a `run_as` identity: a service principal by its ID, otherwise a user, whose name need not be an
-    /// e-mail address (databricks-api §7).
+    /// e-mail address.
     pub(crate) fn of_run_as(name: &str) -> Principal {
         match Principal::of(name) {
             Principal::ServicePrincipal => Principal::ServicePrincipal,
@@ -86,7 +86,7 @@ pub(crate) enum JobLevel {
     CanView,
     CanManageRun,
     CanManage,
-    /// Exactly one user or service principal has it, initially the creator of the job (databricks-api §5.5).
+    /// Exactly one user or service principal has it, initially the creator of the job.
     IsOwner,
 }
 

@@ -1,4 +1,4 @@
-//! The state of a run or task, from the API's old and new formats (databricks-api §5.7).
+//! The state of a run or task, from the API's old and new formats.
 
 use serde::Deserialize;
 

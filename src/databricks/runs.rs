@@ -1,4 +1,4 @@
-//! Runs of Databricks jobs: start, poll, cancel, read task output (databricks-api §5.4, §5.6 to §5.8).
+//! Runs of Databricks jobs: start, poll, cancel, read task output.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Secret scopes, secrets and their access control lists (databricks-api §3).
+//! Secret scopes, secrets and their access control lists.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ use super::{done, optional, or_default, rows};
 use crate::http::{BodyProblem, Call, Idempotent, Path, Read, Rows, parse_json};
 use crate::secret::Secret;
 
-/// A valid scope name (databricks-api §3.2).
+/// A valid scope name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ScopeName(String);
 
-/// A valid key name (databricks-api §3.2).
+/// A valid key name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct KeyName(String);
@@ -38,7 +38,7 @@ impl FromStr for ScopeName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<ScopeName, BadName> {
-        // Databricks' documentation disagrees about `@` and `/`, so leave them to the service (databricks-api §3.2).
+        // Databricks' documentation disagrees about `@` and `/`, so leave them to the service.
         if is_name(text, b"-_.@/") {
             return Ok(ScopeName(text.to_owned()));
         }
@@ -88,7 +88,7 @@ impl fmt::Display for KeyName {
 
 /// The group of all identities in a workspace.
 pub(crate) const EVERYBODY: &str = "users";
-/// The group of administrators, who can manage every scope (databricks-api §3.4).
+/// The group of administrators, who can manage every scope.
 pub(crate) const ADMINISTRATORS: &str = "admins";
 
 /// A permission on a scope; each includes the ones before it.
@@ -117,7 +117,7 @@ impl Level for Permission {
 pub(crate) enum Backend {
     /// Databricks.
     Databricks,
-    /// Azure Key Vault, with its URL if returned. Read-only through Databricks (databricks-api §3.5).
+    /// Azure Key Vault, with its URL if returned. Read-only through Databricks.
     KeyVault(Option<String>),
     /// A backend unknown to this version.
     Other(String),
@@ -199,8 +199,7 @@ pub(crate) fn create_scope(scope: &ScopeName) -> Idempotent<()> {
     Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
-/// `scopes/create` of a scope that all users of the workspace can manage: the only kind without the Premium plan
-/// (databricks-api §3.4).
+/// `scopes/create` of a scope that all users of the workspace can manage: the only kind without the Premium plan.
 pub(crate) fn create_open_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
     Idempotent::new(call.json(&json!({ "scope": scope.as_str(), "initial_manage_principal": EVERYBODY })), done)
@@ -237,7 +236,7 @@ pub(crate) fn delete_scope(scope: &ScopeName) -> Idempotent<()> {
     Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
-/// `secrets/get`. Keeps only the fingerprint of the value. May be denied outside a cluster (databricks-api §3.1).
+/// `secrets/get`. Keeps only the fingerprint of the value. May be denied outside a cluster.
 pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint> {
     #[derive(Deserialize)]
     struct Body {
@@ -258,7 +257,7 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
 pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
     #[derive(Deserialize)]
     struct Body {
-        // Databricks' documentation shows both names (databricks-api §3.1).
+        // Databricks' documentation shows both names.
         #[serde(alias = "acls", default)]
         items: Rows<Acl>,
     }

@@ -1,4 +1,4 @@
-//! The attempts of a run's tasks: automatic retries, and repairs of the whole run (databricks-api §5.7, §5.8, §10.6).
+//! The attempts of a run's tasks: automatic retries, and repairs of the whole run.
 
 use serde::Deserialize;
 

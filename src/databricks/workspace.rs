@@ -1,4 +1,4 @@
-//! Notebooks and folders of the workspace (databricks-api §4).
+//! Notebooks and folders of the workspace.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::done;
 use crate::http::{BodyProblem, Call, Idempotent, Path, Read, parse_json};
 
-/// Longest export response, in bytes: a notebook has at most 10 MB (databricks-api §4.1), and base64 adds a third.
+/// Longest export response, in bytes: a notebook has at most 10 MB, and base64 adds a third.
 const LARGEST_EXPORT: usize = 16 << 20;
 
 /// The absolute path of a notebook, without `.py` and without the prefix `/Workspace`, which names the same object.
@@ -47,7 +47,7 @@ impl FromStr for NotebookPath {
         if text.ends_with('/') {
             return Err(BadPath::NoName);
         }
-        // Double slashes collapse (databricks-api §4.3).
+        // Double slashes collapse.
         let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
         // Strip every leading `/Workspace`: the service ignores a remaining one, but our path checks would not.
         while parts.first() == Some(&"Workspace") {
@@ -83,7 +83,7 @@ impl NotebookPath {
         (folder != "/").then(|| NotebookPath(folder.to_owned()))
     }
 
-    /// Whether all users of the workspace can edit objects there (databricks-api §4.4). Case-insensitive: if the
+    /// Whether all users of the workspace can edit objects there. Case-insensitive: if the
     /// service is not, an unneeded consent is better than an API key open to all.
     pub(crate) fn is_shared(&self) -> bool {
         self.0.split('/').nth(1).is_some_and(|top| top.eq_ignore_ascii_case("Shared"))
@@ -146,7 +146,7 @@ pub(crate) fn list(folder: &NotebookPath) -> Read<Vec<Listed>> {
     Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.objects.unwrap_or_default()))
 }
 
-/// `workspace/delete` of a notebook or empty folder. A folder that is not empty is an error (databricks-api §4.1).
+/// `workspace/delete` of a notebook or empty folder. A folder that is not empty is an error.
 pub(crate) fn delete(path: &NotebookPath) -> Idempotent<()> {
     let call = Call::post("workspace/delete", Path::new("/api/2.0/workspace/delete"));
     Idempotent::new(call.json(&json!({ "path": path.as_str(), "recursive": false })), done)

@@ -22,7 +22,7 @@ pub(crate) struct Account {
     pub(crate) lock_reason: Option<String>,
 }
 
-/// The accounts that the token can access (dbt-cloud-api §2.4); currently always one.
+/// The accounts that the token can access; currently always one.
 pub(crate) fn list_accounts() -> Read<Page<Account>> {
     Read::new(Call::get("accounts/list", Path::new("/api/v3/accounts/")), page)
 }

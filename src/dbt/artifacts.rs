@@ -10,7 +10,7 @@ use super::envelope::{optional, or_default, skip_invalid};
 use super::run_requests::run_path;
 use crate::http::{BodyProblem, Call, Read, parse_json, title_of_page};
 
-/// `run_results.json` (dbt-cloud-api §6), with the fields needed for failures.
+/// `run_results.json`, with the fields needed for failures.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RunResults {
     #[serde(default, deserialize_with = "skip_invalid")]

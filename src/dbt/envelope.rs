@@ -1,4 +1,4 @@
-//! The envelope of dbt's responses: `{"status": …, "data": …, "extra": …}` (dbt-cloud-api §2.5, §5.3).
+//! The envelope of dbt's responses: `{"status": …, "data": …, "extra": …}`.
 
 use bytes::Bytes;
 use http::Response;

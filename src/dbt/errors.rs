@@ -1,4 +1,4 @@
-//! dbt error responses (dbt-cloud-api §2.5).
+//! dbt error responses.
 
 use bytes::Bytes;
 use http::Response;
@@ -47,7 +47,7 @@ fn words(answer: &Response<Bytes>) -> ServiceError {
     if parts.is_empty() {
         parts.push(shorten(&String::from_utf8_lossy(answer.body())));
     }
-    // IP restrictions are reported in a separate field (dbt-cloud-api §2.5).
+    // IP restrictions are reported in a separate field.
     let blocked = answer.status().as_u16() == 403 && body["data"]["account_access_denied"] == true;
     let means = if blocked { Meaning::AddressBlocked } else { Meaning::Other };
     ServiceError { message: shorten(&parts.join(" ")), means, ..ServiceError::default() }

@@ -6,7 +6,7 @@ use super::envelope::{Page, data, lenient_number, optional, page};
 use super::run_response::Run;
 use crate::http::{Call, Path, Read};
 
-/// A dbt job, with the fields that we use (dbt-cloud-api §5.3).
+/// A dbt job, with the fields that we use.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Job {
     #[serde(deserialize_with = "lenient_number")]
@@ -22,8 +22,7 @@ pub(crate) struct Job {
     /// 1: active, 2: deleted.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) state: Option<u64>,
-    /// Set after 100 consecutive failures, or if the account was inactive. Triggered runs do not start then
-    /// (dbt-cloud-api §7).
+    /// Set after 100 consecutive failures, or if the account was inactive. Triggered runs do not start then.
     #[serde(default, deserialize_with = "optional")]
     deactivated: Option<bool>,
     /// Free text.
@@ -86,7 +85,7 @@ impl Job {
     }
 }
 
-/// Why a job starts no runs (dbt-cloud-api §5.3, §7).
+/// Why a job starts no runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobDisabled {
     Deleted,
@@ -145,7 +144,7 @@ pub(crate) struct JobFilter {
     pub(crate) name_part: Option<String>,
 }
 
-/// A page of jobs ordered by ID, each with its environment and latest run (dbt-cloud-api §5.3).
+/// A page of jobs ordered by ID, each with its environment and latest run.
 pub(crate) fn list_jobs(account: u64, filter: &JobFilter, offset: u64, limit: u64) -> Read<Page<Job>> {
     let JobFilter { project, environment, name_part } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/");

@@ -1,4 +1,4 @@
-//! dbt URLs, as users paste them (dbt-cloud-api §1.3).
+//! dbt URLs, as users paste them.
 
 use url::Url;
 

@@ -59,7 +59,7 @@ const fn field(name: &'static str, kind: Kind, flag: &'static str) -> Field {
     Field { name, kind, flag }
 }
 
-/// Every field by which a run can differ from its job's settings (dbt-cloud-api §3.1). Used to send, validate, compare
+/// Every field by which a run can differ from its job's settings. Used to send, validate, compare
 /// and print them as flags, and as the list of what callers of the notebook may set.
 pub(crate) const FIELDS: [Field; 13] = [
     field("git_sha", Kind::Text, "--git-sha"),
@@ -84,7 +84,7 @@ impl Field {
     }
 }
 
-/// Checks for fields that exclude or require each other (dbt-cloud-api §3.1, "CI jobs"). `is_set` takes a field name.
+/// Checks for fields that exclude or require each other ("CI jobs"). `is_set` takes a field name.
 pub(crate) fn wrong_together(is_set: impl Fn(&str) -> bool) -> Option<Together> {
     let mut requests = FIELDS.iter().filter(|field| field.is_pull_request() && is_set(field.name));
     match (requests.next(), requests.next()) {

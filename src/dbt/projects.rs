@@ -14,7 +14,7 @@ pub(crate) struct Project {
     pub(crate) name: Option<String>,
 }
 
-/// A page of the account's projects (dbt-cloud-api §5.3: v3, because the v2 list is deprecated).
+/// A page of the account's projects (v3, because the v2 list is deprecated).
 pub(crate) fn list_projects(account: u64, offset: u64, limit: u64) -> Read<Page<Project>> {
     let path = Path::new("/api/v3/accounts/").number(account).then("/projects/");
     Read::new(Call::get("projects/list", path).query("limit", limit).query("offset", offset), page)

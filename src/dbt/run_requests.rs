@@ -9,7 +9,7 @@ use super::overrides::Overrides;
 use super::run_response::{Run, Status};
 use crate::http::{Call, Idempotent, NonIdempotent, Path, Read};
 
-/// Timeout of the trigger request (dbt-cloud-api §7).
+/// Timeout of the trigger request.
 pub(crate) const TRIGGER_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Serialize)]

@@ -73,7 +73,7 @@ pub(crate) enum End {
     Cancelled,
 }
 
-/// A run (dbt-cloud-api §4.3). `id` and `status` decide; most other fields are only displayed.
+/// A run. `id` and `status` decide; most other fields are only displayed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub(crate) struct Run {
     #[serde(deserialize_with = "lenient_number")]
@@ -242,7 +242,7 @@ pub(crate) enum Engine {
     Fusion,
 }
 
-/// Release tracks of Fusion (dbt-cloud-api §3.1); all others are Core.
+/// Release tracks of Fusion; all others are Core.
 const FUSION: [&str; 5] = ["latest-fusion", "fusion-stable", "fusion-extended", "fusion-nightly", "fusion-fallback"];
 
 impl Engine {
@@ -291,7 +291,7 @@ impl fmt::Display for NoRetry {
     }
 }
 
-/// Parses a time. Runs use `2021-11-26 16:48:41.431645+00:00`, other objects `T` and `Z` (dbt-cloud-api §4.3).
+/// Parses a time. Runs use `2021-11-26 16:48:41.431645+00:00`, other objects `T` and `Z`.
 fn moment(text: &str) -> Option<Timestamp> {
     text.trim().replacen(' ', "T", 1).parse().ok()
 }
@@ -311,7 +311,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    /// Versions and release tracks, as runs name them (dbt-cloud-api §3.1, §5.2).
+    /// Versions and release tracks, as runs name them.
     const VERSIONS: &[(&str, Engine)] = &[
         ("1.5.0-latest", Engine::Core),
         ("1.12.6", Engine::Core),

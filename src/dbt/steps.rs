@@ -1,4 +1,4 @@
-//! Interprets the steps of a run: which one failed it, and whose results count (dbt-cloud-api §4.4, §6).
+//! Interprets the steps of a run: which one failed it, and whose results count.
 //!
 //! The cases are in `tests/failures/cases.json`; the notebook follows the same rules.
 

@@ -26,7 +26,7 @@ pub(crate) struct Inputs {
 }
 
 /// Applies the plan in waves. Within a wave, the steps of a lane are written one after another (parallel ACL writes
-/// on one scope end inconsistently, databricks-api §3.4), and the lanes in parallel. A wave is then read back all
+/// on one scope end inconsistently), and the lanes in parallel. A wave is then read back all
 /// at once, in parallel with the reads before the first writes of the next wave; those writes wait for both. A plan
 /// with a blocked step is not applied at all. `on_progress` is called whenever a step has progressed.
 ///
@@ -199,7 +199,7 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
 }
 
 /// Reads the object again directly before each attempt to write it, and leaves it alone if it has changed since the
-/// plan. No API call supports a precondition (databricks-api §4.1, §5.5), so a change between that read and the
+/// plan. No API call supports a precondition, so a change between that read and the
 /// write goes unnoticed.
 async fn write<K: Kind>(
     writer: &Writer,

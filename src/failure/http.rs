@@ -8,7 +8,7 @@ use crate::http::{BodyProblem, Fault, HttpError, Limit, Meaning, NetKind, Servic
 
 /// A failed request to dbt. `doing` is the failed action, such as "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
-    // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
+    // dbt answers 401 for a good token at the wrong host too.
     explained(Service::Dbt, "this is not your account's host", doing, error)
 }
 

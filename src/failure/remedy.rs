@@ -87,7 +87,7 @@ impl Remedy {
             Remedy::DatabricksPlan => "ask a workspace administrator: this needs another Databricks plan",
             Remedy::DatabricksRight => "ask a workspace administrator for the permission, or use a token that has it",
             Remedy::DatabricksName => "check the name; an object that this identity cannot see gets the same response",
-            // databricks-api §1.4: this tells a host of several workspaces which one is meant.
+            // This tells a host of several workspaces which one is meant.
             Remedy::DatabricksHost => {
                 "check the host; if it serves several workspaces, the number after `o=` in the browser's address bar is the workspace ID"
             }

@@ -25,7 +25,7 @@ use crate::durations::shown;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
-/// Header that selects the workspace on a host that serves several (databricks-api §1.4).
+/// Header that selects the workspace on a host that serves several.
 const WORKSPACE: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
 
 /// How to talk to one service.
@@ -251,7 +251,7 @@ impl Reader {
     }
 
     /// Whether a new token may help: `Some(true)` if the service names the token as the cause. Expired tokens are
-    /// rejected with 403 as often as with 401, and not always with a message or in JSON (databricks-api §2.2a).
+    /// rejected with 403 as often as with 401, and not always with a message or in JSON.
     fn may_be_the_token(&self, answer: &Response<Bytes>) -> Option<bool> {
         let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if !refused || !self.line.profile.credential.is_renewable() {

@@ -219,7 +219,7 @@ impl fmt::Display for HttpError {
     }
 }
 
-/// Returns the title of a web page, or the text of its `<pre>` (databricks-api §2.1), shortened; `None` if the body is
+/// Returns the title of a web page, or the text of its `<pre>`, shortened; `None` if the body is
 /// not a page.
 pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
     let start = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();

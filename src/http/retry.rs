@@ -18,7 +18,7 @@ pub(crate) struct RetryAfter(pub(crate) Duration);
 const LONGEST: Duration = Duration::from_hours(24);
 
 impl RetryAfter {
-    /// Reads the header, or dbt's own variant of it (dbt-cloud-api §7). A date is compared with the response's `Date`,
+    /// Reads the header, or dbt's own variant of it. A date is compared with the response's `Date`,
     /// so a wrong local clock does no harm; without one, with the local clock.
     pub(crate) fn read(headers: &HeaderMap, now: Timestamp) -> Option<RetryAfter> {
         let value = headers.get(http::header::RETRY_AFTER).or_else(|| headers.get("x-rate-limit-retry-after-seconds"));
@@ -111,7 +111,7 @@ pub(crate) fn wait_before(next: u32, asked: Option<RetryAfter>, pace: &Pace, fra
 /// How long a start, and the lookups around it, keep trying while the service is unreachable or rate limits us.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
 
-/// The wait after the `times`th rate limit without a `Retry-After`. dbt's cooldown is five minutes (dbt-cloud-api §7).
+/// The wait after the `times`th rate limit without a `Retry-After`. dbt's cooldown is five minutes.
 pub(crate) fn cool_down(times: u32) -> Duration {
     Duration::from_mins(1).saturating_mul(times).min(Duration::from_mins(5))
 }

@@ -1,7 +1,7 @@
 //! The credential in the `Authorization` header: a fixed secret, or issued tokens that expire.
 //!
 //! The token is requested for every request and cached here while it is valid. A copy kept elsewhere would break long
-//! follows once it expires (databricks-api §1.7).
+//! follows once it expires.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,11 +26,10 @@ use crate::secret::Secret;
 /// Timeout of one request to a token issuer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Renew a token with this much lifetime left, or half of it if that is less (databricks-api §1.7).
+/// Renew a token with this much lifetime left, or half of it if that is less.
 const EARLY: Duration = Duration::from_mins(5);
 
-/// Do not use a token with less than this left, or an eighth of its lifetime: services reject the last seconds
-/// (databricks-api §1.6).
+/// Do not use a token with less than this left, or an eighth of its lifetime: services reject the last seconds.
 const LAST: Duration = Duration::from_secs(40);
 
 /// Wait after a failed renewal while the old token is still valid. Also the age from which a rejection that does not

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::shorten;
 
-/// JSON fields whose text is never shown (databricks-api §2.7; `bytes_value` is easily forgotten).
+/// JSON fields whose text is never shown (`bytes_value` is easily forgotten).
 const HIDDEN: [&str; 13] = [
     "string_value",
     "bytes_value",

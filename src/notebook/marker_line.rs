@@ -18,7 +18,7 @@ pub(super) struct Marker {
     pub(super) intact: bool,
 }
 
-/// Removes what import and export may change (databricks-api §4.5): byte order mark, CRLF, trailing white space.
+/// Removes what import and export may change: byte order mark, CRLF, trailing white space.
 pub(crate) fn normalise(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.replace("\r\n", "\n").trim_end().to_owned()

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::origin::Origin;
 
-/// The overrides of the trigger endpoint that a notebook may be allowed to pass on (dbt-cloud-api §3.1).
+/// The overrides of the trigger endpoint that a notebook may be allowed to pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OverrideKey {
     GitSha,

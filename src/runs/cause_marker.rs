@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::context::Entropy;
 use crate::text::hex;
 
-/// Longest `cause`, in bytes (dbt-cloud-api §3.1 does not say whether characters or bytes).
+/// Longest `cause`, in bytes (dbt does not say whether characters or bytes).
 const CAUSE_LIMIT: usize = 255;
 
 /// Longest key, in characters. Leaves room in `cause` for a short text.
@@ -94,8 +94,7 @@ impl Key {
 /// survives truncation.
 ///
 /// dbt writes the text into SQL comments, and macros paste it into SQL strings, so it has no quotes, backslashes,
-/// control characters or comment marks. It has no brackets either, so that it cannot contain another marker
-/// (dbt-cloud-api §3.1).
+/// control characters or comment marks. It has no brackets either, so that it cannot contain another marker.
 pub(crate) fn cause(text: &str, key: &Key) -> String {
     let marker = key.marker();
     let mut plain: String = text

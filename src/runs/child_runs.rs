@@ -84,7 +84,7 @@ pub(crate) async fn active_notebook_runs(
     Ok(found)
 }
 
-/// A resumed run may lack the marker (dbt-cloud-api §5.2); the first run of its chain has it.
+/// A resumed run may lack the marker; the first run of its chain has it.
 async fn parent_in_chain(reader: &Reader, account: u64, row: &Run) -> Result<Option<Parent>, HttpError> {
     let mut run = row.clone();
     for _ in 0..LONGEST_CHAIN {

@@ -25,8 +25,7 @@ const AUDIT_AT_FIRST: Duration = Duration::from_secs(5);
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
 
-/// How often to read the job of a queued run: if dbt deactivated the job meanwhile, the run never starts (dbt-cloud-api
-/// §7).
+/// How often to read the job of a queued run: if dbt deactivated the job meanwhile, the run never starts.
 const JOB_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Attempts at the final lookup, in total.

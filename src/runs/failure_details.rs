@@ -12,7 +12,7 @@ use crate::http::Reader;
 /// Time limit of the search.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Attempts to read the log, which appears some seconds after the end of a run (dbt-cloud-api §4.4), and the wait
+/// Attempts to read the log, which appears some seconds after the end of a run, and the wait
 /// between them.
 const LOG_LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);

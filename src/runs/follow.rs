@@ -21,15 +21,15 @@ const SLICE: Duration = Duration::from_secs(5);
 /// A sleep that took this much longer than planned, by either clock, means that the machine was suspended.
 const SUSPENDED: Duration = Duration::from_secs(30);
 
-/// First wait after a 429 without a `Retry-After`; doubled each time. The service may need minutes to cool down
-/// (dbt-cloud-api §7), or recover at once.
+/// First wait after a 429 without a `Retry-After`; doubled each time. The service may need minutes to cool down,
+/// or recover at once.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(10);
 const RATE_LIMIT_CAP: Duration = Duration::from_mins(5);
 
 /// Cap on `Retry-After`: longer waits would turn every hiccup into a timeout.
 const LONGEST_REQUESTED: Duration = Duration::from_mins(15);
 
-/// How long a new run may not be found (dbt-cloud-api §4.5).
+/// How long a new run may not be found.
 const NEW: Duration = Duration::from_mins(1);
 
 /// In its first minute, a run that was seen must be missing from this many polls in a row, because another server of

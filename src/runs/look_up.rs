@@ -142,8 +142,7 @@ impl LookUp<'_> {
                     reached = true;
                     continue;
                 }
-                // If the include is ignored, every row lacks its trigger, which does not mean that it has no marker
-                // (dbt-cloud-api §3.3).
+                // If the include is ignored, every row lacks its trigger, which does not mean that it has no marker.
                 if run.trigger.is_none() {
                     singles += 1;
                     match self.single(run.id, singles).await {

@@ -1,7 +1,6 @@
 //! Resumes a failed run from its point of failure, exactly once.
 //!
-//! dbt accepts no `cause` there, so after a lost response the new run is looked up by the run that it resumes
-//! (dbt-cloud-api §5.2).
+//! dbt accepts no `cause` there, so after a lost response the new run is looked up by the run that it resumes.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
 use crate::events::RunEvent;
 use crate::http::{BodyProblem, HttpError, PATIENCE, Reader, Sent, Writer};
 
-/// How long after the end of a run its results may be uploaded (dbt-cloud-api §6); until then it cannot be resumed.
+/// How long after the end of a run its results may be uploaded; until then it cannot be resumed.
 const UPLOAD: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_secs(3);
 

@@ -17,7 +17,7 @@ pub(super) const MOST_OPEN_SENDS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// Longest `Retry-After` respected between two lookups: the service's own cooldown (dbt-cloud-api §7).
+/// Longest `Retry-After` respected between two lookups: the service's own cooldown.
 const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// A send with an unclear outcome.

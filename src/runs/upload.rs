@@ -1,4 +1,4 @@
-//! Waits for files that dbt uploads some seconds after the end of a run (dbt-cloud-api §6).
+//! Waits for files that dbt uploads some seconds after the end of a run.
 
 use std::time::Duration;
 

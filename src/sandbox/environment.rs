@@ -13,7 +13,7 @@ pub type Variables = Vec<(&'static str, String)>;
 
 /// Returns the variables for `origin`. `authority` is the CA certificate file to trust when the origin is https.
 pub(super) fn variables(origin: &str, authority: Option<&Path>, seed: &Seed) -> Variables {
-    // dbt's clients accept only a bare host and prepend https:// (dbt-cloud-api §2.4a).
+    // dbt's clients accept only a bare host and prepend https://.
     let dbt_host = origin.strip_prefix("https://").unwrap_or(origin);
     let mut variables = vec![
         ("DATABRICKS_HOST", origin.to_owned()),

@@ -209,7 +209,7 @@ impl FaultKind {
         all
     }
 
-    /// Whether this response means that the service did nothing (dbt-cloud-api §3.3): 4xx except 408, and redirects.
+    /// Whether this response means that the service did nothing: 4xx except 408, and redirects.
     /// Both services keep to that, so such a class with [`Phase::After`] on a write simulates a service that lies.
     pub(crate) fn denies_effect(&self) -> bool {
         if let FaultKind::Status(status) = self {

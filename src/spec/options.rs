@@ -15,7 +15,7 @@ fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
     Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}"))
 }
 
-/// Job tags become cluster tags, so their rules apply (databricks-api §5.1).
+/// Job tags become cluster tags, so their rules apply.
 pub(crate) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
     let mut tags = BTreeMap::new();
     for text in given {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::setting::{Setting, TaskSpec};
 use crate::failure::{Code, Failure};
 
-/// Databricks truncates longer keys in run output (databricks-api §5.2).
+/// Databricks truncates longer keys in run output.
 const LONGEST_KEY: usize = 100;
 
 /// Splits `KEY=JOB`. A URL may contain `=`, but a key contains no slash.

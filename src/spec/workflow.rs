@@ -11,7 +11,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::failure::{Code, Failure};
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
-/// Longest name that Databricks accepts (databricks-api §5.1).
+/// Longest name that Databricks accepts.
 const LONGEST_NAME: usize = 4096;
 
 /// A workflow for dbt jobs, or tasks for someone else's workflow.

@@ -133,7 +133,7 @@ pub(super) async fn request_cancellation(writer: &Writer, account: u64, seen: Ru
     match writer.put(cancel_run(account, run)).await {
         Ok(now) if now.id == run => Ok(now),
         Ok(_) => Ok(seen),
-        // dbt refuses to cancel a run that has ended, so read its status (dbt-cloud-api §5.1).
+        // dbt refuses to cancel a run that has ended, so read its status.
         Err(error) => match writer.read(get_run(account, run)).await {
             Ok(now) if now.id == run && now.ended().is_some() => Ok(now),
             Err(now) if now.means() == Meaning::NotFound => Err(NotCancelled::Gone(now)),

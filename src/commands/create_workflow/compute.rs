@@ -159,7 +159,7 @@ async fn pick_version(reader: &Reader) -> Checked<String> {
     }))
 }
 
-/// The smallest cluster for a notebook that only waits: a single node (databricks-api §6.2).
+/// The smallest cluster for a notebook that only waits: a single node.
 async fn new(
     reader: &Reader,
     node_type: Option<&str>,

@@ -92,7 +92,7 @@ async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
     match reader.read(acls(scope)).await {
         Ok(Rows { rows, unreadable }) => {
             let known = rows.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
-            // Admins can manage every scope and are not listed (databricks-api §3.4).
+            // Admins can manage every scope and are not listed.
             let names = known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect();
             Ok(Some(Named { names, unreadable }))
         }

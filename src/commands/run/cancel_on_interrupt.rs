@@ -23,7 +23,7 @@ use crate::runs::{DbtRun, DuplicateRisk, Followed, RunContext, follow};
 /// Longest time for the cancellation after an interrupt.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Pause between attempts: a new run may not be found for a moment (dbt-cloud-api §4.5).
+/// Pause between attempts: a new run may not be found for a moment.
 const BETWEEN: Duration = Duration::from_secs(2);
 
 /// Interrupted before anything was sent.

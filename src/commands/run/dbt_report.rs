@@ -89,7 +89,7 @@ impl DbtReport {
         self.run_url.as_deref().unwrap_or_default()
     }
 
-    /// Why the run was canceled: a run that exceeds dbt's own time limit also ends as canceled (dbt-cloud-api §4.2).
+    /// Why the run was canceled: a run that exceeds dbt's own time limit also ends as canceled.
     pub(crate) fn reason(&self) -> Option<&'static str> {
         let cancelled = self.end == Some(End::Cancelled);
         let timed_out = self.message.as_ref().is_some_and(|message| says(Service::Dbt, message, Phrase::TimedOut));

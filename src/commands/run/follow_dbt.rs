@@ -12,7 +12,7 @@ use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, FailureDetails, Followed, RunContext, find_failures, follow, plain};
 
-/// How long to retry a run that is not found: a new run may be missing for a moment (dbt-cloud-api §4.5).
+/// How long to retry a run that is not found: a new run may be missing for a moment.
 const MOMENT: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_secs(2);
 

@@ -131,7 +131,7 @@ async fn start(
     }
 }
 
-/// With a used token the service returns its run, whatever the parameters (databricks-api §2.6).
+/// With a used token the service returns its run, whatever the parameters.
 async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> Option<Failure> {
     // A run that cannot be read now is followed anyway.
     let seen = reader.read_once(get_workflow_run(run, None)).await.ok()?;

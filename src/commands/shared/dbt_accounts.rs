@@ -7,7 +7,7 @@ use crate::http::{HttpError, Meaning, Reader, Writer};
 /// The accounts that the key can see.
 pub(in crate::commands) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
     let page = match dbt.read(list_accounts()).await {
-        // Older hosts lack the newer endpoint, with various responses (dbt-cloud-api §2.4); a host without either is
+        // Older hosts lack the newer endpoint, with various responses; a host without either is
         // not dbt.
         Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
         answer => answer,

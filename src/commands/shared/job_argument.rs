@@ -108,7 +108,7 @@ async fn find_by_name(
     job_filter: &JobFilterFlags,
 ) -> Result<Job, Failure> {
     let projects = Projects::read(reader, account, job_filter).await?;
-    // The service may ignore the filter, and dbt matches substrings in any case (dbt-cloud-api §5.3).
+    // The service may ignore the filter, and dbt matches substrings in any case.
     let mut all = jobs(reader, account, job_filter, &projects, Some(name)).await?;
     let is_it = |job: &Job| job.name.as_deref() == Some(name);
     let mut found: Vec<Job> = all.iter().filter(|job| is_it(job)).cloned().collect();

@@ -24,7 +24,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
         if error.means() != Meaning::RightMissing {
             return failure;
         }
-        // The service answers 403 to an unknown token (databricks-api §7), and everyone may look up their own identity.
+        // The service answers 403 to an unknown token, and everyone may look up their own identity.
         failure.hints.clear();
         failure
             .cause("a wrong or expired token, or one from another workspace, gets this response")

@@ -135,8 +135,8 @@ impl RunArgument {
     }
 }
 
-/// The run ID in a workspace URL: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN` (databricks-api §5.7). dbt's URLs contain
-/// the account, and never a job before a run (dbt-cloud-api §1.3).
+/// The run ID in a workspace URL: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN`. dbt's URLs contain
+/// the account, and never a job before a run.
 fn databricks_run(url: &Url) -> Option<u64> {
     let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
     let parts: Vec<&str> = path.split(['/', '?']).filter(|part| !part.is_empty()).collect();

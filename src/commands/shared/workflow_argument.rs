@@ -25,7 +25,7 @@ pub(crate) enum WorkflowArgument {
 }
 
 impl WorkflowArgument {
-    /// Parses an ID, a URL in either form (databricks-api §5.7), or a name.
+    /// Parses an ID, a URL in either form, or a name.
     pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowArgument, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {

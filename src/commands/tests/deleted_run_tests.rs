@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// From now on requests for a run find none (databricks-api §2.2, dbt-cloud-api §2.5).
+    /// From now on requests for a run find none.
     fn forget(self, world: &Harness, run: &str) {
         let (operations, status, body): (&[&'static str], u16, Value) = match self {
             Service::Databricks => (

@@ -18,7 +18,7 @@ use crate::sim::say;
 /// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
 
-/// Refusals as observed (databricks-api §2.2a, §2.2b, §2.3; dbt-cloud-api §2.5).
+/// Refusals as observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     WrongToken,

@@ -1,4 +1,4 @@
-//! Auth methods, tried in order (databricks-api §1.1).
+//! Auth methods, tried in order.
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use crate::credentials::{Source, Sourced, expanded, two_different};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
 
-/// Whether the host is an account console, which serves no workspace (databricks-api §1.4).
+/// Whether the host is an account console, which serves no workspace.
 fn is_account_console(host: &str) -> bool {
     Origin::parse(host)
         .is_ok_and(|origin| ["accounts.", "accounts-dod."].iter().any(|front| origin.host().starts_with(front)))
@@ -100,7 +100,7 @@ fn is_stored_with(auth_method: &AuthMethod, host: &Source) -> bool {
     }
 }
 
-/// Whether the host is under a domain of Databricks (databricks-api §1.4).
+/// Whether the host is under a domain of Databricks.
 pub(crate) fn is_of_databricks(origin: &Origin) -> bool {
     ["databricks.com", "cloud.databricks.us", "azuredatabricks.net", "databricks.azure.us", "databricks.azure.cn"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! The workspace ID, for hosts that serve several workspaces (databricks-api §1.4).
+//! The workspace ID, for hosts that serve several workspaces.
 
 use url::Url;
 

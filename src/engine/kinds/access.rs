@@ -60,7 +60,7 @@ pub(super) async fn manages(
         Ok(Rows { rows, unreadable: 0 }) => rows,
         // The unreadable entry may be this principal's, so the service decides.
         Ok(Rows { rows: _, unreadable: _ }) => return Ok(true),
-        // Reading the list requires CAN_MANAGE (databricks-api §7).
+        // Reading the list requires CAN_MANAGE.
         Err(error) if error.means() == Meaning::RightMissing => return Ok(false),
         Err(error) if has_no_acls(&error) || is_missing(&error) => return Ok(true),
         Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Service, says};
 use crate::spec::Setting;
 
-/// The fields of a task that name its compute; a task without any of them is serverless (databricks-api §5.2).
+/// The fields of a task that name its compute; a task without any of them is serverless.
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,8 +35,7 @@ impl Compute {
         }
     }
 
-    /// Whether this field of a task matches; the service fills in fields omitted from a new cluster (databricks-api
-    /// §5.5).
+    /// Whether this field of a task matches; the service fills in fields omitted from a new cluster.
     fn is_met(&self, field: &str, there: Option<&Value>) -> bool {
         match (self, there) {
             (Compute::New { cluster, defaulted_fields }, Some(Value::Object(there))) if field == FIELDS[2] => {
@@ -103,7 +102,7 @@ pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
     let Some(said) = error.service_error() else { return false };
     match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
-        // Where serverless is off, the error says that a task needs compute (databricks-api §6.3), or names
+        // Where serverless is off, the error says that a task needs compute, or names
         // serverless.
         Some("INVALID_PARAMETER_VALUE") => says(Service::Databricks, &said.message, Phrase::ServerlessOff),
         Some(_) | None => false,

@@ -37,7 +37,7 @@ pub(crate) enum Access {
     Level(String),
     /// The workspace has no ACLs.
     NoAcls,
-    /// The only entry is MANAGE for all users, as in workspaces without the Premium plan (databricks-api §3.4):
+    /// The only entry is MANAGE for all users, as in workspaces without the Premium plan:
     /// nothing can be added.
     Everybody,
 }

@@ -286,13 +286,13 @@ async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHa
     });
     let nearest = try_join_all(looks).await?.into_iter().flatten().next();
     Ok(nearest.and_then(|(above, kind)| {
-        // Object types that the reference does not name may contain others (databricks-api §4.3).
+        // Object types that the reference does not name may contain others.
         let kind = kind.filter(|kind| NO_FOLDERS.contains(&kind.as_str()))?;
         Some(NotebookHave::NoFolder { above, kind })
     }))
 }
 
-/// Whether a path is `/Users/<name>` or top-level, where the service itself creates folders (databricks-api §4.3).
+/// Whether a path is `/Users/<name>` or top-level, where the service itself creates folders.
 fn is_given(path: &NotebookPath) -> bool {
     let text = path.as_str();
     let depth = text.matches('/').count();

@@ -94,7 +94,7 @@ impl Kind for Scope {
             Some("RESOURCE_LIMIT_EXCEEDED") => {
                 failure.advise("the workspace is at its limit of scopes: choose an existing one with --scope")
             }
-            // A missing permission to create scopes has another code (databricks-api §3.3).
+            // A missing permission to create scopes has another code.
             Some("CUSTOMER_UNAUTHORIZED") => Failure::new(
                 Code::InvalidInput,
                 format!("cannot create secret scope {scope}: Databricks reserves this name"),
@@ -106,7 +106,7 @@ impl Kind for Scope {
     }
 }
 
-/// Whether the scope could only be created open to all users, for lack of the Premium plan (databricks-api §3.4).
+/// Whether the scope could only be created open to all users, for lack of the Premium plan.
 fn is_for_premium_only(error: &HttpError) -> bool {
     let Some(said) = error.service_error() else { return false };
     says(Service::Databricks, &said.message, Phrase::PremiumOnly)

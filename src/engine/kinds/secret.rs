@@ -63,7 +63,7 @@ impl SecretHave {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     Listed(Vec<Acl>),
-    /// The workspace has no ACLs: every user has MANAGE (databricks-api §3.4).
+    /// The workspace has no ACLs: every user has MANAGE.
     NoAcls,
     /// Unknown: reading the ACLs requires MANAGE, which the caller does not have, or was refused for another
     /// reason.
@@ -72,7 +72,7 @@ pub(crate) enum Readers {
 
 impl Readers {
     /// Whether access can be taken away from all users. Without the Premium plan, a scope has exactly that one
-    /// entry (databricks-api §3.4), and it cannot be changed.
+    /// entry, and it cannot be changed.
     pub(crate) fn can_be_closed(&self) -> bool {
         match self {
             Readers::Listed(acls) => !is_open_to_all(acls),
@@ -314,7 +314,7 @@ impl Step<Secret> {
         .unless(Consent::AcceptSharedScope);
     }
 
-    /// Refuses to write to an Azure Key Vault, which the Databricks API cannot do (databricks-api §3.5).
+    /// Refuses to write to an Azure Key Vault, which the Databricks API cannot do.
     pub(crate) fn settle(&mut self, scope: Option<&ScopeInfo>) {
         let Some(ScopeInfo { name, backend: Backend::KeyVault(address) }) = scope else { return };
         let key = &self.want.key;

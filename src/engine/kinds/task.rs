@@ -10,7 +10,7 @@ use crate::databricks::raw::Raw;
 use crate::engine::Change;
 use crate::spec::{Setting, TaskSettings};
 
-/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of a task.
+/// Filled in by the workflow when it runs; constant for all automatic retries of a task.
 const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
 const ATTEMPT: &str = "{{task.execution_count}}";
 /// In seconds. The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the
@@ -54,7 +54,7 @@ pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-/// Strips `/Workspace`: both spellings name the same path, and the service may return either (databricks-api §4.3).
+/// Strips `/Workspace`: both spellings name the same path, and the service may return either.
 pub(super) fn bare(path: &str) -> String {
     path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
 }
@@ -68,7 +68,7 @@ pub(crate) fn job_in_key(key: &str) -> Option<u64> {
     key.strip_prefix("dbt_").filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).and_then(|id| id.parse().ok())
 }
 
-/// The keys that a task depends on, sorted, since the service reorders them (databricks-api §5.5).
+/// The keys that a task depends on, sorted, since the service reorders them.
 pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
     needs.sort_unstable();
@@ -86,7 +86,7 @@ pub(super) fn has_key(task: &Raw) -> bool {
     task.object("notebook_task").object("base_parameters").has(KEY_PARAMETER)
 }
 
-/// The managed fields as they are, with the service's defaults filled in (databricks-api §5.5).
+/// The managed fields as they are, with the service's defaults filled in.
 pub(super) fn found(task: Option<&Raw>) -> State {
     let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
     let base = notebook.object("base_parameters");
@@ -302,7 +302,7 @@ pub(crate) fn dbt_jobs(settings: &Raw) -> Option<Vec<u64>> {
     runs_any.then_some(jobs)
 }
 
-/// Reads a dbtrigger task. A parameter of the job wins over the task's own (databricks-api §5.3).
+/// Reads a dbtrigger task. A parameter of the job wins over the task's own.
 pub(super) fn existing_task(settings: &Raw, task: &Raw) -> ExistingTask {
     let notebook = task.object("notebook_task");
     let base = notebook.object("base_parameters");

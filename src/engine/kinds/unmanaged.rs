@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::databricks::raw::Raw;
 
-/// Set and removed by the service itself when compute changes (databricks-api §5.5).
+/// Set and removed by the service itself when compute changes.
 pub(super) const FILLED_IN: &str = "performance_target";
 
 /// The fields that identify the entries of lists, in the order in which they are tried.
 const KEYS: [&str; 6] = ["task_key", "job_cluster_key", "environment_key", "name", "id", "metric"];
 
-/// The fields of an object in canonical order, since the service reorders lists (databricks-api §5.5).
+/// The fields of an object in canonical order, since the service reorders lists.
 pub(super) fn fields(raw: &Raw) -> BTreeMap<String, Value> {
     raw.names().map(|name| (name.to_owned(), canonical(raw.read(name).unwrap_or_default()))).collect()
 }

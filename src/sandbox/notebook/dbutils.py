@@ -5,7 +5,7 @@
 # stdin. What the notebook prints is sent as messages; what its subprocesses print goes to stderr.
 #
 # The `dbutils` below is strict on purpose: it raises where Databricks raises, and anything it lacks is an
-# AttributeError. Source: databricks-api section 10.
+# AttributeError.
 
 import builtins
 import datetime as real_datetime
@@ -126,7 +126,7 @@ Py4JJavaError.__module__ = "py4j.protocol"
 
 class NotebookExit(Exception):
     """Raised by `dbutils.notebook.exit`. As on Databricks, a broad `except Exception` around the call catches it and
-    the notebook continues (databricks-api section 10.3)."""
+    the notebook continues."""
 
 
 def text_only(what, value):

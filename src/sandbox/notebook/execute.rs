@@ -70,7 +70,7 @@ enum DriverMessage {
 /// Runs the notebook to its end and returns the outcome and the printed text.
 ///
 /// In the printed text, every secret that was handed out is replaced by `[REDACTED]`, exact matches only. Error, trace
-/// and exit value are left unchanged: whether Databricks redacts them is unverified (databricks-api §10.2), and tests
+/// and exit value are left unchanged: whether Databricks redacts them is unverified, and tests
 /// should see a leak.
 pub(super) async fn execute(
     python: &Python,

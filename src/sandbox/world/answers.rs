@@ -12,11 +12,11 @@ pub(super) type HandlerResult = Result<HttpResponse, ServiceError>;
 /// An error response.
 #[derive(Debug)]
 pub(super) enum ServiceError {
-    /// databricks-api §2.1 form 1.
+    /// The usual form: a code and a message.
     Databricks { status: u16, code: &'static str, message: String },
-    /// dbt-cloud-api §2.5: the envelope, with the reason of a 400 in `data`.
+    /// The envelope, with the reason of a 400 in `data`.
     Dbt { status: u16, message: String, data: Box<Value> },
-    /// dbt-cloud-api §2.5: errors of the web framework, outside the envelope (405, 429).
+    /// Errors of the web framework, outside the envelope (405, 429).
     DbtDetail { status: u16, detail: String },
     /// Not supported by the sandbox. The 501 makes a test that needs it fail.
     Unsupported(String),
@@ -127,7 +127,7 @@ pub(super) fn databricks_data(body: &Value) -> HttpResponse {
     json_answer(200, body)
 }
 
-/// A list in a Databricks response. The field is absent when there are none (databricks-api §3.1).
+/// A list in a Databricks response. The field is absent when there are none.
 pub(super) fn rows(name: &str, rows: &[Value]) -> HttpResponse {
     databricks_data(&if rows.is_empty() { json!({}) } else { json!({ name: rows }) })
 }

@@ -11,7 +11,7 @@ use crate::sandbox::{BrokenConnection, FaultKind, Reply, SimTime};
 /// The error page of a gateway whose backend does not respond.
 const GATEWAY_PAGE: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 const TIMEOUT_PAGE: &str = "<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n<body>\r\n<center><h1>504 Gateway Time-out</h1></center>\r\n</body>\r\n</html>\r\n";
-/// databricks-api §2.3: 200 and HTML instead of JSON.
+/// 200 and HTML instead of JSON.
 const LOGIN_PAGE: &str = "<!doctype html>\n<html><head><title>Sign in</title></head><body><form action=\"/login\" method=\"post\"><input name=\"email\"></form></body></html>\n";
 const NESTING: usize = 100_000;
 

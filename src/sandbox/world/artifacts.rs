@@ -1,4 +1,4 @@
-//! Artifacts of dbt Cloud runs, such as `run_results.json`, per step (dbt-cloud-api §6).
+//! Artifacts of dbt Cloud runs, such as `run_results.json`, per step.
 
 use serde_json::{Value, json};
 

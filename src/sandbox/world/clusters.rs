@@ -1,4 +1,4 @@
-//! Clusters, node types, runtimes and policies (databricks-api §6.1). They never change.
+//! Clusters, node types, runtimes and policies. They never change.
 #![expect(clippy::unnecessary_wraps, reason = "every handler of the route table answers so")]
 
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use super::workspace_objects::Object;
 /// Workspace state without runs. A stale read sees an older copy.
 #[derive(Clone, Default)]
 pub(super) struct WorkspaceState {
-    /// Keyed by lowercase name, because scope names are case-insensitive (databricks-api §3.2).
+    /// Keyed by lowercase name, because scope names are case-insensitive.
     pub(super) scopes: BTreeMap<String, Scope>,
     /// Lowercase.
     pub(super) reserved_scopes: Vec<String>,

@@ -1,4 +1,4 @@
-//! Jobs: create, update, reset, delete, get, list (databricks-api §5.1 to §5.5).
+//! Jobs: create, update, reset, delete, get, list.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

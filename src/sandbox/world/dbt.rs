@@ -1,5 +1,4 @@
-//! The dbt Cloud account: authentication, state, query parameters and paging
-//! (dbt-cloud-api §2.4, §2.5, §4.1, §5.3, §7).
+//! The dbt Cloud account: authentication, state, query parameters and paging.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +83,7 @@ impl Dbt {
 }
 
 impl World {
-    /// Sets how long a new dbt run is missing from lists of runs, in milliseconds (dbt-cloud-api §3.3).
+    /// Sets how long a new dbt run is missing from lists of runs, in milliseconds.
     pub fn set_listing_lag(&mut self, milliseconds: i64) {
         self.dbt.listing_lag = milliseconds;
     }

@@ -1,4 +1,4 @@
-//! Requests on dbt Cloud runs: trigger, read, list, cancel, retry (dbt-cloud-api §3, §4.1, §5).
+//! Requests on dbt Cloud runs: trigger, read, list, cancel, retry.
 
 use serde_json::{Map, Value, json};
 

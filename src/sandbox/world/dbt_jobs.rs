@@ -1,4 +1,4 @@
-//! Jobs of the dbt Cloud account (dbt-cloud-api §5.3).
+//! Jobs of the dbt Cloud account.
 
 use serde_json::{Map, Value, json};
 

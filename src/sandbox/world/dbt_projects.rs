@@ -1,4 +1,4 @@
-//! Projects and environments of the dbt Cloud account (dbt-cloud-api §5.3).
+//! Projects and environments of the dbt Cloud account.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! dbt Cloud runs and steps as clients read them (dbt-cloud-api §4).
+//! dbt Cloud runs and steps as clients read them.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Runs of dbt jobs as a function of time (dbt-cloud-api §4.2, §4.4, §5, §7).
+//! Runs of dbt jobs as a function of time.
 //!
 //! The status of a run follows from when it left the queue and how long each stage takes. Only leaving the queue
 //! depends on other runs: runs of one deploy job never overlap.

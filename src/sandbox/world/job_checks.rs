@@ -1,4 +1,4 @@
-//! Validation of job settings (databricks-api §5.1, §5.2, §6.3), as far as clients run into it.
+//! Validation of job settings, as far as clients run into it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

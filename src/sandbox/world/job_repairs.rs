@@ -1,4 +1,4 @@
-//! Repairs: run tasks of an ended run again within it (databricks-api §5.8, §10.6).
+//! Repairs: run tasks of an ended run again within it.
 
 use std::collections::BTreeSet;
 

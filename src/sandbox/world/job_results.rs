@@ -1,4 +1,4 @@
-//! When a blocked task starts, and the result of a run whose tasks have ended (databricks-api §5.2, §5.7).
+//! When a blocked task starts, and the result of a run whose tasks have ended.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Starts, submits, cancels and deletes job runs (databricks-api §5.6, §5.8).
+//! Starts, submits, cancels and deletes job runs.
 
 use std::collections::BTreeSet;
 

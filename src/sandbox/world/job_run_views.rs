@@ -1,4 +1,4 @@
-//! Job runs as clients read them: both representations of state, pages, outputs (databricks-api §5.7, §5.8).
+//! Job runs as clients read them: both representations of state, pages, outputs.
 
 use serde_json::{Value, json};
 

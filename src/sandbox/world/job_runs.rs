@@ -1,4 +1,4 @@
-//! Runs of jobs: how they start, progress and end (databricks-api §5.6 to §5.8, §10.6).
+//! Runs of jobs: how they start, progress and end.
 //!
 //! There are no timers: [`World::advance_job_runs`] updates every run to the current moment.
 

@@ -1,4 +1,4 @@
-//! Allowed job settings and the defaults the service adds (databricks-api §5.1, §5.2, §5.5).
+//! Allowed job settings and the defaults the service adds.
 
 use serde_json::{Map, Value, json};
 

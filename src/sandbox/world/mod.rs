@@ -136,7 +136,7 @@ pub enum NotebookOutcome {
     },
 }
 
-/// Why `dbutils.secrets.get` raised. `Display` uses Databricks' words (databricks-api §10.2).
+/// Why `dbutils.secrets.get` raised. `Display` uses Databricks' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretRefused {
     /// No such scope or key.

@@ -67,7 +67,7 @@ impl World {
     }
 
     /// Returns the next ready notebook task and moves it to RUNNING. A task whose notebook is missing, or hidden from
-    /// the run's identity, fails instead (databricks-api §4.3).
+    /// the run's identity, fails instead.
     pub fn next_notebook(&mut self, now: SimTime) -> Option<NotebookTask> {
         self.advance(now);
         let now = self.now.0;

@@ -1,4 +1,4 @@
-//! The workspace's OAuth endpoints (databricks-api §1.5): discovery, client credentials of service principals, and
+//! The workspace's OAuth endpoints: discovery, client credentials of service principals, and
 //! exchange of id tokens.
 
 use base64::Engine as _;
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Host metadata (databricks-api §1.4), from which SDKs find the OAuth endpoints.
+/// Host metadata, from which SDKs find the OAuth endpoints.
 #[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
 pub(super) fn metadata(world: &mut World, _: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({

@@ -1,4 +1,4 @@
-//! Users, service principals, groups and tokens of the workspace, and the SCIM endpoints (databricks-api §7).
+//! Users, service principals, groups and tokens of the workspace, and the SCIM endpoints.
 
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl People {
         self.find(principal).is_some() || GROUPS.contains(&principal)
     }
 
-    /// Authenticates a Databricks request (databricks-api §2.2). A wrong token gives 403 and a missing one 401, both
+    /// Authenticates a Databricks request. A wrong token gives 403 and a missing one 401, both
     /// with a numeric `error_code` (§2.1).
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<HttpResponse>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {

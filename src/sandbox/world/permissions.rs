@@ -1,4 +1,4 @@
-//! Permissions of jobs and workspace objects (databricks-api §4.4, §7).
+//! Permissions of jobs and workspace objects.
 
 use serde_json::{Value, json};
 

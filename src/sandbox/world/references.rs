@@ -1,4 +1,4 @@
-//! Dynamic value references in parameters (databricks-api §10.5): plain substitution, no expressions.
+//! Dynamic value references in parameters: plain substitution, no expressions.
 
 use jiff::tz::TimeZone;
 

@@ -173,7 +173,7 @@ pub(super) fn find(method: &Method, path: &str) -> Option<(&'static RouteEntry, 
 }
 
 fn path_params(pattern: &str, path: &str) -> Option<Vec<String>> {
-    // dbt's maintained clients send paths with and without the trailing slash (dbt-cloud-api §1.4); Databricks paths
+    // dbt's maintained clients send paths with and without the trailing slash; Databricks paths
     // have none.
     let path = if is_dbt(path) { path.strip_suffix('/').unwrap_or(path) } else { path };
     let mut path_params = Vec::new();
@@ -206,7 +206,7 @@ fn decoded(segment: &str) -> String {
 pub(super) fn unknown(request: &Request<Bytes>) -> HttpResponse {
     let (method, path) = (request.method(), request.uri().path());
     if path.contains("/.well-known/") {
-        // databricks-api §1.4, §1.5: a host without the document answers 404, and SDKs continue without it.
+        // A host without the document answers 404, and SDKs continue without it.
         return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
     }
     let known = TABLE.iter().any(|entry| path_params(entry.path, path).is_some());

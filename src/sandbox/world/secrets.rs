@@ -1,4 +1,4 @@
-//! Secret scopes, secrets and their ACLs (databricks-api §3).
+//! Secret scopes, secrets and their ACLs.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Notebooks, files and folders of the workspace (databricks-api §4).
+//! Notebooks, files and folders of the workspace.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

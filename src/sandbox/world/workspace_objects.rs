@@ -1,4 +1,4 @@
-//! Folders, notebooks and files, and how notebooks are exported (databricks-api §4.2, §4.5).
+//! Folders, notebooks and files, and how notebooks are exported.
 
 /// A folder, notebook or file.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! What is printed for each state that the service documents, and the exit code (databricks-api §5.7).
+//! What is printed for each state that the service documents, and the exit code.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -12,7 +12,7 @@ const OPEN: &str = "[dbtrigger ";
 /// Version of the digest's input, raised when other fields are managed.
 const VERSION: &str = "1-";
 const DIGITS: usize = 16;
-/// Longest description that Databricks accepts, in characters (databricks-api §5.2).
+/// Longest description that Databricks accepts, in characters.
 const LONGEST: usize = 1000;
 
 /// `[dbtrigger KEY 1-0123456789abcdef]`: the task's original key, whatever it was renamed to, and a digest of what

@@ -29,7 +29,7 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::spec::{Setting, TaskSettings, TaskSpec};
 
-/// Maximum number of tasks in a job (databricks-api §5.1).
+/// Maximum number of tasks in a job.
 const MOST_TASKS: usize = 1000;
 
 pub(crate) enum AddedTask {}
@@ -93,8 +93,8 @@ fn parameters(settings: &Raw) -> BTreeSet<String> {
     settings.list("parameters").iter().filter_map(|parameter| parameter.read("name")).collect()
 }
 
-/// The parameter for the dbt job. A workflow parameter wins over a task parameter of the same name (databricks-api
-/// §5.3), and a workflow that dbtrigger created may get one at any time.
+/// The parameter for the dbt job. A workflow parameter wins over a task parameter of the same name,
+/// and a workflow that dbtrigger created may get one at any time.
 fn job_parameter(settings: &Raw) -> &'static str {
     let has_one = parameters(settings).contains(JOB) || settings.object("tags").has(ID_TAG);
     if has_one { JOB_THAT_WINS } else { JOB }

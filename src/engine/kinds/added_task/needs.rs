@@ -10,7 +10,7 @@ use crate::engine::kinds::task::{key_of, need, needs_of};
 use crate::spec::{Setting, TaskSpec, circle};
 
 /// The task's future dependencies: as requested, else unchanged. An existing entry is kept whole, since it may say
-/// more than the key (the outcome of a condition, databricks-api §5.2).
+/// more than the key (the outcome of a condition).
 pub(super) fn after(want: &TaskSpec, task: Option<&Raw>) -> Vec<Raw> {
     let mut needs = task.map(|task| task.list("depends_on")).unwrap_or_default();
     match &want.depends_on {

@@ -19,7 +19,7 @@ const NOT_SENT_FOR: Duration = Duration::from_mins(2);
 const BLIND_FOR: Duration = Duration::from_mins(5);
 
 /// Creates the job once, and returns it as sent if a response contains its ID. The service has no idempotency key
-/// for jobs (databricks-api §2.6), so a request with unknown outcome is followed by a look-up by our tag, and only
+/// for jobs, so a request with unknown outcome is followed by a look-up by our tag, and only
 /// a complete look-up that finds nothing allows another attempt.
 pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
     let mut whole = settings::whole(want, None);

@@ -62,7 +62,7 @@ fn has_other_start(settings: &Raw) -> bool {
         || settings.list("triggers").iter().any(|start| !is_paused(start))
 }
 
-/// The other trigger that starts this job; the service allows only one kind (databricks-api §5.1).
+/// The other trigger that starts this job; the service allows only one kind.
 pub(crate) fn other_start(settings: &Raw) -> Option<&'static str> {
     ["continuous", "trigger", "triggers"].into_iter().find(|name| settings.has(name))
 }

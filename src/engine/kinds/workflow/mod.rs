@@ -41,7 +41,7 @@ use crate::spec::{Setting, TaskSettings, TaskSpec, WorkflowSettings};
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
 /// How long concurrent runs of this command may take until one job is left.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
-/// Maximum number of tags on a job (databricks-api §5.1).
+/// Maximum number of tags on a job.
 const MOST_TAGS: usize = 25;
 
 pub(crate) enum Workflow {}
@@ -62,7 +62,7 @@ impl Identity {
         Identity::digest(&format!("name:{name}"))
     }
 
-    /// Tags allow few characters, so names are stored as a digest (databricks-api §5.1).
+    /// Tags allow few characters, so names are stored as a digest.
     fn digest(text: &str) -> Identity {
         Identity(digest(text, 32))
     }
@@ -143,7 +143,7 @@ fn update(before: &Raw, after: &Raw) -> jobs::Update {
         if let Some(value) = after.read::<Box<RawValue>>(name) {
             update.new_settings.set(name, &value);
         }
-        // No source says whether such an array is merged or replaced (databricks-api §5.5): removed and sent whole,
+        // No source says whether such an array is merged or replaced: removed and sent whole,
         // it ends up as sent either way.
         if name == "parameters" && before.has(name) {
             update.fields_to_remove.push(name.to_owned());

@@ -25,7 +25,7 @@ pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
     })
 }
 
-/// Sets the requested identity. If omitted, it stays as it is (databricks-api §5.5), which requires no permission.
+/// Sets the requested identity. If omitted, it stays as it is, which requires no permission.
 pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) {
     if change(want, job).is_some()
         && let Some(wanted) = want.settings.run_as.value()

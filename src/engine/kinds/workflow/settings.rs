@@ -42,7 +42,7 @@ fn wanted_of_job(want: &WorkflowWant) -> Vec<Field> {
     ]
 }
 
-/// The managed job fields as they are, with the service's defaults filled in (databricks-api §5.5).
+/// The managed job fields as they are, with the service's defaults filled in.
 fn found_of_job(settings: &Raw) -> Vec<Field> {
     let text = |raw: &Raw, name: &str, default: &str| {
         Some(raw.read::<Value>(name).map_or_else(|| default.to_owned(), |value| plain(&value)))
@@ -201,7 +201,7 @@ pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
 /// The whole settings to send: the existing or new ones with our fields set.
 pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     let mut settings = there.cloned().unwrap_or_default();
-    // If omitted, it stays as it is; sent without permission to set it, it is refused (databricks-api §5.5).
+    // If omitted, it stays as it is; sent without permission to set it, it is refused.
     settings.remove("run_as");
     if want.named || there.is_none() {
         settings.set("name", &want.name);
@@ -252,7 +252,7 @@ fn parameters(want: &WorkflowWant, mut all: Vec<Raw>) -> Vec<Raw> {
     let name = |parameter: &Raw| parameter.read::<String>("name").unwrap_or_default();
     all.retain(|parameter| name(parameter) != "dbtrigger_job_id");
     let [only] = want.tasks.as_slice() else {
-        // It would win over each task's own (databricks-api §5.3).
+        // It would win over each task's own.
         all.retain(|parameter| name(parameter) != "job_id");
         return all;
     };

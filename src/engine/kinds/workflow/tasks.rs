@@ -21,7 +21,7 @@ fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskSpec) -> Recipe<'a> {
     Recipe {
         key: &task.key,
         job: task.job,
-        // A workflow parameter would win over each task's own (databricks-api §5.3).
+        // A workflow parameter would win over each task's own.
         job_parameter: (want.tasks.len() > 1).then_some(JOB),
         notebook: &want.notebook,
         compute: &want.compute,
@@ -159,8 +159,7 @@ fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
         *place = left.iter().position(starts_it).map(|found| left.remove(found));
     }
     if places.first() == Some(&None) {
-        // With several, the choice would be arbitrary: the service lists them in a different order each time
-        // (databricks-api §5.5).
+        // With several, the choice would be arbitrary: the service lists them in a different order each time.
         places[0] = match (left.as_slice(), tasks.as_slice()) {
             ([only], _) => Some(*only),
             ([], [only]) if only.has("notebook_task") && !is_ours(only) => Some(0),

@@ -1,4 +1,4 @@
-//! dbt Cloud (dbt-cloud-api §3 to §7).
+//! dbt Cloud.
 
 use serde_json::{Value, json};
 

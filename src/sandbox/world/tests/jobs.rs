@@ -1,4 +1,4 @@
-//! Jobs (databricks-api §5.1 to §5.5).
+//! Jobs.
 
 use serde_json::{Value, json};
 

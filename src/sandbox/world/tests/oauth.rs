@@ -1,4 +1,4 @@
-//! OAuth (databricks-api §1.5, §1.7).
+//! OAuth.
 
 use http::Request;
 use serde_json::Value;

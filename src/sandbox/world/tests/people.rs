@@ -1,4 +1,4 @@
-//! Users and authentication (databricks-api §2.1, §7; dbt-cloud-api §2.5).
+//! Users and authentication.
 
 use serde_json::{Value, json};
 

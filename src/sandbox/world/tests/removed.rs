@@ -1,4 +1,4 @@
-//! Deleting and replacing (databricks-api §3.1, §4.1, §5.5, §7), and multipart bodies (§4.1).
+//! Deleting and replacing, and multipart bodies (§4.1).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,4 @@
-//! Partial runs and repairs: databricks-api §5.6 (`only`), §5.7 (`EXCLUDED`, `DISABLED`), §5.8 (`runs/repair`,
-//! `repair_history`, `runs/list`).
+//! Partial runs and repairs: `only`, `EXCLUDED` and `DISABLED` tasks, `runs/repair`, `repair_history`, `runs/list`.
 
 use serde_json::{Value, json};
 

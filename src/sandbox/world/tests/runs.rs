@@ -1,4 +1,4 @@
-//! Job runs (databricks-api §5.6 to §5.8, §10.5, §10.6).
+//! Job runs.
 
 use serde_json::{Value, json};
 

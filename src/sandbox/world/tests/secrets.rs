@@ -1,4 +1,4 @@
-//! Secrets (databricks-api §3).
+//! Secrets.
 
 use http::Request;
 use serde_json::{Value, json};

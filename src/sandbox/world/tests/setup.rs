@@ -16,12 +16,12 @@ impl World {
         self.stale_reads = calls;
     }
 
-    /// Sets whether the workspace has the Premium plan; without it there are no ACLs (databricks-api §3.4, §7).
+    /// Sets whether the workspace has the Premium plan; without it there are no ACLs.
     pub(crate) fn set_premium(&mut self, premium: bool) {
         self.premium = premium;
     }
 
-    /// Sets whether `secrets/get` works outside a cluster (databricks-api §3.1: it may be refused).
+    /// Sets whether `secrets/get` works outside a cluster (it may be refused).
     pub(crate) fn set_secret_reading(&mut self, allowed: bool) {
         self.secret_reading = allowed;
     }
@@ -41,7 +41,7 @@ impl World {
         self.make_directory(&format!("/Users/{name}"));
     }
 
-    /// Sets how long reading a new dbt run answers 404, in milliseconds after its trigger (dbt-cloud-api §4.5).
+    /// Sets how long reading a new dbt run answers 404, in milliseconds after its trigger.
     pub(crate) fn set_fresh_404(&mut self, milliseconds: i64) {
         self.dbt.fresh_404 = milliseconds;
     }
@@ -53,7 +53,7 @@ impl World {
         }
     }
 
-    /// Sets the dbt Cloud rate limit, in requests per minute; 5,000 by default (dbt-cloud-api §7).
+    /// Sets the dbt Cloud rate limit, in requests per minute; 5,000 by default.
     pub(crate) fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
         self.dbt.rate = requests_a_minute;
     }
@@ -89,7 +89,7 @@ impl World {
         self.databricks.scopes.insert(name.to_lowercase(), scope);
     }
 
-    /// Reserves a scope name, so it cannot be created (databricks-api §3.3). Which names Databricks reserves is
+    /// Reserves a scope name, so it cannot be created. Which names Databricks reserves is
     /// undocumented.
     pub(crate) fn reserve_scope(&mut self, name: &str) {
         self.databricks.reserved_scopes.push(name.to_lowercase());

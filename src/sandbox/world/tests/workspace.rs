@@ -1,4 +1,4 @@
-//! Workspace objects (databricks-api §4).
+//! Workspace objects.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
