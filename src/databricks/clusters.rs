@@ -68,7 +68,7 @@ impl NodeType {
         !status.any(|word| word == "NotAvailableInRegion" || word == "NotEnabledOnSubscription")
     }
 
-    /// Whether it may be chosen by default (§6.2).
+    /// Whether it may be chosen by default.
     fn is_plain(&self) -> bool {
         self.can_be_had()
             && self.is_deprecated != Some(true)
@@ -79,7 +79,7 @@ impl NodeType {
     }
 }
 
-/// The smallest node type that may be chosen by default (§6.2).
+/// The smallest node type that may be chosen by default.
 pub(crate) fn smallest(types: &[NodeType]) -> Option<&NodeType> {
     let disks = |node: &NodeType| {
         let disks = node.node_instance_type.clone().unwrap_or_default();
@@ -114,7 +114,7 @@ pub(crate) fn spark_versions() -> Read<Vec<SparkVersion>> {
     Read::new(call, |answer| rows(answer, "versions"))
 }
 
-/// The latest LTS runtime that may be chosen by default (§6.2).
+/// The latest LTS runtime that may be chosen by default.
 pub(crate) fn newest_with_long_support(versions: &[SparkVersion]) -> Option<&SparkVersion> {
     const ODD: [&str; 6] = ["apache-spark-", "-ml-", "-hls-", "-gpu-", "-photon-", "-aarch64-"];
     let numbers = |version: &SparkVersion| -> Vec<u64> {

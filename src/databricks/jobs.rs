@@ -12,9 +12,9 @@ use crate::http::{
     BodyProblem, Call, HttpError, Idempotent, NonIdempotent, Pages, Path, Read, Reader, Rows, side_by_side,
 };
 
-/// Largest page of the list (§5.4).
+/// Largest page of the list.
 const PAGE: u32 = 100;
-/// Arrays of a job that are paged by 100 (§5).
+/// Arrays of a job that are paged by 100.
 const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"];
 
 /// A job as listed, without its tasks.
@@ -221,14 +221,13 @@ pub(crate) fn create(settings: &Raw) -> NonIdempotent<u64> {
 /// The changes that `jobs/update` makes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Update {
-    /// Top-level fields, each complete, except `tasks`: only those that change, since the service merges them by key
-    /// (§5.5).
+    /// Top-level fields, each complete, except `tasks`: only those that change, since the service merges them by key.
     pub(crate) new_settings: Raw,
     /// Names of top-level fields, or `tasks/KEY`.
     pub(crate) fields_to_remove: Vec<String>,
 }
 
-/// `jobs/update`: fields that it does not name are unchanged (§5.5).
+/// `jobs/update`: fields that it does not name are unchanged.
 pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Idempotent<()> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -241,7 +240,7 @@ pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Up
     Idempotent::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
 }
 
-/// `jobs/delete`. A job that does not exist is an error (§5.5).
+/// `jobs/delete`. A job that does not exist is an error.
 pub(crate) fn delete(job_id: u64) -> Idempotent<()> {
     let call = Call::post("jobs/delete", Path::new("/api/2.2/jobs/delete"));
     Idempotent::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)

@@ -44,7 +44,7 @@ pub(crate) struct WorkflowPage {
     pub(crate) next_page_token: Option<String>,
 }
 
-/// Jobs with this name. The service ignores case, so the caller compares (§5.4).
+/// Jobs with this name. The service ignores case, so the caller compares.
 pub(crate) fn list_workflows_named(name: &str, page: Option<&str>) -> Read<WorkflowPage> {
     let call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("name", name).query("limit", 100);
     Read::json(call.query_some("page_token", page))
@@ -70,7 +70,7 @@ struct RunNow<'a> {
     job_parameters: &'a BTreeMap<String, String>,
 }
 
-/// Starts the job. Idempotent: for the same token (at most 64 characters) the service returns the same run (§2.6).
+/// Starts the job. Idempotent: for the same token (at most 64 characters) the service returns the same run.
 pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Idempotent<Started> {
     let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
     Idempotent::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
@@ -85,14 +85,14 @@ struct Submit<'a> {
     run_as: Option<Value>,
 }
 
-/// Starts a one-time run, as another identity if `run_as` is set. Idempotent like `run-now` (§2.6, §5.8).
+/// Starts a one-time run, as another identity if `run_as` is set. Idempotent like `run-now`.
 pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Idempotent<Started> {
     let call = Call::post("jobs/runs/submit", Path::new("/api/2.2/jobs/runs/submit"));
     let run_as = run_as.map(|who| json!({ Principal::of_run_as(who).field(): who }));
     Idempotent::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
 }
 
-/// A run of a job (§5.7). States may be unknown values.
+/// A run of a job. States may be unknown values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRun {
     #[serde(deserialize_with = "lenient_number")]
@@ -209,7 +209,7 @@ impl WorkflowRun {
         given.collect()
     }
 
-    /// The URL of the run. The service's own URL works for administrators only (§5.7), so build another one with its
+    /// The URL of the run. The service's own URL works for administrators only, so build another one with its
     /// workspace ID.
     pub(crate) fn url(&self, origin: &str, job: u64) -> String {
         let query = self.workspace().map(|id| format!("?o={id}")).unwrap_or_default();
@@ -269,7 +269,7 @@ pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun
     Read::json(call.query("include_history", true).query_some("page_token", page))
 }
 
-/// Largest page of runs (§5.8: less than 25).
+/// Largest page of runs (less than 25).
 const RUNS_PAGE: u64 = 24;
 
 /// A page of the job's runs without their tasks, newest first; only active ones if `active`.
@@ -288,8 +288,7 @@ pub(crate) fn latest_workflow_run(job: u64) -> Read<RunPage> {
     Read::json(call.query("limit", 1))
 }
 
-/// A page of one-time runs without their tasks, newest first, of the caller and of users whose runs the caller can see
-/// (§5.8).
+/// A page of one-time runs without their tasks, newest first, of the caller and of users whose runs the caller can see.
 pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
     let call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
         .query("run_type", "SUBMIT_RUN")
@@ -298,7 +297,7 @@ pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
     Read::json(call)
 }
 
-/// Requests cancellation of a run. Idempotent; the run has ended only once `runs/get` says so (§5.8).
+/// Requests cancellation of a run. Idempotent; the run has ended only once `runs/get` says so.
 pub(crate) fn cancel_workflow_run(run: u64) -> Idempotent<()> {
     let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&json!({ "run_id": run }));
     // The body is an empty object, or empty.
@@ -329,7 +328,7 @@ impl TaskOutput {
     }
 }
 
-/// The output of a task's run. The service rejects the ID of a whole run (§5.8).
+/// The output of a task's run. The service rejects the ID of a whole run.
 pub(crate) fn get_task_output(task_run: u64) -> Read<TaskOutput> {
     Read::json(Call::get("jobs/runs/get-output", Path::new("/api/2.2/jobs/runs/get-output")).query("run_id", task_run))
 }

@@ -17,7 +17,7 @@ pub(super) struct Repair {
     task_run_ids: Option<Vec<u64>>,
 }
 
-/// A condition task. Once evaluated, its outcome is `true` or `false`, as in `depends_on` (§5.2).
+/// A condition task. Once evaluated, its outcome is `true` or `false`, as in `depends_on`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Condition {
     #[serde(default, deserialize_with = "optional")]

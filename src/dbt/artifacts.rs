@@ -59,7 +59,7 @@ impl Node {
 /// The results file. Each step has its own.
 pub(crate) const RESULTS: &str = "run_results.json";
 
-/// The results of one step. Without a step the service returns the last one's, which may be from generating docs (§6).
+/// The results of one step. Without a step the service returns the last one's, which may be from generating docs.
 pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResults> {
     let path = run_path(account, run).then("/artifacts/run_results.json");
     Read::json(
@@ -70,13 +70,13 @@ pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResu
 /// Longest string kept of the results, in bytes: compiled code may be long, and messages are shown shortened.
 const LONGEST_TEXT: usize = 1 << 10;
 
-/// Longest file accepted, in bytes (manifests of hundreds of megabytes exist, §6).
+/// Longest file accepted, in bytes (manifests of hundreds of megabytes exist).
 const LARGEST: usize = 512 << 20;
 
-/// Timeout for reading a file (§7).
+/// Timeout for reading a file.
 const FILE_LIMIT: Duration = Duration::from_mins(2);
 
-/// The paths of the run's files. The response is null if there are none (§6).
+/// The paths of the run's files. The response is null if there are none.
 pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
     Read::new(Call::get("runs/artifacts/list", run_path(account, run).then("/artifacts/")), paths)
 }

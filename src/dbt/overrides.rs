@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::run_response::Trigger;
 
-/// Overrides of a job's settings for one run. Unset fields are not sent, because empty strings are rejected (§3.1).
+/// Overrides of a job's settings for one run. Unset fields are not sent, because empty strings are rejected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Overrides {

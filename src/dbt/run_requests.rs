@@ -100,7 +100,7 @@ const STEPS_LIMIT: Duration = Duration::from_mins(1);
 /// Bytes kept at each end of a log.
 const LONGEST_LOG: usize = 16 << 10;
 
-/// Starts a run that resumes this one from its point of failure (§5.2). It accepts no `cause`, so the caller has to
+/// Starts a run that resumes this one from its point of failure. It accepts no `cause`, so the caller has to
 /// resolve an unclear outcome.
 pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> NonIdempotent<Run> {
     NonIdempotent::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)

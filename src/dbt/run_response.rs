@@ -162,7 +162,7 @@ impl Run {
         Run { id, ..Run::default() }
     }
 
-    /// How it ended, or `None` while it is active. The flags count only if the status is unknown (§4.2).
+    /// How it ended, or `None` while it is active. The flags count only if the status is unknown.
     pub(crate) fn ended(&self) -> Option<End> {
         match self.status {
             Some(Status::Success) => Some(End::Success),
@@ -253,7 +253,7 @@ impl Engine {
     }
 }
 
-/// Why a run cannot be resumed from its point of failure (§5.2).
+/// Why a run cannot be resumed from its point of failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoRetry {
     /// The failed command does not support it.

@@ -59,46 +59,50 @@ pub(crate) enum Phrase {
 /// Known phrases, in lower case. Response text is searched nowhere else. The first matching row decides, so errors that
 /// block everything come first.
 const WORDS: &[(Service, &str, Phrase)] = &[
-    // Wording not confirmed.
+    // databricks-api §2.3; wording not confirmed.
     (Service::Databricks, "ip acl", Phrase::Refusal(Meaning::AddressBlocked)),
     (Service::Databricks, "ip access list", Phrase::Refusal(Meaning::AddressBlocked)),
-    // azure-databricks-operator#99, ucx#557, migrate#63.
+    // databricks-api §2.2b: azure-databricks-operator#99, ucx#557, migrate#63.
     (Service::Databricks, "acl is not supported", Phrase::Refusal(Meaning::NotInPlan)),
     (Service::Databricks, "acls for", Phrase::Refusal(Meaning::NotInPlan)),
     (Service::Databricks, "not available in this tier", Phrase::Refusal(Meaning::NotInPlan)),
     (Service::Databricks, "feature_disabled", Phrase::Refusal(Meaning::NotInPlan)),
-    // migrate#284. Before "access token", because permissions may be about tokens.
+    // databricks-api §2.2b: migrate#284. Before "access token", because permissions may be about tokens.
     (Service::Databricks, "does not have permission", Phrase::Refusal(Meaning::RightMissing)),
     (Service::Databricks, "is not authorized to", Phrase::Refusal(Meaning::RightMissing)),
-    // databricks-vscode#583.
+    // databricks-api §1.6: databricks-vscode#583.
     (Service::Databricks, "token expired", Phrase::Refusal(Meaning::TokenExpired)),
     (Service::Databricks, "token is expired", Phrase::Refusal(Meaning::TokenExpired)),
     (Service::Databricks, "token has expired", Phrase::Refusal(Meaning::TokenExpired)),
     (Service::Databricks, "token is expiring", Phrase::Refusal(Meaning::TokenExpired)),
-    // sdk-go#917, terraform#66, cli#4768.
+    // databricks-api §2.2a: sdk-go#917, terraform#66, cli#4768.
     (Service::Databricks, "access token", Phrase::Refusal(Meaning::TokenInvalid)),
     (Service::Databricks, "invalid token", Phrase::Refusal(Meaning::TokenInvalid)),
-    // A host of several workspaces without a workspace ID.
+    // databricks-api §1.4: a host of several workspaces without a workspace ID.
     (Service::Databricks, "unable to load oauth config", Phrase::Refusal(Meaning::WrongHost)),
-    // Often the only sign that something does not exist, with 400.
+    // databricks-api §2.2: often the only sign that something does not exist, with 400.
     (Service::Databricks, "does not exist", Phrase::Refusal(Meaning::NotFound)),
     (Service::Databricks, "doesn't exist", Phrase::Refusal(Meaning::NotFound)),
-    // For responses without a code.
+    // databricks-api §3.3, for responses without a code.
     (Service::Databricks, "already exists", Phrase::AlreadyExists),
+    // databricks-api §6.3.
     (Service::Databricks, "serverless", Phrase::ServerlessOff),
     (Service::Databricks, "existing_cluster_id must be specified", Phrase::ServerlessOff),
-    // azure-devops-docs PR#9089.
+    // databricks-api §3.3, §2.2b: azure-devops-docs PR#9089.
     (Service::Databricks, "initial_manage_principal", Phrase::PremiumOnly),
     (Service::Databricks, "premium", Phrase::PremiumOnly),
-    // The field name.
+    // databricks-api §5.5: the field name.
     (Service::Databricks, "run_as", Phrase::RunAs),
+    // databricks-api §4.3.
     (Service::Databricks, "unable to access the notebook", Phrase::NotebookUnreadable),
+    // dbt-cloud-api §2.5.
     (Service::Dbt, "forbidden: access denied", Phrase::Refusal(Meaning::AddressBlocked)),
     (Service::Dbt, "not accessible to unpaid accounts", Phrase::Refusal(Meaning::Unpaid)),
     (Service::Dbt, "not scoped to account", Phrase::Refusal(Meaning::OtherAccount)),
     (Service::Dbt, "token has expired", Phrase::Refusal(Meaning::TokenExpired)),
     (Service::Dbt, "token is expired", Phrase::Refusal(Meaning::TokenExpired)),
     (Service::Dbt, "invalid token", Phrase::Refusal(Meaning::TokenInvalid)),
+    // dbt-cloud-api §4.2.
     (Service::Dbt, "timed out", Phrase::TimedOut),
 ];
 
@@ -108,7 +112,7 @@ pub(crate) fn says(service: Service, words: &str, phrase: Phrase) -> bool {
     WORDS.iter().any(|(whose, known, says)| *whose == service && *says == phrase && words.contains(known))
 }
 
-/// Databricks error codes that mean the same with any status.
+/// Databricks error codes that mean the same with any status (databricks-api §2.2).
 const CODES: &[(&str, Meaning)] = &[
     ("FEATURE_DISABLED", Meaning::NotInPlan),
     ("NOT_IMPLEMENTED", Meaning::NotImplemented),
@@ -132,7 +136,7 @@ pub(crate) fn meaning(
     if matches!(status, 408 | 425 | 429) {
         return Meaning::Other;
     }
-    // Old endpoints report the reason only in this header.
+    // databricks-api §2.2a: old endpoints report the reason only in this header.
     let phrase = headers.get("x-databricks-reason-phrase").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = format!("{} {message} {phrase}", code.unwrap_or_default()).to_lowercase();
     // 5xx and other 4xx responses may quote any text. For them, only "not in plan" counts, and "not found" with 400.
@@ -164,7 +168,7 @@ pub(crate) fn meaning(
         return means;
     }
     match status {
-        // The response of a host of several workspaces without a workspace ID.
+        // databricks-api §1.4: the response of a host of several workspaces without a workspace ID.
         300..=399 if service == Service::Databricks && leads_to_login(headers) => Meaning::WrongHost,
         401 => Meaning::TokenInvalid,
         403 | 404 if page => Meaning::WrongHost,

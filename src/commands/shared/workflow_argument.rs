@@ -96,7 +96,7 @@ impl WorkflowArgument {
         };
         let page = async |token: Option<String>| {
             let listed = reader.read(list_workflows_named(name, token.as_deref())).await?;
-            // The service ignores case (§5.4), and may ignore the filter.
+            // The service ignores case, and may ignore the filter.
             let named = listed.jobs.into_iter().filter(|row| row.name() == name).collect();
             Ok((named, listed.next_page_token.filter(|token| !token.is_empty())))
         };

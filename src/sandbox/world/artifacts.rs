@@ -111,7 +111,7 @@ fn steps(world: &World, run: &DbtRun) -> usize {
     scripted.map_or(run.steps.len(), Vec::len)
 }
 
-/// Returns the number of the last step that ran. That dbt uses it if later steps never ran is not documented (§6).
+/// Returns the number of the last step that ran. That dbt uses it if later steps never ran is not documented.
 fn last_ran(world: &World, run: &DbtRun) -> usize {
     if world.dbt.scripted.contains_key(&run.job) {
         return steps(world, run);
@@ -119,7 +119,7 @@ fn last_ran(world: &World, run: &DbtRun) -> usize {
     run.step_times().iter().rposition(Option::is_some).map_or(0, |last| last + 1)
 }
 
-/// `GET runs/{R}/artifacts/`: artifacts of the whole run; `step` is ignored (§6).
+/// `GET runs/{R}/artifacts/`: artifacts of the whole run; `step` is ignored.
 pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
@@ -131,7 +131,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     Ok(dbt_data(&json!(paths)))
 }
 
-/// `GET runs/{R}/artifacts/{path}?step=N`: by default of the last step (§6). 404 before the upload and for files the
+/// `GET runs/{R}/artifacts/{path}?step=N`: by default of the last step. 404 before the upload and for files the
 /// step did not produce.
 pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let run = world.dbt_run(call)?;
@@ -150,7 +150,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     }
 }
 
-/// `GET jobs/{J}/artifacts/{path}`: the newest of any run of the job (§6).
+/// `GET jobs/{J}/artifacts/{path}`: the newest of any run of the job.
 pub(super) fn of_the_job(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?.id;
     call.check_query(&[])?;

@@ -26,7 +26,7 @@ pub(super) fn list(_world: &mut World, _call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({ "clusters": clusters() })))
 }
 
-/// A missing cluster is a 400, not a 404 (§6.1).
+/// A missing cluster is a 400, not a 404.
 pub(super) fn get(_world: &mut World, call: &Call) -> HandlerResult {
     let id = call.query_param("cluster_id").unwrap_or_default();
     let found = clusters().into_iter().find(|cluster| cluster["cluster_id"] == id);

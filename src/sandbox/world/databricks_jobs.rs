@@ -9,7 +9,7 @@ use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data}
 use super::call::Call;
 use super::{job_settings, permissions};
 
-/// Page size of arrays in a job (§5, API 2.2).
+/// Page size of arrays in a job (API 2.2).
 const PAGE: usize = 100;
 
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Returns the identity its runs use: `run_as`, otherwise the creator (§7).
+    /// Returns the identity its runs use: `run_as`, otherwise the creator.
     pub(super) fn identity(&self) -> &str {
         let run_as = self.settings.get("run_as");
         ["user_name", "service_principal_name", "group_name"]
@@ -66,7 +66,7 @@ pub(super) fn list_page(name: &str, rows: &[Value], total: usize, end: usize) ->
     databricks_data(&body)
 }
 
-/// Cuts arrays to the page of 100 that begins at `start`, exhausted ones to empty arrays (§5.7). Returns whether more
+/// Cuts arrays to the page of 100 that begins at `start`, exhausted ones to empty arrays. Returns whether more
 /// pages follow.
 pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usize) -> bool {
     let mut more = false;
@@ -140,7 +140,7 @@ pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("job_id")?;
     let Some(old) = world.databricks.jobs.get(&id) else {
-        // §2.2: as measured, reset checks permission before existence.
+        // As measured, reset checks permission before existence.
         let who = &call.caller;
         let what = format!("User {who} does not have Manage permissions on job with ID {id}, or it does not exist.");
         return Err(ServiceError::permission_denied(what));
@@ -152,13 +152,13 @@ pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
     };
     world.may_run_as(call, &new)?;
     if let Some(run_as) = run_as {
-        // §5.5: omitting run_as does not clear it.
+        // Omitting run_as does not clear it.
         new.entry("run_as").or_insert(run_as);
     }
     written(world, id, new)
 }
 
-/// §5.5: what happens to active runs is unverified; here they continue but can no longer be read.
+/// What happens to active runs is unverified; here they continue but can no longer be read.
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("job_id")?;
     world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
@@ -200,7 +200,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
         "created_time": job.created,
         "settings": settings,
     });
-    // §5: API 2.1 has no pages, so longer arrays are cut.
+    // API 2.1 has no pages, so longer arrays are cut.
     if more && !call.older_jobs_api {
         body["has_more"] = json!(true);
         body["next_page_token"] = json!(page_token(start + PAGE));

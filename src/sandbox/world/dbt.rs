@@ -12,10 +12,10 @@ use super::dbt_runs::DbtRun;
 
 /// The account of the seeded token.
 pub(super) const ACCOUNT: i64 = 51234;
-/// How long the account stays throttled, in milliseconds (§7).
+/// How long the account stays throttled, in milliseconds.
 const COOL_DOWN: i64 = 300_000;
 const MINUTE: i64 = 60_000;
-/// Maximum and default page size (§5.3).
+/// Maximum and default page size.
 const LARGEST_PAGE: usize = 100;
 
 /// What ended runs of a scripted job look like.
@@ -53,7 +53,7 @@ impl Dbt {
         Dbt { token, rate: 5000, ..Dbt::default() }
     }
 
-    /// Authenticates a dbt request; `Token` and `Bearer` mean the same (§2.1).
+    /// Authenticates a dbt request; `Token` and `Bearer` mean the same.
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), ServiceError> {
         let token =
             authorization.and_then(|value| value.strip_prefix("Token ").or_else(|| value.strip_prefix("Bearer ")));
@@ -75,7 +75,7 @@ impl Dbt {
             self.cooling_until = now + COOL_DOWN;
         }
         if now < self.cooling_until {
-            // §2.5: often without the envelope.
+            // Often without the envelope.
             return Err(ServiceError::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
         }
         Ok(())
@@ -90,7 +90,7 @@ impl World {
 }
 
 impl Call {
-    /// The account in the path must be the token's; another one is 403, not 404 (§2.5).
+    /// The account in the path must be the token's; another one is 403, not 404.
     pub(super) fn check_account(&self) -> Result<(), ServiceError> {
         match self.id(0) {
             Some(ACCOUNT) => Ok(()),
@@ -99,7 +99,7 @@ impl Call {
         }
     }
 
-    /// Refuses unknown query parameters (§2.5). `account_id` is accepted everywhere, because Dagster sends it (§1.4).
+    /// Refuses unknown query parameters. `account_id` is accepted everywhere, because Dagster sends it.
     pub(super) fn check_query(&self, known: &[&str]) -> Result<(), ServiceError> {
         let foreign = self.query.iter().find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
         match foreign {
@@ -110,7 +110,7 @@ impl Call {
         }
     }
 
-    /// Returns the members named in `include_related`, in any encoding (§4.1): comma-separated, JSON or repeated, and a
+    /// Returns the members named in `include_related`, in any encoding: comma-separated, JSON or repeated, and a
     /// Python-style list, which dbt's own MCP server sends.
     pub(super) fn included(&self) -> Vec<String> {
         let values = self.query.iter().filter(|(name, _)| name == "include_related" || name == "include_related[]");
@@ -131,7 +131,7 @@ impl Call {
         }
     }
 
-    /// Parses `NAME__in`: JSON `[1,2]`, comma-separated or repeated (§5.3).
+    /// Parses `NAME__in`: JSON `[1,2]`, comma-separated or repeated.
     pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, ServiceError> {
         let mut values = self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).peekable();
         if values.peek().is_none() {
@@ -140,7 +140,7 @@ impl Call {
         values.flat_map(list_items).map(|item| integer(name, item)).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Parses `NAME__range`: a JSON array of two times in double quotes; any other form is refused (§4.1).
+    /// Parses `NAME__range`: a JSON array of two times in double quotes; any other form is refused.
     pub(super) fn dbt_range(&self, name: &str) -> Result<Option<(i64, i64)>, ServiceError> {
         let Some(value) = self.query_param(name) else {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Call {
         Ok(Some((moment(from).ok_or_else(wrong)?, moment(to).ok_or_else(wrong)?)))
     }
 
-    /// Sorts rows, cuts the page and adds the envelope (§5.3). The default order is ascending by id.
+    /// Sorts rows, cuts the page and adds the envelope. The default order is ascending by id.
     pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> HandlerResult {
         let limit = self.dbt_number("limit")?.unwrap_or(100);
         let Ok(limit @ 1..=LARGEST_PAGE) = usize::try_from(limit) else {
@@ -213,7 +213,7 @@ fn written(at: i64, form: &str) -> Option<String> {
     Some(moment.strftime(form).to_string())
 }
 
-/// Formats a time of a run: a space between date and time, and an offset (§4.3).
+/// Formats a time of a run: a space between date and time, and an offset.
 pub(super) fn run_time(at: i64) -> Value {
     json!(written(at, "%Y-%m-%d %H:%M:%S.%6f+00:00"))
 }
@@ -223,7 +223,7 @@ pub(super) fn plain_time(at: i64) -> Value {
     json!(written(at, "%Y-%m-%dT%H:%M:%S.%6fZ"))
 }
 
-/// Formats a duration as `HH:MM:SS`; hours may exceed 23 (§4.3).
+/// Formats a duration as `HH:MM:SS`; hours may exceed 23.
 pub(super) fn clock(milliseconds: i64) -> String {
     let seconds = milliseconds.max(0) / 1000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -250,7 +250,7 @@ fn account(world: &World) -> Value {
     })
 }
 
-/// `GET accounts/`: only the token's account (§2.4).
+/// `GET accounts/`: only the token's account.
 pub(super) fn accounts(world: &mut World, call: &Call) -> HandlerResult {
     call.check_query(&["limit", "offset", "order_by", "state", "pk", "pk__in"])?;
     let rows = vec![account(world)];
@@ -263,7 +263,7 @@ pub(super) fn one_account(world: &mut World, call: &Call) -> HandlerResult {
     Ok(dbt_data(&account(world)))
 }
 
-/// `GET v2 whoami/` (§2.4): undocumented but used by dbt's own tools. The response for a service token is unverified.
+/// `GET v2 whoami/`: undocumented but used by dbt's own tools. The response for a service token is unverified.
 pub(super) fn who_am_i(_: &mut World, call: &Call) -> HandlerResult {
     call.check_query(&[])?;
     Ok(dbt_data(&json!({ "user": { "id": 7001, "email": "ana@example.com" } })))

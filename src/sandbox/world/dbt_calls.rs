@@ -10,7 +10,7 @@ use super::dbt_jobs::{DbtJob, check_members};
 use super::dbt_run_views::{Kind, OVERRIDES, trigger};
 use super::dbt_runs::DbtRun;
 
-/// Longest cause, in characters (§3.1: longer ones were refused in practice).
+/// Longest cause, in characters (longer ones were refused in practice).
 const LONGEST_CAUSE: usize = 255;
 const MEMBERS: &[&str] = &[
     "trigger",
@@ -52,7 +52,7 @@ const FILTERS: &[&str] = &[
 type Row<'a> = (&'a DbtRun, i64);
 
 /// Returns cause and overrides of a trigger request. `cause` is required; empty overrides and wrong types are refused;
-/// null and unknown fields are accepted (§2.5).
+/// null and unknown fields are accepted.
 fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), ServiceError> {
     let cause = match body.get("cause") {
         Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
@@ -108,12 +108,12 @@ impl World {
         Ok(dbt_data(&self.dbt_run_fields(&self.dbt.runs[place], include)))
     }
 
-    /// Whether lists already show a run (§3.3).
+    /// Whether lists already show a run.
     pub(super) fn is_listed(&self, run: &DbtRun) -> bool {
         self.now.0 >= run.created + if run.seeded { 0 } else { self.dbt.listing_lag }
     }
 
-    /// Returns the run named in the path; a new one may be 404 for a while (§4.5).
+    /// Returns the run named in the path; a new one may be 404 for a while.
     pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, ServiceError> {
         call.check_account()?;
         let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(ServiceError::dbt_not_found)?;
@@ -140,8 +140,8 @@ impl World {
         self.shown_run(id, &["trigger".to_owned(), "job".to_owned()])
     }
 
-    /// Starts a run that resumes a failed one with the same overrides (§5.2). That it has the `cause` of the old run is
-    /// unverified, so clients must not rely on it (§3.3 point 6).
+    /// Starts a run that resumes a failed one with the same overrides. That it has the `cause` of the old run is
+    /// unverified, so clients must not rely on it.
     fn resumed(&mut self, run: &DbtRun) -> HandlerResult {
         let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(ServiceError::dbt_not_found)?;
         let cause = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
@@ -157,7 +157,7 @@ pub(super) fn run(world: &mut World, call: &Call) -> HandlerResult {
     world.triggered(&job, &cause, "api", &overrides, None)
 }
 
-/// `POST jobs/{J}/rerun/`: resumes the last run if it can be retried, otherwise starts a new one (§5.2).
+/// `POST jobs/{J}/rerun/`: resumes the last run if it can be retried, otherwise starts a new one.
 pub(super) fn rerun(world: &mut World, call: &Call) -> HandlerResult {
     let job = world.dbt_job(call)?.clone();
     call.check_query(&[])?;
@@ -180,7 +180,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(FILTERS)?;
     let include = call.included();
-    // §4.1: contrary to the documentation, lists accept run_steps and debug_logs too.
+    // Contrary to the documentation, lists accept run_steps and debug_logs too.
     check_members(&include, MEMBERS)?;
     let after = call.dbt_number("id__gt")?;
     let job = call.dbt_number("job_definition_id")?;
@@ -227,7 +227,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     call.page(rows, orders, |(run, _)| world.dbt_run_fields(run, &include))
 }
 
-/// `POST runs/{R}/cancel/` (§5.1). The response for an ended run is unverified; here it is a 400, and a later GET shows
+/// `POST runs/{R}/cancel/`. The response for an ended run is unverified; here it is a 400, and a later GET shows
 /// the final status.
 pub(super) fn cancel(world: &mut World, call: &Call) -> HandlerResult {
     let id = world.dbt_run(call)?.id;

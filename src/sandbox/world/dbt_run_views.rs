@@ -9,9 +9,9 @@ use super::dbt::{ACCOUNT, clock, humanized, run_time};
 use super::dbt_jobs::DBT_VERSION;
 use super::dbt_runs::{DbtRun, End, PlannedOutcome, Status};
 
-/// Delay between the end of a step and its logs, in milliseconds (§4.4).
+/// Delay between the end of a step and its logs, in milliseconds.
 const LOG_DELAY: i64 = 3_000;
-/// Delay between the end of a run and its artifacts, in milliseconds (§6).
+/// Delay between the end of a run and its artifacts, in milliseconds.
 const UPLOAD: i64 = 5_000;
 
 /// Fields that a job has only in its own responses, not as part of a run.
@@ -32,7 +32,7 @@ const OF_A_JOB_ALONE: &[&str] = &[
     "most_recent_completed_run",
 ];
 
-/// Every override of the trigger endpoint (§3.1). The trigger in a response has all of them, null where not given.
+/// Every override of the trigger endpoint. The trigger in a response has all of them, null where not given.
 pub(super) const OVERRIDES: &[(&str, Kind)] = &[
     ("git_branch", Kind::Text),
     ("git_sha", Kind::Text),
@@ -81,7 +81,7 @@ fn members(object: Value) -> Map<String, Value> {
 }
 
 impl World {
-    /// Returns why a run cannot be retried. Only the latest run of a job can be, and only after an error (§5.2).
+    /// Returns why a run cannot be retried. Only the latest run of a job can be, and only after an error.
     pub(super) fn no_retry(&self, run: &DbtRun) -> Option<&'static str> {
         if run.status(self.now.0) != Status::Error {
             return Some("RETRY_NOT_FAILED_RUN");
@@ -95,7 +95,7 @@ impl World {
         let now = self.now.0;
         match run.end(now) {
             Some((at, End::Success | End::Error)) => now >= at + UPLOAD,
-            // §4.2: canceled runs have none.
+            // Canceled runs have none.
             Some((_, End::Cancelled | End::TimedOut)) | None => false,
         }
     }
@@ -202,7 +202,7 @@ impl World {
         })
     }
 
-    /// Returns the steps of a run (§4.4); empty before it is running.
+    /// Returns the steps of a run; empty before it is running.
     fn steps(&self, run: &DbtRun, debug: bool) -> Value {
         let now = self.now.0;
         if !run.worked(now) {
@@ -214,7 +214,7 @@ impl World {
             let (begin, end) = times.unwrap_or((i64::MAX, i64::MAX));
             let cut = stopped.map_or(i64::MAX, |(at, _)| at);
             let cancelled = matches!(stopped, Some((_, End::Cancelled | End::TimedOut)));
-            // §4.4: the number of a skipped step is unverified, so clients must compare the text.
+            // The number of a skipped step is unverified, so clients must compare the text.
             let (number, name) = if begin >= cut && stopped.is_some() {
                 (30, "Skipped")
             } else if now < begin {
@@ -245,7 +245,7 @@ impl World {
                 "run_step_invocation": null,
             })
         });
-        // §4.4: the order of the array is not guaranteed.
+        // The order of the array is not guaranteed.
         let mut rows: Vec<Value> = rows.collect();
         rows.reverse();
         Value::Array(rows)
@@ -265,7 +265,7 @@ fn log(run: &DbtRun, index: usize, number: i64) -> String {
     }
 }
 
-/// `GET steps/{id}/` (§4.4).
+/// `GET steps/{id}/`.
 pub(super) fn step(world: &mut World, call: &Call) -> HandlerResult {
     call.check_account()?;
     call.check_query(&["include_related", "include_related[]"])?;

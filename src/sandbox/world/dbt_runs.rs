@@ -9,9 +9,9 @@ use super::World;
 use super::dbt::Dbt;
 use super::dbt_jobs::DbtJob;
 
-/// How long a running step takes to stop after cancellation, in milliseconds (§5.1).
+/// How long a running step takes to stop after cancellation, in milliseconds.
 const CANCEL_TAKES: i64 = 8_000;
-/// The account's limit on the duration of a run, in milliseconds (§7).
+/// The account's limit on the duration of a run, in milliseconds.
 const LONGEST_RUN: i64 = 86_400_000;
 
 /// How runs of a job proceed; durations in milliseconds.
@@ -75,7 +75,7 @@ pub(super) struct DbtRun {
     pub(super) seeded: bool,
 }
 
-/// Statuses and their numbers (§4.2).
+/// Statuses and their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Queued = 1,
@@ -106,7 +106,7 @@ impl DbtRun {
     /// Returns its end as currently determined, possibly in the future.
     fn scheduled_end(&self) -> Option<(i64, End)> {
         let Some(running) = self.starts_running() else {
-            // A queued run is canceled at once (§5.1).
+            // A queued run is canceled at once.
             return self.cancelled.map(|at| (at, End::Cancelled));
         };
         let done = running + self.plan.running;
@@ -175,7 +175,7 @@ impl DbtRun {
     }
 }
 
-/// Returns the steps of a run (§4.4): clone, profile, deps, one per command, then docs if enabled.
+/// Returns the steps of a run: clone, profile, deps, one per command, then docs if enabled.
 pub(super) fn steps(commands: &[String], docs: bool) -> Vec<Step> {
     let plain = |name: &str, weight| Step { name: name.to_owned(), command: None, weight };
     let invoke = |command: &str, weight| Step {

@@ -18,7 +18,7 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Tags are copied to job clusters, so the rules of cluster tags apply (§5.1).
+/// Tags are copied to job clusters, so the rules of cluster tags apply.
 pub(super) fn check_tags(settings: &Settings) -> Result<(), ServiceError> {
     let tags = settings.get("tags").and_then(Value::as_object);
     ServiceError::ensure(tags.is_none_or(|tags| tags.len() <= 25), "A job can have at most 25 tags.")?;
@@ -111,7 +111,7 @@ fn check_task(settings: &Settings, key: &str, task: &Value) -> Result<(), Servic
     let Some(notebook) = task.get("notebook_task") else {
         return Ok(());
     };
-    // §6.3: a notebook task takes its environment from the notebook.
+    // A notebook task takes its environment from the notebook.
     let what = format!(
         "A task environment can not be provided for notebook task {key}. Please use the %pip magic command to install notebook-scoped Python libraries and Python wheel packages"
     );

@@ -88,7 +88,7 @@ pub(super) fn repair(world: &mut World, call: &Call) -> HandlerResult {
     refuse_other_tasks(&job.settings)?;
     let chosen = chosen(run, &job.settings, &fields)?;
     let parameters = parameters_of(&job.settings, &fields)?;
-    // §5.8: the history keeps the state of earlier attempts; the settings are the current ones.
+    // The history keeps the state of earlier attempts; the settings are the current ones.
     let entry = run.history_entry(now);
     let repair = world.ids.next_id();
     let run = &mut world.job_runs[index];

@@ -20,7 +20,7 @@ impl TaskRun {
 }
 
 impl JobRun {
-    /// Decides whether a blocked task may start (§5.2 `run_if`, §5.7).
+    /// Decides whether a blocked task may start (`run_if`).
     pub(super) fn decision(&self, settings: &Value) -> Decision {
         let needs = texts(settings.get("depends_on"), "task_key");
         let ends: Vec<&TaskRun> = needs.iter().filter_map(|need| self.last(need)).collect();
@@ -30,7 +30,7 @@ impl JobRun {
         if ends.is_empty() {
             return Decision::Start;
         }
-        // §5.7: tasks that depend only on excluded tasks are excluded too.
+        // Tasks that depend only on excluded tasks are excluded too.
         if ends.iter().all(|task| task.result == Some("EXCLUDED")) {
             return Decision::End("EXCLUDED");
         }
@@ -63,7 +63,7 @@ impl JobRun {
             self.result = Some("SUCCESS");
             return;
         };
-        // §5.7: a failed leaf makes the run FAILED; otherwise the run is SUCCESS_WITH_FAILURES.
+        // A failed leaf makes the run FAILED; otherwise the run is SUCCESS_WITH_FAILURES.
         let leaf_failed = keys.iter().filter(|key| !needed.contains(key)).any(|key| bad(&key));
         if !leaf_failed {
             self.result = Some("SUCCESS_WITH_FAILURES");

@@ -35,7 +35,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
     let job_id = fields.id("job_id")?;
     world.check_job_permission(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
     let token = token_of(&fields)?;
-    // §2.6: the same token returns the run it created, whatever else the request contains.
+    // The same token returns the run it created, whatever else the request contains.
     let is_same = |run: &&JobRun| token.is_some() && run.job_id == job_id && run.token == token;
     if let Some(run) = world.job_runs.iter().find(is_same) {
         return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
@@ -67,7 +67,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
     } else if may_wait && most > 0 {
         run.queued = true;
     } else {
-        // §5.6: the run exists but never ran.
+        // The run exists but never ran.
         run.tasks.clear();
         run.ended = Some(now - CLEAN_UP);
         run.result = Some("MAXIMUM_CONCURRENT_RUNS_REACHED");
@@ -87,7 +87,7 @@ pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), Se
     })
 }
 
-/// Returns the tasks selected by `only` (§5.6): `+key` adds upstream tasks, `key+` downstream tasks.
+/// Returns the tasks selected by `only`: `+key` adds upstream tasks, `key+` downstream tasks.
 fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSet<String>>, ServiceError> {
     let Some(wishes) = keys(fields, "only")?.filter(|wishes| !wishes.is_empty()) else {
         return Ok(None);
@@ -142,7 +142,7 @@ pub(super) fn parameters_of(
     Ok(all)
 }
 
-/// `runs/submit`: a one-time run without a job, whose tasks are not retried (§5.8).
+/// `runs/submit`: a one-time run without a job, whose tasks are not retried.
 pub(super) fn submit(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let token = token_of(&fields)?;
@@ -221,7 +221,7 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({})))
 }
 
-/// `runs/delete`: only runs that have ended (§5.8).
+/// `runs/delete`: only runs that have ended.
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("run_id")?;
     let index = world.run_index(|run| run.id == id, id)?;

@@ -30,7 +30,7 @@ fn add_state(
         let (usual, kind) = termination(result);
         body["status"]["termination_details"] =
             json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
-        // §0: termination_details is set while TERMINATING, the old result only at the end.
+        // Termination_details is set while TERMINATING, the old result only at the end.
         if state != "TERMINATING" {
             body["state"]["result_state"] = json!(result);
         }
@@ -56,7 +56,7 @@ fn run_states(run: &JobRun, now: i64) -> (&'static str, &'static str) {
     let begun = run.current().iter().any(|task| task.started.is_some());
     match run.result {
         Some("MAXIMUM_CONCURRENT_RUNS_REACHED") => ("SKIPPED", "TERMINATED"),
-        // §5.7: measured on runs whose tasks are TERMINATED/FAILED.
+        // Measured on runs whose tasks are TERMINATED/FAILED.
         Some("FAILED") if over => ("INTERNAL_ERROR", "TERMINATED"),
         Some(_) if over => ("TERMINATED", "TERMINATED"),
         Some(_) => ("TERMINATING", "TERMINATING"),
@@ -87,7 +87,7 @@ impl JobRun {
         add_state(body, run_states(self, now), (self.result, None), &self.message, self.stopped.is_some());
     }
 
-    /// Returns the last repair attempt as an entry of `repair_history` (§5.8).
+    /// Returns the last repair attempt as an entry of `repair_history`.
     pub(super) fn history_entry(&self, now: i64) -> Value {
         let ids: Vec<i64> = self.current().iter().map(|task| task.id).collect();
         let (id, started) =
@@ -106,7 +106,7 @@ impl JobRun {
 
 impl World {
     fn run_link(&self, job: i64, run: i64) -> String {
-        // §5.7: the legacy form of the link.
+        // The legacy form of the link.
         format!("{}/?o={WORKSPACE_ID}#job/{job}/run/{run}", self.origin)
     }
 

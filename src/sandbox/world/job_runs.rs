@@ -18,14 +18,14 @@ const COLD_START: i64 = 8_000;
 pub(super) const CLEAN_UP: i64 = 2_000;
 /// How long a canceled task may take to end its notebook, in milliseconds.
 const GRACE: i64 = 120_000;
-/// Automatic retries of a failed serverless task unless disabled (§6.3).
+/// Automatic retries of a failed serverless task unless disabled.
 const AUTO_OPTIMIZATION_RETRIES: i64 = 1;
 
 #[derive(Clone, Default)]
 pub(super) struct JobRun {
     pub(super) id: i64,
     pub(super) job_id: i64,
-    /// Created by `runs/submit`: its job is not listed, and only its submitter has access (§5.8).
+    /// Created by `runs/submit`: its job is not listed, and only its submitter has access.
     pub(super) one_time: bool,
     pub(super) creator: String,
     pub(super) identity: String,
@@ -239,7 +239,7 @@ impl JobRun {
         needs.iter().filter_map(|need| self.last(need)?.ended).max().unwrap_or(0)
     }
 
-    /// Ends an attempt and starts the next one if retries are left (§10.6).
+    /// Ends an attempt and starts the next one if retries are left.
     pub(super) fn end_task(
         &mut self,
         index: usize,
@@ -261,7 +261,7 @@ impl JobRun {
         if !again || self.stopped.is_some() || (retries >= 0 && attempt >= retries) {
             return;
         }
-        // §5.2: the interval starts at the start of the failed attempt.
+        // The interval starts at the start of the failed attempt.
         let until = now.max(self.tasks[index].started.unwrap_or(now) + count("min_retry_interval_millis"));
         let first = self.tasks[index].first_attempt;
         self.tasks.push(TaskRun::new(&key, ids.next_id(), attempt + 1, first, Stage::WaitingForRetry { until }));

@@ -60,14 +60,14 @@ pub(super) fn whole(settings: &Settings, field: &str, otherwise: i64) -> i64 {
     settings.get(field).and_then(Value::as_i64).unwrap_or(otherwise)
 }
 
-/// Whether a task names no compute and so is serverless (§5.2).
+/// Whether a task names no compute and so is serverless.
 pub(super) fn is_serverless(task: &Value) -> bool {
     ["existing_cluster_id", "new_cluster", "job_cluster_key"]
         .iter()
         .all(|field| task.get(field).is_none_or(Value::is_null))
 }
 
-/// Merges `new_settings` of `update` into a job (§5.5): fields replace fields; in keyed arrays, matching entries are
+/// Merges `new_settings` of `update` into a job: fields replace fields; in keyed arrays, matching entries are
 /// replaced whole and others are kept.
 pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settings {
     let mut settings = old.clone();
@@ -164,7 +164,7 @@ fn fill(settings: &mut Settings) {
     }
 }
 
-/// Returns settings as read: tasks and `depends_on` are in a different order than sent (§5.5).
+/// Returns settings as read: tasks and `depends_on` are in a different order than sent.
 pub(super) fn shown(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     if let Some(Value::Array(tasks)) = settings.get_mut("tasks") {

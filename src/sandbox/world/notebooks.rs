@@ -9,9 +9,9 @@ use super::references::{ReferenceValues, substituted};
 use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused, World};
 use crate::sandbox::SimTime;
 
-/// §5.7: message of a task whose notebook raised an exception.
+/// Message of a task whose notebook raised an exception.
 const FAILED: &str = "Workload failed, see run output for details";
-/// Longest exit value, in bytes; a longer one is cut (§5.8).
+/// Longest exit value, in bytes; a longer one is cut.
 pub(super) const LONGEST_RESULT: usize = 5 * 1024 * 1024;
 
 /// Returns the value of `{{tasks.T.WHAT}}`.
@@ -28,7 +28,7 @@ fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
     }
 }
 
-/// Returns widget values: base parameters, overridden by job parameters (§5.3), with references substituted (§10.5).
+/// Returns widget values: base parameters, overridden by job parameters, with references substituted.
 fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: &str) -> BTreeMap<String, String> {
     let others = |key: &str, what: &str| of_other(run, key, what);
     let mut values = ReferenceValues {

@@ -10,7 +10,7 @@ use super::World;
 use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data, json_answer};
 use super::call::Call;
 
-/// Default token lifetime in seconds (§1.7).
+/// Default token lifetime in seconds.
 const LIFE: i64 = 3600;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

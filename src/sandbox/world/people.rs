@@ -62,7 +62,7 @@ impl People {
         self.find(name).is_some_and(|person| person.admin)
     }
 
-    /// Whether `caller` may set `run_as` to `named` (§5.5, §7): a user needs an administrator, a service principal a
+    /// Whether `caller` may set `run_as` to `named`: a user needs an administrator, a service principal a
     /// caller with the role on it (administrators need the role too).
     pub(super) fn may_run_as(&self, caller: &str, named: &str) -> bool {
         let has_role = || self.1.iter().any(|(user, principal)| user == caller && principal == named);
@@ -83,7 +83,7 @@ impl People {
     }
 
     /// Authenticates a Databricks request. A wrong token gives 403 and a missing one 401, both
-    /// with a numeric `error_code` (§2.1).
+    /// with a numeric `error_code`.
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<HttpResponse>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });

@@ -255,7 +255,7 @@ pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     changed(world, call)
 }
 
-/// PUT: replaces all direct grants. A job must have exactly one owner (§5.5), never a group.
+/// PUT: replaces all direct grants. A job must have exactly one owner, never a group.
 pub(super) fn set(world: &mut World, call: &Call) -> HandlerResult {
     needs_premium(world)?;
     let (id, is_job) = managed(world, call)?;

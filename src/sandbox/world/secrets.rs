@@ -57,7 +57,7 @@ pub(super) struct Secret {
 
 impl Scope {
     fn level(&self, people: &People, who: &str) -> Option<Level> {
-        // §3.4: administrators can read and manage every scope.
+        // Administrators can read and manage every scope.
         if people.is_admin(who) {
             return Some(Level::Manage);
         }
@@ -253,7 +253,7 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> HandlerResult {
         return Err(ServiceError::not_found(format!("User or Group {principal} does not exist.")));
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
-        // §3.3: put overwrites, although the documentation mentions RESOURCE_ALREADY_EXISTS.
+        // Put overwrites, although the documentation mentions RESOURCE_ALREADY_EXISTS.
         scope.acls.insert(principal, level);
     }
     Ok(changed(world, &name))
@@ -279,7 +279,7 @@ pub(super) fn list_acls(world: &mut World, call: &Call) -> HandlerResult {
     Ok(databricks_data(&json!({ "items": items })))
 }
 
-/// §3.1: deletes all secrets and ACLs of the scope too.
+/// Deletes all secrets and ACLs of the scope too.
 pub(super) fn delete_scope(world: &mut World, call: &Call) -> HandlerResult {
     let name = call.fields()?.required_text("scope")?;
     world.allowed(&world.databricks, call, &name, Level::Manage)?;

@@ -13,7 +13,7 @@ use super::{answers, people, permissions};
 
 const LARGEST: usize = 10 * 1024 * 1024;
 
-/// Normalizes a path: with and without `/Workspace` it names the same object, and double slashes collapse (§4.3).
+/// Normalizes a path: with and without `/Workspace` it names the same object, and double slashes collapse.
 pub(super) fn normal_path(path: &str) -> Result<String, ServiceError> {
     let what = format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.");
     ServiceError::ensure(path.starts_with('/'), what)?;
@@ -42,7 +42,7 @@ impl World {
         self.databricks.objects.insert(path.to_owned(), object);
     }
 
-    /// Returns the notebook at a path if `who` may read it. A hidden one looks like a missing one (§4.3).
+    /// Returns the notebook at a path if `who` may read it. A hidden one looks like a missing one.
     pub(super) fn notebook_for(&self, who: &str, path: &str) -> Option<String> {
         let path = normal_path(path).ok()?;
         let object = self.databricks.objects.get(&path)?;
@@ -81,7 +81,7 @@ fn shown(path: &str, object: &Object) -> Value {
     body
 }
 
-/// §4.1: lists the objects directly in a folder, or the object itself if it is not a folder. Without any, there is no
+/// Lists the objects directly in a folder, or the object itself if it is not a folder. Without any, there is no
 /// `objects` field.
 pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     let path = normal_path(call.required_param("path")?)?;
@@ -102,7 +102,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
     Ok(answers::rows("objects", &rows))
 }
 
-/// §4.1: a non-empty folder is deleted only with `recursive`; nothing goes to the trash.
+/// A non-empty folder is deleted only with `recursive`; nothing goes to the trash.
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let path = normal_path(&fields.required_text("path")?)?;
@@ -175,7 +175,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> HandlerResult {
         .map_err(|_| ServiceError::malformed("Could not parse request object: content is not base64"))?;
     let (path, kind) = match (fields.text("format")?.as_deref(), language.transpose()?) {
         (None | Some("SOURCE"), Some(language)) => (path, notebook(language, &content)?),
-        // §4.1: without a language, the content is read as a zip archive.
+        // Without a language, the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
             return Err(ServiceError::invalid("The zip file may not be valid or may be an unsupported version."));
         }
@@ -188,7 +188,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> HandlerResult {
     store(world, call, path, kind, fields.flag("overwrite")?)
 }
 
-/// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever its content type (§4.1).
+/// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever its content type.
 pub(super) fn import_file(world: &mut World, call: &Call) -> HandlerResult {
     let path = call.path_params.first().map(String::as_str).unwrap_or_default();
     // Clients omit the leading slash.
@@ -197,7 +197,7 @@ pub(super) fn import_file(world: &mut World, call: &Call) -> HandlerResult {
     store(world, call, path, kind, call.query_flag("overwrite"))
 }
 
-/// §4.1: a source file that begins with its language's header becomes a notebook without the extension.
+/// A source file that begins with its language's header becomes a notebook without the extension.
 fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), ServiceError> {
     let Some((bare, extension)) = path.rsplit_once('.') else {
         return Ok((path, Kind::File(content)));
@@ -230,7 +230,7 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
             format!("Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})");
         ServiceError::ensure(asked == actual, what)?;
         if !overwrite {
-            // §4.1: 400 for notebooks, 409 for files.
+            // 400 for notebooks, 409 for files.
             let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
             let code = "RESOURCE_ALREADY_EXISTS";
             let what = format!("{code}: {path} already exists. Please pass overwrite as true to overwrite it.");
@@ -238,7 +238,7 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
         }
         id = Some((old.id, old.created));
     }
-    // §4.1: overwriting keeps the object's id and so its permissions.
+    // Overwriting keeps the object's id and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.next_id(), now));
     world.mark_changed(key_of(parent(&path)));
     world.mark_changed(key_of(&path));
@@ -284,7 +284,7 @@ pub(super) fn home_owner(path: &str) -> Option<&str> {
     path.strip_prefix("/Users/")?.split('/').next()
 }
 
-/// Whether a path is in `/Shared`, which everyone manages (§4.4).
+/// Whether a path is in `/Shared`, which everyone manages.
 pub(super) fn is_shared(path: &str) -> bool {
     path == "/Shared" || path.starts_with("/Shared/")
 }

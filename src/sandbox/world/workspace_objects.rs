@@ -49,7 +49,7 @@ impl Language {
         }
     }
 
-    /// Returns the comment prefix of Databricks' own lines in a notebook (§4.2).
+    /// Returns the comment prefix of Databricks' own lines in a notebook.
     fn comment_prefix(self) -> &'static str {
         match self {
             Language::Python | Language::R => "#",
@@ -58,7 +58,7 @@ impl Language {
         }
     }
 
-    /// Returns the first line that makes a source file a notebook (§4.2).
+    /// Returns the first line that makes a source file a notebook.
     pub(super) fn header(self) -> String {
         format!("{} Databricks notebook source", self.comment_prefix())
     }
@@ -92,7 +92,7 @@ impl Kind {
     }
 }
 
-/// §4.5: export adds the header line, puts single blank lines around cell separators and drops exactly one trailing
+/// Export adds the header line, puts single blank lines around cell separators and drops exactly one trailing
 /// newline.
 pub(super) fn canonical(language: Language, source: &str) -> String {
     let mark = language.comment_prefix();

@@ -159,7 +159,7 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
         assert!(what(&shown).contains(says), "{code}: {}", what(&shown));
         let causes = shown.failure.map(|failure| failure.causes).unwrap_or_default();
         assert_eq!(causes.is_empty(), *exit == 0, "{code}: {causes:?}");
-        // §0: the details are set while the run cleans up.
+        // The details are set while the run cleans up.
         for state in ["BLOCKED", "PENDING", "QUEUED", "RUNNING", "TERMINATING", "WAITING"] {
             let going = json!({ "state": state, "termination_details": details });
             let shown = shown_run(&Value::Null, &going);

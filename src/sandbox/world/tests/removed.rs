@@ -1,4 +1,4 @@
-//! Deleting and replacing, and multipart bodies (§4.1).
+//! Deleting and replacing, and multipart bodies.
 
 use serde_json::{Value, json};
 

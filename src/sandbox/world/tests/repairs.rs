@@ -65,7 +65,7 @@ fn a_repair_runs_failed_tasks_again_under_the_same_run_with_new_task_runs() {
     let repair = bench.post(REPAIR, &json!({ "run_id": run, "rerun_all_failed_tasks": true }))["repair_id"].clone();
     let going = bench.job_run(run);
     assert_eq!((&going["state"]["life_cycle_state"], &going["end_time"]), (&json!("PENDING"), &json!(0)));
-    // §5.8: job parameters of the first start are not kept.
+    // Job parameters of the first start are not kept.
     let second = play(&mut bench, true);
     assert_eq!((&second["key"], &second["day"]), (&json!("b/1"), &json!("sunday")));
     assert_eq!(play(&mut bench, true)["key"], "c/1");

@@ -40,7 +40,7 @@ fn a_run_waits_for_compute_runs_cleans_up_and_is_over() {
     assert_eq!(running["tasks"][0]["run_id"], task.task_run_id);
     bench.wait(60);
     end(&mut bench, task.task_run_id, NotebookOutcome::Exited { result: "{}".to_owned() });
-    // §0: while TERMINATING, termination_details is set but the old result is not.
+    // While TERMINATING, termination_details is set but the old result is not.
     let closing = bench.job_run(run);
     assert_eq!(states(&closing), ("TERMINATING", ""));
     assert_eq!(closing["status"]["termination_details"]["code"], "SUCCESS");
