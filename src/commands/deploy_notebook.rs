@@ -12,12 +12,13 @@ use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
+use crate::dbt::{FIELDS, Field};
 use crate::document::{Data, Id, document};
 use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
-use crate::notebook::{OverrideKey, digest};
+use crate::notebook::digest;
 use crate::spec::grants::{self, GrantTo};
 use crate::spec::{NotebookSettings, NotebookSpec, Setting};
 use crate::text::quoted;
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     /// Let whoever starts the workflow set this override, such as git_branch; repeatable, none clears [default:
     /// unchanged, or none]
     #[arg(long, value_name = "OVERRIDE", value_parser = parse_override, help_heading = "Run options")]
-    allow_override: Vec<Setting<OverrideKey>>,
+    allow_override: Vec<Setting<&'static Field>>,
     /// Start only this dbt job; repeatable, any clears [default: unchanged, or any]
     #[arg(long, value_name = "ID", value_parser = parse_job, help_heading = "Run options")]
     allow_job: Vec<Setting<u64>>,
@@ -78,12 +79,12 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-fn parse_override(text: &str) -> Result<Setting<OverrideKey>, String> {
+fn parse_override(text: &str) -> Result<Setting<&'static Field>, String> {
     if text == "none" {
         return Ok(Setting::Clear);
     }
-    OverrideKey::named(text).map(Setting::Set).ok_or_else(|| {
-        let names: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
+    Field::named(text).map(Setting::Set).ok_or_else(|| {
+        let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
         format!("the overrides are none, {}", names.join(", "))
     })
 }

@@ -39,17 +39,17 @@ fn runs(file: &Path) -> bool {
 }
 
 /// Gets tokens from the CLI, for a profile or for a host.
-pub(crate) struct FromCli {
-    pub(crate) program: PathBuf,
-    pub(crate) profile: Option<String>,
-    pub(crate) host: String,
+pub(super) struct FromCli {
+    pub(super) program: PathBuf,
+    pub(super) profile: Option<String>,
+    pub(super) host: String,
     /// The profiles of this host. `databricks` does not choose between several.
-    pub(crate) profiles: Vec<String>,
-    pub(crate) tried: Vec<Tried>,
-    pub(crate) vault: Vault,
-    pub(crate) wall: Wall,
+    pub(super) profiles: Vec<String>,
+    pub(super) tried: Vec<Tried>,
+    pub(super) vault: Vault,
+    pub(super) wall: Wall,
     /// Whether the CLI has `--force-refresh`; determined when first needed.
-    pub(crate) forces: OnceCell<bool>,
+    pub(super) forces: OnceCell<bool>,
 }
 
 /// First version, major and minor, with `--force-refresh`.

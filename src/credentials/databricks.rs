@@ -6,11 +6,9 @@ pub(super) mod workspace;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
-
-use url::Url;
 
 use self::auth_methods::find_auth_method;
+pub(crate) use self::auth_methods::{AuthMethod, Connection};
 use self::host::{check_credential_for_host, find_host};
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
@@ -58,23 +56,6 @@ impl fmt::Display for Tried {
     }
 }
 
-/// The supported auth methods, with their values.
-#[derive(Clone, Debug)]
-pub(crate) enum AuthMethod {
-    Token(Sourced<Secret>),
-    ServicePrincipal { id: Sourced<String>, secret: Sourced<Secret> },
-    GitHub { id: Option<Sourced<String>>, url: Url, token: Sourced<Secret>, audience: Option<String> },
-    Cli { program: PathBuf, profile: Option<CliProfile> },
-}
-
-/// The CLI profile to get the token for.
-#[derive(Clone, Debug)]
-pub(crate) struct CliProfile {
-    pub(crate) name: String,
-    /// Whether it is in the user's own file, where `databricks auth login` stored host and login together.
-    pub(crate) is_own: bool,
-}
-
 impl Databricks {
     /// A workspace with a token given for it.
     pub(crate) fn with_token(at: Workspace, token: Sourced<Secret>) -> Databricks {
@@ -86,35 +67,6 @@ impl Databricks {
             auth_method: AuthMethod::Token(token),
             tried: Vec::new(),
             remark: None,
-        }
-    }
-}
-
-impl AuthMethod {
-    /// The name in `auth_type` and in the User-Agent.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            AuthMethod::Token(_) => "pat",
-            AuthMethod::ServicePrincipal { .. } => "oauth-m2m",
-            AuthMethod::GitHub { .. } => "github-oidc",
-            AuthMethod::Cli { .. } => "databricks-cli",
-        }
-    }
-
-    /// The owner and source of the credential.
-    pub(crate) fn known_as(&self) -> String {
-        match self {
-            AuthMethod::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
-            AuthMethod::Token(token) => token.source.to_string(),
-            AuthMethod::ServicePrincipal { id, secret: _ } => {
-                format!("service principal {} (of {})", id.value, id.source)
-            }
-            AuthMethod::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
-            AuthMethod::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
-            AuthMethod::Cli { program: _, profile: Some(profile) } => {
-                format!("the `databricks` CLI login for profile {}", profile.name)
-            }
-            AuthMethod::Cli { program: _, profile: None } => "the `databricks` CLI login".to_owned(),
         }
     }
 }
@@ -288,15 +240,14 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
         }
     }
     let (Sourced { value: origin, source: host_from }, auth_method) = (host?, auth_method?);
-    let remark = match auth_method {
-        // The CLI is the only method tried after the keyring.
-        AuthMethod::Cli { .. } => match place.stored_login(Some(&origin)) {
-            Err(NoLogin::Unreadable(trouble)) if place.environment_counts => {
-                Some(passed_over(&auth_method.known_as(), &trouble))
-            }
-            Ok(_) | Err(NoLogin::Unreadable(_) | NoLogin::None(_) | NoLogin::Ambiguous(_)) => None,
-        },
-        AuthMethod::Token(_) | AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } => None,
+    // The CLI is the only method tried after the keyring.
+    let remark = if matches!(auth_method, AuthMethod::Cli { .. })
+        && place.environment_counts
+        && let Err(NoLogin::Unreadable(trouble)) = place.stored_login(Some(&origin))
+    {
+        Some(passed_over(&auth_method.known_as(), &trouble))
+    } else {
+        None
     };
     // A login is for the workspace that it was stored for.
     let workspace = workspace.or_else(|| {

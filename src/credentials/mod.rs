@@ -20,18 +20,16 @@ use crate::keyring::Owner;
 use crate::placeholder::Placeholder;
 use crate::secret::InvalidSecret;
 
-pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
 pub(crate) use databricks::host::{check_credential_for_host, read_host as read_workspace_host};
 pub(crate) use databricks::workspace::{Workspace, in_query as workspace_in_query, named_workspace};
-pub(crate) use databricks::{AuthMethod, Databricks, Tried, check_host, databricks, databricks_host, profiles_at};
+pub(crate) use databricks::{AuthMethod, Connection, Databricks, Tried, check_host, databricks, databricks_host};
 pub(crate) use dbt::{
     Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id, read_account_id,
     read_host as read_dbt_host,
 };
 pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
 pub(crate) use input_errors::{InputErrors, MissingInput, SignIn};
-pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 
 /// Where a value comes from, as shown in messages.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,29 +23,29 @@ use crate::secret::{Secret, Vault};
 const SCOPE: &str = "all-apis";
 
 /// The workspace's token endpoint.
-pub(crate) struct Endpoint {
-    pub(crate) origin: Origin,
-    pub(crate) token_client: TokenClient,
-    pub(crate) vault: Vault,
+pub(super) struct Endpoint {
+    pub(super) origin: Origin,
+    pub(super) token_client: TokenClient,
+    pub(super) vault: Vault,
     /// Discovered once.
-    pub(crate) url: OnceCell<Url>,
+    pub(super) url: OnceCell<Url>,
 }
 
 /// Issues tokens for the client ID and secret of a service principal.
-pub(crate) struct FromServicePrincipal {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) id: String,
-    pub(crate) secret: Secret,
+pub(super) struct FromServicePrincipal {
+    pub(super) endpoint: Endpoint,
+    pub(super) id: String,
+    pub(super) secret: Secret,
 }
 
 /// Exchanges the ID token of a GitHub Actions job for a workspace token.
-pub(crate) struct FromGitHub {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) github: TokenClient,
-    pub(crate) id: Option<String>,
-    pub(crate) url: Url,
-    pub(crate) token: Secret,
-    pub(crate) audience: Option<String>,
+pub(super) struct FromGitHub {
+    pub(super) endpoint: Endpoint,
+    pub(super) github: TokenClient,
+    pub(super) id: Option<String>,
+    pub(super) url: Url,
+    pub(super) token: Secret,
+    pub(super) audience: Option<String>,
 }
 
 #[derive(Deserialize)]

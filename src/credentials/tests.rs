@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::OnceCell;
 
-use super::{Endpoint, FromCli, FromGitHub, FromServicePrincipal};
+use super::cli::FromCli;
+use super::oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 use crate::context::Wall;
 use crate::events::Events;
 use crate::http::{IssuedToken, Issuer, Lane, Limits, NoToken, Pending, TokenClient, Transport};

@@ -148,11 +148,8 @@ mod tests {
 
     #[test]
     fn a_trigger_sends_only_what_was_asked_for() {
-        let overrides = Overrides {
-            git_branch: Some("main".to_owned()),
-            steps_override: vec!["dbt build".to_owned()],
-            ..Overrides::default()
-        };
+        let overrides = json!({"git_branch": "main", "steps_override": ["dbt build"]});
+        let overrides: Overrides = serde_json::from_value(overrides).unwrap();
         let once = trigger(7, 8, "why", &overrides, TRIGGER_LIMIT);
         assert_eq!(once.call.target(), "/api/v2/accounts/7/jobs/8/run/");
         let body: Value = serde_json::from_slice(&once.call.body.unwrap()).unwrap();

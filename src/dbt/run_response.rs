@@ -439,7 +439,7 @@ mod tests {
             (difference.name, difference.wanted.as_str(), difference.seen.as_str()),
             ("git_branch", "nothing", "\"main\"")
         );
-        let main = Overrides { git_branch: Some("main".to_owned()), ..Overrides::default() };
+        let main: Overrides = serde_json::from_value(json!({"git_branch": "main"})).unwrap();
         assert_eq!(main.differs_from(&wire_trigger(on_branch)), None);
         assert_eq!(main.differs_from(&wire_trigger(json!({"cause": "x"}))).unwrap().seen, "nothing");
         let docs = json!({"cause": "x", "git_branch": "main", "generate_docs_override": true});

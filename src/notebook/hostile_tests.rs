@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::*;
+use crate::dbt::FIELDS;
 use crate::origin::Origin;
 
 const PIECES: [&str; 34] = [
@@ -84,7 +85,7 @@ impl Numbers {
 
     fn settings(&mut self) -> Settings {
         let allowed = self.next();
-        let bits = OverrideKey::ALL.into_iter().enumerate();
+        let bits = FIELDS.iter().enumerate();
         Settings {
             host: Origin::parse("https://ab123.us1.dbt.com").unwrap(),
             account_id: self.next(),

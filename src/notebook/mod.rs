@@ -10,7 +10,7 @@ mod hostile_tests;
 mod tests;
 
 pub(crate) use marker_line::{compare_versions, digest, normalise};
-pub(crate) use settings::{CredentialChange, Found, OverrideKey, Settings};
+pub(crate) use settings::{CredentialChange, Found, Settings};
 
 use std::cmp::Ordering;
 

@@ -2,68 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::dbt::{FIELDS, Field};
 use crate::origin::Origin;
-
-/// The overrides of the trigger endpoint that a notebook may be allowed to pass on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum OverrideKey {
-    GitSha,
-    GitBranch,
-    AzurePullRequestId,
-    GithubPullRequestId,
-    GitlabMergeRequestId,
-    NonNativePullRequestId,
-    SchemaOverride,
-    DbtVersionOverride,
-    ThreadsOverride,
-    TargetNameOverride,
-    GenerateDocsOverride,
-    TimeoutSecondsOverride,
-    StepsOverride,
-}
-
-impl OverrideKey {
-    /// All overrides, in the order of the endpoint's documentation.
-    pub(crate) const ALL: [Self; 13] = [
-        Self::GitSha,
-        Self::GitBranch,
-        Self::AzurePullRequestId,
-        Self::GithubPullRequestId,
-        Self::GitlabMergeRequestId,
-        Self::NonNativePullRequestId,
-        Self::SchemaOverride,
-        Self::DbtVersionOverride,
-        Self::ThreadsOverride,
-        Self::TargetNameOverride,
-        Self::GenerateDocsOverride,
-        Self::TimeoutSecondsOverride,
-        Self::StepsOverride,
-    ];
-
-    /// The name in the request body.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::GitSha => "git_sha",
-            Self::GitBranch => "git_branch",
-            Self::AzurePullRequestId => "azure_pull_request_id",
-            Self::GithubPullRequestId => "github_pull_request_id",
-            Self::GitlabMergeRequestId => "gitlab_merge_request_id",
-            Self::NonNativePullRequestId => "non_native_pull_request_id",
-            Self::SchemaOverride => "schema_override",
-            Self::DbtVersionOverride => "dbt_version_override",
-            Self::ThreadsOverride => "threads_override",
-            Self::TargetNameOverride => "target_name_override",
-            Self::GenerateDocsOverride => "generate_docs_override",
-            Self::TimeoutSecondsOverride => "timeout_seconds_override",
-            Self::StepsOverride => "steps_override",
-        }
-    }
-
-    /// The override with this name in the request body.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|key| key.name() == name)
-    }
-}
 
 /// The settings rendered into a notebook: where the key is sent, which key, and what a caller may request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +17,7 @@ pub(crate) struct Settings {
     /// Name of the secret in that scope.
     pub(crate) key: String,
     /// Overrides that a caller may send; none if empty.
-    pub(crate) allow_override: Vec<OverrideKey>,
+    pub(crate) allow_override: Vec<&'static Field>,
     /// dbt jobs that may be started; any if empty.
     pub(crate) allow_job: Vec<u64>,
 }
@@ -87,9 +27,7 @@ impl Settings {
     /// difference.
     pub(super) fn to_json(&self) -> Value {
         let Self { host, account_id, scope, key, allow_override, allow_job } = self;
-        let mut overrides = allow_override.clone();
-        overrides.sort_unstable();
-        overrides.dedup();
+        let overrides = FIELDS.iter().filter(|field| allow_override.contains(field));
         let mut jobs = allow_job.clone();
         jobs.sort_unstable();
         jobs.dedup();
@@ -98,7 +36,7 @@ impl Settings {
             "account_id": account_id.to_string(),
             "secret_scope": scope,
             "secret_key": key,
-            "override_keys": overrides.into_iter().map(OverrideKey::name).collect::<Vec<_>>(),
+            "override_keys": overrides.map(|field| field.name).collect::<Vec<_>>(),
             "job_ids": jobs,
         })
     }
@@ -160,23 +98,4 @@ pub(crate) struct CredentialChange {
     pub(crate) what: &'static str,
     pub(crate) from: String,
     pub(crate) to: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn override_names_read_back() {
-        for key in OverrideKey::ALL {
-            assert_eq!(OverrideKey::named(key.name()), Some(key));
-        }
-        assert_eq!(OverrideKey::named("cause"), None);
-        // The same as the trigger's fields.
-        let mut fields: Vec<&str> = crate::dbt::FIELDS.iter().map(|field| field.name).collect();
-        let mut keys: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
-        fields.sort_unstable();
-        keys.sort_unstable();
-        assert_eq!(fields, keys);
-    }
 }

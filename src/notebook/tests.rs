@@ -1,4 +1,5 @@
 use super::*;
+use crate::dbt::Field;
 use crate::origin::Origin;
 
 fn settings() -> Settings {
@@ -71,7 +72,7 @@ fn requests_is_the_only_import_beyond_the_standard_library() {
 #[test]
 fn a_rendered_notebook_is_read_back_as_ours_and_intact() {
     let mut settings = settings();
-    settings.allow_override = vec![OverrideKey::StepsOverride, OverrideKey::GitBranch];
+    settings.allow_override = ["steps_override", "git_branch"].map(|name| Field::named(name).unwrap()).to_vec();
     settings.allow_job = vec![222_223, 222_222, 222_223];
     let text = render(&settings, "0.1.0");
     let Reading::Ours { version, state, settings: Some(found) } = read(&text) else {

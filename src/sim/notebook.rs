@@ -12,7 +12,8 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use super::service::Service;
-use crate::notebook::{OverrideKey, Settings, render};
+use crate::dbt::Field;
+use crate::notebook::{Settings, render};
 use crate::origin::Origin;
 use crate::sandbox::{BrokenConnection, FaultRule, Reply, Seed, SimTime, World};
 
@@ -150,7 +151,7 @@ fn source() -> String {
         account_id: 51234,
         scope: "dbt-cloud".to_owned(),
         key: "api-key".to_owned(),
-        allow_override: vec![OverrideKey::GitBranch, OverrideKey::ThreadsOverride],
+        allow_override: ["git_branch", "threads_override"].map(|name| Field::named(name).unwrap()).to_vec(),
         allow_job: Vec::new(),
     };
     render(&settings, "0.1.0")

@@ -109,11 +109,7 @@ async fn wrong(case: &Value) -> Option<String> {
     let scene = Scene {
         key,
         job: case["job"].as_u64().unwrap_or(JOB),
-        overrides: Overrides {
-            git_branch: overrides["git_branch"].as_str().map(ToOwned::to_owned),
-            threads_override: overrides["threads_override"].as_u64().and_then(|threads| u32::try_from(threads).ok()),
-            ..Overrides::default()
-        },
+        overrides: Overrides(overrides.as_object().cloned().unwrap_or_default()),
         ..Scene::new(Vec::new())
     };
     let world = earlier(case, start);

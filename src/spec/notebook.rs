@@ -6,7 +6,7 @@ use super::grants::GrantTo;
 use super::setting::Setting;
 use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::workspace::NotebookPath;
-use crate::notebook::OverrideKey;
+use crate::dbt::Field;
 use crate::origin::Origin;
 
 /// A notebook that runs a dbt job.
@@ -28,6 +28,6 @@ pub(crate) struct NotebookSettings {
     pub(crate) scope: Setting<String>,
     pub(crate) key: Setting<String>,
     #[serde(skip)]
-    pub(crate) allow_override: Setting<Vec<OverrideKey>>,
+    pub(crate) allow_override: Setting<Vec<&'static Field>>,
     pub(crate) allow_job: Setting<Vec<u64>>,
 }

@@ -74,7 +74,7 @@ pub(crate) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<Strin
         let Some((name, value)) = text.split_once('=') else {
             return Err(wrong("it has no = between key and value").advise("use --override git_branch=main"));
         };
-        let Some(Field { name, kind, flag: _ }) = FIELDS.into_iter().find(|field| field.name == name) else {
+        let Some(&Field { name, kind, .. }) = Field::named(name) else {
             let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
             return Err(wrong("dbt has no such override").advise(format!("the overrides are {}", names.join(", "))));
         };
@@ -86,7 +86,7 @@ pub(crate) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<Strin
         }
         let read = match kind {
             Kind::Text => json!(value),
-            Kind::Number => match value.parse::<u64>() {
+            Kind::Number | Kind::Seconds => match value.parse::<u64>() {
                 Ok(number) => json!(number),
                 Err(_) => return Err(wrong("its value is not a whole number")),
             },

@@ -99,12 +99,11 @@ async fn ask_workspace(
     service_status.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     service_status.fact("tried", "", tried.collect::<Vec<_>>());
-    let given = match &identity.auth_method {
-        AuthMethod::Token(token) => {
-            service_status.expiry(None, "unknown for a personal access token");
-            Some(&token.source)
-        }
-        AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
+    let given = if let AuthMethod::Token(token) = &identity.auth_method {
+        service_status.expiry(None, "unknown for a personal access token");
+        Some(&token.source)
+    } else {
+        None
     };
     let reader = databricks_client(&identity, ctx)?.reader();
     let me = who(&reader).await.map_err(|failure| match given {

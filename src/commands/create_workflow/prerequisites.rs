@@ -151,7 +151,7 @@ pub(in crate::commands) fn planned(
 ) -> (Prerequisites, Result<(), Failure>) {
     let Settings { host, account_id, scope, key, allow_override, allow_job } =
         step.want.settings.after(step.have.as_ref());
-    let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
+    let allowed: Vec<String> = allow_override.iter().map(|field| field.name.to_owned()).collect();
     let (path, account_id) = (step.want.path.clone(), account_id.to_string());
     let found = Found {
         host: host.to_string(),

@@ -8,10 +8,11 @@ use crate::commands::create_workflow::prerequisites::{self, Prerequisites, Usual
 use crate::commands::shared::default_path::default_path;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
+use crate::dbt::Field;
 use crate::engine::kinds::{Notebook, NotebookHave, NotebookWant, Secret, SecretWant, VERSION};
 use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
-use crate::notebook::{Found, OverrideKey, Reading, State, read};
+use crate::notebook::{Found, Reading, State, read};
 use crate::origin::Origin;
 use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookSettings, Setting};
 use crate::text::quoted;
@@ -200,8 +201,8 @@ fn as_flags(found: &Found) -> String {
     if (scope.as_str(), key.as_str()) != (DEFAULT_SCOPE, DEFAULT_KEY) {
         flags = format!(" --scope {} --key {}", quoted(scope), quoted(key));
     }
-    let known = allow_override.iter().filter_map(|name| OverrideKey::named(name));
-    flags.extend(known.map(|name| format!(" --allow-override {}", name.name())));
+    let known = allow_override.iter().filter_map(|name| Field::named(name));
+    flags.extend(known.map(|field| format!(" --allow-override {}", field.name)));
     flags.extend(allow_job.iter().map(|job| format!(" --allow-job {job}")));
     flags
 }
@@ -221,7 +222,7 @@ fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
         account_id: account_id.parse().ok()?,
         scope: Setting::Set(scope.clone()),
         key: Setting::Set(key.clone()),
-        allow_override: Setting::Set(allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect()),
+        allow_override: Setting::Set(allow_override.iter().filter_map(|name| Field::named(name)).collect()),
         allow_job: Setting::Set(allow_job.clone()),
     };
     Some(NotebookWant { path: path.clone(), settings })

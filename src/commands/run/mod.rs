@@ -12,6 +12,7 @@ mod follow_dbt;
 mod follow_workflow;
 mod interrupt_outcome;
 mod junit;
+mod override_flags;
 mod prepared_run;
 mod progress;
 #[cfg(test)]
@@ -25,8 +26,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
-
 pub(crate) use ci_outputs::{CiOutputs, Ending};
 pub(crate) use dbt_report::DbtReport;
 pub(crate) use follow_dbt::{DbtFollower, DbtRunEvents, read_run};
@@ -34,10 +33,10 @@ pub(crate) use follow_workflow::{WorkflowReport, follow_run, follow_run_with};
 pub(crate) use junit::Results;
 pub(in crate::commands) use start_workflow::start_workflow;
 
+use self::override_flags::OverrideFlags;
 use super::shared::job_argument::JobFilterFlags;
 use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, MissingInput};
-use crate::dbt::{Overrides, Together, wrong_together};
 use crate::durations;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Deadline;
@@ -106,7 +105,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options", hide_short_help = true)]
     on_interrupt: OnInterrupt,
     #[command(flatten)]
-    changes: Box<OverrideFlags>,
+    changes: OverrideFlags,
 }
 
 impl Args {
@@ -158,87 +157,6 @@ enum OnInterrupt {
     Leave,
     /// Cancel it.
     Cancel,
-}
-
-/// Overrides of the job's settings for this run.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Overrides")]
-struct OverrideFlags {
-    /// Reason for the run, shown in dbt
-    #[arg(long, value_name = "TEXT", conflicts_with = "workflow", hide_short_help = true)]
-    cause: Option<String>,
-    /// Git commit to check out
-    #[arg(long, value_name = "SHA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
-    git_sha: Option<String>,
-    /// Git branch to check out
-    #[arg(long, value_name = "BRANCH", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
-    git_branch: Option<String>,
-    /// GitHub pull request of this CI run; requires --git-sha or --git-branch
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
-    github_pull_request_id: Option<u64>,
-    /// GitLab merge request of this CI run; requires --git-sha or --git-branch
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
-    gitlab_merge_request_id: Option<u64>,
-    /// Azure DevOps pull request of this CI run; requires --git-sha or --git-branch
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
-    azure_pull_request_id: Option<u64>,
-    /// Pull request on any other git host; requires --git-sha or --git-branch, and dbt does not drop its schema
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
-    non_native_pull_request_id: Option<u64>,
-    /// Schema to build in
-    #[arg(long, value_name = "SCHEMA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
-    schema: Option<String>,
-    /// Target name (target.name in dbt)
-    #[arg(long, value_name = "NAME", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
-    dbt_target: Option<String>,
-    /// Number of dbt threads
-    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
-    threads: Option<u32>,
-    /// dbt version or release track
-    #[arg(long, value_name = "VERSION", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
-    dbt_version: Option<String>,
-    /// Command to run instead of the job's commands; repeatable
-    #[arg(long, value_name = "COMMAND", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
-    step: Vec<String>,
-    /// Generate docs
-    #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
-    generate_docs: Option<bool>,
-    /// Time limit of the run in dbt
-    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = durations::whole_seconds, hide_short_help = true)]
-    run_timeout: Option<Duration>,
-}
-
-impl OverrideFlags {
-    /// Splits into the cause and the overrides for dbt.
-    fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
-        let overrides = Overrides {
-            git_sha: self.git_sha,
-            git_branch: self.git_branch,
-            azure_pull_request_id: self.azure_pull_request_id,
-            github_pull_request_id: self.github_pull_request_id,
-            gitlab_merge_request_id: self.gitlab_merge_request_id,
-            non_native_pull_request_id: self.non_native_pull_request_id,
-            schema_override: self.schema,
-            dbt_version_override: self.dbt_version,
-            threads_override: self.threads,
-            target_name_override: self.dbt_target,
-            generate_docs_override: self.generate_docs,
-            timeout_seconds_override: self.run_timeout.map(|timeout| timeout.as_secs()),
-            steps_override: self.step,
-        };
-        let fields = overrides.fields();
-        match wrong_together(|name| fields.contains_key(name)) {
-            None => Ok((self.cause, overrides)),
-            Some(Together::TwoPullRequests(one, other)) => {
-                let what = format!("{} conflicts with {}: a run is for one pull request", one.flag, other.flag);
-                Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
-            }
-            Some(Together::NoCommit(one)) => {
-                let what = format!("{} requires --git-sha or --git-branch: dbt does not look up the commit", one.flag);
-                Err(Failure::new(Code::Usage, what).advise("add --git-sha with the commit of the pull request"))
-            }
-        }
-    }
 }
 
 /// How to wait, and the idempotency key.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::commands::tests::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
-use crate::dbt::{FIELDS, Field};
+use crate::dbt::FIELDS;
 
 /// The sandbox's job "Pull requests".
 const JOB: &str = "300120";
@@ -23,8 +23,9 @@ async fn a_run_is_started_for_each_kind_of_pull_request_and_wrong_combinations_b
             wrong.push(format!("{what}: {seen:?}"));
         }
     };
-    let requests: Vec<Field> = FIELDS.into_iter().filter(Field::is_pull_request).collect();
-    for Field { name, kind: _, flag } in &requests {
+    let requests = FIELDS.iter().filter(|field| field.is_pull_request());
+    let requests: Vec<(&str, String)> = requests.map(|field| (field.name, format!("--{}", field.flag))).collect();
+    for (name, flag) in &requests {
         for (checkout, field) in [("--git-sha", "git_sha"), ("--git-branch", "git_branch")] {
             let ctx = Harness::new();
             let line = [JOB, flag, "9007199254740993", checkout, "fix", "--idempotency-key", "k"];
@@ -44,10 +45,10 @@ async fn a_run_is_started_for_each_kind_of_pull_request_and_wrong_combinations_b
             let outcome = start(&ctx, line).await;
             take(format!("{flag} alone"), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
         }
-        for other in requests.iter().filter(|other| other.name != *name) {
+        for (_, other) in requests.iter().filter(|(other, _)| other != name) {
             let ctx = Harness::new();
-            let outcome = start(&ctx, &[JOB, flag, "7", other.flag, "8", "--git-sha", "a1"]).await;
-            take(format!("{flag} {}", other.flag), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
+            let outcome = start(&ctx, &[JOB, flag, "7", other, "8", "--git-sha", "a1"]).await;
+            take(format!("{flag} {other}"), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
         }
     }
     // The suggested command for a new run has the same pull request.

@@ -5,13 +5,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
 
 use crate::commands::{CommandContext, Wire};
 use crate::context::Environment;
 use crate::credentials::{
-    Account, AuthMethod, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, InputErrors, MissingInput,
-    SignIn, Token, account, api_token, databricks, open_file, profiles_at,
+    Account, Connection, Databricks, InputErrors, MissingInput, SignIn, Token, account, api_token, databricks,
+    open_file,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, io_reason};
@@ -26,48 +25,21 @@ pub(crate) fn databricks_client(identity: &Databricks, ctx: &CommandContext) -> 
         ctx.events.warning(remark);
     }
     let agent = user_agent(ctx, &format!("auth/{}", auth_method.name()));
-    let endpoint = || -> Result<Endpoint, Failure> {
-        let token_client = token_client(origin, &agent, ctx)?;
-        Ok(Endpoint { origin: origin.clone(), token_client, vault: ctx.vault.clone(), url: OnceCell::new() })
-    };
-    let wall = ctx.context.wall.clone();
-    let credential = match auth_method {
-        AuthMethod::Token(token) => Credential::Fixed(token.value.clone()),
-        AuthMethod::ServicePrincipal { id, secret } => Credential::issued(
-            FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
-            wall,
-        ),
-        AuthMethod::GitHub { id, url, token, audience } => {
-            let github = Origin::of(url).map_err(|bad| {
-                Failure::new(Code::InvalidInput, format!("the ID token URL from GitHub is invalid: {bad}"))
-                    .advise("do not set ACTIONS_ID_TOKEN_REQUEST_URL; GitHub sets it")
-            })?;
-            Credential::issued(
-                FromGitHub {
-                    endpoint: endpoint()?,
-                    github: token_client(&github, &agent, ctx)?,
-                    id: id.as_ref().map(|id| id.value.clone()),
-                    url: url.clone(),
-                    token: token.value.clone(),
-                    audience: audience.clone(),
-                },
-                wall,
-            )
-        }
-        AuthMethod::Cli { program, profile } => Credential::issued(
-            FromCli {
-                program: program.clone(),
-                profile: profile.as_ref().map(|profile| profile.name.clone()),
-                host: origin.to_string(),
-                profiles: profiles_at(&ctx.context.environment, Some(origin)),
-                tried: tried.clone(),
-                vault: ctx.vault.clone(),
-                wall: wall.clone(),
-                forces: OnceCell::new(),
-            },
-            wall,
-        ),
-    };
+    let credential = auth_method.credential(&Connection {
+        origin,
+        tried,
+        environment: &ctx.context.environment,
+        vault: &ctx.vault,
+        wall: &ctx.context.wall,
+        token_client: &|origin| {
+            Ok(TokenClient {
+                transport: transport(origin, ctx)?,
+                user_agent: agent.clone(),
+                events: ctx.events.clone(),
+                wall: ctx.context.wall.clone(),
+            })
+        },
+    })?;
     let profile = Profile {
         service: "Databricks",
         origin: origin.to_string(),
@@ -130,16 +102,6 @@ fn client(origin: &Origin, profile: Profile, ctx: &CommandContext) -> Result<Wri
     let (transport, context) = (transport(origin, ctx)?, &ctx.context);
     let (entropy, wall) = (context.entropy.clone(), context.wall.clone());
     Ok(Writer::new(profile, transport, ctx.pace.clone(), entropy, wall, ctx.events.clone()))
-}
-
-/// The client that requests tokens from this origin.
-fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<TokenClient, Failure> {
-    Ok(TokenClient {
-        transport: transport(origin, ctx)?,
-        user_agent: agent.to_owned(),
-        events: ctx.events.clone(),
-        wall: ctx.context.wall.clone(),
-    })
 }
 
 /// Whether this origin can be reached, without a credential; returns its clock.

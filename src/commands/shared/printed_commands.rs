@@ -11,29 +11,19 @@ use crate::text::quoted;
 /// The command for a dbt job. It repeats the parameters, since the key is refused with others.
 pub(crate) fn run_dbt_job(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
     let mut words = with_account("run", job, account);
-    let mut flag = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            words.extend([name.to_owned(), quoted(&value)]);
-        }
-    };
-    let (fields, mut switches) = (overrides.fields(), Vec::new());
-    for Field { name, kind, flag: word } in FIELDS {
-        let Some(value) = fields.get(name) else { continue };
+    for Field { name, kind, flag, .. } in &FIELDS {
+        let Some(value) = overrides.0.get(*name) else { continue };
         match kind {
-            Kind::Text => flag(word, value.as_str().map(ToOwned::to_owned)),
-            // dbtrigger's flag is a duration; dbt's field is in seconds.
-            Kind::Number if name == "timeout_seconds_override" => flag(word, Some(format!("{value}s"))),
-            Kind::Number => flag(word, Some(value.to_string())),
-            Kind::Flag => switches.push(format!("{word}={value}")),
-            Kind::Texts => {
-                for text in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
-                    flag(word, Some(text.to_owned()));
-                }
+            Kind::Text | Kind::Texts => {
+                let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                words.extend(texts.iter().filter_map(Value::as_str).map(|text| format!("--{flag} {}", quoted(text))));
             }
+            Kind::Number => words.push(format!("--{flag} {value}")),
+            Kind::Seconds => words.push(format!("--{flag} {value}s")),
+            Kind::Flag => words.push(format!("--{flag}={value}")),
         }
     }
-    flag("--idempotency-key", key.map(ToOwned::to_owned));
-    words.extend(switches);
+    words.extend(key.map(|key| format!("--idempotency-key {}", quoted(key))));
     words.join(" ")
 }
 
@@ -75,18 +65,18 @@ mod tests {
     #[test]
     fn the_command_carries_every_parameter_in_a_form_that_can_be_pasted() {
         let account = AccountFlags { dbt_host: Some("ab123.us1.dbt.com".into()), ..AccountFlags::default() };
-        let overrides = Overrides {
-            git_branch: Some("it's".into()),
-            github_pull_request_id: Some(9_007_199_254_740_993),
-            threads_override: Some(8),
-            generate_docs_override: Some(false),
-            timeout_seconds_override: Some(600),
-            steps_override: vec!["dbt seed".into(), "dbt build --select tag:nightly".into()],
-            ..Overrides::default()
-        };
+        let overrides = serde_json::json!({
+            "git_branch": "it's",
+            "github_pull_request_id": 9_007_199_254_740_993_u64,
+            "threads_override": 8,
+            "generate_docs_override": false,
+            "timeout_seconds_override": 600,
+            "steps_override": ["dbt seed", "dbt build --select tag:nightly"],
+        });
+        let overrides: Overrides = serde_json::from_value(overrides).unwrap();
         assert_eq!(
             run_dbt_job("222222", &account, &overrides, Some("k")),
-            r#"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch "it's" --github-pull-request-id 9007199254740993 --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"#
+            r#"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch "it's" --github-pull-request-id 9007199254740993 --threads 8 --generate-docs=false --run-timeout 600s --step 'dbt seed' --step 'dbt build --select tag:nightly' --idempotency-key k"#
         );
         let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
         assert_eq!(

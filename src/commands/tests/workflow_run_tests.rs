@@ -133,7 +133,7 @@ async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
     let run = started(&ctx, &line).await;
     let outcome = watched(&ctx, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
-    let again = "\"dbtrigger run 222223 --git-branch main --threads 4 --step 'dbt build' --generate-docs=true\"";
+    let again = "\"dbtrigger run 222223 --git-branch main --threads 4 --generate-docs=true --step 'dbt build'\"";
     assert!(outcome.failure.contains(again), "{outcome:?}");
     let body = json!({ "cause": "by hand", "github_pull_request_id": 7 });
     let run = ctx.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();

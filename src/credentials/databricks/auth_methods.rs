@@ -2,14 +2,139 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{AuthMethod, CliProfile, Place, Tried};
+use super::{Place, Tried, profiles_at};
+use crate::context::{Environment, Wall};
+use crate::credentials::cli::FromCli;
+use crate::credentials::oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 use crate::credentials::stored_login::{self, NoLogin};
 use crate::credentials::{Source, Sourced, config_file};
 use crate::failure::{Code, Failure};
+use crate::http::{Credential, TokenClient};
 use crate::origin::Origin;
 use crate::secret::{Secret, UncheckedSecret, Vault};
+
+/// The supported auth methods, with their values.
+#[derive(Clone, Debug)]
+pub(crate) enum AuthMethod {
+    Token(Sourced<Secret>),
+    ServicePrincipal { id: Sourced<String>, secret: Sourced<Secret> },
+    GitHub { id: Option<Sourced<String>>, url: Url, token: Sourced<Secret>, audience: Option<String> },
+    Cli { program: PathBuf, profile: Option<CliProfile> },
+}
+
+/// The CLI profile to get the token for.
+#[derive(Clone, Debug)]
+pub(crate) struct CliProfile {
+    pub(crate) name: String,
+    /// Whether it is in the user's own file, where `databricks auth login` stored host and login together.
+    pub(crate) is_own: bool,
+}
+
+impl AuthMethod {
+    /// The name in `auth_type` and in the User-Agent.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            AuthMethod::Token(_) => "pat",
+            AuthMethod::ServicePrincipal { .. } => "oauth-m2m",
+            AuthMethod::GitHub { .. } => "github-oidc",
+            AuthMethod::Cli { .. } => "databricks-cli",
+        }
+    }
+
+    /// The owner and source of the credential.
+    pub(crate) fn known_as(&self) -> String {
+        match self {
+            AuthMethod::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
+            AuthMethod::Token(token) => token.source.to_string(),
+            AuthMethod::ServicePrincipal { id, secret: _ } => {
+                format!("service principal {} (of {})", id.value, id.source)
+            }
+            AuthMethod::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
+            AuthMethod::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
+            AuthMethod::Cli { program: _, profile: Some(profile) } => {
+                format!("the `databricks` CLI login for profile {}", profile.name)
+            }
+            AuthMethod::Cli { program: _, profile: None } => "the `databricks` CLI login".to_owned(),
+        }
+    }
+
+    /// Where its secret comes from; `None` if another program keeps it.
+    pub(super) fn secret_source(&self) -> Option<&Source> {
+        match self {
+            AuthMethod::Token(Sourced { value: _, source })
+            | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
+            | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => Some(source),
+            AuthMethod::Cli { .. } => None,
+        }
+    }
+
+    /// Whether another program keeps the login together with its host. `databricks` finds a login by host or by profile
+    /// name; a profile in another file may pair the name with any host.
+    pub(super) fn finds_its_login_by_host(&self) -> bool {
+        matches!(self, AuthMethod::Cli { program: _, profile } if profile.as_ref().is_none_or(|profile| profile.is_own))
+    }
+
+    /// The credential for requests to this workspace.
+    pub(crate) fn credential(&self, at: &Connection<'_>) -> Result<Credential, Failure> {
+        let Connection { origin, tried, environment, vault, wall, token_client } = *at;
+        let endpoint = || -> Result<Endpoint, Failure> {
+            let token_client = token_client(origin)?;
+            Ok(Endpoint { origin: origin.clone(), token_client, vault: vault.clone(), url: OnceCell::new() })
+        };
+        Ok(match self {
+            AuthMethod::Token(token) => Credential::Fixed(token.value.clone()),
+            AuthMethod::ServicePrincipal { id, secret } => Credential::issued(
+                FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
+                wall.clone(),
+            ),
+            AuthMethod::GitHub { id, url, token, audience } => {
+                let github = Origin::of(url).map_err(|bad| {
+                    Failure::new(Code::InvalidInput, format!("the ID token URL from GitHub is invalid: {bad}"))
+                        .advise("do not set ACTIONS_ID_TOKEN_REQUEST_URL; GitHub sets it")
+                })?;
+                Credential::issued(
+                    FromGitHub {
+                        endpoint: endpoint()?,
+                        github: token_client(&github)?,
+                        id: id.as_ref().map(|id| id.value.clone()),
+                        url: url.clone(),
+                        token: token.value.clone(),
+                        audience: audience.clone(),
+                    },
+                    wall.clone(),
+                )
+            }
+            AuthMethod::Cli { program, profile } => Credential::issued(
+                FromCli {
+                    program: program.clone(),
+                    profile: profile.as_ref().map(|profile| profile.name.clone()),
+                    host: origin.to_string(),
+                    profiles: profiles_at(environment, Some(origin)),
+                    tried: tried.to_vec(),
+                    vault: vault.clone(),
+                    wall: wall.clone(),
+                    forces: OnceCell::new(),
+                },
+                wall.clone(),
+            ),
+        })
+    }
+}
+
+/// What getting a token needs beside the auth method.
+#[derive(Clone, Copy)]
+pub(crate) struct Connection<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) tried: &'a [Tried],
+    pub(crate) environment: &'a Environment,
+    pub(crate) vault: &'a Vault,
+    pub(crate) wall: &'a Wall,
+    /// Makes the client for requesting tokens from an origin.
+    pub(crate) token_client: &'a dyn Fn(&Origin) -> Result<TokenClient, Failure>,
+}
 
 /// Settings of unsupported auth methods. Mentioned if no supported one applies.
 const UNSUPPORTED_METHODS: [(&str, &str, &str); 6] = [

@@ -55,48 +55,35 @@ pub(crate) fn check_credential_for_host(auth_method: &AuthMethod, host: &Sourced
         return Ok(());
     }
     let origin = &host.value;
-    let what = match auth_method {
-        AuthMethod::Token(Sourced { value: _, source })
-        | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
-        | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
-            format!("{source} is")
-        }
-        AuthMethod::Cli { .. } => format!("{} is", auth_method.known_as()),
-    };
+    let what = auth_method.secret_source().map_or_else(|| auth_method.known_as(), Source::to_string);
     Err(Failure::new(
         Code::Contradiction,
-        format!("{what} not sent to {origin}: it is not a Databricks host, and only {} names it", host.source),
+        format!("{what} is not sent to {origin}: it is not a Databricks host, and only {} names it", host.source),
     )
     .advise(format!("only if {origin} is your workspace: set DATABRICKS_HOST to it")))
 }
 
 /// Whether the secret is stored together with the host.
 fn is_stored_with(auth_method: &AuthMethod, host: &Source) -> bool {
-    match auth_method {
-        AuthMethod::Token(Sourced { value: _, source })
-        | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
-        | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
-            match (source, host) {
-                // A login is looked up by this host, and the prompt for a token shows the host.
-                (Source::Keyring(_) | Source::Typed, _) => true,
-                (Source::Profile { profile, file, .. }, Source::Profile { profile: other, file: other_file, .. }) => {
-                    (profile, file) == (other, other_file)
-                }
-                (
-                    Source::Flag(_)
-                    | Source::Variable(_)
-                    | Source::Pasted(_)
-                    | Source::Stdin
-                    | Source::File(_)
-                    | Source::Profile { .. }
-                    | Source::DbtFile { .. },
-                    _,
-                ) => false,
-            }
+    match (auth_method.secret_source(), host) {
+        // A login is looked up by this host, and the prompt for a token shows the host.
+        (Some(Source::Keyring(_) | Source::Typed), _) => true,
+        (Some(Source::Profile { profile, file, .. }), Source::Profile { profile: other, file: other_file, .. }) => {
+            (profile, file) == (other, other_file)
         }
-        // `databricks` finds a login by host or by profile name. A profile in another file may pair the name with any
-        // host.
-        AuthMethod::Cli { program: _, profile } => profile.as_ref().is_none_or(|profile| profile.is_own),
+        (
+            Some(
+                Source::Flag(_)
+                | Source::Variable(_)
+                | Source::Pasted(_)
+                | Source::Stdin
+                | Source::File(_)
+                | Source::Profile { .. }
+                | Source::DbtFile { .. },
+            ),
+            _,
+        ) => false,
+        (None, _) => auth_method.finds_its_login_by_host(),
     }
 }
 

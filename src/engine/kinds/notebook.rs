@@ -11,13 +11,12 @@ pub(crate) use self::removal::{NotebookRemoval, NotebookRemovalHave, NotebookRem
 use super::difference::unified;
 use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
 use crate::databricks::{is_missing, is_there_already};
+use crate::dbt::Field;
 use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Meaning, Reader, Writer};
-use crate::notebook::{
-    Difference, Drift, Found, OverrideKey, Reading, Settings, State, drift, normalise, read, render,
-};
+use crate::notebook::{Difference, Drift, Found, Reading, Settings, State, drift, normalise, read, render};
 use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, NotebookSettings};
 
 /// The version written into the mark.
@@ -53,7 +52,7 @@ impl NotebookSettings {
         let NotebookSettings { host, account_id, scope, key, allow_override, allow_job } = self;
         let kept = have.and_then(kept);
         let kept = kept.as_ref();
-        let overrides = |kept: &Found| kept.allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect();
+        let overrides = |kept: &Found| kept.allow_override.iter().filter_map(|name| Field::named(name)).collect();
         let (kept_scope, kept_key) = (kept.map(|kept| kept.scope.clone()), kept.map(|kept| kept.key.clone()));
         Settings {
             host: host.clone(),
@@ -368,7 +367,7 @@ fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Chan
     if let Some(Found { host: _, account_id: _, scope: _, key: _, mut allow_override, mut allow_job }) = found {
         allow_override.sort();
         allow_job.sort_unstable();
-        let mut wanted: Vec<String> = settings.allow_override.iter().map(|key| key.name().to_owned()).collect();
+        let mut wanted: Vec<String> = settings.allow_override.iter().map(|field| field.name.to_owned()).collect();
         wanted.sort();
         wanted.dedup();
         if wanted != allow_override {

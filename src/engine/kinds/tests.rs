@@ -9,9 +9,10 @@ use super::secret::SecretHave;
 use super::*;
 use crate::databricks::permissions::Holding;
 use crate::databricks::secrets::{Acl, Backend, Fingerprint, Permission, ScopeInfo};
+use crate::dbt::Field;
 use crate::engine::{Action, Consent, Consents, Kind, Step};
 use crate::failure::Hint;
-use crate::notebook::{OverrideKey, Settings, normalise, render};
+use crate::notebook::{Settings, normalise, render};
 use crate::origin::Origin;
 use crate::secret::Vault;
 use crate::spec::{NotebookSettings, Setting};
@@ -529,7 +530,7 @@ fn what_is_not_said_stays_as_it_is_in_a_notebook_of_ours() {
     let deployed = Settings {
         scope: "other".to_owned(),
         key: "token".to_owned(),
-        allow_override: vec![OverrideKey::GitBranch],
+        allow_override: vec![Field::named("git_branch").unwrap()],
         allow_job: vec![222_222],
         ..settings()
     };

@@ -1,6 +1,55 @@
-//! The explanation of each code, for `explain` and `docs/reference/errors.md`.
+//! The error codes: names, exit codes and explanations, for `explain` and `docs/reference/errors.md`.
 
-use super::Code;
+/// The stable error codes. Names and exit codes are a public interface (`docs/reference/exit-codes.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// A failure without a code of its own.
+    Failed,
+    /// Unknown or conflicting flags or arguments.
+    Usage,
+    /// Values are missing and there is no terminal to prompt on.
+    MissingInput,
+    /// A value is malformed.
+    InvalidInput,
+    /// Two sources disagree.
+    Contradiction,
+    /// The run failed.
+    RunFailed,
+    /// The token is missing, invalid or expired.
+    NotAuthenticated,
+    /// The identity lacks a permission.
+    NotAllowed,
+    /// Not found, or not visible to the identity.
+    NotFound,
+    /// The run existed before and no longer does.
+    RunGone,
+    /// Not ours, edited by hand, open to others, or lacking something that a plan needs.
+    Refused,
+    /// Another process or user changed the object while the command ran. Their change is kept.
+    ChangedMeanwhile,
+    /// Timed out; the run is still active.
+    StillRunning,
+    /// Unknown whether the run was started. Nothing was sent again.
+    OutcomeUnknown,
+    /// DNS, connection or proxy.
+    Network,
+    /// Certificate or handshake.
+    Tls,
+    /// The service's response could not be understood.
+    UnexpectedResponse,
+    /// The run was canceled.
+    RunCancelled,
+    /// The user answered no, or left a question; with the signal of Ctrl-C.
+    Cancelled(Option<u8>),
+    /// A bug in dbtrigger.
+    Bug,
+    /// Still rate limited after all retries.
+    RateLimited,
+    /// Still unavailable after all retries.
+    Unavailable,
+    /// Ended by a signal, with its number.
+    Interrupted(u8),
+}
 
 /// The explanation of one code.
 pub(crate) struct Explanation {
@@ -14,6 +63,55 @@ pub(crate) struct Explanation {
 }
 
 impl Code {
+    /// The name in JSON output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Code::Failed => "failed",
+            Code::Usage => "usage",
+            Code::MissingInput => "missing-input",
+            Code::InvalidInput => "invalid-input",
+            Code::Contradiction => "contradiction",
+            Code::RunFailed => "run-failed",
+            Code::NotAuthenticated => "not-authenticated",
+            Code::NotAllowed => "not-allowed",
+            Code::NotFound => "not-found",
+            Code::RunGone => "run-gone",
+            Code::Refused => "refused",
+            Code::ChangedMeanwhile => "changed-meanwhile",
+            Code::StillRunning => "still-running",
+            Code::OutcomeUnknown => "outcome-unknown",
+            Code::Network => "network",
+            Code::Tls => "tls",
+            Code::UnexpectedResponse => "unexpected-response",
+            Code::RunCancelled => "run-cancelled",
+            Code::Cancelled(_) => "cancelled",
+            Code::Bug => "bug",
+            Code::RateLimited => "rate-limited",
+            Code::Unavailable => "unavailable",
+            Code::Interrupted(_) => "interrupted",
+        }
+    }
+
+    /// The process exit code.
+    pub(crate) fn exit(self) -> u8 {
+        match self {
+            Code::Failed | Code::Cancelled(None) => 1,
+            Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => 2,
+            Code::RunFailed => 3,
+            Code::NotAuthenticated | Code::NotAllowed => 4,
+            Code::NotFound | Code::RunGone => 6,
+            Code::Refused | Code::ChangedMeanwhile => 7,
+            Code::StillRunning => 8,
+            Code::OutcomeUnknown => 9,
+            Code::Network | Code::Tls => 12,
+            Code::UnexpectedResponse => 13,
+            Code::RunCancelled => 20,
+            Code::Bug => 70,
+            Code::RateLimited | Code::Unavailable => 75,
+            Code::Interrupted(signal) | Code::Cancelled(Some(signal)) => 128 + signal,
+        }
+    }
+
     /// Every code, in the order of the exit codes.
     pub(crate) const ALL: [Code; 23] = [
         Code::Failed,
