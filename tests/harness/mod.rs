@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dbtrigger::sandbox::{Background, FaultRule, Options, Reply, Seed, SimTime, World};
 use serde_json::Value;
@@ -170,6 +171,15 @@ impl Site {
 
     pub(crate) fn requests(&self) -> usize {
         self.sandbox.log().len()
+    }
+
+    /// Waits until the sandbox has received this operation so many times.
+    pub(crate) fn until_asked(&self, operation: &str, times: usize) {
+        let is_asked = || self.sandbox.log().iter().filter(|line| line.operation == operation).count() >= times;
+        let asked = self.sandbox.until(|_, _| is_asked().then_some(()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let waited = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), asked).await });
+        assert!(waited.is_ok(), "{operation} was not requested {times} times");
     }
 }
 

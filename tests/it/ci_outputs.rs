@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::harness::{Output, Site};
 
@@ -67,11 +66,7 @@ fn an_interrupted_run_is_told_whether_it_goes_on_or_was_cancelled() {
         let site = Site::with(|options| options.speed = 20.0);
         let arguments = ["run", "222222", "--on-interrupt", wish];
         let child = step(&site, &arguments);
-        let begun = Instant::now();
-        while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/get").count() < 2 {
-            assert!(begun.elapsed().as_secs() < 60, "nobody asks for the run");
-            std::thread::yield_now();
-        }
+        site.until_asked("dbt:runs/get", 2);
         assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
         let _ = Site::finish(&arguments, child).ends(143);
         let outputs = read(&site, "output");

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
+use crate::arguments::words;
 use crate::harness::Site;
-use crate::surface::words;
 
 const GUIDE: &str = include_str!("../../docs/guide.md");
 const PAGES: [(&str, &str); 8] = [

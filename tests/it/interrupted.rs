@@ -13,15 +13,6 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits until the sandbox received this operation.
-fn until_asked(site: &Site, operation: &str) {
-    let begun = Instant::now();
-    while site.sandbox.log().iter().all(|line| line.operation != operation) {
-        assert!(begun.elapsed() < Duration::from_mins(1), "nobody asks for {operation}");
-        std::thread::yield_now();
-    }
-}
-
 /// The dbt runs that were started.
 fn runs(site: &Site) -> Vec<Value> {
     let world = site.inspect();
@@ -41,7 +32,7 @@ fn a_signal_cancels_the_run_and_the_program_ends_by_it() {
     for (name, exit) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let site = Site::with(|options| options.speed = 20.0);
         let mut child = site.command(&["run", "222222", "--on-interrupt", "cancel", "-o", "json"]).spawn().unwrap();
-        until_asked(&site, "dbt:runs/get");
+        site.until_asked("dbt:runs/get", 1);
         signal(&child, name);
         let document = document(&mut child, exit);
         assert_eq!(document["error"]["code"], "interrupted", "{document}");
@@ -67,7 +58,7 @@ fn in_the_place_of_a_steps_shell_it_hears_what_the_shell_is_sent() {
     shell.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&step).env_clear();
     shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until_asked(&site, "dbt:runs/get");
+    site.until_asked("dbt:runs/get", 1);
     signal(&child, "-INT");
     let document = document(&mut child, 130);
     assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
@@ -77,7 +68,7 @@ fn in_the_place_of_a_steps_shell_it_hears_what_the_shell_is_sent() {
 fn without_it_the_run_goes_on() {
     let site = Site::with(|options| options.speed = 20.0);
     let mut child = site.command(&["run", "222222", "--on-interrupt", "leave", "-o", "json"]).spawn().unwrap();
-    until_asked(&site, "dbt:runs/get");
+    site.until_asked("dbt:runs/get", 1);
     signal(&child, "-INT");
     let document = document(&mut child, 130);
     assert_eq!(document["data"]["on_interrupt"], Value::Null, "{document}");
@@ -92,7 +83,7 @@ fn a_start_that_is_not_answered_yet_is_waited_for_and_its_run_cancelled() {
     });
     let line = ["run", "222222", "--on-interrupt", "cancel", "-o", "json"];
     let mut child = site.command(&line).spawn().unwrap();
-    until_asked(&site, "dbt:jobs/run");
+    site.until_asked("dbt:jobs/run", 1);
     signal(&child, "-TERM");
     let document = document(&mut child, 143);
     assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
@@ -107,7 +98,7 @@ fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
     site.fault("dbt:jobs/run=hang");
     let line = ["run", "222222", "--on-interrupt", "cancel", "-o", "json"];
     let mut child = site.command(&line).spawn().unwrap();
-    until_asked(&site, "dbt:jobs/run");
+    site.until_asked("dbt:jobs/run", 1);
     signal(&child, "-INT");
     // Signals of the same kind that arrive together are merged.
     signal(&child, "-TERM");
@@ -120,9 +111,9 @@ fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
     let site = Site::with(|options| options.speed = 20.0);
     site.fault("dbt:runs/cancel=hang,times=forever");
     let mut child = site.command(&line).spawn().unwrap();
-    until_asked(&site, "dbt:runs/get");
+    site.until_asked("dbt:runs/get", 1);
     signal(&child, "-INT");
-    until_asked(&site, "dbt:runs/cancel");
+    site.until_asked("dbt:runs/cancel", 1);
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let run = id(&said["data"]["run_id"]);
@@ -154,7 +145,7 @@ fn a_workflow_is_cancelled_with_the_dbt_run_behind_it() {
     }
     let line = ["run", "--workflow", "w", "--on-interrupt", "cancel", "-o", "json"];
     let mut child = site.command(&line).spawn().unwrap();
-    until_asked(&site, "dbt:jobs/run");
+    site.until_asked("dbt:jobs/run", 1);
     signal(&child, "-TERM");
     let document = document(&mut child, 143);
     assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
@@ -169,7 +160,7 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
     let site = Site::with(|options| options.speed = 20.0);
     site.fault("dbt:runs/retry=hang,phase=after");
     let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
-    until_asked(&site, "dbt:runs/retry");
+    site.until_asked("dbt:runs/retry", 1);
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let failed = &id(&said["data"]["run_id"]);
@@ -193,11 +184,7 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     site.fault("dbt:runs/list=hang,nth=3,times=forever");
     // The first two: the look-up of the newest run, and the one for a duplicate run at the end.
     let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
-    let begun = Instant::now();
-    while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/list").count() < 3 {
-        assert!(begun.elapsed() < Duration::from_mins(1), "nobody looks for a run that resumes it");
-        std::thread::yield_now();
-    }
+    site.until_asked("dbt:runs/list", 3);
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let error = said["error"].to_string();

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::harness::{Site, id};
 
@@ -135,11 +134,7 @@ fn what_goes_on_or_was_not_started_or_interrupted_is_an_error() {
     let file = file(&site);
     let arguments = ["run", "222222", "--junit", file.to_str().unwrap()];
     let child = site.command(&arguments).spawn().unwrap();
-    let begun = Instant::now();
-    while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/get").count() < 2 {
-        assert!(begun.elapsed().as_secs() < 60, "nobody asks for the run");
-        std::thread::yield_now();
-    }
+    site.until_asked("dbt:runs/get", 2);
     // A killed program leaves this behind.
     assert_eq!(read(&file)["suites"][0]["cases"][0]["parts"]["error"]["type"], "outcome-unknown");
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
@@ -165,11 +160,8 @@ fn a_file_that_cannot_be_written_is_refused_before_the_start_and_later_is_a_warn
     let file = folder.join("junit.xml");
     let arguments = ["run", "222223", "--junit", file.to_str().unwrap()];
     let child = site.command(&arguments).spawn().unwrap();
-    let begun = Instant::now();
-    while !file.exists() || !site.sandbox.log().iter().any(|line| line.operation == "dbt:runs/get") {
-        assert!(begun.elapsed().as_secs() < 60, "nobody asks for the run");
-        std::thread::yield_now();
-    }
+    // The file was written before the start.
+    site.until_asked("dbt:runs/get", 1);
     std::fs::remove_dir_all(&folder).unwrap();
     let _ = Site::finish(&arguments, child).ends(3).says("warning: cannot write the JUnit report to ");
 }

@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod arguments;
 #[cfg(target_os = "linux")]
 mod bars;
 mod check;
@@ -13,6 +14,7 @@ mod ci_outputs;
 mod dbt_file;
 mod docs;
 mod doctor;
+mod examples;
 mod guide;
 #[cfg(unix)]
 mod interrupted;
@@ -28,5 +30,4 @@ mod running;
 mod screens;
 #[cfg(target_os = "linux")]
 mod setup;
-mod surface;
 mod tls;

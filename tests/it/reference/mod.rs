@@ -79,8 +79,8 @@ fn reference_of_commands() {
         text += &["## ", title, "\n\n```text\n", own.trim_end(), "\n```\n\n"].concat();
     };
     block("dbtrigger", &["--help"]);
-    let whole = crate::surface::whole_commands();
-    for command in crate::surface::commands() {
+    let whole = crate::arguments::whole_commands();
+    for command in crate::arguments::commands() {
         block(&command, &[&command, "--help"]);
         for action in whole.iter().filter(|whole| whole.starts_with(&format!("{command} "))) {
             let words: Vec<&str> = action.split(' ').chain(["--help"]).collect();
@@ -173,7 +173,7 @@ fn reference_of_json_documents() {
     let wrong: Vec<_> = shown.iter().filter_map(|example| Some((&example.typed, odd(&example)?))).collect();
     println!("documents without an id that is a number: {} of {}", shown.len() - wrong.len(), shown.len());
     assert!(wrong.is_empty(), "an id is a string, and a new number belongs into NUMBERS: {wrong:?}");
-    let order = crate::surface::commands();
+    let order = crate::arguments::commands();
     shown.sort_by_key(|example| {
         let command = example.heading.split(' ').next().unwrap();
         // What all commands may print comes first.
@@ -181,7 +181,7 @@ fn reference_of_json_documents() {
     });
     let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is present; `data` is present whenever anything\nis known, also alongside `error`. While `version` is 1, fields may be added but not removed or changed. Errors are printed\nas text on stderr too. IDs are strings: jq and JavaScript round numbers of their length. Arguments accept an ID with or\nwithout the quotes.\n\nThe examples were printed by dbtrigger against its own sandbox, with fixed times, ports, and keys, and shortened lists. Types\nand presence of fields are those of these examples.\n".to_owned();
     let mut unexplained = Vec::new();
-    for command in crate::surface::whole_commands() {
+    for command in crate::arguments::whole_commands() {
         let known = shown.iter().any(|example| example.heading == command);
         assert!(known, "tests/it/reference/examples.rs has no example of {command}");
     }

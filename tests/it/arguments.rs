@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::harness::Site;
 
 /// The program in an empty environment.
-fn bare(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn bare(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_dbtrigger"))
         .args(arguments)
         .env_clear()
@@ -104,7 +104,7 @@ pub(crate) fn whole_commands() -> Vec<String> {
 }
 
 /// The subcommands in a command's help; `help` has no page.
-fn subcommands(help: &str) -> Vec<String> {
+pub(crate) fn subcommands(help: &str) -> Vec<String> {
     listed(help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default())
 }
 
@@ -115,7 +115,7 @@ fn listed(list: &str) -> Vec<String> {
 }
 
 /// The commands of the examples, without the program's name.
-fn examples(help: &str) -> Vec<Vec<String>> {
+pub(crate) fn examples(help: &str) -> Vec<Vec<String>> {
     let part = help.split("Examples:").nth(1).unwrap_or_default();
     part.lines().filter_map(|line| line.strip_prefix("  dbtrigger ")).map(words).collect()
 }
@@ -333,61 +333,6 @@ fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert!(authority.is_none_or(|file| !std::path::Path::new(file).exists()), "{written}");
     }
-}
-
-#[test]
-fn every_example_in_the_help_works() {
-    use std::collections::BTreeMap;
-
-    let site = Site::with(|options| options.speed = 600.0);
-    std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
-    site.make_workflow("Daily load");
-    let (mut counted, mut demos) = (BTreeMap::new(), Vec::new());
-    // In the order of the help, which is also the order in which a user would try them.
-    for page in commands().into_iter().flat_map(|command| {
-        let (_, help, _) = bare(&[&command, "--help"]);
-        let below = subcommands(&help).into_iter().map(|sub| vec![command.clone(), sub]).collect::<Vec<_>>();
-        [vec![command]].into_iter().chain(below)
-    }) {
-        let command = page.join(" ");
-        let page: Vec<&str> = page.iter().map(String::as_str).collect();
-        let (_, help, _) = bare(&[page.as_slice(), &["--help"]].concat());
-        for arguments in examples(&help) {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            if arguments.starts_with(&["auth", "login"]) || arguments.starts_with(&["auth", "logout"]) {
-                // These need a keyring: tests/keyring runs them.
-                assert_eq!(site.run(&[&arguments[..2], &["--help"]].concat()).ends(0).stderr, "");
-            } else if command == "sandbox" {
-                serves_until_interrupted(&site, &arguments);
-            } else if command == "demo" {
-                // It has a sandbox of its own.
-                demos.push(site.command(&arguments).spawn().unwrap());
-            } else {
-                let _ = site.run(&arguments).ends(0);
-            }
-            *counted.entry(command.clone()).or_insert(0) += 1;
-        }
-    }
-    for demo in demos {
-        let _ = Site::finish(&["demo"], demo).ends(0);
-    }
-    assert!(counted.len() >= 15 && counted.values().all(|count| *count >= 2), "{counted:?}");
-    std::fs::remove_file(site.home.path().join("new-key")).unwrap();
-}
-
-/// Starts a command that runs until interrupted, reads its first line, and interrupts it.
-fn serves_until_interrupted(site: &Site, arguments: &[&str]) {
-    use std::io::{BufRead as _, BufReader};
-
-    let mut child = site.command(arguments).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap_or_else(|| panic!("{arguments:?} prints nothing")).unwrap();
-    assert!(first.starts_with("export DATABRICKS_HOST="), "{first}");
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    let _ = Site::finish(arguments, child).ends(130);
-    assert!(rest.iter().any(|line| line.starts_with("export DBT_CLOUD_TOKEN=")), "{rest:?}");
 }
 
 #[test]
