@@ -1,5 +1,5 @@
 use super::*;
-use crate::dbt::Field;
+use crate::dbt::{FIELDS, Field, Kind};
 use crate::origin::Origin;
 
 fn settings() -> Settings {
@@ -152,4 +152,20 @@ fn settings_that_were_edited_out_of_shape_are_not_guessed() {
         panic!("not ours");
     };
     assert_eq!((state, settings), (State::EditedByHand, None));
+}
+
+#[test]
+fn the_template_has_dbts_fields_and_their_types() {
+    let (_, rest) = TEMPLATE.split_once("\nOVERRIDES = {\n").unwrap();
+    let (rows, _) = rest.split_once("\n}\n").unwrap();
+    let expected = FIELDS.iter().map(|Field { name, kind, .. }| {
+        let python = match kind {
+            Kind::Text => "str",
+            Kind::Number | Kind::Seconds => "int",
+            Kind::Flag => "bool",
+            Kind::Texts => "list",
+        };
+        format!("    \"{name}\": {python},")
+    });
+    assert_eq!(rows.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
