@@ -58,11 +58,11 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
     let Ahead { jobs, mut notebook } = ahead;
-    let observe = async |requirements: &NotebookRequirements<'_>, path: &NotebookPath| match notebook
-        .take_if(|(read, ..)| read == path)
-    {
-        Some((_, prerequisites, usual)) => (prerequisites, usual),
-        None => tokio::join!(read_prerequisites(&writer, requirements, path.clone()), UsualKeys::list(&writer)),
+    let observe = async |requirements: &NotebookRequirements<'_>, path: &NotebookPath| {
+        if let Some((_, prerequisites, usual)) = notebook.take_if(|(read, ..)| read == path) {
+            return (prerequisites, usual);
+        }
+        tokio::join!(read_prerequisites(&writer, requirements, path.clone()), UsualKeys::list(&writer))
     };
     let plans = plan_workflow(&writer, &mut input, (looked_up, jobs), &me, ctx, observe);
     let WorkflowPlan { steps, findings, prerequisites } = Box::pin(plans).await?;
