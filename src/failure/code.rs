@@ -496,7 +496,7 @@ mod tests {
     #[test]
     fn all_codes_are_listed_once_and_those_of_one_exit_code_say_the_same_of_it() {
         // In `name()`, each code has exactly one match arm.
-        let source = include_str!("mod.rs");
+        let source = include_str!("code.rs");
         let names = source.split("fn name(self)").nth(1).unwrap().split("fn exit(self)").next().unwrap();
         assert_eq!(names.matches("=> \"").count(), Code::ALL.len());
         let mut seen = std::collections::BTreeSet::new();
