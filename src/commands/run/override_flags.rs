@@ -45,7 +45,7 @@ fn flag_of(field: &Field) -> Arg {
 fn value_of(field: &Field, matches: &mut ArgMatches) -> Option<Value> {
     match field.kind {
         Kind::Text => matches.remove_one::<String>(field.name).map(Value::from),
-        Kind::Texts => matches.remove_many::<String>(field.name).map(|texts| texts.collect()),
+        Kind::Texts => matches.remove_many::<String>(field.name).map(Iterator::collect),
         Kind::Number | Kind::Seconds => matches.remove_one::<u64>(field.name).map(Value::from),
         Kind::Flag => matches.remove_one::<bool>(field.name).map(Value::from),
     }
