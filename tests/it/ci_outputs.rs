@@ -31,7 +31,7 @@ fn value(outputs: &str, name: &str) -> String {
 
 #[test]
 fn a_failed_run_is_there_with_link_and_models_and_its_messages_only_if_wished_for() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let document = run(&site, &["run", "222223", "-o", "json"]).ends(3).json();
     let outputs = read(&site, "output");
     assert_eq!(value(&outputs, "run_id"), document["data"]["run_id"]);
@@ -46,7 +46,7 @@ fn a_failed_run_is_there_with_link_and_models_and_its_messages_only_if_wished_fo
 
 #[test]
 fn several_runs_and_a_job_that_is_not_there_are_told() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let _ = run(&site, &["run", "222222", "222223"]).ends(3);
     let runs: Value = serde_json::from_str(&value(&read(&site, "output"), "runs")).unwrap();
     assert_eq!((&runs[0]["exit_code"], &runs[1]["exit_code"]), (&0.into(), &3.into()), "{runs}");
@@ -81,7 +81,7 @@ fn an_interrupted_run_is_told_whether_it_goes_on_or_was_cancelled() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_a_warning_and_the_outcome_is_the_runs() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     for (job, exit) in [("222222", 0), ("222223", 3)] {
         let mut command = site.command(&["run", job, "-o", "json"]);
         let child = command.env("GITHUB_OUTPUT", site.home.path().join("no/such")).spawn().unwrap();

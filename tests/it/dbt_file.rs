@@ -28,7 +28,7 @@ fn write(site: &Site, host: &str, mode: u32) -> PathBuf {
 
 #[test]
 fn jobs_are_listed_and_run_with_nothing_but_dbts_own_file() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let file = write(&site, site.sandbox.origin(), 0o600);
     let listed = run(&site, &["jobs"]).ends(0).says("222222");
     assert!(!listed.stderr.contains("chmod"), "{listed}");

@@ -24,7 +24,7 @@ fn blocks(page: &str) -> Vec<&str> {
 
 #[test]
 fn the_guide_can_be_walked_and_both_languages_type_the_same() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     site.make_workflow("Daily load");
     let typed = blocks(GUIDE);
     assert!(typed.len() >= 9, "{typed:?}");

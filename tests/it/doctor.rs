@@ -180,7 +180,7 @@ fn type_in(site: &Site, line: &str, unset: &[&str]) -> Output {
 
 #[test]
 fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let like = site.command(&[]);
     let set = |name: &str| {
         let found = like.get_envs().find(|(known, _)| *known == name).unwrap();

@@ -9,7 +9,7 @@ use crate::harness::{DBT_TOKEN, Site};
 
 #[test]
 fn every_example_in_the_help_works() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     std::fs::write(site.home.path().join("new-key"), DBT_TOKEN).unwrap();
     site.make_workflow("Daily load");
     // In the order of the help, which is also the order in which a user would try them.

@@ -180,7 +180,7 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
 
 #[test]
 fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     site.fault("dbt:runs/list=hang,nth=3,times=forever");
     // The first two: the look-up of the newest run, and the one for a duplicate run at the end.
     let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();

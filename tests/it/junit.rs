@@ -57,7 +57,7 @@ fn counts(of: &Value) -> [&str; 4] {
 }
 
 fn quick() -> Site {
-    Site::with(|options| options.speed = 600.0)
+    Site::with(|options| options.speed = 300.0)
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
 
 #[test]
 fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["run"]), 16, 60);
     pty.answers_hidden("dbt API token for", DBT_TOKEN);
     pty.sees("dbt job: arrow keys");

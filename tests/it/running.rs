@@ -12,7 +12,7 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn each_outcome_has_its_exit_code_and_the_document_says_the_same_beside_the_error() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     for (job, exit, status, code) in [
         ("222222", 0, "SUCCESS", None),
         ("222223", 3, "ERROR", Some("run-failed")),
@@ -28,7 +28,7 @@ fn each_outcome_has_its_exit_code_and_the_document_says_the_same_beside_the_erro
 
 #[test]
 fn a_failed_run_names_the_step_the_model_and_the_test_and_what_to_do() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     let _ = site
         .run(&["run", "222223"])
         .ends(3)
@@ -110,7 +110,7 @@ fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
 
 #[test]
 fn watch_follows_what_runs_elsewhere_and_says_how_it_ended() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     for (job, exit) in [("222222", 0), ("222223", 3), ("222224", 20)] {
         let document = site.run(&["run", job, "--no-wait", "-o", "json"]).ends(0).json();
         let address = document["data"]["run_url"].as_str().unwrap().to_owned();
@@ -186,7 +186,7 @@ fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
 
 #[test]
 fn connections_that_die_while_idle_do_no_harm() {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     site.fault("databricks:*=stale,times=forever");
     site.fault("dbt:*=stale,times=forever");
     for arguments in

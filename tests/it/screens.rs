@@ -176,7 +176,7 @@ fn without_times(word: &str) -> &str {
 }
 
 fn fast() -> Site {
-    Site::with(|options| options.speed = 600.0)
+    Site::with(|options| options.speed = 300.0)
 }
 
 fn address(site: &Site, job: &str) -> String {

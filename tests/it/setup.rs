@@ -12,7 +12,7 @@ const VARIABLES: [&str; 5] =
     ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"];
 
 fn fast() -> Site {
-    Site::with(|options| options.speed = 600.0)
+    Site::with(|options| options.speed = 300.0)
 }
 
 /// `setup` where nothing is known.

@@ -14,7 +14,7 @@ pub(crate) fn secure() -> Site {
 pub(crate) fn secure_since(days: i64) -> Site {
     Site::with(|options| {
         options.tls = Some(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days));
-        options.speed = 600.0;
+        options.speed = 300.0;
     })
 }
 

@@ -68,7 +68,7 @@ const LINES: [(&str, &[&str], i32); 45] = [
 
 /// Runs all of them in one world, in this order.
 pub(crate) fn all() -> Vec<Example> {
-    let site = Site::with(|options| options.speed = 600.0);
+    let site = Site::with(|options| options.speed = 300.0);
     site.make_workflow("Daily load");
     let (mut run, mut shown) = (String::new(), Vec::new());
     // It has a sandbox of its own.
