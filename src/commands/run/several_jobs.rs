@@ -82,7 +82,8 @@ pub(super) async fn run(
 ) -> Ended<Box<dyn Report>> {
     let first = &starts[0];
     let run_ctx = ctx.run_context();
-    let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, first.request.deadline);
+    let deadline = first.request.deadline.clone();
+    let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, deadline);
     let send_permits = Semaphore::new(AT_A_TIME);
     let run_permits = Semaphore::new(max_parallel.unwrap_or(starts.len()));
     let download_permits = Semaphore::new(artifacts::AT_A_TIME);
