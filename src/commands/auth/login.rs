@@ -101,7 +101,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
     let token = errors.need(
         key_to_store(from, environment, &ctx.vault).await,
         MissingInput::value(
-            "the token to store",
+            "token",
             "pass --token-stdin or --token-file FILE, or set DBT_CLOUD_TOKEN",
             Some(Question::DbtToken),
         ),
@@ -122,7 +122,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let at = errors.need(
         named_workspace(flag, environment),
         MissingInput::value(
-            "the Databricks host",
+            "Databricks host",
             "pass --databricks HOST, set DATABRICKS_HOST, or pick a profile of ~/.databrickscfg with -p",
             Some(Question::DatabricksHost),
         ),
@@ -130,7 +130,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let token = errors.need(
         token_for_databricks(from, ctx).await,
         MissingInput::value(
-            "the token to store",
+            "token",
             "pass --token-stdin or --token-file FILE, or set DATABRICKS_TOKEN",
             Some(Question::DatabricksToken { host }),
         ),

@@ -12,9 +12,9 @@ use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, FailureDetails, Followed, RunContext, find_failures, follow, plain};
 
-/// How long to retry a run that is not found: a new run may be missing for a moment.
-const MOMENT: Duration = Duration::from_secs(10);
-const BETWEEN: Duration = Duration::from_secs(2);
+/// How long to retry a run that is not found: about 1 % of the reads of a new run are answered with 404.
+const MOMENT: Duration = Duration::from_secs(3);
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// How a run is followed.
 pub(crate) struct DbtFollower<'a> {

@@ -71,8 +71,7 @@ impl ConfirmationFlags {
     /// Requires `-y` where no one can be asked.
     pub(crate) fn check(self, ctx: &CommandContext, errors: &mut InputErrors) {
         if ctx.prompts.prompter.is_none() && !self.yes && !self.dry_run {
-            let give = "pass -y to confirm the plan (--dry-run shows it first)";
-            errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
+            errors.need(Ok(None::<()>), MissingInput::confirmation());
         }
     }
 }
