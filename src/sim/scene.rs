@@ -149,8 +149,10 @@ impl SimHost {
             entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
                 for event in printed(event) {
-                    if let Event::Remark(text) | Event::Warning(text) = event {
-                        sink.borrow_mut().push(text);
+                    match event {
+                        Event::Remark(line) => sink.borrow_mut().push(line.to_string()),
+                        Event::Warning(text) => sink.borrow_mut().push(text),
+                        _ => {}
                     }
                 }
             }),

@@ -13,6 +13,7 @@ use crate::credentials::{
 use crate::document::Data;
 use crate::failure::{Code, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
+use crate::line::Line;
 use crate::questions::Question;
 use crate::secret::Secret;
 
@@ -168,11 +169,12 @@ pub(super) struct LoginReport {
 }
 
 impl Report for LoginReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let LoginReport { owner, from, known, replaced } = self;
         let known = known.as_ref().map(|known| format!(" ({known})")).unwrap_or_default();
         let done = if *replaced { "Replaced" } else { "Stored" };
-        format!("{done} the token for {owner}{known} in the keyring, from {from}.\nnext: dbtrigger auth status")
+        let stored = format!("{done} the token for {owner}{known} in the keyring, from {from}.");
+        vec![stored.into(), "next: dbtrigger auth status".into()]
     }
 
     fn json(&self) -> Data {

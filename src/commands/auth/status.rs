@@ -17,6 +17,7 @@ use crate::credentials::{
 use crate::databricks::permissions::Principal;
 use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::line::Line;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -232,7 +233,7 @@ struct StatusReport {
 }
 
 impl Report for StatusReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let StatusReport { databricks, dbt, logins, zone } = self;
         let mut lines = Vec::new();
         for ServiceStatus { service, facts, failure } in [databricks, dbt] {
@@ -270,7 +271,7 @@ impl Report for StatusReport {
                 format!("Keyring: {}", trouble.strip_prefix("the keyring is ").unwrap_or(&trouble))
             }
         });
-        lines.join("\n")
+        lines.into_iter().map(Line::Whole).collect()
     }
 
     fn json(&self) -> Data {

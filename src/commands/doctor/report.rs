@@ -1,11 +1,11 @@
 //! The result of one check, and the report of all of them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use crate::commands::GlobalFlags;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
+use crate::line::Line;
 
 /// The section a check belongs to, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,16 +213,17 @@ impl Check {
         self.next.iter().cloned().map(|hint| global_flags.hint(hint)).collect()
     }
 
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let Check { status, what, reasons, tried, .. } = self;
         if *status == Status::Skipped {
-            return format!("  {} {what}: skipped because {}\n", status.symbol(), reasons.join("; "));
+            let skipped = format!("{} {what}: skipped because {}", status.symbol(), reasons.join("; "));
+            return vec![Line::Item(2, skipped)];
         }
-        let mut text = format!("  {} {what}\n", status.symbol());
+        let mut lines = vec![Line::Item(2, format!("{} {what}", status.symbol()))];
         for reason in &reasons[..reasons.len() - tried] {
-            let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
+            lines.extend(format!("cause: {reason}").lines().map(|line| Line::Item(6, line.to_owned())));
         }
-        text
+        lines
     }
 
     fn json(&self, global_flags: &GlobalFlags) -> Data {
@@ -281,25 +282,26 @@ impl Examined {
 }
 
 impl Report for Examined {
-    fn text(&self) -> String {
-        let mut text = String::new();
+    fn text(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
         for part in Section::ALL {
-            let lines: String = self.checks.iter().filter(|check| check.part == part).map(Check::text).collect();
-            if !lines.is_empty() {
-                let _ = write!(text, "{}\n{lines}", part.title());
+            let checks: Vec<Line> =
+                self.checks.iter().filter(|check| check.part == part).flat_map(Check::text).collect();
+            if !checks.is_empty() {
+                lines.push(part.title().into());
+                lines.extend(checks);
             }
         }
         let counts = self.counts().into_iter().filter(|(_, count)| *count > 0);
-        text.push_str(&counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
+        let counts: Vec<String> = counts.map(|(word, count)| format!("{count} {word}")).collect();
+        lines.push(counts.join(", ").into());
         // What to do about broken checks stands below the error.
         if self.failure().is_none() {
             let hints: Vec<Hint> =
                 self.hints(Status::Warning).into_iter().map(|hint| self.global_flags.hint(hint)).collect();
-            for line in next_lines(&hints) {
-                let _ = write!(text, "\nnext: {line}");
-            }
+            lines.extend(next_lines(&hints));
         }
-        text
+        lines
     }
 
     fn json(&self) -> Data {

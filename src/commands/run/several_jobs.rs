@@ -13,6 +13,7 @@ use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Report, RunOutcome, of_dbt};
 use crate::http::Reader;
+use crate::line::Line;
 use crate::runs::{Journal, RunContext, RunPoller};
 
 /// Jobs looked up, and starts sent, at the same time.
@@ -183,7 +184,7 @@ impl Several {
 
 impl Report for Several {
     /// One line per run, after all progress lines.
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let line = |one: &EndedRun| {
             let EndedRun { job, report, failure } = one;
             let status = match (report.status, failure) {
@@ -195,9 +196,9 @@ impl Report for Several {
                 (None, Some(failure)) => failure.code.name().to_owned(),
                 (None, None) => "not seen".to_owned(),
             };
-            format!("{job}   {status}   {}", report.url()).trim_end().to_owned()
+            format!("{job}   {status}   {}", report.url()).trim_end().into()
         };
-        self.runs.iter().map(line).collect::<Vec<_>>().join("\n")
+        self.runs.iter().map(line).collect()
     }
 
     fn json(&self) -> Data {

@@ -16,6 +16,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::durations::shown;
 use crate::failure::{Ended, Failure, Report, of_dbt};
+use crate::line::Line;
 
 /// List recent runs, newest first
 #[derive(Clone, Debug, clap::Args)]
@@ -138,7 +139,7 @@ struct RunsReport {
 }
 
 impl Report for RunsReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |run: &Run| {
             vec![
                 run.id.to_string(),
@@ -148,7 +149,7 @@ impl Report for RunsReport {
                 run.took().map(shown).unwrap_or_default(),
             ]
         };
-        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], self.runs.iter().map(row))
+        vec![table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], self.runs.iter().map(row)).into()]
     }
 
     fn json(&self) -> Data {

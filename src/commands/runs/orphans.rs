@@ -10,6 +10,7 @@ use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
+use crate::line::Line;
 use crate::runs::{Parent, active_notebook_runs};
 
 pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
@@ -122,7 +123,7 @@ struct OrphansReport {
 }
 
 impl Report for OrphansReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |orphan: &Orphan| {
             let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
             vec![
@@ -136,7 +137,7 @@ impl Report for OrphansReport {
             ]
         };
         let heads = ["ID", "STATUS", "JOB", "WORKFLOW", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"];
-        table(&heads, self.orphans.iter().map(row))
+        vec![table(&heads, self.orphans.iter().map(row)).into()]
     }
 
     fn json(&self) -> Data {

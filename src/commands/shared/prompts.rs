@@ -20,7 +20,9 @@ use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
 use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
+use crate::events::Event;
 use crate::failure::{Code, Failure, Hint};
+use crate::line::Line;
 use crate::origin::Origin;
 use crate::questions::{OpenQuestions, PlanSetting, Prompter, Question, Unanswered};
 
@@ -249,10 +251,10 @@ impl Dialog<'_> {
         for hint in hints {
             // At a prompt, only the advice is useful, not the flags.
             let hint = match hint {
-                Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) => hint.to_string(),
+                Hint::Against(remedy) => Line::Prose(format!("next: {}", remedy.advice())),
+                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) => hint.line(),
             };
-            self.ctx.events.remark(format!("next: {hint}"));
+            self.ctx.events.emit(Event::Remark(hint));
         }
     }
 
