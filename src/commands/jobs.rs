@@ -80,7 +80,7 @@ impl Report for JobsReport {
                 },
             ]
         };
-        vec![table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], self.jobs.iter().map(row)).into()]
+        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], self.jobs.iter().map(row))
     }
 
     fn json(&self) -> Data {

@@ -157,7 +157,7 @@ impl Report for WorkflowsReport {
             ]
         };
         let heads = ["ID", "NAME", "DBT JOB", "SCHEDULE", "NEXT START", "LAST RUN", "CREATED BY"];
-        vec![table(&heads, self.workflows.iter().map(cells)).into()]
+        table(&heads, self.workflows.iter().map(cells))
     }
 
     fn json(&self) -> Data {

@@ -214,14 +214,26 @@ fn code(failure: &Failure) -> Code {
 
 /// Failures that waiting does not fix rank first.
 fn rank(code: Code) -> u8 {
-    if matches!(code, Code::NotAuthenticated | Code::NotAllowed) {
-        0
-    } else if matches!(code, Code::Network | Code::Tls) {
-        2
-    } else if matches!(code, Code::StillRunning | Code::RateLimited | Code::Unavailable) {
-        3
-    } else {
-        1
+    match code {
+        Code::NotAuthenticated | Code::NotAllowed => 0,
+        Code::Network | Code::Tls => 2,
+        Code::StillRunning | Code::RateLimited | Code::Unavailable => 3,
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::RunFailed
+        | Code::NotFound
+        | Code::RunGone
+        | Code::Refused
+        | Code::ChangedMeanwhile
+        | Code::OutcomeUnknown
+        | Code::UnexpectedResponse
+        | Code::RunCancelled
+        | Code::Cancelled(_)
+        | Code::Bug
+        | Code::Interrupted(_) => 1,
     }
 }
 

@@ -154,13 +154,30 @@ struct Several {
 impl Several {
     /// The most urgent outcome: unknown, then error, canceled, not started, still running.
     fn failure(&self) -> Option<Failure> {
-        const FIRST: [Code; 3] = [Code::OutcomeUnknown, Code::RunFailed, Code::RunCancelled];
-        let rank = |code: Code| match FIRST.iter().position(|first| *first == code) {
+        let rank = |code: Code| match code {
             // An interrupt outranks everything else.
-            None if matches!(code, Code::Interrupted(_) | Code::Cancelled(_)) => 0,
-            Some(place) => place + 1,
-            None if code == Code::StillRunning => 5,
-            None => 4,
+            Code::Interrupted(_) | Code::Cancelled(_) => 0,
+            Code::OutcomeUnknown => 1,
+            Code::RunFailed => 2,
+            Code::RunCancelled => 3,
+            Code::Failed
+            | Code::Usage
+            | Code::MissingInput
+            | Code::InvalidInput
+            | Code::Contradiction
+            | Code::NotAuthenticated
+            | Code::NotAllowed
+            | Code::NotFound
+            | Code::RunGone
+            | Code::Refused
+            | Code::ChangedMeanwhile
+            | Code::Network
+            | Code::Tls
+            | Code::UnexpectedResponse
+            | Code::Bug
+            | Code::RateLimited
+            | Code::Unavailable => 4,
+            Code::StillRunning => 5,
         };
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();

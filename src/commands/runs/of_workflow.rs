@@ -97,7 +97,7 @@ impl Report for WorkflowRunsReport {
                 run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
             ]
         };
-        vec![table(&["ID", "STATUS", "WORKFLOW", "STARTED", "TOOK", "TRIGGER"], self.runs.iter().map(row)).into()]
+        table(&["ID", "STATUS", "WORKFLOW", "STARTED", "TOOK", "TRIGGER"], self.runs.iter().map(row))
     }
 
     fn json(&self) -> Data {

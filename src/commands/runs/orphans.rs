@@ -1,6 +1,6 @@
 //! `runs --orphans`: active dbt runs whose Databricks run has ended.
 
-use super::with_name;
+use super::{dbt_run_fields, with_name};
 use crate::commands::shared::printed_commands;
 use crate::commands::shared::table::table;
 use crate::commands::{CommandContext, connect_dbt, databricks_client};
@@ -137,27 +137,23 @@ impl Report for OrphansReport {
             ]
         };
         let heads = ["ID", "STATUS", "JOB", "WORKFLOW", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"];
-        vec![table(&heads, self.orphans.iter().map(row)).into()]
+        table(&heads, self.orphans.iter().map(row))
     }
 
     fn json(&self) -> Data {
         let OrphansReport { account, orphans } = self;
-        let origin = account.origin.to_string();
         let row = |orphan: &Orphan| {
             let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
-            document!({
-                "run_id": Id(run.id),
-                "run_url": run.url(&origin, account.id),
-                "status": run.status.map(Status::word),
-                "job_id": run.job_definition_id.map(Id),
-                "job": run.job_name(),
+            let mut row = dbt_run_fields(run, account);
+            row.extend(&document!({
                 "workflow_id": workflow.map(Id),
                 "workflow_name": workflow_name,
                 "workflow_run_id": Id(parent.run),
                 "task_key": parent.task,
                 "workflow_run_status": why,
                 "cancel": cancel,
-            })
+            }));
+            row
         };
         document!({ "account_id": Id(account.id), "orphans": orphans.iter().map(row).collect::<Vec<_>>() })
     }
