@@ -153,9 +153,9 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     // The file's account is not combined with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
-    assert!(home.said().contains("the dbt account ID"), "{}", home.said());
+    assert!(home.said().contains("no dbt account ID"), "{}", home.said());
     let said = Home::with(TWO).id("99").said();
-    assert!(said.contains("the dbt host"), "{said}");
+    assert!(said.contains("no dbt host"), "{said}");
     assert!(said.contains("is 51234, --dbt-account is 99"), "{said}");
 }
 
