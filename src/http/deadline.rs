@@ -70,16 +70,20 @@ impl Deadline {
     }
 
     /// Does the work, or drops it at the deadline, which may have been moved meanwhile.
-    pub(crate) async fn cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let passed = async {
-            while !self.left().is_zero() {
-                sleep_until(self.at()).await;
+    pub(crate) fn cut<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        // Boxed, since the work would otherwise be stored twice.
+        let work = Box::pin(work);
+        async move {
+            let passed = async {
+                while !self.left().is_zero() {
+                    sleep_until(self.at()).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                done = work => Some(done),
+                () = passed => None,
             }
-        };
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = passed => None,
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -125,7 +124,7 @@ where
         let mut requested_wait = Duration::ZERO;
         let run = probe.run_id();
         let still = || RunEvent::StillRunning { run, age: begun.elapsed() };
-        match wait_or_notice_suspend(cut, probe.poll(), context, &still).await {
+        match wait_or_notice_suspend(cut, Box::pin(probe.poll()), context, &still).await {
             Waited::Done(Ok(PollResult::Ended(state))) => {
                 on_poll(&state);
                 return Followed::Ended(state);
@@ -214,12 +213,11 @@ enum Waited<T> {
 /// by then, and its time limits used up.
 async fn wait_or_notice_suspend<T>(
     until: Instant,
-    work: impl Future<Output = T>,
+    mut work: impl Future<Output = T> + Unpin,
     context: &RunContext,
     still: &dyn Fn() -> RunEvent,
 ) -> Waited<T> {
     let RunContext { wall, events, .. } = context;
-    let mut work = pin!(work);
     loop {
         let (monotonic_before, wall_before) = (Instant::now(), wall.now());
         let slice = until.saturating_duration_since(monotonic_before).min(SLICE);

@@ -149,10 +149,10 @@ impl SimHost {
             entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
                 for event in printed(event) {
-                    match event {
-                        Event::Remark(line) => sink.borrow_mut().push(line.to_string()),
-                        Event::Warning(text) => sink.borrow_mut().push(text),
-                        _ => {}
+                    if let Event::Remark(line) = event {
+                        sink.borrow_mut().push(line.to_string());
+                    } else if let Event::Warning(text) = event {
+                        sink.borrow_mut().push(text);
                     }
                 }
             }),
