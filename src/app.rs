@@ -19,9 +19,10 @@ use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, Answers, CommandContext, Instead, InterruptReport, Prompts, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
-use crate::events::Interruption;
+use crate::events::{Event, Interruption};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
+use crate::line::Line;
 use crate::questions::Question;
 use crate::secret::Vault;
 use crate::text::quoted;
@@ -251,7 +252,8 @@ async fn converse(
                 return Ended { report: ended.report, failure: Some(failure) };
             }
             if !rerun_hint.only_failed {
-                ctx.events.remark(format!("Without questions: {}", next_time(rerun_hint.arguments, &answers)));
+                let command = format!("Without questions: {}", next_time(rerun_hint.arguments, &answers));
+                ctx.events.emit(Event::Remark(Line::Whole(command)));
             }
         }
         // Already asked and still missing: asking again does not help.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::line::Line;
+
 pub(crate) use self::run::{DuplicateOutcome, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,13 +20,13 @@ pub(crate) enum Event {
     /// An event of one of several jobs, which each of its lines names.
     OfJob { job: String, event: Box<Event> },
     /// Something the user should know; goes to stderr unless quiet.
-    Remark(String),
+    Remark(Line),
     /// What the user must see to answer the next question; goes to stderr even when quiet.
-    Asked(String),
+    Asked(Line),
     /// Something that may be wrong; goes to stderr even when quiet.
     Warning(String),
     /// A line of the result so far (`job_run_id = 123456`, one per change of state).
-    Progress(String),
+    Progress(Line),
     /// The name and state of an activity, shown only as a progress line on a terminal.
     ActivityState { what: String, state: String },
     /// The activity has ended.
@@ -117,19 +119,15 @@ impl Events {
     }
 
     pub(crate) fn remark(&self, text: impl Into<String>) {
-        self.emit(Event::Remark(text.into()));
-    }
-
-    pub(crate) fn asked(&self, text: impl Into<String>) {
-        self.emit(Event::Asked(text.into()));
+        self.emit(Event::Remark(Line::Prose(text.into())));
     }
 
     pub(crate) fn warning(&self, text: impl Into<String>) {
         self.emit(Event::Warning(text.into()));
     }
 
-    pub(crate) fn progress(&self, text: impl Into<String>) {
-        self.emit(Event::Progress(text.into()));
+    pub(crate) fn progress(&self, line: impl Into<Line>) {
+        self.emit(Event::Progress(line.into()));
     }
 }
 

@@ -20,6 +20,7 @@ mod events;
 mod failure;
 mod http;
 mod keyring;
+mod line;
 #[cfg(test)]
 mod module_dependencies;
 mod nearest;

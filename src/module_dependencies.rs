@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may use. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 26] = [
+const MAY_USE: [(&str, &str); 27] = [
     ("context", "keyring placeholder"),
     ("document", ""),
     ("durations", ""),
-    ("events", ""),
+    ("events", "line"),
     ("keyring", "secret"),
+    ("line", ""),
     ("nearest", ""),
     ("placeholder", ""),
     ("questions", ""),
@@ -23,16 +24,19 @@ const MAY_USE: [(&str, &str); 26] = [
     ("dbt", "http origin"),
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http text"),
-    ("failure", "dbt document http questions runs"),
-    ("ui", "document durations events failure questions secret text"),
+    ("failure", "dbt document http line questions runs"),
+    ("ui", "document durations events failure line questions secret text"),
     ("credentials", "context dbt durations failure http keyring nearest origin placeholder questions secret yaml"),
     ("spec", "credentials databricks dbt failure notebook origin schedule"),
-    ("engine", "databricks document durations failure http notebook origin secret spec text"),
+    ("engine", "databricks document durations failure http line notebook origin secret spec text"),
     (
         "commands",
-        "context credentials databricks dbt document durations engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret spec text",
+        "context credentials databricks dbt document durations engine events failure http keyring line nearest notebook origin questions runs sandbox schedule secret spec text",
     ),
-    ("app", "commands context document credentials events failure http nearest placeholder questions secret text ui"),
+    (
+        "app",
+        "commands context document credentials events failure http line nearest placeholder questions secret text ui",
+    ),
 ];
 
 fn sources(module: &str) -> Vec<PathBuf> {

@@ -139,6 +139,23 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     failure.run("see its flags", format!("{} --help", words.join(" ")))
 }
 
+/// Words that other tools use for what one of our commands does.
+const SYNONYMS: [(&[&str], &[&str]); 13] = [
+    (&["retry", "rerun", "resume", "repair"], &["run --failed"]),
+    (&["start", "trigger", "exec", "execute"], &["run"]),
+    (&["stop", "abort", "kill"], &["cancel"]),
+    (&["logs", "log", "follow", "tail", "wait"], &["watch"]),
+    (&["status", "state"], &["runs", "auth status"]),
+    (&["history", "ps"], &["runs"]),
+    (&["list", "ls"], &["jobs", "workflows", "runs"]),
+    (&["login", "signin"], &["auth login"]),
+    (&["logout", "signout"], &["auth logout"]),
+    (&["whoami"], &["auth status"]),
+    (&["delete", "destroy", "rm", "uninstall"], &["remove"]),
+    (&["init", "install", "deploy", "apply", "configure"], &["setup"]),
+    (&["check", "test", "validate", "diagnose"], &["doctor"]),
+];
+
 /// The command's names nearest to an unknown one, since clap does not detect swapped letters.
 fn meant(error: &clap::Error, command: &clap::Command, root: &clap::Command) -> Vec<String> {
     let typed = |kind| match error.get(kind) {
@@ -146,6 +163,11 @@ fn meant(error: &clap::Error, command: &clap::Command, root: &clap::Command) -> 
         _ => None,
     };
     if let Some(typed) = typed(ContextKind::InvalidSubcommand) {
+        let word = typed.to_ascii_lowercase();
+        let is_root = command.get_name() == root.get_name();
+        if let Some((_, names)) = SYNONYMS.iter().find(|(words, _)| is_root && words.contains(&word.as_str())) {
+            return names.iter().map(|name| format!("\"{name}\"")).collect();
+        }
         return nearest_names(typed, command.get_subcommands().map(clap::Command::get_name));
     }
     let Some(typed) = typed(ContextKind::InvalidArg).and_then(|typed| typed.strip_prefix("--")) else {
@@ -351,6 +373,39 @@ mod tests {
             let failure = misuse(&error, &error.render().to_string(), &arguments);
             let hints: Vec<String> = failure.hints.iter().map(ToString::to_string).collect();
             assert_eq!(hints, [meant, help], "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_another_tool_leads_to_our_command() {
+        for (typed, meant) in [
+            ("retry", "\"run --failed\""),
+            ("status", "\"runs\" or \"auth status\""),
+            ("logs", "\"watch\""),
+            ("list", "\"jobs\" or \"workflows\" or \"runs\""),
+            ("start", "\"run\""),
+            ("stop", "\"cancel\""),
+            ("login", "\"auth login\""),
+            ("Delete", "\"remove\""),
+            ("destroy", "\"remove\""),
+            ("init", "\"setup\""),
+            ("deploy", "\"setup\""),
+        ] {
+            let arguments = arguments(&format!("dbtrigger {typed} 222223"));
+            let error = parse(&arguments).expect_err("misused");
+            let failure = misuse(&error, &error.render().to_string(), &arguments);
+            assert_eq!(failure.hints[0].to_string(), format!("did you mean {meant}?"), "{typed}");
+        }
+        // A synonym is no command of ours, and what it stands for is one.
+        for (words, names) in SYNONYMS {
+            for word in words {
+                assert!(command_line().find_subcommand(word).is_none(), "{word}");
+            }
+            for name in names {
+                let flags = arguments(&format!("dbtrigger {name} --help"));
+                let error = parse(&flags).expect_err("help");
+                assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{name}");
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{CommandContext, connect_dbt};
 use crate::credentials::{InputErrors, account};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::line::Line;
 
 /// Print a shell completion script
 ///
@@ -153,12 +154,8 @@ struct Completions {
 }
 
 impl Report for Completions {
-    fn text(&self) -> String {
-        self.script.clone()
-    }
-
-    fn verbatim(&self) -> Vec<&str> {
-        vec![&self.script]
+    fn text(&self) -> Vec<Line> {
+        vec![self.script.trim_end_matches('\n').into()]
     }
 
     fn json(&self) -> Data {

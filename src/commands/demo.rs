@@ -13,6 +13,7 @@ use super::sandbox::{options, start_failure};
 use crate::document::{Data, document};
 use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::line::Line;
 use crate::sandbox::Background;
 use crate::text::quoted;
 
@@ -94,7 +95,8 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
 
     let mut shown = Vec::new();
     for (number, step) in STEPS.iter().enumerate() {
-        events.progress(format!("\n{}/{}  {}", number + 1, STEPS.len(), step.about));
+        events.progress("");
+        events.progress(Line::Prose(format!("{}/{}  {}", number + 1, STEPS.len(), step.about)));
         events.progress(format!(
             "$ dbtrigger {}",
             step.arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
@@ -227,8 +229,8 @@ fn is_credential(name: &str) -> bool {
 struct Shown(Vec<Data>);
 
 impl Report for Shown {
-    fn text(&self) -> String {
-        String::new()
+    fn text(&self) -> Vec<Line> {
+        Vec::new()
     }
 
     fn json(&self) -> Data {

@@ -17,6 +17,7 @@ use crate::engine::kinds::{GUESS_LIMIT, Notebook, NotebookGrant, NotebookHave, N
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
+use crate::line::Line;
 use crate::notebook::{OverrideKey, digest};
 use crate::spec::grants::{self, GrantTo};
 use crate::spec::{NotebookSettings, NotebookSpec, Setting};
@@ -232,12 +233,8 @@ struct Printed {
 }
 
 impl Report for Printed {
-    fn text(&self) -> String {
-        self.text.clone()
-    }
-
-    fn verbatim(&self) -> Vec<&str> {
-        vec![&self.text]
+    fn text(&self) -> Vec<Line> {
+        vec![self.text.trim_end_matches('\n').into()]
     }
 
     fn json(&self) -> Data {

@@ -2,6 +2,7 @@
 
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Explanation, Failure, Report};
+use crate::line::Line;
 use crate::nearest::nearest_names;
 
 /// Explain an error code or exit code
@@ -89,37 +90,39 @@ fn exit_words(code: Code) -> String {
     format!("exit code {}", code.exit())
 }
 
-fn page(code: Code) -> String {
+fn page(code: Code) -> Vec<Line> {
     let Explanation { means, why, what_to_do, example: (typed, comes) } = code.explanation();
-    let head = format!("{} ({})", code.name(), exit_words(code));
-    let list = |lines: &[&str]| lines.iter().map(|line| format!("  • {line}")).collect::<Vec<_>>().join("\n");
-    let comes = comes.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
-    let (why, what_to_do) = (list(why), list(what_to_do));
-    format!(
-        "{head}\n\n{means}\n\nWhy it happens:\n{why}\n\nWhat to do:\n{what_to_do}\n\nFor example:\n  $ {typed}\n{comes}\n"
-    )
+    let list = |lines: &[&str]| lines.iter().map(|line| Line::Item(2, format!("• {line}"))).collect::<Vec<_>>();
+    let mut page = vec![format!("{} ({})\n\n{means}\n\nWhy it happens:", code.name(), exit_words(code)).into()];
+    page.extend(list(why));
+    page.push("\nWhat to do:".into());
+    page.extend(list(what_to_do));
+    page.push(format!("\nFor example:\n  $ {typed}").into());
+    page.extend(comes.lines().map(|line| format!("  {line}").into()));
+    page
 }
 
 /// One line per exit code, followed by its error codes.
-fn overview(exits: &[(u8, &str)]) -> String {
+fn overview(exits: &[(u8, &str)]) -> Vec<Line> {
     let width = Code::ALL.iter().map(|code| code.name().len()).max().unwrap_or_default();
     let mut lines = Vec::new();
     for (exit, means) in exits {
         let shown = if *exit > 128 { "128+n".to_owned() } else { exit.to_string() };
-        lines.push(format!("{shown:<5}  {means}"));
+        lines.push(format!("{shown:<5}  {means}").into());
         let codes = Code::ALL.into_iter().filter(|code| code.exit() == *exit);
-        lines.extend(codes.map(|code| format!("         {:<width$}  {}", code.name(), code.explanation().means)));
+        let line = |code: Code| Line::Item(9, format!("{:<width$}  {}", code.name(), code.explanation().means));
+        lines.extend(codes.map(line));
     }
-    lines.join("\n")
+    lines
 }
 
 impl Report for Explained {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         match self.0 {
             Some(Named::Code(code)) => page(code),
             Some(Named::Exit(_)) => {
-                let heads = self.exits().into_iter().map(|(exit, means)| format!("Exit code {exit}: {means}.\n"));
-                let pages = self.codes().into_iter().map(|code| format!("\n{}", page(code)));
+                let heads = self.exits().into_iter().map(|(exit, means)| format!("Exit code {exit}: {means}.").into());
+                let pages = self.codes().into_iter().flat_map(|code| std::iter::once("\n".into()).chain(page(code)));
                 heads.chain(pages).collect()
             }
             None => overview(&self.exits()),
@@ -148,10 +151,11 @@ impl Report for Explained {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::plain;
 
     fn explained(code: Option<&str>) -> (String, Data) {
         let report = run(Args { code: code.map(ToOwned::to_owned) }).report.expect("explained");
-        (report.text(), report.json())
+        (plain(&report.text()), report.json())
     }
 
     #[test]
@@ -169,7 +173,7 @@ mod tests {
             assert!(page.contains(name), "{page}");
         }
         assert_eq!((data["codes"].as_array().unwrap().len(), &data["exit_codes"][0]["exit_code"]), (4, &2.into()));
-        assert_eq!(explained(Some("0")).0, format!("Exit code 0: {DONE}.\n"));
+        assert_eq!(explained(Some("0")).0, format!("Exit code 0: {DONE}."));
         assert!(explained(Some("143")).0.starts_with("interrupted (exit code 128 and the signal's number, 143 here)"));
     }
 

@@ -10,6 +10,7 @@ use crate::credentials::{Account, InputErrors};
 use crate::dbt::{Job, JobDisabled, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
+use crate::line::Line;
 
 /// List the jobs in your dbt account
 #[derive(Clone, Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub(super) fn moment(at: Timestamp, zone: &TimeZone) -> String {
 }
 
 impl Report for JobsReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |job: &Job| {
             let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
             let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {

@@ -7,6 +7,7 @@ use clap_mangen::roff::{Roff, roman};
 
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report, io_reason};
+use crate::line::Line;
 
 /// Write a manual page for every command
 #[derive(Clone, Debug, clap::Args)]
@@ -58,8 +59,8 @@ fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
 struct Written(PathBuf);
 
 impl Report for Written {
-    fn text(&self) -> String {
-        format!("Wrote the manual pages to {}\n", self.0.display())
+    fn text(&self) -> Vec<Line> {
+        vec![format!("Wrote the manual pages to {}", self.0.display()).into()]
     }
 
     fn json(&self) -> Data {

@@ -2,6 +2,7 @@
 
 use crate::document::{Data, document};
 use crate::failure::{Ended, Report};
+use crate::line::Line;
 
 /// Version of the package.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,8 +32,8 @@ pub(crate) fn run(args: &Args) -> Ended<Box<dyn Report>> {
 struct Version;
 
 impl Report for Version {
-    fn text(&self) -> String {
-        format!("dbtrigger {LINE}\n")
+    fn text(&self) -> Vec<Line> {
+        vec![format!("dbtrigger {LINE}").into()]
     }
 
     fn json(&self) -> Data {

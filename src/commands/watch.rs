@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
             let seen = match seen {
                 Some(seen) => Ok(*seen),
-                None => read_run(&writer, &account, run, deadline.at()).await,
+                None => Box::pin(read_run(&writer, &account, run, deadline.at(), &ctx.context.wall)).await,
             };
             match seen {
                 Ok(seen) => Ok(watch_dbt(seen, &account, &writer, by_address, &deadline, ctx).await),

@@ -15,6 +15,7 @@ use crate::document::{Data, Id, document};
 use crate::engine::kinds::{ID_TAG, JobSchedule, added_tasks, dbt_jobs, job_schedule, other_start};
 use crate::failure::{Ended, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
+use crate::line::Line;
 use crate::runs::plain;
 
 /// List the Databricks jobs that run dbt
@@ -136,7 +137,7 @@ struct WorkflowsReport {
 }
 
 impl Report for WorkflowsReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let cells = |row: &Row| {
             let next = row.next.first().map(|at| moment(at.timestamp(), at.time_zone())).unwrap_or_default();
             let dbt_jobs: Vec<String> = row.dbt_jobs.iter().map(ToString::to_string).collect();

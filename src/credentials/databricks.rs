@@ -256,7 +256,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
             let ask = Some(Question::DatabricksHost);
             MissingInput::sign_in(SignIn::DatabricksHost, environment, ask)
         } else {
-            MissingInput::value("the Databricks host", place.add_to_profile("host"), None)
+            MissingInput::value("Databricks host", place.add_to_profile("host"), None)
         },
     );
     let workspace = errors.optional(workspace::find(&place));
@@ -274,7 +274,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
             MissingInput::sign_in(SignIn::DatabricksToken, environment, ask)
         } else {
             let give = place.add_to_profile("token (or client_id and client_secret)");
-            MissingInput::value("the Databricks credential", give, None)
+            MissingInput::value("Databricks credential", give, None)
         },
     );
     if (nothing || host.is_none()) && place.environment_counts {

@@ -42,9 +42,9 @@ impl SignIn {
     /// What is missing without it; without a token, one is not signed in at all.
     fn without(self) -> Result<&'static str, &'static str> {
         match self {
-            SignIn::DatabricksHost => Ok("the Databricks host"),
-            SignIn::DbtHost => Ok("the dbt host"),
-            SignIn::DbtAccount => Ok("the dbt account ID"),
+            SignIn::DatabricksHost => Ok("Databricks host"),
+            SignIn::DbtHost => Ok("dbt host"),
+            SignIn::DbtAccount => Ok("dbt account ID"),
             SignIn::DatabricksToken => Err("Databricks"),
             SignIn::DbtToken => Err("dbt"),
         }
@@ -73,6 +73,8 @@ enum Missing {
     },
     /// Anything else, and how to provide it.
     Value { what: &'static str, give: Cow<'static, str> },
+    /// The flag that confirms the plan.
+    Confirmation,
 }
 
 impl MissingInput {
@@ -89,6 +91,11 @@ impl MissingInput {
     /// Any other value, and what to do: `pass --name NAME`.
     pub(crate) fn value(what: &'static str, give: impl Into<Cow<'static, str>>, ask: Option<Question>) -> MissingInput {
         MissingInput { what: Missing::Value { what, give: give.into() }, ask }
+    }
+
+    /// Confirmation of a plan, where no one can be asked.
+    pub(crate) fn confirmation() -> MissingInput {
+        MissingInput { what: Missing::Confirmation, ask: None }
     }
 
     /// What makes signing in unnecessary.
@@ -108,7 +115,7 @@ impl MissingInput {
     }
 }
 
-/// What is missing: "not signed in to dbt; the dbt job is missing".
+/// What is missing: "not signed in to dbt; no dbt job given; plan not confirmed".
 fn missing_phrase(missing: &[MissingInput]) -> Option<String> {
     let (mut services, mut values) = (Vec::new(), Vec::new());
     let parts =
@@ -126,13 +133,14 @@ fn missing_phrase(missing: &[MissingInput]) -> Option<String> {
     for one in missing {
         match &one.what {
             Missing::Value { what, give: _ } if !values.contains(what) => values.push(what),
-            Missing::Value { .. } | Missing::SignIn { .. } => {}
+            Missing::Value { .. } | Missing::SignIn { .. } | Missing::Confirmation => {}
         }
     }
     let signed_in = (!services.is_empty()).then(|| format!("not signed in to {}", listed(&services, "or")));
-    let are = if values.len() == 1 { "is" } else { "are" };
-    let lacking = (!values.is_empty()).then(|| format!("{} {are} missing", listed(&values, "and")));
-    [signed_in, lacking].into_iter().flatten().reduce(|first, second| format!("{first}; {second}"))
+    let given = (!values.is_empty()).then(|| format!("no {} given", listed(&values, "or")));
+    let is_unconfirmed = missing.iter().any(|one| one.what == Missing::Confirmation);
+    let confirmed = is_unconfirmed.then(|| "plan not confirmed".to_owned());
+    [signed_in, given, confirmed].into_iter().flatten().reduce(|first, second| format!("{first}; {second}"))
 }
 
 /// What to do: one line for each service, and one for each other value.
@@ -140,8 +148,12 @@ fn missing_hints(missing: &[MissingInput], profiles: &[String]) -> Vec<Hint> {
     let of_service = |service| sign_in_hint(service, missing, profiles);
     let mut hints: Vec<Hint> = [Service::Databricks, Service::Dbt].into_iter().filter_map(of_service).collect();
     for one in missing {
-        if let Missing::Value { what: _, give } = &one.what {
-            hints.push(Hint::Do(give.clone().into_owned()));
+        match &one.what {
+            Missing::SignIn { .. } => {}
+            Missing::Value { what: _, give } => hints.push(Hint::Do(give.clone().into_owned())),
+            Missing::Confirmation => {
+                hints.push(Hint::Do("pass -y to apply the plan (--dry-run shows it first)".to_owned()));
+            }
         }
     }
     hints
@@ -162,7 +174,7 @@ fn sign_in_hint(service: Service, missing: &[MissingInput], profiles: &[String])
                     instead = instead.or(*flag);
                     others.extend(*or);
                 }
-                Missing::SignIn { .. } | Missing::Value { .. } => {}
+                Missing::SignIn { .. } | Missing::Value { .. } | Missing::Confirmation => {}
             }
         }
         match groups.last_mut() {
@@ -383,7 +395,7 @@ mod tests {
         errors.remark("D2 is set".to_owned());
         let failure = errors.settle().unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts"));
-        assert_eq!(failure.causes, ["A is odd", "B is odd", "C is odd", "D is missing", "D2 is set"]);
+        assert_eq!(failure.causes, ["A is odd", "B is odd", "C is odd", "no D given", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B", "set D"]);
     }
 
@@ -394,10 +406,10 @@ mod tests {
         let value = |what, give: &'static str| MissingInput::value(what, give, None);
         let key = part(SignIn::DbtToken).given_with("--token-stdin/--token-file");
         for (missing, what, next) in [
-            (vec![part(SignIn::DbtAccount)], "the dbt account ID is missing", vec!["DBT_CLOUD_ACCOUNT_ID (or pass"]),
+            (vec![part(SignIn::DbtAccount)], "no dbt account ID given", vec!["DBT_CLOUD_ACCOUNT_ID (or pass"]),
             (
                 vec![key, part(SignIn::DbtHost), part(SignIn::DbtAccount), value("A", "set A")],
-                "not signed in to dbt; A is missing",
+                "not signed in to dbt; no A given",
                 vec![
                     "set DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID (or pass --dbt-url URL), and DBT_CLOUD_TOKEN (or --token-stdin/--token-file)",
                     "set A",

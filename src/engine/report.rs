@@ -1,10 +1,9 @@
 //! The report of every provisioning command.
 
-use std::fmt::Write as _;
-
 use super::plan::{Action, Change, Entry, Progress};
 use crate::document::{Data, document};
 use crate::failure::{Hint, Report, next_lines};
+use crate::line::Line;
 
 /// What was found and what was done about it.
 #[derive(Clone, Debug)]
@@ -17,21 +16,21 @@ pub(crate) struct Provisioned {
     pub(crate) dry_run: bool,
     pub(crate) entries: Vec<Entry>,
     /// Additions of the command: lines for text output, fields for JSON.
-    pub(crate) lines: Vec<String>,
+    pub(crate) lines: Vec<Line>,
     /// What to do next: the last lines.
     pub(crate) hints: Vec<Hint>,
     pub(crate) fields: Data,
 }
 
 impl Report for Provisioned {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let Provisioned { workspace: _, identity: _, dry_run, entries, lines, hints, fields: _ } = self;
         // If any step was begun, the pending ones were not reached; otherwise nothing was meant to be written.
         let stopped = entries.iter().any(|entry| match entry.progress {
             Progress::Written | Progress::Failed | Progress::Unknown => true,
             Progress::Pending | Progress::Done => false,
         });
-        let mut text = String::new();
+        let mut text = Vec::new();
         for Entry { kind, name: _, quoted, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
                 Progress::Pending if stopped => ": not reached".to_owned(),
@@ -51,47 +50,32 @@ impl Report for Provisioned {
                 // Without a dry run, the reason is in the error.
                 Action::Blocked { why: _, unless: _ } => ('!', ": refused".to_owned()),
             };
-            let _ = writeln!(text, "  {sign} {kind} {quoted}{state}");
+            text.push(Line::Item(2, format!("{sign} {kind} {quoted}{state}")));
             if let Action::Update(changes) = action {
-                for change in changes {
-                    describe(&mut text, change);
-                }
+                text.extend(changes.iter().map(|change| Line::Item(6, described(change))));
             }
             if let Action::Blocked { why, unless: _ } = action
                 && *dry_run
             {
-                let _ = writeln!(text, "      {}", why.what);
-                for cause in &why.causes {
-                    let _ = writeln!(text, "      cause: {cause}");
-                }
+                text.push(Line::Item(6, why.what.clone()));
+                text.extend(why.causes.iter().map(|cause| Line::Item(6, format!("cause: {cause}"))));
             }
-            if let Some(diff) = diff {
-                text.push_str(diff);
-                if !diff.ends_with('\n') {
-                    text.push('\n');
-                }
-            }
+            text.extend(diff.as_deref().map(|diff| diff.trim_end_matches('\n').into()));
         }
         if *dry_run && !entries.is_empty() {
             let count = |of: fn(&Action) -> bool| entries.iter().filter(|entry| of(&entry.action)).count();
             let add = count(|action| matches!(action, Action::Create));
             let change = count(|action| matches!(action, Action::Update(_)));
             let remove = count(|action| matches!(action, Action::Remove));
-            let _ = match count(|action| matches!(action, Action::Blocked { .. })) {
-                0 => writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove."),
-                1 => writeln!(text, "Plan cannot be applied: 1 problem"),
-                several => writeln!(text, "Plan cannot be applied: {several} problems"),
+            let plan = match count(|action| matches!(action, Action::Blocked { .. })) {
+                0 => format!("Plan: {add} to add, {change} to change, {remove} to remove."),
+                1 => "Plan cannot be applied: 1 problem".to_owned(),
+                several => format!("Plan cannot be applied: {several} problems"),
             };
+            text.push(plan.into());
         }
-        for line in lines.iter().cloned().chain(next_lines(hints).into_iter().map(|line| format!("next: {line}"))) {
-            text.push_str(&line);
-            text.push('\n');
-        }
+        text.extend(lines.iter().cloned().chain(next_lines(hints)));
         text
-    }
-
-    fn verbatim(&self) -> Vec<&str> {
-        self.entries.iter().filter_map(|entry| entry.diff.as_deref()).collect()
     }
 
     fn json(&self) -> Data {
@@ -104,12 +88,12 @@ impl Report for Provisioned {
     }
 }
 
-fn describe(text: &mut String, change: &Change) {
+fn described(change: &Change) -> String {
     let Change { field, from, to, reason } = change;
-    let _ = match (from, to) {
-        (Some(from), Some(to)) => writeln!(text, "      {field}: {from} -> {to} ({reason})"),
-        (None, Some(to)) => writeln!(text, "      {field}: {to} ({reason})"),
-        (Some(from), None) => writeln!(text, "      {field}: {from} -> nothing ({reason})"),
-        (None, None) => writeln!(text, "      {field} ({reason})"),
-    };
+    match (from, to) {
+        (Some(from), Some(to)) => format!("{field}: {from} -> {to} ({reason})"),
+        (None, Some(to)) => format!("{field}: {to} ({reason})"),
+        (Some(from), None) => format!("{field}: {from} -> nothing ({reason})"),
+        (None, None) => format!("{field} ({reason})"),
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::remedy::Remedy;
 use crate::document::{Data, document};
+use crate::line::Line;
 
 /// One thing to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,12 @@ impl Hint {
         }
     }
 
+    /// As a line below an error or a report.
+    pub(crate) fn line(&self) -> Line {
+        let text = format!("next: {self}");
+        if self.command().is_some() { Line::Whole(text) } else { Line::Prose(text) }
+    }
+
     /// As an object: `text` is the label of a command, or advice.
     fn json(&self) -> Data {
         document!({ "text": self.words().as_ref(), "command": self.command() })
@@ -81,11 +88,11 @@ impl fmt::Display for Hint {
     }
 }
 
-/// The line of each hint behind `next: `. A command that stands alone has no label, unless it consents to something.
-pub(crate) fn next_lines(hints: &[Hint]) -> Vec<String> {
+/// The line of each hint. A command that stands alone has no label, unless it consents to something.
+pub(crate) fn next_lines(hints: &[Hint]) -> Vec<Line> {
     match hints {
-        [Hint::Run { label: _, command }] => vec![command.clone()],
-        hints => hints.iter().map(ToString::to_string).collect(),
+        [Hint::Run { label: _, command }] => vec![Line::Whole(format!("next: {command}"))],
+        hints => hints.iter().map(Hint::line).collect(),
     }
 }
 
@@ -102,9 +109,11 @@ mod tests {
     fn a_label_stands_before_a_command_where_there_are_several_hints_or_it_consents() {
         let run = Hint::run("list the jobs", "dbtrigger jobs");
         let anyway = Hint::Anyway { flag: "--adopt", command: "dbtrigger x --adopt".to_owned() };
-        assert_eq!(next_lines(std::slice::from_ref(&run)), ["dbtrigger jobs"]);
-        assert_eq!(next_lines(std::slice::from_ref(&anyway)), ["take it over: dbtrigger x --adopt"]);
-        assert_eq!(next_lines(&[run, Hint::Do("look".to_owned())])[0], "list the jobs: dbtrigger jobs");
+        let whole = |text: &str| Line::Whole(text.to_owned());
+        assert_eq!(next_lines(std::slice::from_ref(&run)), [whole("next: dbtrigger jobs")]);
+        assert_eq!(next_lines(std::slice::from_ref(&anyway)), [whole("next: take it over: dbtrigger x --adopt")]);
+        let both = [whole("next: list the jobs: dbtrigger jobs"), Line::Prose("next: look".to_owned())];
+        assert_eq!(next_lines(&[run, Hint::Do("look".to_owned())]), both);
     }
 
     #[test]

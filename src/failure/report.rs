@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Failure;
 use crate::document::Data;
+use crate::line::Line;
 
 /// How a command ended: its report, its failure, or both.
 #[derive(Debug)]
@@ -34,12 +35,8 @@ impl<R> From<Failure> for Ended<R> {
 
 /// What a command found or did.
 pub(crate) trait Report {
-    /// Text for stdout, in whole lines. Empty if everything was printed along the way.
-    fn text(&self) -> String;
-    /// The parts of the text that are not wrapped on a terminal: sources and diffs.
-    fn verbatim(&self) -> Vec<&str> {
-        Vec::new()
-    }
+    /// Text for stdout. Empty if everything was printed along the way.
+    fn text(&self) -> Vec<Line>;
     /// The `data` of the JSON document.
     fn json(&self) -> Data;
     /// The runs that the command started or followed, for what a CI service reads.
@@ -106,8 +103,8 @@ impl From<Data> for Known {
 }
 
 impl Report for Known {
-    fn text(&self) -> String {
-        String::new()
+    fn text(&self) -> Vec<Line> {
+        Vec::new()
     }
 
     fn json(&self) -> Data {

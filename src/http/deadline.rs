@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::durations::shown;
 
@@ -67,5 +67,23 @@ impl Deadline {
     /// Moves the deadline later, for example by the time that the machine was asleep.
     pub(crate) fn extend_to(&self, later: Instant) {
         self.at.set(self.at().max(later));
+    }
+
+    /// Does the work, or drops it at the deadline, which may have been moved meanwhile.
+    pub(crate) fn cut<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        // Boxed, since the work would otherwise be stored twice.
+        let work = Box::pin(work);
+        async move {
+            let passed = async {
+                while !self.left().is_zero() {
+                    sleep_until(self.at()).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                done = work => Some(done),
+                () = passed => None,
+            }
+        }
     }
 }

@@ -3,22 +3,23 @@
 //! A failed poll is not a failed run. Following ends with the run, with proof that polling is useless, or at the
 //! deadline, which holds whatever the service does.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::RunContext;
-use crate::context::Wall;
-use crate::events::{Events, RunEvent, RunId};
+use crate::events::{RunEvent, RunId};
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
 /// The last poll starts this long before the deadline, so that it can finish in time.
 const FINAL_POLL: Duration = Duration::from_secs(2);
 
-/// Longest uninterrupted sleep, so that a suspended machine is noticed soon after it resumes.
+/// Longest wait between two looks at the clocks, so that a suspended machine is noticed soon after it resumes.
 const SLICE: Duration = Duration::from_secs(5);
 
-/// A sleep that took this much longer than planned, by either clock, means that the machine was suspended.
+/// A wait that took this much longer than planned, by either clock, means that the machine was suspended.
 const SUSPENDED: Duration = Duration::from_secs(30);
 
 /// First wait after a 429 without a `Retry-After`; doubled each time. The service may need minutes to cool down,
@@ -111,7 +112,7 @@ pub(crate) async fn follow<P: Probe>(
 where
     P::State: Clone,
 {
-    let RunContext { pace, wall, entropy, events, interruption: _ } = context;
+    let RunContext { pace, entropy, events, .. } = context;
     let until = until.into();
     let (begun, mut deadline) = (Instant::now(), until.at());
     let reserve = reserve(deadline);
@@ -121,17 +122,19 @@ where
         let final_poll = Instant::now() >= deadline - reserve;
         let cut = if final_poll { deadline } else { deadline - reserve };
         let mut requested_wait = Duration::ZERO;
-        match timeout_at(cut, probe.poll()).await {
-            Ok(Ok(PollResult::Ended(state))) => {
+        let run = probe.run_id();
+        let still = || RunEvent::StillRunning { run, age: begun.elapsed() };
+        match wait_or_notice_suspend(cut, Box::pin(probe.poll()), context, &still).await {
+            Waited::Done(Ok(PollResult::Ended(state))) => {
                 on_poll(&state);
                 return Followed::Ended(state);
             }
-            Ok(Ok(PollResult::Active(state))) => {
+            Waited::Done(Ok(PollResult::Active(state))) => {
                 on_poll(&state);
                 last = Some(state);
                 failed_polls = FailedPolls::default();
             }
-            Ok(Err(error)) => {
+            Waited::Done(Err(error)) => {
                 failed_polls.note(&error, begun.elapsed(), last.is_some());
                 if failed_polls.prove_useless(&error) {
                     let is_gone = error.means() == Meaning::NotFound;
@@ -144,17 +147,26 @@ where
                     events.run(RunEvent::PollFailing { error: error.to_string() });
                 }
             }
-            // The poll was cut off at `cut`.
-            Err(_) => {}
+            Waited::Elapsed => {}
+            Waited::Suspended { extension } => {
+                deadline += extension;
+                until.extend_to(deadline);
+                continue;
+            }
         }
         if final_poll {
             return Followed::OutOfTime(last);
         }
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(requested_wait);
         let wake = (Instant::now() + wait).min(deadline - reserve);
-        let still = || RunEvent::StillRunning { run: probe.run_id(), age: begun.elapsed() };
-        deadline += sleep_or_notice_suspend(wake, wall, events, &still).await;
-        until.extend_to(deadline);
+        match wait_or_notice_suspend(wake, pending::<Infallible>(), context, &still).await {
+            Waited::Done(never) => match never {},
+            Waited::Elapsed => {}
+            Waited::Suspended { extension } => {
+                deadline += extension;
+                until.extend_to(deadline);
+            }
+        }
     }
 }
 
@@ -186,30 +198,48 @@ fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
     wait.mul_f64(0.85 + 0.3 * fraction)
 }
 
-/// Sleeps until `wake`, or until the machine turns out to have been suspended. Returns by how much to extend the
-/// deadline, so that suspended time does not count.
-async fn sleep_or_notice_suspend(
-    wake: Instant,
-    wall: &Wall,
-    events: &Events,
+/// How a wait ended.
+enum Waited<T> {
+    Done(T),
+    Elapsed,
+    /// The machine was suspended. `extension`: by how much the monotonic clock ran on, since suspended time does not
+    /// count against a deadline.
+    Suspended {
+        extension: Duration,
+    },
+}
+
+/// Does the work, and drops it at `until`, or if the machine turns out to have been suspended: its connections are dead
+/// by then, and its time limits used up.
+async fn wait_or_notice_suspend<T>(
+    until: Instant,
+    mut work: impl Future<Output = T> + Unpin,
+    context: &RunContext,
     still: &dyn Fn() -> RunEvent,
-) -> Duration {
+) -> Waited<T> {
+    let RunContext { wall, events, .. } = context;
     loop {
         let (monotonic_before, wall_before) = (Instant::now(), wall.now());
-        let left = wake.saturating_duration_since(monotonic_before);
-        if left.is_zero() {
-            return Duration::ZERO;
-        }
-        let slice = left.min(SLICE);
+        let slice = until.saturating_duration_since(monotonic_before).min(SLICE);
         events.after_silence(still);
-        sleep(slice).await;
+        let done = tokio::select! {
+            biased;
+            done = &mut work => Some(done),
+            () = sleep_until(monotonic_before + slice) => None,
+        };
         let monotonic_over = monotonic_before.elapsed().saturating_sub(slice);
         let wall_over =
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
         // The monotonic clock stops during suspend on some systems and continues on others.
         if monotonic_over > SUSPENDED || wall_over > SUSPENDED {
             events.run(RunEvent::Suspended { duration: wall_over.max(monotonic_over) });
-            return if monotonic_over > SUSPENDED { monotonic_over } else { Duration::ZERO };
+            let extension = if monotonic_over > SUSPENDED { monotonic_over } else { Duration::ZERO };
+            return Waited::Suspended { extension };
+        }
+        match done {
+            Some(done) => return Waited::Done(done),
+            None if Instant::now() >= until => return Waited::Elapsed,
+            None => {}
         }
     }
 }
@@ -221,10 +251,11 @@ mod tests {
 
     use http::StatusCode;
     use jiff::Timestamp;
+    use tokio::time::sleep;
 
     use super::*;
-    use crate::context::Entropy;
-    use crate::events::Interruption;
+    use crate::context::{Entropy, Wall};
+    use crate::events::{Events, Interruption};
     use crate::http::{Net, NetKind, NoToken, RetryAfter, Service, ServiceError, meaning};
 
     fn error(fault: Fault) -> HttpError {
@@ -457,19 +488,70 @@ mod tests {
         assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("Suspended")), "{remarks:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_monotonic_clock_that_runs_on_during_sleep_moves_the_deadline() {
-        let begun = Instant::now();
-        let context = context();
-        let moved = tokio::join!(
-            sleep_or_notice_suspend(begun + Duration::from_mins(1), &context.wall, &context.events, &|| {
-                RunEvent::StillRunning { run: RunId::Dbt(1), age: Duration::ZERO }
-            }),
-            async {
-                tokio::time::advance(Duration::from_hours(8)).await;
+    /// Hangs in its first poll, as after a suspend, and ends in the next one.
+    struct HangsOnce(u32);
+
+    impl Probe for HangsOnce {
+        type State = u32;
+
+        fn run_id(&self) -> RunId {
+            RunId::Dbt(1)
+        }
+
+        async fn poll(&mut self) -> Result<PollResult<u32>, HttpError> {
+            self.0 += 1;
+            if self.0 == 1 {
+                pending::<()>().await;
             }
-        );
-        assert!(moved.0 > Duration::from_mins(479), "{:?}", moved.0);
+            Ok(PollResult::Ended(self.0))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspend_during_a_poll_leads_to_a_fresh_poll_whatever_the_clocks_do() {
+        // Eight hours; the monotonic clock runs on or stops.
+        for runs_on in [true, false] {
+            let (begun, slept) = (Instant::now(), Rc::new(Cell::new(Duration::ZERO)));
+            let suspended = slept.clone();
+            let context = RunContext {
+                wall: Wall::of(move || Timestamp::UNIX_EPOCH + begun.elapsed() + suspended.get()),
+                ..context()
+            };
+            let deadline = Deadline::after(Duration::from_mins(10));
+            let mut probe = HangsOnce(0);
+            let (followed, ()) = tokio::join!(follow(&mut probe, deadline.clone(), &context, |_| {}), async {
+                sleep(Duration::from_secs(2)).await;
+                if runs_on {
+                    tokio::time::advance(Duration::from_hours(8)).await;
+                } else {
+                    slept.set(Duration::from_hours(8));
+                }
+            });
+            assert!(matches!(followed, Followed::Ended(2)), "{followed:?}");
+            let left = deadline.left().as_secs();
+            assert!((590..=600).contains(&left), "{left} s are left, runs on: {runs_on}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspend_during_the_last_poll_is_no_timeout() {
+        let mut probe = HangsOnce(0);
+        let deadline = Deadline::after(Duration::from_secs(1));
+        let context = context();
+        let (followed, ()) = tokio::join!(follow(&mut probe, deadline, &context, |_| {}), async {
+            sleep(Duration::from_millis(700)).await;
+            tokio::time::advance(Duration::from_hours(8)).await;
+        });
+        assert!(matches!(followed, Followed::Ended(2)), "{followed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_waits_elsewhere_has_the_deadline_as_it_was_moved() {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let (waited, ()) = tokio::join!(deadline.cut(sleep(Duration::from_secs(15))), async {
+            deadline.extend_to(Instant::now() + Duration::from_secs(20));
+        });
+        assert_eq!((waited, deadline.cut(sleep(Duration::from_secs(15))).await), (Some(()), None));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::follow::reserve;
 use super::look_up::{LATE, LookUp, LookupResult, RunLowerBound};
 use crate::context::Wall;
 use crate::dbt::{self, PAGE, Run};
-use crate::http::{Fault, HttpError, Reader};
+use crate::http::{Deadline, Fault, HttpError, Reader};
 
 /// How long polls are collected into one round.
 const GATHER: Duration = Duration::from_millis(100);
@@ -29,8 +29,10 @@ pub(crate) struct RunPoller {
     account: u64,
     /// Interval between rounds, for each hundred runs.
     interval: Duration,
-    /// From here on followers poll for the last time, so rounds no longer wait for the interval.
-    final_polls_from: Instant,
+    deadline: Deadline,
+    /// How long before the deadline the followers poll for the last time, so that rounds no longer wait for the
+    /// interval.
+    reserve: Duration,
     waiting: RefCell<Vec<Waiter>>,
     /// Followers that look for second runs.
     searching: RefCell<Vec<Searcher>>,
@@ -54,12 +56,13 @@ struct Searcher {
 }
 
 impl RunPoller {
-    pub(crate) fn new(reader: Reader, account: u64, interval: Duration, deadline: Instant) -> RunPoller {
+    pub(crate) fn new(reader: Reader, account: u64, interval: Duration, deadline: Deadline) -> RunPoller {
         RunPoller {
             reader,
             account,
             interval,
-            final_polls_from: deadline - reserve(deadline),
+            reserve: reserve(deadline.at()),
+            deadline,
             waiting: RefCell::default(),
             searching: RefCell::default(),
             wakeup: Notify::new(),
@@ -141,13 +144,14 @@ impl RunPoller {
             let mut round = std::mem::take(&mut *self.waiting.borrow_mut());
             round.retain(|waiter| !waiter.answer.is_closed());
             let interval = self.interval * u32::try_from(round.len().div_ceil(chunk())).unwrap_or(u32::MAX);
-            if begun < self.final_polls_from {
-                let _ = timeout_at(self.final_polls_from, async {
+            let final_polls_from = self.deadline.at() - self.reserve;
+            if begun < final_polls_from {
+                let _ = timeout_at(final_polls_from, async {
                     self.round(round).await;
                     self.search().await;
                 })
                 .await;
-                sleep_until((begun + interval).min(self.final_polls_from)).await;
+                sleep_until((begun + interval).min(final_polls_from)).await;
             } else {
                 self.round(round).await;
                 self.search().await;

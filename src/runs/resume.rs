@@ -5,21 +5,21 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::RunContext;
 use super::look_up::{LookUp, RunLowerBound};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
 use crate::events::RunEvent;
-use crate::http::{BodyProblem, HttpError, PATIENCE, Reader, Sent, Writer};
+use crate::http::{BodyProblem, Deadline, HttpError, PATIENCE, Reader, Sent, Writer};
 
 /// How long after the end of a run its results may be uploaded; until then it cannot be resumed.
 const UPLOAD: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_secs(3);
 
 /// Which run to resume, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Resumption {
     pub(crate) account: u64,
     pub(crate) job: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Resumption {
     pub(crate) created: Option<Timestamp>,
     pub(crate) settle: Duration,
     pub(crate) at_most_once: bool,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
 }
 
 /// Why the run was not resumed.
@@ -63,7 +63,7 @@ pub(crate) async fn resume(
     context: &RunContext,
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
-    let Resumption { account, job, run, created, settle, at_most_once, deadline } = *resumption;
+    let Resumption { account, job, run, created, settle, at_most_once, ref deadline } = *resumption;
     let patient = writer.patient();
     let look_up = LookUp { reader: writer, wall: &context.wall, account, job: Some(job), patient: false };
     let found =
@@ -71,8 +71,8 @@ pub(crate) async fn resume(
     let since = RunLowerBound { id: run, at: created };
     let list_newer = async || look_up.runs(Some(since)).await;
     let before_deadline = async |looking| {
-        let looked = context.interruption.or(timeout_at(deadline, looking)).await;
-        looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
+        let looked = context.interruption.or(deadline.cut(looking)).await;
+        looked.map_err(|_| NotResumed::Interrupted)?.ok_or(NotResumed::NoTime)
     };
     // It may already be resumed: by the same start on another machine, or by a user in dbt.
     let first_look = LookUp { reader: &patient, wall: &context.wall, account, job: Some(job), patient: true };
@@ -85,7 +85,7 @@ pub(crate) async fn resume(
     }
     let obstacle = context.interruption.or(why_not_resumable(resumption, &patient)).await;
     if let Some(obstacle) = obstacle.map_err(|_| NotResumed::Interrupted)?? {
-        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline: deadline.at() };
         let cannot = || NotResumed::Cannot(obstacle.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
         if obstacle != NoRetry::NotLatest {
@@ -93,11 +93,11 @@ pub(crate) async fn resume(
         }
         return unclear_send.look_until_listed(list_newer, found).await.ok().flatten().ok_or_else(cannot);
     }
-    let patience = (Instant::now() + PATIENCE).min(deadline);
+    let patience = (Instant::now() + PATIENCE).min(deadline.at());
     let (mut unclear, mut refused): (Option<HttpError>, u32) = (None, 0);
     let mut unclear_sends = 0;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.left();
         let interrupted = context.interruption.signal().is_some();
         if left.is_zero() || interrupted {
             let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
@@ -105,7 +105,7 @@ pub(crate) async fn resume(
         }
         sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
-        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline: deadline.at() };
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // The response names the run itself, so it is unusable.
@@ -165,11 +165,10 @@ fn unknown_or(unclear: Option<HttpError>, not_resumed: NotResumed) -> NotResumed
 
 /// Why dbt cannot resume the run, if it says so.
 async fn why_not_resumable(resumption: &Resumption, reader: &Reader) -> Result<Option<NoRetry>, NotResumed> {
-    let until = (Instant::now() + UPLOAD).min(resumption.deadline);
+    let until = (Instant::now() + UPLOAD).min(resumption.deadline.at());
     loop {
-        let looked =
-            timeout_at(resumption.deadline, reader.read(dbt::get_run(resumption.account, resumption.run))).await;
-        let seen = looked.map_err(|_| NotResumed::NoTime)?.map_err(NotResumed::Failed)?;
+        let looked = resumption.deadline.cut(reader.read(dbt::get_run(resumption.account, resumption.run))).await;
+        let seen = looked.ok_or(NotResumed::NoTime)?.map_err(NotResumed::Failed)?;
         let obstacle = seen.no_retry();
         let may_come = matches!(obstacle, Some(NoRetry::NoResults(_)));
         if !may_come || Instant::now() + BETWEEN >= until {

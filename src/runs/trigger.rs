@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::RunContext;
 use super::cause_marker::{Key, cause};
@@ -16,7 +16,7 @@ use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
 use crate::events::RunEvent;
-use crate::http::{BodyProblem, HttpError, PATIENCE, Sent, Writer};
+use crate::http::{BodyProblem, Deadline, HttpError, PATIENCE, Sent, Writer};
 use crate::text::hex;
 
 /// What to start, and how.
@@ -33,7 +33,7 @@ pub(crate) struct TriggerRequest {
     /// How long a new run may take to appear in lists.
     pub(crate) settle: Duration,
     pub(crate) at_most_once: bool,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     /// The command that finds or starts the run.
     pub(crate) resume: String,
 }
@@ -193,9 +193,8 @@ pub(crate) async fn resume_alone(
         if matches!(error, NotStarted::Interrupted(_)) { NotResumed::Interrupted } else { NotResumed::NoTime }
     })?;
     let known = async {
-        let looked =
-            timeout_at(request.deadline, writer.read(dbt::get_run(request.account, left_behind.as_ref()?.run?))).await;
-        looked.ok()?.ok().filter(|there| there.retrying_run_id == Some(resumption.run))
+        let reading = writer.read(dbt::get_run(request.account, left_behind.as_ref()?.run?));
+        request.deadline.cut(reading).await?.ok().filter(|there| there.retrying_run_id == Some(resumption.run))
     };
     let known = context.interruption.or(known).await.map_err(|_| NotResumed::Interrupted)?;
     let resumed = if let Some(known) = known {
@@ -231,8 +230,8 @@ async fn before_deadline<T>(
     spent: &str,
     looking: impl Future<Output = T>,
 ) -> Result<T, NotStarted> {
-    let looked = context.interruption.or(timeout_at(request.deadline, looking)).await;
-    looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime(spent.to_owned()))
+    let looked = context.interruption.or(request.deadline.cut(looking)).await;
+    looked.map_err(NotStarted::Interrupted)?.ok_or_else(|| NotStarted::NoTime(spent.to_owned()))
 }
 
 const NOT_LISTED: &str = "dbt had not listed earlier runs by then";
@@ -334,7 +333,7 @@ impl<'a> Attempt<'a> {
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Run, NotStarted> {
         let request = self.request;
-        let patience = (Instant::now() + PATIENCE).min(request.deadline);
+        let patience = (Instant::now() + PATIENCE).min(request.deadline.at());
         let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, request.at_most_once);
         loop {
             // A pending send is waited for; no new one begins.
@@ -344,7 +343,7 @@ impl<'a> Attempt<'a> {
                     error @ Some(_) => NotStarted::Unknown { error, looking: None },
                 });
             }
-            let left = request.deadline.saturating_duration_since(Instant::now());
+            let left = request.deadline.left();
             if left.is_zero() && progress.open == 0 {
                 return Err(NotStarted::NoTime(last.unwrap_or_else(|| "no time was left to start it".to_owned())));
             }
@@ -373,7 +372,7 @@ impl<'a> Attempt<'a> {
                     let proof = error.is_certificate() || (limited && request.at_most_once);
                     if proof || Instant::now() >= patience {
                         return Err(match progress.open {
-                            0 if !proof && Instant::now() >= request.deadline => NotStarted::NoTime(error.to_string()),
+                            0 if !proof && request.deadline.left().is_zero() => NotStarted::NoTime(error.to_string()),
                             0 => NotStarted::NeverSent(error),
                             _ => NotStarted::NoRunShows { error, sends: progress.sends },
                         });
@@ -395,7 +394,7 @@ impl<'a> Attempt<'a> {
                         Ok(Some(run)) => return Ok(run),
                         Ok(None) => {}
                         // Not unknown: the service refused it.
-                        Err(_) if Instant::now() >= request.deadline && progress.open == 0 => {
+                        Err(_) if request.deadline.left().is_zero() && progress.open == 0 => {
                             return Err(NotStarted::NoTime(error.to_string()));
                         }
                         Err(_) if progress.open == 0 => return Err(NotStarted::NeverSent(error)),
@@ -411,7 +410,7 @@ impl<'a> Attempt<'a> {
                     if once_only {
                         return Err(NotStarted::Unknown { error: Some(error), looking: None });
                     }
-                    if progress.open >= MOST_OPEN_SENDS || Instant::now() >= request.deadline {
+                    if progress.open >= MOST_OPEN_SENDS || request.deadline.left().is_zero() {
                         return Err(NotStarted::NoRunShows { error, sends: progress.sends });
                     }
                     unclear = Some(error);
@@ -426,9 +425,9 @@ impl<'a> Attempt<'a> {
 
     /// Looks for our run until the settle time is over.
     async fn find_own_run(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
-        let TriggerRequest { settle, deadline, .. } = self.request;
+        let TriggerRequest { settle, ref deadline, .. } = *self.request;
         let unclear_send =
-            UnclearSend { context: self.context, from: self.settle_from, settle: *settle, deadline: *deadline };
+            UnclearSend { context: self.context, from: self.settle_from, settle, deadline: deadline.at() };
         let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = unclear_send.look_until_listed(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking: looking.map(Box::new) })

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::memory::MemoryTransport;
 use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events, Interruption};
-use crate::http::{Credential, HttpError, Pace, Profile, Writer};
+use crate::http::{Credential, Deadline, HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, Triggered, follow, trigger};
 use crate::sandbox::{FaultRule, Seed, SimTime, World};
 use crate::secret::Vault;
@@ -150,7 +149,9 @@ impl SimHost {
             entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
                 for event in printed(event) {
-                    if let Event::Remark(text) | Event::Warning(text) = event {
+                    if let Event::Remark(line) = event {
+                        sink.borrow_mut().push(line.to_string());
+                    } else if let Event::Warning(text) = event {
                         sink.borrow_mut().push(text);
                     }
                 }
@@ -188,7 +189,7 @@ impl SimHost {
     }
 
     async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> ReportedOutcome {
-        let deadline = Instant::now() + scene.timeout;
+        let deadline = Deadline::after(scene.timeout);
         let triggered = match self.trigger(scene, journal, key).await {
             Ok(triggered) => triggered,
             Err(error) => return ReportedOutcome::NotStarted(error),
@@ -222,7 +223,7 @@ impl SimHost {
             overrides: scene.overrides.clone(),
             settle: Duration::from_mins(1),
             at_most_once: scene.at_most_once,
-            deadline: Instant::now() + scene.timeout,
+            deadline: Deadline::after(scene.timeout),
             resume: String::new(),
         };
         trigger(&request, &self.writer, &self.context, journal, &|_| {}, ready(None)).await

@@ -1,7 +1,6 @@
 //! The printer: results go to stdout, everything else to stderr, and every text is sanitized and masked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
@@ -15,6 +14,7 @@ use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report, io_reason, next_lines};
+use crate::line::{Line, VALUE_AT};
 use crate::questions::Prompter;
 use crate::secret::Filter;
 
@@ -105,63 +105,30 @@ fn painted(text: &str) -> String {
     text.split('\n').map(paint).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether the line has a command to paste, which is not wrapped.
-fn is_to_paste(line: &str) -> bool {
-    line.contains("dbtrigger ") && !line.contains("`dbtrigger ")
-}
-
-/// Wraps a sentence between words. A command in backticks counts as one word.
-fn prose(line: &str, columns: usize) -> String {
+/// Wraps a line between words.
+fn folded(line: &Line, columns: usize) -> String {
     const UNBROKEN: &str = "\u{a0}";
-    if line.starts_with(' ') || is_to_paste(line) {
-        return folded(line, columns);
+    match line {
+        Line::Whole(text) => text.clone(),
+        // A command in backticks counts as one word.
+        Line::Prose(text) => {
+            let parts = text.split('`').enumerate();
+            let parts =
+                parts.map(|(index, part)| if index % 2 == 1 { part.replace(' ', UNBROKEN) } else { part.into() });
+            let text = parts.collect::<Vec<_>>().join("`");
+            let lines = text.split('\n').map(|line| wrapped(line, columns, 0).join("\n    "));
+            lines.collect::<Vec<_>>().join("\n").replace(UNBROKEN, " ")
+        }
+        // Continuation lines are indented by two columns more. `wrapped` counts four columns of indentation.
+        Line::Item(indent, text) => {
+            let lines = wrapped(text, (columns + 2).saturating_sub(*indent), 2);
+            format!("{:indent$}{}", "", lines.join(&format!("\n{}", " ".repeat(indent + 2))))
+        }
+        Line::Setting { label, value } => {
+            let lines = wrapped(value, (columns + 4).saturating_sub(VALUE_AT), 4);
+            format!("{label:<VALUE_AT$}{}", lines.join(&format!("\n{}", " ".repeat(VALUE_AT))))
+        }
     }
-    let parts: Vec<String> = line
-        .split('`')
-        .enumerate()
-        .map(|(index, part)| if index % 2 == 1 { part.replace(' ', UNBROKEN) } else { part.to_owned() })
-        .collect();
-    wrapped(&parts.join("`"), columns, 0).join("\n    ").replace(UNBROKEN, " ")
-}
-
-/// The column of the value in a line of a plan such as `Secret scope  dbt-cloud`.
-const VALUE_AT: usize = 14;
-
-/// Whether it is such a line. The rows of tables begin with an ID.
-fn is_setting(line: &str) -> bool {
-    line.starts_with(|first: char| first.is_ascii_alphabetic())
-        && line
-            .as_bytes()
-            .get(VALUE_AT - 2..=VALUE_AT)
-            .is_some_and(|bytes| bytes.starts_with(b"  ") && bytes[2] != b' ')
-        && !line.starts_with("ID ")
-}
-
-/// Wraps the line of a check, a change or a setting, and what is indented below it, between words. Tables and commands
-/// to paste stay whole.
-fn folded(line: &str, columns: usize) -> String {
-    if is_setting(line) {
-        let (label, value) = line.split_at(VALUE_AT);
-        // `wrapped` counts four columns of indentation.
-        let lines = wrapped(value, (columns + 4).saturating_sub(VALUE_AT), 4);
-        return format!("{label}{}", lines.join(&format!("\n{}", " ".repeat(VALUE_AT))));
-    }
-    let text = line.trim_start();
-    let leading = line.len() - text.len();
-    let word = text.split(' ').next().unwrap_or_default();
-    // The steps of the demo, and what to do next.
-    if leading == 0 && (is_step(word) || word == "next:") && !is_to_paste(line) {
-        return wrapped(line, columns, 0).join("\n    ");
-    }
-    if leading < 6
-        && (leading == 0
-            || !["+", "~", "-", "!", "=", "✓", "✗", "–", "•", "cause:", "error:", "warning:"].contains(&word))
-    {
-        return line.to_owned();
-    }
-    // Continuation lines are indented by two columns more, of which `wrapped` counts four.
-    let lines = wrapped(text, (columns + 2).saturating_sub(leading), 2);
-    format!("{}{}", " ".repeat(leading), lines.join(&format!("\n{}", " ".repeat(leading + 2))))
 }
 
 /// The clauses of a failure as sentences: "canceled; nothing was written" is "Canceled. Nothing was written."
@@ -171,12 +138,6 @@ fn sentences(what: &str) -> String {
         signs.next().map(|first| format!("{}{}.", first.to_uppercase(), signs.as_str())).unwrap_or_default()
     };
     what.split("; ").map(sentence).collect::<Vec<_>>().join(" ")
-}
-
-/// A word such as `3/7`.
-fn is_step(word: &str) -> bool {
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    word.split_once('/').is_some_and(|(number, of)| digits(number) && digits(of))
 }
 
 impl Inner {
@@ -263,7 +224,7 @@ impl Printer {
             Event::Progress(line) => match format {
                 Format::Text => self.out(&line),
                 Format::Json if quiet => {}
-                Format::Json => self.err(&line),
+                Format::Json => self.err(&line.to_string()),
             },
             Event::ActivityState { what, state } => {
                 if let Some(bars) = &self.0.bars {
@@ -277,10 +238,9 @@ impl Printer {
             }
             Event::Waiting(_) if quiet || self.0.bars.is_some() => {}
             Event::Waiting(text) => self.err(&text),
-            Event::Document(line) => self.out(&line),
+            Event::Document(line) => self.out(&Line::Whole(line)),
             Event::Remark(_) if quiet => {}
-            Event::Remark(text) => self.err_folded(&text, prose),
-            Event::Asked(text) => self.err_folded(&text, folded),
+            Event::Remark(line) | Event::Asked(line) => self.err(&self.shown(&line, self.0.columns())),
             Event::Warning(text) => self.labelled(YELLOW, "warning", &text),
             Event::Annotation { level, title, message } => self.annotation(level, &title, &message),
             Event::Trace { line, bodies } => {
@@ -332,13 +292,12 @@ impl Printer {
                 } else if failure.is_none() {
                     document.set("data", Data::object());
                 }
-                self.out(&self.clean_json(&document).to_string());
+                self.out(&Line::Whole(self.clean_json(&document).to_string()));
             }
             Format::Text => {
                 if let Some(report) = report {
-                    let text = report.text();
-                    if !text.is_empty() {
-                        self.out_with(text.trim_end_matches('\n'), &report.verbatim());
+                    for line in report.text() {
+                        self.out(&line);
                     }
                 }
             }
@@ -375,7 +334,7 @@ impl Printer {
             _ => self.err("  (-v shows where each was looked for)"),
         }
         for line in next_lines(hints) {
-            self.labelled(CYAN, "next", &line);
+            self.err(&self.shown(&line, self.0.columns()));
         }
     }
 
@@ -398,20 +357,15 @@ impl Printer {
         format!("{}\n", text.trim_end_matches('\n'))
     }
 
-    fn out(&self, text: &str) {
-        self.out_with(text, &[]);
+    /// The clean line, wrapped if the number of columns is known.
+    fn shown(&self, line: &Line, columns: Option<usize>) -> String {
+        let clean = line.clone().map(|text| self.clean(text));
+        columns.map_or_else(|| clean.to_string(), |columns| folded(&clean, columns))
     }
 
-    /// Prints a text of which these parts are not wrapped.
-    fn out_with(&self, text: &str, verbatim: &[&str]) {
-        let mut clean = self.clean(text);
-        if let Some(columns) = self.0.columns().filter(|_| self.0.together) {
-            let verbatim: Vec<String> = verbatim.iter().map(|part| self.clean(part)).collect();
-            let whole: HashSet<&str> = verbatim.iter().flat_map(|part| part.split('\n')).collect();
-            let fold = |line: &str| if whole.contains(line) { line.to_owned() } else { folded(line, columns) };
-            clean = clean.split('\n').map(fold).collect::<Vec<_>>().join("\n");
-        }
-        let painted = if self.0.settings.color && self.0.together { painted(&clean) } else { clean };
+    fn out(&self, line: &Line) {
+        let shown = self.shown(line, self.0.columns().filter(|_| self.0.together));
+        let painted = if self.0.settings.color && self.0.together { painted(&shown) } else { shown };
         self.out_line(&format!("{painted}\n"));
     }
 
@@ -434,17 +388,6 @@ impl Printer {
         }
     }
 
-    /// Prints a text; on a terminal, each line is wrapped by `fold`.
-    fn err_folded(&self, text: &str, fold: fn(&str, usize) -> String) {
-        let clean = self.clean(text);
-        match self.0.columns() {
-            Some(columns) => {
-                self.err(&clean.split('\n').map(|line| fold(line, columns)).collect::<Vec<_>>().join("\n"));
-            }
-            None => self.err(&clean),
-        }
-    }
-
     fn err(&self, text: &str) {
         let clean = self.clean(text);
         let painted = if self.0.settings.color { painted(&clean) } else { clean };
@@ -452,15 +395,11 @@ impl Printer {
         let _ = self.write_err(&format!("{painted}\n"));
     }
 
-    /// Prints a line that begins with a colored word. A command to paste is not wrapped.
+    /// Prints a sentence that begins with a colored word.
     fn labelled(&self, color: &str, label: &str, text: &str) {
         let colored =
             if self.0.settings.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
-        if label == "next" && is_to_paste(text) {
-            let _ = self.write_err(&format!("{colored}{}\n", self.clean(text)));
-        } else {
-            self.wrapped(&colored, text);
-        }
+        self.wrapped(&colored, text);
     }
 
     /// Prints a sentence; on a terminal it is wrapped between words, with continuation lines indented.
@@ -534,43 +473,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_and_changes_are_wrapped_between_words_and_commands_are_not() {
-        assert_eq!(folded("  ✓ one two three", 10), "  ✓ one\n    two\n    three");
-        assert_eq!(folded("      cause: one two", 16), "      cause: one\n        two");
+    fn words_are_wrapped_below_their_beginning_and_commands_tables_and_diffs_are_not() {
+        let wrapped = |line: Line, columns| folded(&line, columns);
+        assert_eq!(wrapped(Line::Item(2, "✓ one two three".to_owned()), 10), "  ✓ one\n    two\n    three");
+        assert_eq!(wrapped(Line::Item(6, "cause: one two".to_owned()), 16), "      cause: one\n        two");
+        assert_eq!(wrapped(Line::Prose("one two three".to_owned()), 9), "one two\n    three");
+        assert_eq!(
+            wrapped(Line::Prose("run `dbtrigger jobs` now".to_owned()), 12),
+            "run\n    `dbtrigger jobs`\n    now"
+        );
+        let setting = Line::Setting { label: "Notebook", value: "one two".to_owned() };
+        assert_eq!(wrapped(setting, 18), "Notebook      one\n              two");
         for whole in ["  dbtrigger run 222222 --failed", "- a removed line", "1  2  a table"] {
-            assert_eq!(folded(whole, 10), whole);
+            assert_eq!(wrapped(whole.into(), 10), whole);
         }
-    }
-
-    #[test]
-    fn a_diff_is_not_wrapped_and_what_is_said_of_it_is() {
-        struct Planned;
-        /// Context lines, of which one looks like a change and one is indented deeply.
-        const DIFF: &str = "@@ -1,2 +1,2 @@
-  - one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-          one two three four five six seven eight nine ten eleven twelve thirteen fourteen
--old
-+new";
-        impl Report for Planned {
-            fn text(&self) -> String {
-                let reason = "reason ".repeat(20);
-                format!("  ~ notebook {reason}\n{DIFF}\n")
-            }
-            fn verbatim(&self) -> Vec<&str> {
-                vec![DIFF]
-            }
-            fn json(&self) -> Data {
-                Data::object()
-            }
-        }
-        let settings = OutputSettings { format: Format::Text, quiet: false, verbose: 1, color: false, draws: true };
-        let shown = Shown::default();
-        let (out, err) = (Box::new(shown.clone()), Box::new(shown.clone()));
-        let printer = Printer::over(settings, Vault::default().filter(), out, err, true);
-        assert_eq!(printer.end(&Ended::well(Box::new(Planned))), 0);
-        let lines = shown.lines();
-        assert!(lines.join("\n").contains(DIFF), "{lines:#?}");
-        assert!(lines.len() > DIFF.lines().count() + 1, "{lines:#?}");
     }
 
     #[test]
@@ -661,9 +577,9 @@ mod tests {
                     .advise(text.clone())
                     .run("x", text.clone());
                 for event in [
-                    Event::Remark(text.clone()),
+                    Event::Remark(Line::Prose(text.clone())),
                     Event::Warning(text.clone()),
-                    Event::Progress(text.clone()),
+                    Event::Progress(text.clone().into()),
                     Event::Document(text.clone()),
                     Event::Trace { line: text.clone(), bodies: vec![text.clone()] },
                 ] {
@@ -698,8 +614,8 @@ mod tests {
         use crate::secret::tests::{MIXED, disguises, readable};
         struct Shows(String);
         impl Report for Shows {
-            fn text(&self) -> String {
-                format!("of {}", self.0)
+            fn text(&self) -> Vec<Line> {
+                vec![format!("of {}", self.0).into()]
             }
             fn json(&self) -> Data {
                 Data::printed(&serde_json::json!({ "a": [self.0], self.0.clone(): { "b": self.0 } }).to_string())
@@ -708,11 +624,11 @@ mod tests {
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
         let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run("x", text);
         let sinks: [Sink<'_>; 15] = [
-            ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
-            ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),
+            ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.into()))),
+            ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.into()))),
             ("warning", Format::Text, &|printer, text| printer.draw(Event::Warning(text.to_owned()))),
-            ("progress", Format::Text, &|printer, text| printer.draw(Event::Progress(text.to_owned()))),
-            ("progress beside JSON", Format::Json, &|printer, text| printer.draw(Event::Progress(text.to_owned()))),
+            ("progress", Format::Text, &|printer, text| printer.draw(Event::Progress(text.into()))),
+            ("progress beside JSON", Format::Json, &|printer, text| printer.draw(Event::Progress(text.into()))),
             ("document", Format::Json, &|printer, text| printer.draw(Event::Document(text.to_owned()))),
             ("trace", Format::Text, &|printer, text| {
                 printer.draw(Event::Trace { line: text.to_owned(), bodies: vec![text.to_owned()] });

@@ -2,6 +2,7 @@
 
 use crate::durations::shown;
 use crate::events::{DuplicateOutcome, Event, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
+use crate::line::Line;
 
 /// Replaces an event of a run by what is printed for it. With several jobs, each line names its job.
 pub(crate) fn printed(event: Event) -> Vec<Event> {
@@ -22,11 +23,12 @@ pub(crate) fn printed(event: Event) -> Vec<Event> {
 }
 
 fn prefixed(job: &str, event: Event) -> Event {
+    let named = |text: &str| format!("{job}: {text}");
     match event {
-        Event::Remark(text) => Event::Remark(format!("{job}: {text}")),
+        Event::Remark(line) => Event::Remark(line.map(named)),
         Event::Waiting(text) => Event::Waiting(format!("{job}: {text}")),
         Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
-        Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
+        Event::Progress(line) => Event::Progress(line.map(named)),
         Event::ActivityState { what, state } => Event::ActivityState { what: format!("{job}: {what}"), state },
         Event::ActivityEnded { what } => Event::ActivityEnded { what: format!("{job}: {what}") },
         other @ (Event::Asked(_)
@@ -46,14 +48,14 @@ fn lines(event: RunEvent) -> Vec<Event> {
                 RunId::Dbt(id) => format!("job_run_id = {id}"),
                 RunId::Databricks(id) => format!("workflow_run_id = {id}"),
             };
-            return std::iter::once(id).chain(url).map(Event::Progress).collect();
+            return std::iter::once(id).chain(url).map(progress).collect();
         }
         RunEvent::Status { run, status, has_ended, detail } => {
             let detail = detail.as_ref().map(status_detail).unwrap_or_default();
             let line = format!("{status}{detail}");
             // The progress line is drawn below the printed one and shows the same state.
             let state = Event::ActivityState { what: run.to_string(), state: line.clone() };
-            return (!has_ended).then_some(state).into_iter().chain([Event::Progress(line)]).collect();
+            return (!has_ended).then_some(state).into_iter().chain([progress(line)]).collect();
         }
         RunEvent::TaskStatus { run, task, status, attempt, repair, outcome, iterations } => {
             let mut notes = Vec::new();
@@ -63,27 +65,22 @@ fn lines(event: RunEvent) -> Vec<Event> {
             notes.extend(iterations.map(iteration_counts));
             let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
             let line = format!("task {task}   {status}{notes}");
-            return vec![Event::ActivityState { what: run.to_string(), state: line.clone() }, Event::Progress(line)];
+            return vec![Event::ActivityState { what: run.to_string(), state: line.clone() }, progress(line)];
         }
         RunEvent::TaskRetried { task, status, attempt, repair } => {
             let which = repair.map_or(format!("attempt {attempt}"), |repair| format!("before repair {repair}"));
-            return vec![Event::Progress(format!("task {task}   {status}   ({which}; tried again)"))];
+            return vec![progress(format!("task {task}   {status}   ({which}; tried again)"))];
         }
         RunEvent::TaskOutput { lines, error, dbt_run_url } => {
             let url = dbt_run_url.filter(|url| !lines.contains(url) && !error.contains(url));
-            return lines
-                .into_iter()
-                .chain(error)
-                .chain(url)
-                .map(|line| Event::Progress(format!("  {line}")))
-                .collect();
+            return lines.into_iter().chain(error).chain(url).map(|line| progress(format!("  {line}"))).collect();
         }
         RunEvent::StillRunning { run, age } => {
             return vec![Event::Waiting(format!("{run} is still running after {}", shown(age)))];
         }
         RunEvent::SucceededWithFailures { mut causes } => {
             causes.push("some tasks failed, but the run succeeded: SUCCESS_WITH_FAILURES".to_owned());
-            return causes.into_iter().map(Event::Remark).collect();
+            return causes.into_iter().map(|cause| Event::Remark(Line::Prose(cause))).collect();
         }
         RunEvent::JobDisabled { run, job, why, advice } => {
             return warning(format!(
@@ -116,6 +113,7 @@ fn lines(event: RunEvent) -> Vec<Event> {
         RunEvent::ResultsMissing { run, step, reason } => {
             return warning(format!("the JUnit report lacks the results of dbt run {run}, {step}: {reason}"));
         }
+        RunEvent::Next { command } => return vec![Event::Remark(Line::Whole(format!("next: {command}")))],
         RunEvent::StartNotRecorded { error } => {
             format!("cannot record this start on disk ({error}); continuing without")
         }
@@ -180,9 +178,12 @@ fn lines(event: RunEvent) -> Vec<Event> {
         RunEvent::ParentUnknown { run, error } => {
             format!("cannot read what started dbt run {run}, or a run that it retries: {error}")
         }
-        RunEvent::Next { command } => format!("next: {command}"),
     };
-    vec![Event::Remark(text)]
+    vec![Event::Remark(Line::Prose(text))]
+}
+
+fn progress(line: String) -> Event {
+    Event::Progress(Line::Whole(line))
 }
 
 fn warning(text: String) -> Vec<Event> {

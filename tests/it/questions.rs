@@ -304,7 +304,7 @@ fn nothing_is_asked_with_no_input_in_ci_or_when_stdin_is_taken() {
     let mut command = site.command(&["run"]);
     command.env("CI", "true");
     let left = Pty::start(&command, 20, 110).ends(2);
-    assert!(left.screen.contains("the dbt job is missing"), "{}", left.screen);
+    assert!(left.screen.contains("no dbt job given"), "{}", left.screen);
 }
 
 #[test]

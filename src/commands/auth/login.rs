@@ -13,6 +13,7 @@ use crate::credentials::{
 use crate::document::Data;
 use crate::failure::{Code, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
+use crate::line::Line;
 use crate::questions::Question;
 use crate::secret::Secret;
 
@@ -101,7 +102,7 @@ async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Fail
     let token = errors.need(
         key_to_store(from, environment, &ctx.vault).await,
         MissingInput::value(
-            "the token to store",
+            "token",
             "pass --token-stdin or --token-file FILE, or set DBT_CLOUD_TOKEN",
             Some(Question::DbtToken),
         ),
@@ -122,7 +123,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let at = errors.need(
         named_workspace(flag, environment),
         MissingInput::value(
-            "the Databricks host",
+            "Databricks host",
             "pass --databricks HOST, set DATABRICKS_HOST, or pick a profile of ~/.databrickscfg with -p",
             Some(Question::DatabricksHost),
         ),
@@ -130,7 +131,7 @@ async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> 
     let token = errors.need(
         token_for_databricks(from, ctx).await,
         MissingInput::value(
-            "the token to store",
+            "token",
             "pass --token-stdin or --token-file FILE, or set DATABRICKS_TOKEN",
             Some(Question::DatabricksToken { host }),
         ),
@@ -168,11 +169,12 @@ pub(super) struct LoginReport {
 }
 
 impl Report for LoginReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let LoginReport { owner, from, known, replaced } = self;
         let known = known.as_ref().map(|known| format!(" ({known})")).unwrap_or_default();
         let done = if *replaced { "Replaced" } else { "Stored" };
-        format!("{done} the token for {owner}{known} in the keyring, from {from}.\nnext: dbtrigger auth status")
+        let stored = format!("{done} the token for {owner}{known} in the keyring, from {from}.");
+        vec![stored.into(), "next: dbtrigger auth status".into()]
     }
 
     fn json(&self) -> Data {

@@ -8,6 +8,7 @@ use crate::credentials::{
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{KeyringError, Owner};
+use crate::line::Line;
 
 /// Remove a token from the system keyring
 ///
@@ -237,19 +238,19 @@ pub(super) struct LogoutReport {
 }
 
 impl Report for LogoutReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let LogoutReport { which, removed, logins, remains, settled } = self;
-        let mut lines: Vec<String> =
-            removed.iter().map(|owner| format!("Removed the token for {owner} from the keyring.")).collect();
+        let mut lines: Vec<Line> =
+            removed.iter().map(|owner| format!("Removed the token for {owner} from the keyring.").into()).collect();
         if removed.is_empty() && *settled {
-            lines.push(format!("The keyring has {}.", which.described()));
+            lines.push(format!("The keyring has {}.", which.described()).into());
         }
-        lines.extend(logins.iter().map(|owner| format!("The keyring still has the token for {owner}.")));
+        lines.extend(logins.iter().map(|owner| format!("The keyring still has the token for {owner}.").into()));
         lines.extend(remains.iter().map(|(service, from)| {
             let service = if *service == "dbt" { "dbt" } else { "Databricks" };
-            format!("For {service}, commands use {from}.")
+            format!("For {service}, commands use {from}.").into()
         }));
-        lines.join("\n")
+        lines
     }
 
     fn json(&self) -> Data {

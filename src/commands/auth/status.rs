@@ -17,6 +17,7 @@ use crate::credentials::{
 use crate::databricks::permissions::Principal;
 use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::line::Line;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -213,14 +214,26 @@ fn code(failure: &Failure) -> Code {
 
 /// Failures that waiting does not fix rank first.
 fn rank(code: Code) -> u8 {
-    if matches!(code, Code::NotAuthenticated | Code::NotAllowed) {
-        0
-    } else if matches!(code, Code::Network | Code::Tls) {
-        2
-    } else if matches!(code, Code::StillRunning | Code::RateLimited | Code::Unavailable) {
-        3
-    } else {
-        1
+    match code {
+        Code::NotAuthenticated | Code::NotAllowed => 0,
+        Code::Network | Code::Tls => 2,
+        Code::StillRunning | Code::RateLimited | Code::Unavailable => 3,
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::RunFailed
+        | Code::NotFound
+        | Code::RunGone
+        | Code::Refused
+        | Code::ChangedMeanwhile
+        | Code::OutcomeUnknown
+        | Code::UnexpectedResponse
+        | Code::RunCancelled
+        | Code::Cancelled(_)
+        | Code::Bug
+        | Code::Interrupted(_) => 1,
     }
 }
 
@@ -232,7 +245,7 @@ struct StatusReport {
 }
 
 impl Report for StatusReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let StatusReport { databricks, dbt, logins, zone } = self;
         let mut lines = Vec::new();
         for ServiceStatus { service, facts, failure } in [databricks, dbt] {
@@ -270,7 +283,7 @@ impl Report for StatusReport {
                 format!("Keyring: {}", trouble.strip_prefix("the keyring is ").unwrap_or(&trouble))
             }
         });
-        lines.join("\n")
+        lines.into_iter().map(Line::Whole).collect()
     }
 
     fn json(&self) -> Data {

@@ -2,6 +2,7 @@
 
 use crate::document::{Data, Id, ToDocument as _, document};
 use crate::failure::Report;
+use crate::line::Line;
 
 /// A run whose cancellation was requested.
 #[derive(Clone, Debug)]
@@ -73,11 +74,11 @@ impl CancelReport {
 }
 
 impl Report for CancelReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let CancelReport { workflow, dbt, caller_data: _ } = self;
         let workflows = workflow.iter().map(|canceled| canceled.line("Databricks run"));
         let dbt_runs = dbt.iter().flatten().map(|canceled| canceled.line("dbt run"));
-        workflows.chain(dbt_runs).collect::<Vec<_>>().join("\n")
+        workflows.chain(dbt_runs).map(Line::Whole).collect()
     }
 
     fn json(&self) -> Data {

@@ -17,7 +17,7 @@ use crate::spec::{
 
 fn missing_notebook() -> MissingInput {
     let give = "pass --notebook PATH, or set DBT_CLOUD_ACCOUNT_ID (or pass --dbt-account ID)";
-    MissingInput::value("the notebook", give, Some(Question::DbtAccount))
+    MissingInput::value("notebook", give, Some(Question::DbtAccount))
 }
 
 /// The command that creates the workflow.
@@ -168,7 +168,7 @@ fn of_dbt(
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
         let give = "pass --name NAME (required for several jobs)";
-        errors.need(Ok(None::<u64>), MissingInput::value("the name of the workflow", give, None));
+        errors.need(Ok(None::<u64>), MissingInput::value("workflow name", give, None));
         return (None, None, None);
     }
     if !has_name || asked.has_names() || is_setup {

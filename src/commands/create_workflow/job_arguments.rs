@@ -125,7 +125,7 @@ fn given_jobs(
         return given;
     }
     let missing = MissingInput::value(
-        "the dbt job",
+        "dbt job",
         "pass --job with the ID, URL, or name of a dbt job (`dbtrigger jobs` lists them)",
         Some(Question::DbtJob {
             flag: Some("--job"),

@@ -10,6 +10,7 @@ use crate::credentials::Databricks;
 use crate::document::Data;
 use crate::failure::{Ended, Hint, Report, next_lines};
 use crate::http::Writer;
+use crate::line::Line;
 use crate::questions::Prompter;
 
 /// State note if the prompt for a run is not answered.
@@ -40,7 +41,7 @@ impl From<bool> for RunNow {
 pub(in crate::commands) async fn check_and_run(
     mut applied: Applied,
     check: Option<Check>,
-    closing_lines: &[String],
+    closing_lines: &[Line],
     (job, run_now): (u64, RunNow),
     (databricks, writer): (&Databricks, &Writer),
     ctx: &CommandContext,
@@ -48,7 +49,7 @@ pub(in crate::commands) async fn check_and_run(
     let hints = applied.take_hints();
     let Ended { report: made, failure: _ } = applied.end();
     // Print what was created before the run starts.
-    for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
+    for line in made.iter().flat_map(|made| made.text()) {
         ctx.events.progress(line);
     }
     let mut all = MadeAndRun { made, check: None, run: None, hints: Vec::new() };
@@ -96,9 +97,9 @@ pub(in crate::commands) async fn check_and_run(
     Ended { report: Some(Box::new(all)), failure }
 }
 
-fn tell(lines: &[String], ctx: &CommandContext) {
+fn tell(lines: &[Line], ctx: &CommandContext) {
     for line in lines {
-        ctx.events.progress(line);
+        ctx.events.progress(line.clone());
     }
 }
 
@@ -112,10 +113,9 @@ struct MadeAndRun {
 }
 
 impl Report for MadeAndRun {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let MadeAndRun { made: _, check: _, run, hints } = self;
-        let run = run.iter().map(|run| run.text());
-        run.chain(next_lines(hints).into_iter().map(|line| format!("next: {line}"))).collect::<Vec<_>>().join("\n")
+        run.iter().flat_map(|run| run.text()).chain(next_lines(hints)).collect()
     }
 
     fn json(&self) -> Data {

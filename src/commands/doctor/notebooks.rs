@@ -107,6 +107,8 @@ pub(super) async fn check_notebook(
                 let (check, _) = key_check(chain, &first, notebook_use).await;
                 broken.checks.pop();
                 broken.checks.push(check);
+                let job = notebook_use.jobs.first().copied();
+                broken.checks = broken.checks.into_iter().map(|check| check.or_setup(job)).collect();
             }
             return broken;
         }

@@ -1,11 +1,11 @@
 //! The result of one check, and the report of all of them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use crate::commands::GlobalFlags;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
+use crate::line::Line;
 
 /// The section a check belongs to, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,15 +82,20 @@ pub(super) struct Check {
     /// How many of the last reasons say where a value was looked for.
     tried: usize,
     next: Vec<Hint>,
+    /// Of a failed check.
+    code: Option<Code>,
     /// Later checks do not depend on it.
     is_optional: bool,
+    /// The command that creates what it did not find, and all else that a first run needs.
+    setup: Option<String>,
 }
 
 impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check { part, id, status, what, reasons: Vec::new(), tried: 0, next: Vec::new(), is_optional: false }
+        let (reasons, next) = (Vec::new(), Vec::new());
+        Check { part, id, status, what, reasons, tried: 0, next, code: None, is_optional: false, setup: None }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -102,8 +107,9 @@ impl Check {
     }
 
     pub(super) fn failed(part: Section, id: &str, failure: Failure) -> Check {
-        let Failure { code: _, what, causes, hints, open_questions } = failure;
+        let Failure { code, what, causes, hints, open_questions } = failure;
         Check {
+            code: Some(code),
             reasons: causes,
             tried: open_questions.tried,
             next: hints,
@@ -182,6 +188,13 @@ impl Check {
         Check { is_optional: true, ..self }
     }
 
+    /// If what it looks for does not exist, marks it as mended by `setup`, for this dbt job if that is known.
+    pub(super) fn or_setup(self, job: Option<u64>) -> Check {
+        let job = job.map(|job| format!(" --job {job}")).unwrap_or_default();
+        let is_missing = self.code == Some(Code::NotFound);
+        Check { setup: is_missing.then(|| format!("dbtrigger setup{job}")), ..self }
+    }
+
     pub(super) fn blocks_later_checks(&self) -> bool {
         self.has_failed() && !self.is_optional
     }
@@ -200,20 +213,21 @@ impl Check {
         self.next.iter().cloned().map(|hint| global_flags.hint(hint)).collect()
     }
 
-    fn text(&self) -> String {
-        let Check { part: _, id: _, status, what, reasons, tried, next: _, is_optional: _ } = self;
+    fn text(&self) -> Vec<Line> {
+        let Check { status, what, reasons, tried, .. } = self;
         if *status == Status::Skipped {
-            return format!("  {} {what}: skipped because {}\n", status.symbol(), reasons.join("; "));
+            let skipped = format!("{} {what}: skipped because {}", status.symbol(), reasons.join("; "));
+            return vec![Line::Item(2, skipped)];
         }
-        let mut text = format!("  {} {what}\n", status.symbol());
+        let mut lines = vec![Line::Item(2, format!("{} {what}", status.symbol()))];
         for reason in &reasons[..reasons.len() - tried] {
-            let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
+            lines.extend(format!("cause: {reason}").lines().map(|line| Line::Item(6, line.to_owned())));
         }
-        text
+        lines
     }
 
     fn json(&self, global_flags: &GlobalFlags) -> Data {
-        let Check { part: _, id, status, what, reasons, tried: _, next: _, is_optional: _ } = self;
+        let Check { id, status, what, reasons, .. } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let hints = hints_in_json(&self.hints(global_flags));
         document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints })
@@ -246,12 +260,17 @@ impl Examined {
         Some(failure)
     }
 
-    /// What to do about all checks that ended so, each thing once.
+    /// What to do about all checks that ended so, each thing once. `setup` mends several checks at once.
     fn hints(&self, status: Status) -> Vec<Hint> {
-        let mut all = Vec::new();
-        for hint in self.checks.iter().filter(|check| check.status == status).flat_map(|check| &check.next) {
-            if !all.contains(hint) {
-                all.push(hint.clone());
+        let checks = || self.checks.iter().filter(|check| check.status == status);
+        let mended: Vec<&String> = checks().filter_map(|check| check.setup.as_ref()).collect();
+        let setup = mended.first().filter(|_| mended.len() > 1);
+        let mut all: Vec<Hint> = setup.map(|setup| Hint::run("set up everything", *setup)).into_iter().collect();
+        for check in checks().filter(|check| setup.is_none() || check.setup.is_none()) {
+            for hint in &check.next {
+                if !all.contains(hint) {
+                    all.push(hint.clone());
+                }
             }
         }
         all
@@ -263,25 +282,26 @@ impl Examined {
 }
 
 impl Report for Examined {
-    fn text(&self) -> String {
-        let mut text = String::new();
+    fn text(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
         for part in Section::ALL {
-            let lines: String = self.checks.iter().filter(|check| check.part == part).map(Check::text).collect();
-            if !lines.is_empty() {
-                let _ = write!(text, "{}\n{lines}", part.title());
+            let checks: Vec<Line> =
+                self.checks.iter().filter(|check| check.part == part).flat_map(Check::text).collect();
+            if !checks.is_empty() {
+                lines.push(part.title().into());
+                lines.extend(checks);
             }
         }
         let counts = self.counts().into_iter().filter(|(_, count)| *count > 0);
-        text.push_str(&counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
+        let counts: Vec<String> = counts.map(|(word, count)| format!("{count} {word}")).collect();
+        lines.push(counts.join(", ").into());
         // What to do about broken checks stands below the error.
         if self.failure().is_none() {
             let hints: Vec<Hint> =
                 self.hints(Status::Warning).into_iter().map(|hint| self.global_flags.hint(hint)).collect();
-            for line in next_lines(&hints) {
-                let _ = write!(text, "\nnext: {line}");
-            }
+            lines.extend(next_lines(&hints));
         }
-        text
+        lines
     }
 
     fn json(&self) -> Data {

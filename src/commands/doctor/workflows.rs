@@ -120,7 +120,10 @@ pub(super) async fn find(
     };
     match found {
         Ok(found) => (found, Vec::new()),
-        Err(failure) => (Vec::new(), vec![Check::failed(PART, "workflow", failure)]),
+        Err(failure) => {
+            let check = Check::failed(PART, "workflow", failure);
+            (Vec::new(), vec![if selection.workflow.is_none() { check.or_setup(job) } else { check }])
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::document::{Data, Id};
 use crate::engine::{Consent, Consents, Inputs, Provisioned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Deadline, Writer};
+use crate::line::Line;
 use crate::questions::Prompter;
 
 /// How long to wait for a canceled run to end.
@@ -146,7 +147,7 @@ async fn accept(
         hints: Vec::new(),
         fields: Data::default(),
     };
-    let lines = [format!("Workspace     {workspace} (as {})", me.user_name)];
+    let lines = [Line::Setting { label: "Workspace", value: format!("{workspace} (as {})", me.user_name) }];
     ask_to_apply(&lines, &shown, ("yN", "nothing was removed"), prompter, ctx).await.map(|_| ())
 }
 

@@ -15,6 +15,7 @@ use crate::engine::kinds::{
 use crate::engine::{Action, Consents, Entry, Kind, Plan, Planned, Refusal, Removal, Step};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
+use crate::line::Line;
 use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE};
 
 /// What to remove.
@@ -40,8 +41,9 @@ pub(super) struct RemovalPlan {
 
 impl RemovalPlan {
     /// Notes in addition to the plan's steps.
-    pub(super) fn lines(&self) -> Vec<String> {
-        let line = |(workflow, run): &(u64, u64)| format!("Then: cancel run {run} of workflow {workflow} first.");
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let line =
+            |(workflow, run): &(u64, u64)| format!("Then: cancel run {run} of workflow {workflow} first.").into();
         self.running.iter().map(line).collect()
     }
 }

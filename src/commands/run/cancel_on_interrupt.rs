@@ -221,7 +221,7 @@ pub(super) async fn cancel_workflow(
     cancellation.dbt_runs = report_of_cancel.dbt_json();
     report.on_interrupt = Some(cancellation);
     let mut failure = Failure::interrupted(signal);
-    failure.causes.extend(report_of_cancel.text().lines().map(ToOwned::to_owned));
+    failure.causes.extend(report_of_cancel.text().iter().map(ToString::to_string));
     if let Some(Failure { code: _, what, causes, hints, open_questions: _ }) = failed {
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);

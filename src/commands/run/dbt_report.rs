@@ -12,6 +12,7 @@ use crate::document::{Count, Data, Id, document};
 use crate::events::DuplicateOutcome;
 use crate::failure::{FailedPart, Report, RunOutcome};
 use crate::http::{Phrase, Service, says};
+use crate::line::Line;
 use crate::runs::{FailedNode, FailureDetails, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and `watch RUN`.
@@ -118,8 +119,8 @@ impl DbtReport {
 
 impl Report for DbtReport {
     /// Empty, since everything was printed as progress.
-    fn text(&self) -> String {
-        String::new()
+    fn text(&self) -> Vec<Line> {
+        Vec::new()
     }
 
     fn json(&self) -> Data {

@@ -16,7 +16,7 @@ impl PreparedRun {
                 reader: &self.writer,
                 account: self.account.id,
                 run,
-                deadline: self.deadline.at(),
+                deadline: self.request.deadline.at(),
                 permits: start_ctx.shared.map(|shared| shared.download_permits),
                 events: &start_ctx.run_ctx.events,
             };

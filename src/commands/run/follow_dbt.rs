@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::dbt_report::DbtReport;
+use crate::context::Wall;
 use crate::credentials::Account;
-use crate::dbt::{End, Run, Status, get_run_with_trigger};
+use crate::dbt::{End, Page, Run, RunFilter, Status, get_run_with_trigger, list_account_runs};
 use crate::events::{Activity, Events, RunEvent, RunId, StatusDetail};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, FailureDetails, Followed, RunContext, find_failures, follow, plain};
 
-/// How long to retry a run that is not found: a new run may be missing for a moment.
-const MOMENT: Duration = Duration::from_secs(10);
-const BETWEEN: Duration = Duration::from_secs(2);
+/// How long to retry a run that is not found: about 1 % of the reads of a new run are answered with 404.
+const MOMENT: Duration = Duration::from_secs(5);
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// A run that is older than this is found if it exists.
+const NEW: Duration = Duration::from_mins(1);
 
 /// How a run is followed.
 pub(crate) struct DbtFollower<'a> {
@@ -28,7 +33,13 @@ pub(crate) struct DbtFollower<'a> {
 }
 
 /// Reads a run named by the user before it is followed. After a temporary error, returns an empty run for the follower.
-pub(crate) async fn read_run(reader: &Reader, account: &Account, run: u64, deadline: Instant) -> Result<Run, Failure> {
+pub(crate) async fn read_run(
+    reader: &Reader,
+    account: &Account,
+    run: u64,
+    deadline: Instant,
+    wall: &Wall,
+) -> Result<Run, Failure> {
     let until = (Instant::now() + MOMENT).min(deadline);
     loop {
         let looked = tokio::time::timeout_at(deadline, reader.read(get_run_with_trigger(account.id, run))).await;
@@ -38,7 +49,7 @@ pub(crate) async fn read_run(reader: &Reader, account: &Account, run: u64, deadl
             Ok(Err(error)) => error,
         };
         let missing = error.means() == Meaning::NotFound;
-        if missing && Instant::now() + BETWEEN < until {
+        if missing && Instant::now() + BETWEEN < until && may_be_new(reader, account, run, wall).await {
             sleep(BETWEEN).await;
             continue;
         }
@@ -47,6 +58,15 @@ pub(crate) async fn read_run(reader: &Reader, account: &Account, run: u64, deadl
         }
         return Ok(Run::unseen(run));
     }
+}
+
+/// Whether the run may be too new to be found: unless the account's newest run is a later one that is not new itself.
+async fn may_be_new(reader: &Reader, account: &Account, run: u64, wall: &Wall) -> bool {
+    let newest = reader.read_once(list_account_runs(account.id, &RunFilter::default(), 0, 1)).await;
+    let Ok(Page { rows, date, .. }) = newest else { return true };
+    let now = date.unwrap_or_else(|| wall.now());
+    let is_old = |created: Timestamp| Duration::try_from(now.duration_since(created)).is_ok_and(|age| age > NEW);
+    rows.first().is_none_or(|newest| newest.id < run || !newest.created().is_some_and(is_old))
 }
 
 impl DbtFollower<'_> {

@@ -11,6 +11,7 @@ use crate::document::{Count, Data, Id, document};
 use crate::events::{Activity, Events, IterationCounts, QueueReason, RunEvent, RunId, RunsAhead, StatusDetail};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
+use crate::line::Line;
 use crate::runs::{
     ActiveRuns, EarlierAttempt, Followed, TaskOutputSummary, TaskState, WorkflowProbe, WorkflowState, follow,
 };
@@ -334,8 +335,8 @@ impl WorkflowReport {
 
 impl Report for WorkflowReport {
     /// Empty, since everything was printed as progress.
-    fn text(&self) -> String {
-        String::new()
+    fn text(&self) -> Vec<Line> {
+        Vec::new()
     }
 
     fn runs(&self) -> Vec<RunOutcome> {

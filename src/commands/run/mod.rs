@@ -283,7 +283,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     if jobs.is_empty() {
         let JobFilterFlags { project, environment } = job_filter;
         let missing = MissingInput::value(
-            "the dbt job",
+            "dbt job",
             "pass the ID, URL, or name of a dbt job (`dbtrigger jobs` lists them), or --workflow NAME",
             Some(Question::DbtJob { flag: None, project, environment }),
         );

@@ -9,14 +9,13 @@ use crate::commands::shared::printed_commands;
 use crate::commands::{GlobalFlags, InterruptReport};
 use crate::credentials::{Account, AccountFlags};
 use crate::dbt::Run;
-use crate::http::{Deadline, Writer};
+use crate::http::Writer;
 use crate::runs::{DuplicateRisk, Intent, Journal, RunContext, RunPoller, TriggerRequest, Triggered};
 
 /// A start with everything it needs.
 pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,
-    pub(super) deadline: Deadline,
     pub(super) request: TriggerRequest,
     /// Check the job before starting it.
     pub(super) checks_job: bool,

@@ -1,7 +1,5 @@
 //! `run --retry` and `run --failed`: retry a failed run from its point of failure.
 
-use tokio::time::timeout_at;
-
 use super::dbt_report::{DbtReport, Resumed};
 use super::prepared_run::{PreparedRun, StartedRun};
 use super::progress::RunProgress;
@@ -65,8 +63,8 @@ impl Retries {
 }
 
 fn resumption(request: &TriggerRequest, run: u64, report: &DbtReport) -> Resumption {
-    let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = *request;
-    Resumption { account, job, run, created: report.created, settle, at_most_once, deadline }
+    let TriggerRequest { account, job, settle, at_most_once, ref deadline, .. } = *request;
+    Resumption { account, job, run, created: report.created, settle, at_most_once, deadline: deadline.clone() }
 }
 
 /// The report goes on with the run that resumes this one.
@@ -86,11 +84,11 @@ impl PreparedRun {
     ) -> Result<StartedRun, Ended<DbtReport>> {
         let request = &self.request;
         let patient = self.writer.patient();
-        let looking = timeout_at(request.deadline, newest_run(request.account, request.job, &patient));
+        let looking = request.deadline.cut(newest_run(request.account, request.job, &patient));
         let last = match run_ctx.interruption.or(looking).await {
-            Ok(Ok(Ok(last))) => Ok(last),
-            Ok(Ok(Err(error))) => Err(NotStarted::Blind(error)),
-            Ok(Err(_)) => Err(NotStarted::NoTime("dbt had not listed the job's runs by then".to_owned())),
+            Ok(Some(Ok(last))) => Ok(last),
+            Ok(Some(Err(error))) => Err(NotStarted::Blind(error)),
+            Ok(None) => Err(NotStarted::NoTime("dbt had not listed the job's runs by then".to_owned())),
             Err(signal) => Err(NotStarted::Interrupted(signal)),
         };
         let last = last.map_err(|error| progress.not_started(&error, run_ctx))?;
@@ -158,7 +156,10 @@ fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, run_ctx: &R
         NotResumed::Failed(error) => of_dbt(&format!("cannot retry dbt run {run}"), error).state("nothing was started"),
         NotResumed::NoTime => Failure::new(
             Code::StillRunning,
-            format!("cannot retry dbt run {run}: timed out after {}; nothing was started", start.deadline.limit()),
+            format!(
+                "cannot retry dbt run {run}: timed out after {}; nothing was started",
+                start.request.deadline.limit()
+            ),
         )
         .advise("increase --timeout"),
         NotResumed::Interrupted => Failure::interrupted(run_ctx.interruption.signal().unwrap_or_default())
@@ -184,7 +185,9 @@ fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, start: &Prep
     match not {
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
-        NotResumed::NoTime => failed.cause(format!("it was not retried: timed out after {}", start.deadline.limit())),
+        NotResumed::NoTime => {
+            failed.cause(format!("it was not retried: timed out after {}", start.request.deadline.limit()))
+        }
         NotResumed::Interrupted => failed.cause("it was not retried again"),
         NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_deref(), &start.request.resume),
     }

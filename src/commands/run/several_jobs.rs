@@ -13,6 +13,7 @@ use crate::dbt::{Status, get_job};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Hint, Known, Report, RunOutcome, of_dbt};
 use crate::http::Reader;
+use crate::line::Line;
 use crate::runs::{Journal, RunContext, RunPoller};
 
 /// Jobs looked up, and starts sent, at the same time.
@@ -82,7 +83,8 @@ pub(super) async fn run(
 ) -> Ended<Box<dyn Report>> {
     let first = &starts[0];
     let run_ctx = ctx.run_context();
-    let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, first.request.deadline);
+    let deadline = first.request.deadline.clone();
+    let poller = RunPoller::new(first.writer.reader(), first.account.id, run_ctx.pace.poll, deadline);
     let send_permits = Semaphore::new(AT_A_TIME);
     let run_permits = Semaphore::new(max_parallel.unwrap_or(starts.len()));
     let download_permits = Semaphore::new(artifacts::AT_A_TIME);
@@ -152,13 +154,30 @@ struct Several {
 impl Several {
     /// The most urgent outcome: unknown, then error, canceled, not started, still running.
     fn failure(&self) -> Option<Failure> {
-        const FIRST: [Code; 3] = [Code::OutcomeUnknown, Code::RunFailed, Code::RunCancelled];
-        let rank = |code: Code| match FIRST.iter().position(|first| *first == code) {
+        let rank = |code: Code| match code {
             // An interrupt outranks everything else.
-            None if matches!(code, Code::Interrupted(_) | Code::Cancelled(_)) => 0,
-            Some(place) => place + 1,
-            None if code == Code::StillRunning => 5,
-            None => 4,
+            Code::Interrupted(_) | Code::Cancelled(_) => 0,
+            Code::OutcomeUnknown => 1,
+            Code::RunFailed => 2,
+            Code::RunCancelled => 3,
+            Code::Failed
+            | Code::Usage
+            | Code::MissingInput
+            | Code::InvalidInput
+            | Code::Contradiction
+            | Code::NotAuthenticated
+            | Code::NotAllowed
+            | Code::NotFound
+            | Code::RunGone
+            | Code::Refused
+            | Code::ChangedMeanwhile
+            | Code::Network
+            | Code::Tls
+            | Code::UnexpectedResponse
+            | Code::Bug
+            | Code::RateLimited
+            | Code::Unavailable => 4,
+            Code::StillRunning => 5,
         };
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();
@@ -182,7 +201,7 @@ impl Several {
 
 impl Report for Several {
     /// One line per run, after all progress lines.
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let line = |one: &EndedRun| {
             let EndedRun { job, report, failure } = one;
             let status = match (report.status, failure) {
@@ -194,9 +213,9 @@ impl Report for Several {
                 (None, Some(failure)) => failure.code.name().to_owned(),
                 (None, None) => "not seen".to_owned(),
             };
-            format!("{job}   {status}   {}", report.url()).trim_end().to_owned()
+            format!("{job}   {status}   {}", report.url()).trim_end().into()
         };
-        self.runs.iter().map(line).collect::<Vec<_>>().join("\n")
+        self.runs.iter().map(line).collect()
     }
 
     fn json(&self) -> Data {

@@ -130,12 +130,11 @@ async fn prepare(
             overrides: overrides.clone(),
             settle: options.settle,
             at_most_once: options.at_most_once,
-            deadline: deadline.at(),
+            deadline: deadline.clone(),
         };
         PreparedRun {
             account: account.clone(),
             writer: writer.clone(),
-            deadline: deadline.clone(),
             request,
             // Several jobs were already checked.
             checks_job: alone || key_given,
@@ -175,7 +174,7 @@ impl PreparedRun {
     /// The failure for a run that was not started.
     pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
         let page = job_url(&self.account, self.request.job);
-        of_start(&self.job, &self.request.resume, &page, self.deadline.limit(), error)
+        of_start(&self.job, &self.request.resume, &page, self.request.deadline.limit(), error)
     }
 
     pub(super) async fn run(&self, start_ctx: &StartContext<'_>) -> Ended<DbtReport> {
@@ -184,14 +183,14 @@ impl PreparedRun {
         // The semaphore is never closed, so only the timeout can fail.
         let permit = match shared {
             Some(shared) => {
-                let turn = timeout_at(self.request.deadline, shared.run_permits.acquire());
+                let turn = self.request.deadline.cut(shared.run_permits.acquire());
                 match run_ctx.interruption.or(turn).await {
                     Err(signal) => return progress.not_started(&NotStarted::Interrupted(signal), run_ctx),
-                    Ok(Err(_)) => {
+                    Ok(None) => {
                         let why = "earlier runs had not ended, and --max-parallel allows no more at a time";
                         return progress.not_started(&NotStarted::NoTime(why.to_owned()), run_ctx);
                     }
-                    Ok(Ok(permit)) => permit.ok(),
+                    Ok(Some(permit)) => permit.ok(),
                 }
             }
             None => None,
@@ -206,7 +205,7 @@ impl PreparedRun {
         };
         // The semaphore is never closed; on timeout, the trigger reports it.
         let turn = match shared {
-            Some(shared) => timeout_at(self.request.deadline, shared.send_permits.acquire()).await.ok(),
+            Some(shared) => self.request.deadline.cut(shared.send_permits.acquire()).await,
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
@@ -269,10 +268,10 @@ impl PreparedRun {
         journal: &Journal,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
-        let TriggerRequest { job, ref overrides, deadline, .. } = self.request;
+        let TriggerRequest { job, ref overrides, ref deadline, .. } = self.request;
         let (send_reason, reason) = oneshot::channel();
         let preflight = async {
-            let until = deadline.min(Instant::now() + PREFLIGHT);
+            let until = deadline.at().min(Instant::now() + PREFLIGHT);
             let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
             // A job that cannot be read does not block the start.
             let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
@@ -325,7 +324,7 @@ impl PreparedRun {
             let _ = run_ctx.interruption.or(outlasting).await;
         } else {
             let looking = self.writer.within(self.request.settle, probe.check_for_second_run());
-            let _ = run_ctx.interruption.or(timeout_at(self.request.deadline, looking)).await;
+            let _ = run_ctx.interruption.or(self.request.deadline.cut(looking)).await;
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
@@ -347,13 +346,18 @@ impl PreparedRun {
         retries: &mut Retries,
         start_ctx: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let PreparedRun { account, writer, deadline, start_over, .. } = self;
+        let PreparedRun { account, writer, request, start_over, .. } = self;
         let run_ctx = &start_ctx.run_ctx;
         let mut changes = DbtRunEvents::new(&run_ctx.events, account);
         changes.found(&run);
         let watch_command = |run: u64| self.watch_command(run);
-        let following =
-            DbtFollower { account, writer, deadline, watch_command: &watch_command, start_over: Some(start_over) };
+        let following = DbtFollower {
+            account,
+            writer,
+            deadline: &request.deadline,
+            watch_command: &watch_command,
+            start_over: Some(start_over),
+        };
         let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
         let probe = self.probe(run, duplicate_risk, start_ctx);
         let followed = following.follow(probe, &mut changes, progress.report(), run_ctx, &on_news);

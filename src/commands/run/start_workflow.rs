@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
-
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::interrupt_outcome::WorkflowInterruptOutcome;
 use super::{LONGEST, WaitOptions, cancel_on_interrupt};
@@ -77,7 +75,7 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let time_left = deadline.at().saturating_duration_since(Instant::now());
+    let time_left = deadline.left();
     let sending = writer.put_within(run_now(job, &token, &waiting.parameters), time_left);
     // After an interrupt, the response to a sent request is awaited for a limited time.
     let sent = tokio::select! {

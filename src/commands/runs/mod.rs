@@ -16,6 +16,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::durations::shown;
 use crate::failure::{Ended, Failure, Report, of_dbt};
+use crate::line::Line;
 
 /// List recent runs, newest first
 #[derive(Clone, Debug, clap::Args)]
@@ -131,6 +132,17 @@ fn with_name(name: Option<&str>, id: Option<u64>) -> String {
     }
 }
 
+/// The first fields of a dbt run in a document.
+fn dbt_run_fields(run: &Run, account: &Account) -> Data {
+    document!({
+        "run_id": Id(run.id),
+        "run_url": run.url(&account.origin.to_string(), account.id),
+        "status": run.status.map(Status::word),
+        "job_id": run.job_definition_id.map(Id),
+        "job": run.job_name(),
+    })
+}
+
 struct RunsReport {
     account: Account,
     runs: Vec<Run>,
@@ -138,7 +150,7 @@ struct RunsReport {
 }
 
 impl Report for RunsReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |run: &Run| {
             vec![
                 run.id.to_string(),
@@ -153,22 +165,18 @@ impl Report for RunsReport {
 
     fn json(&self) -> Data {
         let RunsReport { account, runs, zone: _ } = self;
-        let origin = account.origin.to_string();
         let row = |run: &Run| {
             let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
-            document!({
-                "run_id": Id(run.id),
-                "run_url": run.url(&origin, account.id),
-                "status": run.status.map(Status::word),
-                "job_id": run.job_definition_id.map(Id),
-                "job": run.job_name(),
+            let mut row = dbt_run_fields(run, account);
+            row.extend(&document!({
                 "cause": cause,
                 "retrying_run_id": run.retrying_run_id.map(Id),
                 "created_at": run.created().map(|at| at.to_string()),
                 "started_at": run.started().map(|at| at.to_string()),
                 "finished_at": run.finished().map(|at| at.to_string()),
                 "duration_seconds": run.took(),
-            })
+            }));
+            row
         };
         document!({ "account_id": Id(account.id), "runs": runs.iter().map(row).collect::<Vec<_>>() })
     }

@@ -17,6 +17,7 @@ use crate::document::{Data, Id, document};
 use crate::durations::shown;
 use crate::failure::{Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
+use crate::line::Line;
 use crate::runs::plain;
 
 pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
@@ -84,7 +85,7 @@ impl Span {
 }
 
 impl Report for WorkflowRunsReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |run: &WorkflowRun| {
             let span = Span::of(run);
             vec![

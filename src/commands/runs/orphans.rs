@@ -1,6 +1,6 @@
 //! `runs --orphans`: active dbt runs whose Databricks run has ended.
 
-use super::with_name;
+use super::{dbt_run_fields, with_name};
 use crate::commands::shared::printed_commands;
 use crate::commands::shared::table::table;
 use crate::commands::{CommandContext, connect_dbt, databricks_client};
@@ -10,6 +10,7 @@ use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
+use crate::line::Line;
 use crate::runs::{Parent, active_notebook_runs};
 
 pub(super) async fn listed(ctx: &CommandContext) -> Result<Box<dyn Report>, Failure> {
@@ -122,7 +123,7 @@ struct OrphansReport {
 }
 
 impl Report for OrphansReport {
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<Line> {
         let row = |orphan: &Orphan| {
             let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
             vec![
@@ -141,22 +142,18 @@ impl Report for OrphansReport {
 
     fn json(&self) -> Data {
         let OrphansReport { account, orphans } = self;
-        let origin = account.origin.to_string();
         let row = |orphan: &Orphan| {
             let Orphan { run, parent, workflow, workflow_name, why, cancel } = orphan;
-            document!({
-                "run_id": Id(run.id),
-                "run_url": run.url(&origin, account.id),
-                "status": run.status.map(Status::word),
-                "job_id": run.job_definition_id.map(Id),
-                "job": run.job_name(),
+            let mut row = dbt_run_fields(run, account);
+            row.extend(&document!({
                 "workflow_id": workflow.map(Id),
                 "workflow_name": workflow_name,
                 "workflow_run_id": Id(parent.run),
                 "task_key": parent.task,
                 "workflow_run_status": why,
                 "cancel": cancel,
-            })
+            }));
+            row
         };
         document!({ "account_id": Id(account.id), "orphans": orphans.iter().map(row).collect::<Vec<_>>() })
     }

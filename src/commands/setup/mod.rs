@@ -24,6 +24,7 @@ use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::engine::kinds::NotebookHave;
 use crate::engine::{Consent, Consents, Inputs, Plan, Step, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::line::Line;
 use crate::questions::PlanSetting;
 use crate::secret::Secret;
 use crate::spec::grants::{self, GrantTo};
@@ -271,7 +272,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, ctx).await?);
     }
     let rows = rows(&args, &specs.input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
-    let lines: Vec<String> = rows.iter().map(Row::line).collect();
+    let lines: Vec<Line> = rows.iter().map(Row::line).collect();
     setup_plan.warn(ctx);
     let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
     let setup_plan = match &prompter {
@@ -343,9 +344,9 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
 }
 
 /// The equivalent commands, for display.
-fn closing_lines(again: &[String]) -> Vec<String> {
-    let title = (!again.is_empty()).then(|| "For CI, with the credentials of both services set:".to_owned());
-    title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
+fn closing_lines(again: &[String]) -> Vec<Line> {
+    let title = (!again.is_empty()).then(|| "For CI, with the credentials of both services set:".into());
+    title.into_iter().chain(again.iter().map(|line| format!("  {line}").into())).collect()
 }
 
 /// Warns if a key was given but is not used.

@@ -11,6 +11,7 @@ use crate::databricks::me::Me;
 use crate::document::Data;
 use crate::engine::{Action, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::line::Line;
 use crate::questions::{PlanSetting, Prompter, Question};
 
 /// A line above the plan.
@@ -22,8 +23,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn line(&self) -> String {
-        format!("{:<14}{}", self.label, self.value)
+    pub(super) fn line(&self) -> Line {
+        Line::Setting { label: self.label, value: self.value.clone() }
     }
 }
 
@@ -80,9 +81,9 @@ pub(super) struct Offered {
 
 impl Offered {
     pub(super) fn of(setup_plan: &SetupPlan, rows: Vec<Row>, run_now: bool, workspace: &str, me: &Me) -> Offered {
-        let mut lines = vec![THEN_CHECKED.to_owned()];
+        let mut lines = vec![THEN_CHECKED.into()];
         if run_now {
-            lines.push(THEN_RUN.to_owned());
+            lines.push(THEN_RUN.into());
         }
         let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
         let entries = setup_plan.plan.entries();
@@ -104,13 +105,13 @@ impl Offered {
         prompter: &dyn Prompter,
         ctx: &CommandContext,
     ) -> Result<(), Ended<Box<dyn Report>>> {
-        let lines: Vec<String> = self.rows.iter().map(Row::line).collect();
+        let lines: Vec<Line> = self.rows.iter().map(Row::line).collect();
         let key = ask_to_apply(&lines, &self.plan, ("yNe", NOTHING_WRITTEN), prompter, ctx).await?;
         if key != 'e' {
             return Ok(());
         }
         let mut editable: Vec<(String, (PlanSetting, String))> =
-            self.rows.into_iter().filter_map(|row| Some((row.line(), row.edit?))).collect();
+            self.rows.into_iter().filter_map(|row| Some((row.line().to_string(), row.edit?))).collect();
         let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
         let chosen =
             prompter.choose("Edit", &lines).await.map_err(|reason| unanswered_at(reason, Some(NOTHING_WRITTEN)))?;

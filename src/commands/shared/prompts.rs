@@ -20,7 +20,9 @@ use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
 use crate::databricks::secrets::{self, KeyName, ScopeName};
 use crate::dbt::Link;
+use crate::events::Event;
 use crate::failure::{Code, Failure, Hint};
+use crate::line::Line;
 use crate::origin::Origin;
 use crate::questions::{OpenQuestions, PlanSetting, Prompter, Question, Unanswered};
 
@@ -90,10 +92,26 @@ pub(crate) async fn answer(
 }
 
 async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(), Failure> {
-    let has = |question: &Question| questions.contains(question);
-    let mut credential = has(&Question::DatabricksCredential);
+    let (mut databricks_host, mut credential, mut dbt_host, mut dbt_account, mut dbt_token) = Default::default();
+    let (mut token_to_store, mut choice, mut to_store, mut run, mut edited) = Default::default();
+    for question in questions {
+        match question {
+            Question::DatabricksHost => databricks_host = true,
+            Question::DatabricksCredential => credential = true,
+            Question::DatabricksToken { host } => token_to_store = Some(host.as_deref()),
+            Question::DbtHost => dbt_host = true,
+            Question::DbtAccount => dbt_account = true,
+            Question::DbtToken => dbt_token = true,
+            Question::DbtKey { tried, unless_stored } => to_store = Some((*tried, unless_stored.as_ref())),
+            Question::DbtJob { flag, project, environment } => {
+                choice = Some((*flag, JobFilterFlags { project: project.clone(), environment: environment.clone() }));
+            }
+            Question::Run { active } => run = Some(*active),
+            Question::Setting { setting, now } => edited = Some((*setting, now)),
+        }
+    }
     let mut typed_host = false;
-    if has(&Question::DatabricksHost) {
+    if databricks_host {
         let found = prompts.workspace(credential).await?;
         credential = credential && found != Workspace::Profile;
         typed_host = found == Workspace::Typed;
@@ -107,19 +125,8 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
             prompts.databricks_host().await?;
         }
     }
-    for question in questions {
-        if let Question::DatabricksToken { host } = question {
-            prompts.token_to_store(host.as_deref()).await?;
-        }
-    }
-    let (mut choice, mut to_store) = (None, None);
-    for question in questions {
-        if let Question::DbtJob { flag, project, environment } = question {
-            choice = Some((*flag, JobFilterFlags { project: project.clone(), environment: environment.clone() }));
-        }
-        if let Question::DbtKey { tried, unless_stored } = question {
-            to_store = Some((*tried, unless_stored.clone()));
-        }
+    if let Some(host) = token_to_store {
+        prompts.token_to_store(host).await?;
     }
     prompts.job_flag = choice.as_ref().and_then(|(flag, _)| *flag);
     // Listing jobs needs an account and a token, even if the rest of the command does not.
@@ -127,10 +134,10 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
         prompts.address().await?;
     }
-    if (looks || has(&Question::DbtHost)) && prompts.lacks_host()? {
+    if (looks || dbt_host) && prompts.lacks_host()? {
         prompts.host().await?;
     }
-    let account = (looks || has(&Question::DbtAccount)) && prompts.lacks_account()?;
+    let account = (looks || dbt_account) && prompts.lacks_account()?;
     let stored = match &to_store {
         Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
         Some((_, None)) | None => false,
@@ -140,7 +147,7 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
         KeyQuestion::None
     } else if let Some((tried, _)) = to_store.filter(|_| !stored) {
         if tried { KeyQuestion::ToStore } else { KeyQuestion::ToStoreUntried }
-    } else if has(&Question::DbtToken) || (looks && prompts.lacks_token()?) {
+    } else if dbt_token || (looks && prompts.lacks_token()?) {
         KeyQuestion::Token
     } else {
         KeyQuestion::None
@@ -149,13 +156,11 @@ async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(),
     if let Some((flag, job_filter)) = choice {
         prompts.job(flag, &job_filter).await?;
     }
-    for question in questions {
-        if let Question::Run { active } = question {
-            prompts.run(*active).await?;
-        }
-        if let Question::Setting { setting, now } = question {
-            prompts.setting(*setting, now).await?;
-        }
+    if let Some(active) = run {
+        prompts.run(active).await?;
+    }
+    if let Some((setting, now)) = edited {
+        prompts.setting(setting, now).await?;
     }
     Ok(())
 }
@@ -249,10 +254,10 @@ impl Dialog<'_> {
         for hint in hints {
             // At a prompt, only the advice is useful, not the flags.
             let hint = match hint {
-                Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) => hint.to_string(),
+                Hint::Against(remedy) => Line::Prose(format!("next: {}", remedy.advice())),
+                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) => hint.line(),
             };
-            self.ctx.events.remark(format!("next: {hint}"));
+            self.ctx.events.emit(Event::Remark(hint));
         }
     }
 

@@ -13,8 +13,10 @@ use crate::credentials::{InputErrors, MissingInput};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, ToDocument};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
+use crate::events::Event;
 use crate::failure::{Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
+use crate::line::Line;
 use crate::questions::Prompter;
 
 /// Looks up the owner of the token, which also checks host and token.
@@ -71,8 +73,7 @@ impl ConfirmationFlags {
     /// Requires `-y` where no one can be asked.
     pub(crate) fn check(self, ctx: &CommandContext, errors: &mut InputErrors) {
         if ctx.prompts.prompter.is_none() && !self.yes && !self.dry_run {
-            let give = "pass -y to confirm the plan (--dry-run shows it first)";
-            errors.need(Ok(None::<()>), MissingInput::value("confirmation of the plan", give, None));
+            errors.need(Ok(None::<()>), MissingInput::confirmation());
         }
     }
 }
@@ -80,15 +81,14 @@ impl ConfirmationFlags {
 /// Shows a plan below these lines and asks for one of `keys`. Ends the command on `n` or without an answer. `advice` is
 /// printed on a signal.
 pub(crate) async fn ask_to_apply(
-    lines: &[String],
+    lines: &[Line],
     plan: &Provisioned,
     (keys, state): (&str, &'static str),
     prompter: &dyn Prompter,
     ctx: &CommandContext,
 ) -> Result<char, Ended<Box<dyn Report>>> {
-    let text = plan.text();
-    for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
-        ctx.events.asked(line);
+    for line in lines.iter().cloned().chain(["".into()]).chain(plan.text()) {
+        ctx.events.emit(Event::Asked(line));
     }
     ctx.interrupt_report.set_note(plan.json(), StateNote { cause: None, state, next: None });
     let answer = prompter.key("Apply?", keys).await;
@@ -133,7 +133,7 @@ pub(crate) struct Applied {
     identity: String,
     dry_run: bool,
     global_flags: GlobalFlags,
-    lines: Vec<String>,
+    lines: Vec<Line>,
     hints: Vec<Hint>,
     fields: Data,
     pub(crate) failure: Option<Failure>,
@@ -239,7 +239,7 @@ impl Applied {
     }
 
     /// Adds a line of text output.
-    pub(crate) fn line(&mut self, line: impl Into<String>) {
+    pub(crate) fn line(&mut self, line: impl Into<Line>) {
         self.lines.push(line.into());
     }
 
@@ -268,7 +268,7 @@ impl Applied {
         let Applied { plan, finish, workspace, identity, dry_run, global_flags: _, mut lines, hints, fields, failure } =
             self;
         if finish == Finish::Unchanged {
-            lines.insert(0, "Nothing to change.".to_owned());
+            lines.insert(0, "Nothing to change.".into());
         }
         let report = Provisioned { workspace, identity, dry_run, entries: plan.entries(), lines, hints, fields };
         Ended { report: Some(Box::new(report)), failure }

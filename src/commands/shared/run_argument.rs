@@ -63,7 +63,7 @@ pub(crate) async fn find_run(
 fn missing(active: bool, ctx: &CommandContext) -> Failure {
     let mut errors = InputErrors::default();
     let give = "pass the ID or URL of a run (`dbtrigger runs` lists them)";
-    let missing = MissingInput::value("the run", give, Some(Question::Run { active }));
+    let missing = MissingInput::value("run", give, Some(Question::Run { active }));
     errors.need(Ok(None::<u64>), missing);
     let lines = (connect_dbt(&[], InputErrors::default(), ctx), connect_databricks(InputErrors::default(), ctx));
     let failure = match lines {

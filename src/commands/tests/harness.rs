@@ -19,6 +19,7 @@ use crate::events::{Event, Events, Interruption, RunEvent};
 use crate::failure::{Code, Ended, Report, RunOutcome};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
 use crate::keyring::Keyring;
+use crate::line::plain;
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
 use crate::secret::Vault;
 use crate::sim::arrive;
@@ -414,7 +415,7 @@ impl Harness {
             exit: failure.as_ref().map_or(0, |failure| failure.code.exit()),
             code: failure.as_ref().map(|failure| failure.code),
             failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
-            text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
+            text: report.as_ref().map(|report| plain(&report.text())).unwrap_or_default(),
             data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
             runs: report.as_ref().map(|report| report.runs()).unwrap_or_default(),
             events: events.borrow().clone(),
@@ -435,11 +436,8 @@ impl Outcome {
     /// All output except the result.
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().cloned().flat_map(printed).filter_map(|event| match event {
-            Event::Remark(text)
-            | Event::Asked(text)
-            | Event::Warning(text)
-            | Event::Waiting(text)
-            | Event::Progress(text) => Some(text),
+            Event::Remark(line) | Event::Asked(line) | Event::Progress(line) => Some(line.to_string()),
+            Event::Warning(text) | Event::Waiting(text) => Some(text),
             Event::ActivityState { what: _, state: _ }
             | Event::ActivityEnded { what: _ }
             | Event::Document(_)

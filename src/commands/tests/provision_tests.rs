@@ -786,7 +786,7 @@ async fn print_asks_nobody_anything() {
     ctx.set("DBT_CLOUD_TOKEN", "");
     let outcome = deploy(&ctx, &["--print", "--scope", "other"]).await;
     assert!(outcome.text.starts_with("# Databricks notebook source\n") && outcome.text.contains("other"));
-    assert_eq!(outcome.data["text"].as_str(), Some(outcome.text.as_str()));
+    assert_eq!(outcome.data["text"].as_str(), Some(format!("{}\n", outcome.text).as_str()));
     assert!(ctx.take_log().is_empty());
 }
 

@@ -136,7 +136,7 @@ fn the_profile_of_the_flag_is_the_whole_identity_and_beats_the_environment() {
     // Missing values of a profile do not come from the environment or from DEFAULT.
     let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").choose("bare").refused();
     assert_eq!(code, Code::MissingInput);
-    assert!(said.contains("the Databricks host is missing"), "{said}");
+    assert!(said.contains("no Databricks host given"), "{said}");
     let (code, said) = Home::new().set("DATABRICKS_TOKEN", "dapi-of-env-1").choose("strange").refused();
     assert_eq!(code, Code::MissingInput);
     assert!(

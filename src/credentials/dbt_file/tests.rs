@@ -75,7 +75,7 @@ impl Home {
         let mut errors = InputErrors::default();
         let account = account(flags, pasted, environment, &mut errors);
         let token = api_token(flags, pasted, environment, &Vault::default(), &mut errors);
-        let token = errors.need(token, crate::credentials::MissingInput::value("the token", "give it", None));
+        let token = errors.need(token, crate::credentials::MissingInput::value("token", "give it", None));
         errors.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 
@@ -143,7 +143,7 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("the token is missing\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
+            said.starts_with("no token given\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used: account-host"),
             "{said}"
         );
         assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml is https://ab123.us1.dbt.com, "), "{said}");
@@ -153,9 +153,9 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     // The file's account is not combined with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
-    assert!(home.said().contains("the dbt account ID"), "{}", home.said());
+    assert!(home.said().contains("no dbt account ID"), "{}", home.said());
     let said = Home::with(TWO).id("99").said();
-    assert!(said.contains("the dbt host"), "{said}");
+    assert!(said.contains("no dbt host"), "{said}");
     assert!(said.contains("is 51234, --dbt-account is 99"), "{said}");
 }
 
@@ -222,7 +222,7 @@ fn a_file_that_gives_nothing_says_why() {
 fn an_older_file_has_a_token_under_another_name_and_no_account() {
     let old = "context:\n  active-project: 1\nprojects:\n  - project-id: 1\n    account-host: ab.us1.dbt.com\n    api-key: 0123456789\n";
     let said = Home::with(old).said();
-    assert!(said.contains("the dbt account ID is missing") && !said.contains("the token"), "{said}");
+    assert!(said.contains("no dbt account ID given") && !said.contains("the token"), "{said}");
     Home::with(old).id("5").is(
         "https://ab.us1.dbt.com",
         5,

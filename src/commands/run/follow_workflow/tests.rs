@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::databricks::WorkflowRun;
 use crate::events::Event;
+use crate::line::Line;
 use crate::ui::run_events::printed;
 
 /// What is printed for a run, and the exit code; `None` while it is active.
@@ -22,7 +23,8 @@ fn shown_state(state: &WorkflowState) -> Shown {
     let sink = lines.clone();
     let events = Events::new(move |event| {
         let printed = printed(event).into_iter().filter_map(|event| match event {
-            Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => Some(text),
+            Event::Remark(line) | Event::Asked(line) | Event::Progress(line) => Some(line.to_string()),
+            Event::Warning(text) => Some(text),
             Event::ActivityState { what: _, state: _ }
             | Event::Waiting(_)
             | Event::ActivityEnded { what: _ }
@@ -319,7 +321,7 @@ fn a_queued_run_says_at_which_limit_and_behind_what() {
         (None, None, None, "queued: it is queued"),
     ] {
         let queued = RunEvent::Queued { reason: queue_reason(code, message), ahead };
-        assert_eq!(printed(Event::Run(queued)), [Event::Remark(says.to_owned())]);
+        assert_eq!(printed(Event::Run(queued)), [Event::Remark(Line::Prose(says.to_owned()))]);
     }
 }
 
@@ -330,7 +332,7 @@ fn what_a_queued_run_waits_for_is_said_again_only_if_the_text_changes() {
     let events = Events::new(move |event| {
         for event in printed(event) {
             if let Event::Remark(text) = event {
-                sink.borrow_mut().push(text);
+                sink.borrow_mut().push(text.to_string());
             }
         }
     });
