@@ -173,9 +173,117 @@ fn of_two_that_race_with_one_key_one_run_does_work() {
                 }
                 if same_machine {
                     assert_eq!(actual.all.len(), 1, "{actual:?}");
+                    let remarks = host.remarks.borrow();
+                    let waiting = remarks.iter().filter(|text| text.contains("is in progress on this machine"));
+                    assert_eq!(waiting.count(), 1, "{remarks:?}");
                 }
             });
         }
+    }
+}
+
+#[test]
+fn a_second_run_is_expected_where_a_send_was_unclear_or_the_key_was_given() {
+    let given_key = Some("edge".to_owned());
+    // Faults, key, sends, whether a second run is likely, and for how many seconds it may appear.
+    for (faults, key, sends, likely, seconds) in [
+        (&[][..], &None, 1, false, 0..=0),
+        (&[], &given_key, 1, true, 0..=0),
+        // Nothing was sent, so it does not count.
+        (&["dbt:jobs/run=refused"], &None, 1, false, 0..=0),
+        (&["dbt:jobs/run=reset,phase=after"], &None, 1, true, 55..=60),
+        (&["dbt:jobs/run=reset,phase=before"], &None, 2, true, 55..=60),
+        (&["dbt:jobs/run=status=429"], &None, 2, true, 55..=60),
+    ] {
+        let scene = Scene { key: key.clone(), ..given(faults) };
+        on_paused_time(async {
+            let host = SimHost::new(&world(), &scene);
+            let triggered = host.trigger(&scene, &Journal::default(), &key_of(&scene)).await.unwrap();
+            let risk = triggered.duplicate_risk;
+            assert_eq!((triggered.sends, risk.likely), (sends, likely), "{faults:?}");
+            let left = risk.until.saturating_duration_since(Instant::now()).as_secs();
+            assert!(seconds.contains(&left), "{faults:?}: {left} s");
+        });
+    }
+}
+
+#[test]
+fn a_start_that_fails_is_tried_for_its_time_and_then_says_why() {
+    const FOREVER: Duration = Duration::from_hours(4);
+    let half_a_minute = Duration::from_secs(30);
+    let never_sent = |error: &NotStarted| matches!(error, NotStarted::NeverSent(_));
+    let no_time = |error: &NotStarted| matches!(error, NotStarted::NoTime(_));
+    let no_run_shows = |error: &NotStarted| matches!(error, NotStarted::NoRunShows { error: _, sends: 5 });
+    let is: [&dyn Fn(&NotStarted) -> bool; 3] = [&never_sent, &no_time, &no_run_shows];
+    let [never_sent, no_time, no_run_shows] = is;
+    let refused = "dbt:jobs/run=refused,times=forever";
+    let limited = "dbt:jobs/run=status=429,times=forever";
+    let blind = "dbt:runs/list=status=500,nth=2,times=forever";
+    let lost = "dbt:jobs/run=reset,phase=before,times=forever";
+    // Faults, at most once, time limit, outcome, seconds that it takes, and POSTs.
+    for (faults, at_most_once, timeout, is, seconds, posts) in [
+        (&[refused][..], false, FOREVER, never_sent, 890..=931, 10..=60),
+        (&[refused], false, half_a_minute, no_time, 25..=31, 3..=30),
+        (&[limited], true, FOREVER, never_sent, 0..=2, 1..=1),
+        (&[limited, blind], false, FOREVER, never_sent, 850..=1900, 1..=30),
+        (&[limited, blind], false, half_a_minute, no_time, 25..=31, 1..=3),
+        (&[lost], false, FOREVER, no_run_shows, 290..=400, 5..=5),
+    ] {
+        let scene = Scene { key: None, at_most_once, timeout, ..given(faults) };
+        on_paused_time(async {
+            let host = SimHost::new(&world(), &scene);
+            let begun = Instant::now();
+            let error = host.trigger(&scene, &Journal::default(), &key_of(&scene)).await.unwrap_err();
+            assert!(is(&error), "{faults:?}, {timeout:?}: {error:?}");
+            let took = begun.elapsed().as_secs();
+            let sent = host.transport.posts.get();
+            assert!(seconds.contains(&took) && posts.contains(&sent), "{faults:?}: {took} s, {sent} POSTs");
+        });
+    }
+}
+
+#[test]
+fn what_a_killed_start_may_have_sent_is_waited_for_unless_that_was_long_ago() {
+    let scene = given(&["dbt:jobs/run=kill,phase=before"]);
+    for (pause_s, waits) in [(1, true), (100, true), (150, false)] {
+        on_paused_time(async {
+            let host = SimHost::new(&world(), &scene);
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::new(Some(folder.path().to_owned()));
+            let key = key_of(&scene);
+            assert!(matches!(host.start(&scene, &journal, &key).await, ReportedOutcome::Killed));
+            tokio::time::sleep(Duration::from_secs(pause_s)).await;
+            let begun = Instant::now();
+            let triggered = host.trigger(&scene, &journal, &key).await.unwrap();
+            assert!(!triggered.adopted);
+            let waited = begun.elapsed() > Duration::from_secs(50);
+            let said = host.remarks.borrow().iter().any(|text| text.contains("was just in progress"));
+            assert_eq!((waited, said), (waits, waits), "{pause_s} s later: {:?}", host.remarks.borrow());
+        });
+    }
+}
+
+#[test]
+fn a_start_leaves_an_intent_only_where_a_run_may_have_been_started() {
+    let (rejected, lost) = ("dbt:jobs/run=status=400", "dbt:jobs/run=reset,phase=before,times=5");
+    let (killed, rejected_later) = ("dbt:jobs/run=kill,phase=before", "dbt:jobs/run=status=400,nth=2");
+    for (faults, starts, left) in [
+        (&[rejected][..], 1, 0),
+        (&[lost], 1, 1),
+        // The second one sends nothing that may have taken effect, but the first one did.
+        (&[killed, rejected_later], 2, 1),
+    ] {
+        let scene = given(faults);
+        on_paused_time(async {
+            let host = SimHost::new(&world(), &scene);
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::new(Some(folder.path().to_owned()));
+            for _ in 0..starts {
+                let reported = host.start(&scene, &journal, &key_of(&scene)).await;
+                assert!(!matches!(reported, ReportedOutcome::Ended { .. }), "{reported:?}");
+            }
+            assert_eq!(journal.open_intents(host.context.wall.now()).len(), left, "{faults:?}");
+        });
     }
 }
 

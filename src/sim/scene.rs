@@ -12,7 +12,7 @@ use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events, Interruption};
 use crate::http::{Credential, Deadline, HttpError, Pace, Profile, Writer};
-use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, follow, trigger};
+use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, Triggered, follow, trigger};
 use crate::sandbox::{FaultRule, Seed, SimTime, World};
 use crate::secret::Vault;
 use crate::ui::run_events::printed;
@@ -189,26 +189,15 @@ impl SimHost {
     }
 
     async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> ReportedOutcome {
-        let order = TriggerRequest {
-            account: ACCOUNT,
-            job: scene.job,
-            key: key.clone(),
-            look_first: scene.key.is_some(),
-            reason: "simulated".to_owned(),
-            overrides: scene.overrides.clone(),
-            settle: Duration::from_mins(1),
-            at_most_once: scene.at_most_once,
-            deadline: Deadline::after(scene.timeout),
-            resume: String::new(),
-        };
-        let triggered = match trigger(&order, &self.writer, &self.context, journal, &|_| {}, ready(None)).await {
+        let deadline = Deadline::after(scene.timeout);
+        let triggered = match self.trigger(scene, journal, key).await {
             Ok(triggered) => triggered,
             Err(error) => return ReportedOutcome::NotStarted(error),
         };
         let adopted = triggered.adopted;
         let (run, risk) = (triggered.run, Some(triggered.duplicate_risk));
         let mut probe = DbtRun::new(&self.writer, &self.context, ACCOUNT, run, risk).without_steps();
-        let followed = follow(&mut probe, order.deadline.clone(), &self.context, |_| {}).await;
+        let followed = follow(&mut probe, deadline, &self.context, |_| {}).await;
         let run = probe.run().id;
         let duplicates = probe.duplicates().iter().map(|(id, _)| *id).collect();
         match followed {
@@ -221,6 +210,23 @@ impl SimHost {
             Followed::OutOfTime(_) => ReportedOutcome::Left { run, error: None },
             Followed::Gone(_, error) | Followed::Blind(_, error) => ReportedOutcome::Left { run, error: Some(error) },
         }
+    }
+
+    /// Triggers without following.
+    pub(super) async fn trigger(&self, scene: &Scene, journal: &Journal, key: &Key) -> Result<Triggered, NotStarted> {
+        let request = TriggerRequest {
+            account: ACCOUNT,
+            job: scene.job,
+            key: key.clone(),
+            look_first: scene.key.is_some(),
+            reason: "simulated".to_owned(),
+            overrides: scene.overrides.clone(),
+            settle: Duration::from_mins(1),
+            at_most_once: scene.at_most_once,
+            deadline: Deadline::after(scene.timeout),
+            resume: String::new(),
+        };
+        trigger(&request, &self.writer, &self.context, journal, &|_| {}, ready(None)).await
     }
 
     /// What really happened, read long afterwards.
