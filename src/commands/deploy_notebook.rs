@@ -141,7 +141,8 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         .with(Consent::Adopt, adopt);
     writer.preconnect(3, false);
     let guess = WorkspaceCache::load(writer.origin(), ctx).notebook(spec.settings.account_id);
-    let (me, steps) = plan_for_caller(&writer.reader(), &spec, guess, &consents).await?;
+    let (me, (step, grants)) = plan_for_caller(&writer.reader(), &spec, guess, &consents).await?;
+    let steps = [Planned::Notebook(step)].into_iter().chain(grants).collect();
     let plan = Plan::new(steps, Vec::new(), &me.user_name);
     let step = plan.notebook();
     // Only if the notebook changes, so that a repeated command makes no extra request.
@@ -154,19 +155,22 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     Ok(report_notebook(applied, found, spec.path.is_none()).end())
 }
 
+/// The notebook, and the grants on it.
+pub(super) type NotebookPlan = (Step<Notebook>, Vec<Planned>);
+
 /// Plans the notebook at this path, and the grants on it.
 pub(super) async fn plan_notebook(
     reader: &Reader,
     spec: &NotebookSpec,
     path: &NotebookPath,
     consents: &Consents,
-) -> Result<Vec<Planned>, Failure> {
+) -> Result<NotebookPlan, Failure> {
     let want = NotebookWant { path: path.clone(), settings: spec.settings.clone() };
     let granting = spec.grants.iter().cloned().map(|GrantTo { principal, level }| {
         Step::<NotebookGrant>::plan(reader, NotebookGrant { object: path.clone(), principal, level }, consents)
     });
     let (step, grants) = tokio::try_join!(Step::<Notebook>::plan(reader, want, consents), try_join_all(granting))?;
-    Ok([Planned::Notebook(step)].into_iter().chain(grants.into_iter().map(Planned::NotebookGrant)).collect())
+    Ok((step, grants.into_iter().map(Planned::NotebookGrant).collect()))
 }
 
 /// Looks up the caller and plans: in parallel if the path is given. The default path is in the caller's home folder; if
@@ -176,7 +180,7 @@ async fn plan_for_caller(
     spec: &NotebookSpec,
     guess: Option<NotebookPath>,
     consents: &Consents,
-) -> Result<(Me, Vec<Planned>), Failure> {
+) -> Result<(Me, NotebookPlan), Failure> {
     if let Some(path) = &spec.path {
         return caller_and(reader, Box::pin(plan_notebook(reader, spec, path, consents))).await;
     }

@@ -47,14 +47,13 @@ pub(super) async fn add(
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let requirements = input.requirements();
     let path = requirements.path(&me)?;
-    let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
+    let (row, prerequisites, usual, compute) = tokio::try_join!(
         named.find(&writer, text, "nothing was written", again),
         read_prerequisites(&writer, &requirements, path.clone()),
         async { Ok(UsualKeys::list(&writer).await) },
-        compute::settle(&writer, &input.spec.compute, &me)
+        compute::settle(&writer, &input.spec.compute, &me, &mut findings)
     )?;
     let workflow = row.job_id;
-    findings.extend(of_compute);
     let prerequisites = findings.need("notebook", path.as_str(), prerequisites);
     let want = AddedTaskWant {
         workflow,
@@ -80,12 +79,10 @@ pub(super) async fn add(
     }
     let mut steps = Vec::new();
     if let Some((prerequisites, key)) = key {
-        let names = carried_overrides(&planned.want, job);
-        prerequisites.find_overrides(&requirements, &names, &mut findings);
-        findings.warnings.extend(prerequisites.warnings.iter().cloned());
-        let other = identity::other(None, job.run_as.as_deref(), &me);
-        let grant = input.spec.grant_run_as;
-        let readers = identity::readers(&writer, grant, (prerequisites, key), other, &me, ctx, &mut findings).await;
+        let overrides = carried_overrides(&planned.want, job);
+        let runs = (&overrides, identity::other(None, job.run_as.as_deref(), &me));
+        let checks = identity::check_runs(&writer, input, (prerequisites, key), runs, &me, ctx, &mut findings);
+        let readers = Box::pin(checks).await;
         steps = findings.unless_blocked(&planned.action, readers)?;
     }
     let Findings { warnings, refusals } = findings;

@@ -14,18 +14,18 @@ use crate::spec::{ComputeSpec, Setting};
 /// Maximum number of alternatives named in an error.
 const NAMED: usize = 10;
 
-/// The compute, and what was found out about it.
-pub(super) type Settled = Result<(Setting<Compute>, Findings), Failure>;
-
 /// Looks up what the flags name.
-pub(super) async fn settle(reader: &Reader, compute_spec: &Setting<ComputeSpec>, me: &Me) -> Settled {
-    let mut findings = Findings::default();
-    let compute = match compute_spec {
+pub(super) async fn settle(
+    reader: &Reader,
+    compute_spec: &Setting<ComputeSpec>,
+    me: &Me,
+    findings: &mut Findings,
+) -> Result<Setting<Compute>, Failure> {
+    Ok(match compute_spec {
         Setting::Keep => Setting::Keep,
-        Setting::Set(compute_spec) => Setting::Set(Box::pin(look_up(reader, compute_spec, me, &mut findings)).await?),
+        Setting::Set(compute_spec) => Setting::Set(Box::pin(look_up(reader, compute_spec, me, findings)).await?),
         Setting::Clear => Setting::Clear,
-    };
-    Ok((compute, findings))
+    })
 }
 
 async fn look_up(

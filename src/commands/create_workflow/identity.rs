@@ -1,5 +1,7 @@
 //! Flags about identities: the run-as identity, and who has access to the workflow.
 
+use std::collections::BTreeSet;
+
 use super::input::Input;
 use super::prerequisites::{Checked, Findings, Prerequisites};
 use super::rights;
@@ -17,17 +19,23 @@ pub(super) fn other<'a>(run_as: Option<&'a str>, current: Option<&'a str>, me: &
     run_as.or(current).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
 }
 
-/// Checks that the run-as identity can read notebook and key, or plans the grants that it lacks. `other` is the run-as
-/// identity, if not the caller; `key` is the result of looking up the key as the caller.
-pub(super) async fn readers(
+/// Checks what would fail in every run: jobs and overrides that the notebook does not allow, a missing key, and a
+/// run-as identity that cannot read notebook and key, unless the plan grants that. `other` is the run-as identity, if
+/// not the caller; `key` is the result of looking up the key as the caller.
+pub(super) async fn check_runs(
     reader: &Reader,
-    grant: bool,
+    input: &Input,
     (prerequisites, key): (&Prerequisites, Checked<()>),
-    other: Option<&str>,
+    (overrides, other): (&BTreeSet<String>, Option<&str>),
     me: &Me,
     ctx: &CommandContext,
     findings: &mut Findings,
 ) -> Result<Vec<Planned>, Failure> {
+    let (requirements, grant) = (input.requirements(), input.spec.grant_run_as);
+    findings.need("notebook", prerequisites.path.as_str(), prerequisites.check_jobs(&requirements));
+    let names: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    findings.need("override", &names.join(", "), prerequisites.check_overrides(&requirements, overrides));
+    findings.warnings.extend(prerequisites.warnings.iter().cloned());
     match key {
         Ok(checked) => {
             findings.need("secret", &format!("{}/{}", prerequisites.scope, prerequisites.key), checked);

@@ -21,19 +21,18 @@ use self::input::settle;
 pub(super) use self::input::{Caller, Input};
 pub(super) use self::job_arguments::{JobArguments, TargetWorkflow};
 use self::prerequisites::{Checked, read_prerequisites};
-pub(super) use self::prerequisites::{Findings, Prerequisites, UsualKeys, planned};
+pub(super) use self::prerequisites::{Findings, NotebookRequirements, Prerequisites, UsualKeys, planned};
 pub(super) use self::report::{next_starts, report_workflow, schedule_document};
 pub(super) use self::run_now::{RunNow, check_and_run};
 use self::workflow_plan::identity_of;
-pub(super) use self::workflow_plan::{Compared, LookedUp, WorkflowPlan, find, look_up};
+pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, look_up, plan_workflow};
 use super::CommandContext;
 use super::shared::provision::{Finish, Provision, caller_and};
 use super::shared::workspace_cache::WorkspaceCache;
-use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{GUESS_LIMIT, JobsAhead};
 use crate::engine::{Inputs, Plan};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Ended, Failure, Report};
 use crate::http::Reader;
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
@@ -58,8 +57,15 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         tokio::try_join!(look_up(&input, ctx), async { Ok(ahead.await) })
     };
     let (me, (looked_up, ahead)) = caller_and(&writer, Box::pin(early)).await?;
-    let (prerequisites, WorkflowPlan { steps, findings }) =
-        plan_workflow(&mut input, &looked_up, ahead, &writer, &me, ctx).await?;
+    let Ahead { jobs, mut notebook } = ahead;
+    let observe = async |requirements: &NotebookRequirements<'_>, path: &NotebookPath| {
+        if let Some((_, prerequisites, usual)) = notebook.take_if(|(read, ..)| read == path) {
+            return (prerequisites, usual);
+        }
+        tokio::join!(read_prerequisites(&writer, requirements, path.clone()), UsualKeys::list(&writer))
+    };
+    let plans = plan_workflow(&writer, &mut input, (looked_up, jobs), &me, ctx, observe);
+    let WorkflowPlan { steps, findings, prerequisites } = Box::pin(plans).await?;
     let Findings { warnings, refusals } = findings;
     for warning in &warnings {
         ctx.events.warning(warning.as_str());
@@ -104,43 +110,6 @@ async fn read_ahead(input: &Input, cache: &WorkspaceCache, reader: &Reader) -> A
     };
     let (jobs, notebook) = tokio::join!(JobsAhead::read(reader, job), notebook);
     Ahead { jobs, notebook }
-}
-
-/// Looks up the prerequisites and the workflow. An existing workflow keeps its notebook unless `--notebook` names
-/// another.
-async fn plan_workflow(
-    input: &mut Input,
-    looked_up: &LookedUp,
-    Ahead { mut jobs, mut notebook }: Ahead,
-    reader: &Reader,
-    me: &Me,
-    ctx: &CommandContext,
-) -> Result<(Option<Prerequisites>, WorkflowPlan), Failure> {
-    loop {
-        let requirements = input.requirements();
-        let path = requirements.path(me)?;
-        let reads = async {
-            if let Some((_, prerequisites, usual)) = notebook.take_if(|(read, ..)| *read == path) {
-                return (prerequisites, usual);
-            }
-            tokio::join!(read_prerequisites(reader, &requirements, path.clone()), UsualKeys::list(reader))
-        };
-        let finds = find(reader, input, looked_up, std::mem::take(&mut jobs), me);
-        let ((prerequisites, usual), found) = tokio::join!(reads, finds);
-        let mut compared = Compared::new(input, looked_up.clone(), found?, &path)?;
-        let is_usable = match &prerequisites {
-            Ok(checked) => checked.is_ok(),
-            // Other failures say nothing about the notebook.
-            Err(failure) => failure.code != Code::NotAllowed,
-        };
-        if let Some(current) = compared.current_notebook(input, is_usable) {
-            input.spec.notebook = Some(current);
-            continue;
-        }
-        let prerequisites = compared.findings.need("notebook", path.as_str(), prerequisites?);
-        let workflow_plan = compared.check(reader, input, (prerequisites.as_ref(), usual), me, ctx).await?;
-        return Ok((prerequisites, workflow_plan));
-    }
 }
 
 #[cfg(test)]

@@ -61,15 +61,9 @@ impl Findings {
             }
         }
     }
-
-    pub(crate) fn extend(&mut self, other: Findings) {
-        let Findings { warnings, refusals } = other;
-        self.warnings.extend(warnings);
-        self.refusals.extend(refusals);
-    }
 }
 
-/// A notebook that can run the jobs, and the location of its key.
+/// A notebook of the jobs' account, and the location of its key.
 pub(crate) struct Prerequisites {
     pub(crate) path: NotebookPath,
     /// Exported source.
@@ -77,7 +71,9 @@ pub(crate) struct Prerequisites {
     pub(crate) scope: String,
     pub(crate) key: String,
     /// Overrides that a caller may send.
-    allowed: Vec<String>,
+    allow_override: Vec<String>,
+    /// The dbt jobs that it may start; empty: any.
+    allow_job: Vec<u64>,
     /// Problems that do not block the workflow.
     pub(crate) warnings: Vec<String>,
     /// Whether notebook and key exist; otherwise the same plan creates them.
@@ -112,7 +108,7 @@ pub(crate) async fn read_prerequisites(
     }
 }
 
-/// The prerequisites, if this notebook can run the jobs.
+/// The prerequisites, if this notebook is for the jobs' account.
 fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String) -> Result<Prerequisites, Failure> {
     let (state, found) = match read(&text) {
         Reading::NotOurs => {
@@ -132,73 +128,54 @@ fn fit(requirements: &NotebookRequirements<'_>, path: NotebookPath, text: String
         }
         Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
     };
-    check_settings(requirements, &path, &found)?;
+    let Found { host, account_id, scope, key, allow_override, allow_job } = found;
+    check_account(requirements, &path, &account_id)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
         warnings.push(format!("notebook {path} was edited by hand; runs use the edited version"));
     }
-    let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
     if let Some(other) = requirements.host.filter(|origin| origin.to_string() != host) {
         warnings.push(format!("notebook {path} starts jobs at {host}, but the job was looked up at {other}"));
     }
-    Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
+    Ok(Prerequisites { path, text, scope, key, allow_override, allow_job, warnings, is_there: true })
 }
 
-/// The prerequisites after the same plan has deployed the notebook, and whether it can run the jobs.
+/// The prerequisites after the same plan has deployed the notebook.
 pub(in crate::commands) fn planned(
     requirements: &NotebookRequirements<'_>,
     step: &Step<Notebook>,
-) -> (Prerequisites, Result<(), Failure>) {
-    let Settings { host, account_id, scope, key, allow_override, allow_job } =
+) -> Result<Prerequisites, Failure> {
+    let Settings { host: _, account_id, scope, key, allow_override, allow_job } =
         step.want.settings.after(step.have.as_ref());
-    let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
-    let (path, account_id) = (step.want.path.clone(), account_id.to_string());
-    let found = Found {
-        host: host.to_string(),
-        account_id,
-        scope: scope.clone(),
-        key: key.clone(),
-        allow_override: allowed.clone(),
+    check_account(requirements, &step.want.path, &account_id.to_string())?;
+    Ok(Prerequisites {
+        path: step.want.path.clone(),
+        text: String::new(),
+        scope,
+        key,
+        allow_override: allow_override.iter().map(|key| key.name().to_owned()).collect(),
         allow_job,
-    };
-    let checked = check_settings(requirements, &path, &found);
-    (Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false }, checked)
+        warnings: Vec::new(),
+        is_there: false,
+    })
 }
 
-/// Checks that the notebook is for the account of the jobs and may start them.
-fn check_settings(requirements: &NotebookRequirements<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let NotebookRequirements { notebook: _, account, jobs, host: _ } = requirements;
-    let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
-    if let Some(account) = account
-        && found.account_id != account.to_string()
-    {
-        return Err(Failure::new(
-            Code::Refused,
-            format!(
-                "notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}",
-                found.account_id,
-                named.join(", ")
-            ),
-        )
-        .advise("name that account's notebook with --notebook, or drop --notebook")
-        .run("deploy a notebook for this account", format!("dbtrigger deploy-notebook --dbt-account {account}")));
-    }
-    let refused: Vec<u64> = jobs.iter().copied().filter(|job| !found.allow_job.contains(job)).collect();
-    if !found.allow_job.is_empty() && !refused.is_empty() {
-        let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
-        let flags: Vec<String> =
-            found.allow_job.iter().chain(&refused).map(|job| format!(" --allow-job {job}")).collect();
-        return Err(Failure::new(
-            Code::Refused,
-            format!(
-                "notebook {path} may start only these dbt jobs: {}; not {}",
-                allowed.join(", "),
-                refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        )
-        .run("allow it in the notebook", deploy(requirements, path, &flags.concat())));
-    }
-    Ok(())
+/// Checks that the notebook is for the account of the jobs.
+fn check_account(requirements: &NotebookRequirements<'_>, path: &NotebookPath, found: &str) -> Result<(), Failure> {
+    let Some(account) = requirements.account.filter(|account| account.to_string() != found) else { return Ok(()) };
+    Err(Failure::new(
+        Code::Refused,
+        format!(
+            "notebook {path} is for dbt account {found}, but dbt job {} belongs to account {account}",
+            listed(&requirements.jobs)
+        ),
+    )
+    .advise("name that account's notebook with --notebook, or drop --notebook")
+    .run("deploy a notebook for this account", format!("dbtrigger deploy-notebook --dbt-account {account}")))
+}
+
+fn listed(jobs: &[u64]) -> String {
+    jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Scopes with similar names. Only for advice, so errors are ignored.
@@ -256,10 +233,26 @@ impl Prerequisites {
             text: String::new(),
             scope,
             key,
-            allowed: Vec::new(),
+            allow_override: Vec::new(),
+            allow_job: Vec::new(),
             warnings: Vec::new(),
             is_there: true,
         }
+    }
+
+    /// Checks that the notebook may start the jobs.
+    pub(crate) fn check_jobs(&self, requirements: &NotebookRequirements<'_>) -> Result<(), Failure> {
+        let (path, allowed) = (&self.path, &self.allow_job);
+        let refused: Vec<u64> = requirements.jobs.iter().copied().filter(|job| !allowed.contains(job)).collect();
+        if allowed.is_empty() || refused.is_empty() {
+            return Ok(());
+        }
+        let flags: Vec<String> = allowed.iter().chain(&refused).map(|job| format!(" --allow-job {job}")).collect();
+        Err(Failure::new(
+            Code::Refused,
+            format!("notebook {path} may start only these dbt jobs: {}; not {}", listed(allowed), listed(&refused)),
+        )
+        .run("allow it in the notebook", deploy(requirements, path, &flags.concat())))
     }
 
     /// Checks that the notebook allows all overrides of the workflow, including existing ones; otherwise every run
@@ -269,7 +262,7 @@ impl Prerequisites {
         requirements: &NotebookRequirements<'_>,
         names: &BTreeSet<String>,
     ) -> Result<(), Failure> {
-        let Prerequisites { path, text: _, scope: _, key: _, allowed, warnings: _, is_there: _ } = self;
+        let (path, allowed) = (&self.path, &self.allow_override);
         let refused: Vec<&str> = names.iter().filter(|name| !allowed.contains(name)).map(String::as_str).collect();
         if refused.is_empty() {
             return Ok(());
@@ -285,20 +278,9 @@ impl Prerequisites {
         .advise("clear the workflow's overrides with --override none"))
     }
 
-    /// The same, as a finding of a plan.
-    pub(super) fn find_overrides(
-        &self,
-        requirements: &NotebookRequirements<'_>,
-        names: &BTreeSet<String>,
-        findings: &mut Findings,
-    ) {
-        let shown: Vec<&str> = names.iter().map(String::as_str).collect();
-        findings.need("override", &shown.join(", "), self.check_overrides(requirements, names));
-    }
-
     /// Scope and key as valid names.
     pub(in crate::commands) fn secret(&self) -> Result<(ScopeName, KeyName), Failure> {
-        let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there: _ } = self;
+        let Prerequisites { path, scope, key, .. } = self;
         match (scope.parse(), key.parse()) {
             (Ok(scope), Ok(key)) => Ok((scope, key)),
             (Err(_), _) | (_, Err(_)) => Err(Failure::new(
@@ -314,14 +296,11 @@ impl Prerequisites {
 
     /// Checks that the key exists and that the caller can read it: listing requires the same permission as reading.
     pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Checked<()> {
-        let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
-        if !is_there {
-            return Ok(Ok(()));
-        }
+        let Prerequisites { path, scope, key, is_there, .. } = self;
         let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let scope = match self.secret() {
-            Ok((scope, _)) => scope,
-            Err(refusal) => return Ok(Err(refusal)),
+            Ok((scope, _)) if *is_there => scope,
+            named => return Ok(named.map(|_| ())),
         };
         match usual.of(reader, &scope).await {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(Ok(())),

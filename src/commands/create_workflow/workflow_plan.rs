@@ -2,7 +2,7 @@
 
 use super::args::SETTLE;
 use super::input::Input;
-use super::prerequisites::{Findings, Prerequisites, UsualKeys};
+use super::prerequisites::{Checked, Findings, NotebookRequirements, Prerequisites, UsualKeys};
 use super::{compute, identity};
 use crate::commands::{CommandContext, dbt_client};
 use crate::credentials::Account;
@@ -10,125 +10,114 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, JobDisabled};
 use crate::engine::kinds::{
-    Compute, Identity, JobsAhead, Workflow, WorkflowHave, WorkflowWant, existing_tasks, find_workflow, override_names,
+    Identity, JobsAhead, Workflow, WorkflowWant, existing_tasks, find_workflow, override_names,
     will_have_active_trigger,
 };
 use crate::engine::{Action, Consent, Entry, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
-use crate::spec::{Setting, TaskSpec, WorkflowSpec};
+use crate::spec::{TaskSpec, WorkflowSpec};
 
 /// The steps, and what else was found.
 pub(in crate::commands) struct WorkflowPlan {
     pub(in crate::commands) steps: Vec<Planned>,
     pub(in crate::commands) findings: Findings,
+    /// `None`: refused.
+    pub(in crate::commands) prerequisites: Option<Prerequisites>,
 }
 
-/// Looks up the workflow and its compute, neither of which depends on the notebook. `listed`: all jobs, if already
-/// listed.
-pub(in crate::commands) async fn find(
+/// Looks up notebook, workflow and compute, and plans the workflow and its grants. An existing workflow keeps its
+/// notebook unless `--notebook` names another. `observe` looks up the notebook at a path.
+pub(in crate::commands) async fn plan_workflow(
     reader: &Reader,
-    input: &Input,
-    LookedUp { name, findings: _, scheduled: _ }: &LookedUp,
-    ahead: JobsAhead,
+    input: &mut Input,
+    (looked_up, mut ahead): (LookedUp, JobsAhead),
     me: &Me,
-) -> Result<Found, Failure> {
+    ctx: &CommandContext,
+    mut observe: impl AsyncFnMut(&NotebookRequirements<'_>, &NotebookPath) -> (Checked<Prerequisites>, UsualKeys),
+) -> Result<WorkflowPlan, Failure> {
     let identity = identity_of(input)?;
-    let (workflow, compute) =
-        tokio::join!(find_workflow(reader, name, &identity, ahead), compute::settle(reader, &input.spec.compute, me));
-    Ok(Found { workflow, compute })
-}
-
-/// Results of these lookups.
-pub(in crate::commands) struct Found {
-    workflow: Result<Option<WorkflowHave>, HttpError>,
-    compute: compute::Settled,
-}
-
-/// The workflow, compared with what is there.
-pub(in crate::commands) struct Compared {
-    step: Step<Workflow>,
-    pub(in crate::commands) findings: Findings,
-}
-
-impl Compared {
-    /// Compares the request, with the notebook at `path`, with what was `found`.
-    pub(in crate::commands) fn new(
-        input: &Input,
-        looked_up: LookedUp,
-        found: Found,
-        path: &NotebookPath,
-    ) -> Result<Compared, Failure> {
-        let LookedUp { name, mut findings, scheduled } = looked_up;
-        let Found { workflow, compute } = found;
-        let (compute, of_compute) = compute?;
-        findings.extend(of_compute);
+    loop {
+        let LookedUp { name, mut findings, scheduled } = looked_up.clone();
+        let requirements = input.requirements();
+        let path = requirements.path(me)?;
+        let ((prerequisites, usual), workflow, compute) = tokio::join!(
+            observe(&requirements, &path),
+            find_workflow(reader, &name, &identity, std::mem::take(&mut ahead)),
+            compute::settle(reader, &input.spec.compute, me, &mut findings)
+        );
         // Without a token dbt did not name the job, so an existing workflow is shown by its own name.
         let standing_name = match &workflow {
             Ok(Some(have)) if input.token.is_none() && input.spec.name.is_none() => have.job.settings.read("name"),
             Ok(_) | Err(_) => None,
         };
-        let want = want(input, standing_name.unwrap_or(name), compute, path)?;
+        let want = WorkflowWant {
+            name: standing_name.unwrap_or(name),
+            named: input.spec.name.is_some(),
+            identity: identity.clone(),
+            tasks: input.spec.tasks.clone(),
+            notebook: path.as_str().to_owned(),
+            compute: compute?,
+            each_task: input.spec.each_task.clone(),
+            settings: input.spec.settings.clone(),
+            settle: SETTLE,
+        };
         let step = Step::<Workflow>::compare(want, workflow, &input.consents)?;
+        let is_usable = match &prerequisites {
+            Ok(checked) => checked.as_ref().is_ok_and(|found| found.check_jobs(&requirements).is_ok()),
+            // Other failures say nothing about the notebook.
+            Err(failure) => failure.code != Code::NotAllowed,
+        };
+        if let Some(current) = current_notebook(&step, input, is_usable) {
+            input.spec.notebook = Some(current);
+            continue;
+        }
         if will_have_active_trigger(&step.want, step.have.as_ref().map(|have| &have.job.settings)) {
             findings.warnings.splice(0..0, scheduled);
         }
-        Ok(Compared { step, findings })
-    }
-
-    /// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
-    /// If the planned one is usable, not for an edited workflow, which is refused anyway, nor with `--force`, which
-    /// restores the planned one.
-    pub(in crate::commands) fn current_notebook(&self, input: &Input, is_usable: bool) -> Option<NotebookPath> {
-        let Step { want, have, action, .. } = &self.step;
-        let is_kept = !is_usable || (matches!(action, Action::Update(_)) && !input.consents.has(Consent::Force));
-        if input.spec.notebook.is_some() || !is_kept {
-            return None;
-        }
-        let have = have.as_ref().filter(|have| have.is_own())?;
-        let mut paths = existing_tasks(&have.job.settings).into_iter().map(|task| task.notebook);
-        let path = paths.next().filter(|path| *path != want.notebook)?;
-        if paths.all(|other| other == path) { path.parse().ok() } else { None }
-    }
-
-    /// Checks what would fail in every run, and plans the grants. `prerequisites`: `None` if they are refused.
-    pub(in crate::commands) async fn check(
-        self,
-        reader: &Reader,
-        input: &Input,
-        (prerequisites, usual): (Option<&Prerequisites>, UsualKeys),
-        me: &Me,
-        ctx: &CommandContext,
-    ) -> Result<WorkflowPlan, Failure> {
-        let Compared { step, mut findings } = self;
-        let settings = step.have.as_ref().map(|have| &have.job.settings);
-        let current_run_as = step.have.as_ref().and_then(|have| have.job.run_as.as_deref());
-        let run_as = step.want.settings.run_as.value().map(String::as_str);
-        let other = identity::other(run_as, current_run_as, me);
-        let (mut steps, mut after) = (Vec::new(), Vec::new());
-        if let Some(prerequisites) = prerequisites {
-            let key = prerequisites.check_key(usual, reader, me).await;
-            let names = override_names(&step.want, settings);
-            prerequisites.find_overrides(&input.requirements(), &names, &mut findings);
-            findings.warnings.extend(prerequisites.warnings.iter().cloned());
-            let grant = input.spec.grant_run_as;
-            let checks = identity::readers(reader, grant, (prerequisites, key), other, me, ctx, &mut findings);
-            let grants = async {
-                match step.action {
-                    // The job may not be ours.
-                    Action::Blocked { .. } => Ok(Vec::new()),
-                    Action::Keep(_) | Action::Create | Action::Update(_) | Action::Remove => {
-                        identity::grants(reader, input, &step).await
-                    }
-                }
-            };
-            let (readers, grants) = tokio::join!(Box::pin(checks), Box::pin(grants));
-            (steps, after) = (findings.unless_blocked(&step.action, readers)?, grants?);
-        }
+        let prerequisites = findings.need("notebook", path.as_str(), prerequisites?);
+        let checks = check(reader, input, &step, (prerequisites.as_ref(), usual), me, ctx, &mut findings);
+        let (readers, grants) = tokio::join!(Box::pin(checks), Box::pin(identity::grants(reader, input, &step)));
+        let mut steps = findings.unless_blocked(&step.action, readers)?;
+        let grants = findings.unless_blocked(&step.action, grants)?;
         steps.push(Planned::Workflow(Box::new(step)));
-        steps.extend(after);
-        Ok(WorkflowPlan { steps, findings })
+        steps.extend(grants);
+        return Ok(WorkflowPlan { steps, findings, prerequisites });
     }
+}
+
+/// The notebook that our existing workflow runs, if the plan would move it to another that the user did not name.
+/// If the planned one is usable, not for an edited workflow, which is refused anyway, nor with `--force`, which
+/// restores the planned one.
+fn current_notebook(step: &Step<Workflow>, input: &Input, is_usable: bool) -> Option<NotebookPath> {
+    let Step { want, have, action, .. } = step;
+    let is_kept = !is_usable || (matches!(action, Action::Update(_)) && !input.consents.has(Consent::Force));
+    if input.spec.notebook.is_some() || !is_kept {
+        return None;
+    }
+    let have = have.as_ref().filter(|have| have.is_own())?;
+    let mut paths = existing_tasks(&have.job.settings).into_iter().map(|task| task.notebook);
+    let path = paths.next().filter(|path| *path != want.notebook)?;
+    if paths.all(|other| other == path) { path.parse().ok() } else { None }
+}
+
+/// Checks what would fail in every run, and plans what the run-as identity lacks. `prerequisites`: `None` if refused.
+async fn check(
+    reader: &Reader,
+    input: &Input,
+    step: &Step<Workflow>,
+    (prerequisites, usual): (Option<&Prerequisites>, UsualKeys),
+    me: &Me,
+    ctx: &CommandContext,
+    findings: &mut Findings,
+) -> Result<Vec<Planned>, Failure> {
+    let Some(prerequisites) = prerequisites else { return Ok(Vec::new()) };
+    let job = step.have.as_ref().map(|have| &have.job);
+    let run_as = step.want.settings.run_as.value().map(String::as_str);
+    let other = identity::other(run_as, job.and_then(|job| job.run_as.as_deref()), me);
+    let overrides = override_names(&step.want, job.map(|job| &job.settings));
+    let key = prerequisites.check_key(usual, reader, me).await;
+    identity::check_runs(reader, input, (prerequisites, key), (&overrides, other), me, ctx, findings).await
 }
 
 /// What dbt knows about the jobs, if it was asked.
@@ -202,23 +191,4 @@ pub(in crate::commands) fn identity_of(input: &Input) -> Result<Identity, Failur
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
         (None, _, _) => Err(Failure::new(Code::Bug, "a workflow without a name has no single job")),
     }
-}
-
-fn want(
-    input: &Input,
-    name: String,
-    compute: Setting<Compute>,
-    notebook: &NotebookPath,
-) -> Result<WorkflowWant, Failure> {
-    Ok(WorkflowWant {
-        name,
-        named: input.spec.name.is_some(),
-        identity: identity_of(input)?,
-        tasks: input.spec.tasks.clone(),
-        notebook: notebook.as_str().to_owned(),
-        compute,
-        each_task: input.spec.each_task.clone(),
-        settings: input.spec.settings.clone(),
-        settle: SETTLE,
-    })
 }

@@ -87,7 +87,8 @@ pub(super) async fn check_notebook(
         jobs: notebook_use.jobs.iter().copied().collect(),
         host: None,
     };
-    let prerequisites = match read_prerequisites(reader, &asked, place.clone()).await.flatten() {
+    let found = read_prerequisites(reader, &asked, place.clone()).await.flatten();
+    let prerequisites = match found.and_then(|found| found.check_jobs(&asked).map(|()| found)) {
         Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();

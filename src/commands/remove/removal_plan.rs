@@ -12,7 +12,7 @@ use crate::engine::kinds::{
     ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant, TaskRemoval, TaskRemovalHave, TaskRemovalWant,
     WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, added_tasks, existing_tasks,
 };
-use crate::engine::{Action, Consents, Kind, Plan, Planned, Refusal, Removal, Step};
+use crate::engine::{Action, Consents, Entry, Kind, Plan, Planned, Refusal, Removal, Step};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE};
@@ -176,8 +176,13 @@ impl Planner<'_> {
             return self.tasks(&TaskRemovalHave { job, manages }, false);
         }
         let mut step = Step::<WorkflowRemoval>::compare(want, Ok(Some(have)), self.consents)?;
-        if !others.is_empty() && step.writes() {
-            step.action = starts_others(&step.want, &others);
+        match (&step.action, starts_others(&step.want, &others)) {
+            (Action::Keep(_), _) | (_, None) => {}
+            (Action::Blocked { .. }, Some(refusal)) => {
+                let name = WorkflowRemoval::name(&step.want);
+                self.found.plan.refusals.push(Entry::refused(WorkflowRemoval::KIND, name, refusal));
+            }
+            (Action::Create | Action::Update(_) | Action::Remove, Some(refusal)) => step.action = refusal.always(),
         }
         let leaves = step.writes();
         let stays = matches!(step.action, Action::Keep(_));
@@ -306,13 +311,14 @@ impl Planner<'_> {
 }
 
 /// Refuses to remove a workflow of several dbt jobs for one of them.
-fn starts_others(want: &WorkflowRemovalWant, others: &[&ExistingTask]) -> Action {
+fn starts_others(want: &WorkflowRemovalWant, others: &[&ExistingTask]) -> Option<Refusal> {
     let name = WorkflowRemoval::name(want);
     let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();
-    Refusal::new(format!("the workflow {name} stays: it has other tasks too: {}", keys.join(", ")))
-        .advise(format!(
+    let refusal = Refusal::new(format!("the workflow {name} stays: it has other tasks too: {}", keys.join(", ")));
+    (!keys.is_empty()).then(|| {
+        refusal.advise(format!(
             "to remove all of it, run `dbtrigger remove --workflow {}`; to drop one dbt job, run create-workflow with the others",
             want.job
         ))
-        .always()
+    })
 }

@@ -428,6 +428,12 @@ async fn by_its_dbt_job_each_workflow_and_task_goes_that_starts_nothing_else() {
     let outcome = remove(&ctx, &["--job", "222222", "-y"]).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("dbt_222223"), "{}", outcome.failure);
+    let running = ctx.copy();
+    let job = job_named(&running, "Both")["job_id"].clone();
+    running.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }));
+    let outcome = remove(&running, &["--job", "222222", "-y"]).await;
+    assert_eq!(steps(&outcome), ["workflow blocked pending"; 2]);
+    assert!(outcome.failure.contains("dbt_222223") && outcome.failure.contains("--cancel-runs"), "{}", outcome.failure);
     let both = remove(&ctx, &["--job", "222222", "--job", "222223", "-y"]).await;
     assert_eq!((both.exit, jobs(&ctx).len()), (0, 2), "{both:?}");
 }

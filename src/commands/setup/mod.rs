@@ -250,9 +250,8 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     };
     // The notebook will send the key to this host, so the same rule applies as for sending it from here.
     account.check_bare_token("the dbt API key")?;
-    let specs = Specs { secret, notebook: args.notebook_spec(&account), input };
-    let input = &specs.input;
-    let writer = databricks_client(&input.databricks, ctx)?;
+    let mut specs = Specs { secret, notebook: args.notebook_spec(&account), input };
+    let writer = databricks_client(&specs.input.databricks, ctx)?;
     let (run_now, ConfirmationFlags { yes, dry_run }) = (args.run_now, args.confirmation);
     writer.preconnect(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
@@ -261,7 +260,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let early = async { tokio::join!(who(&writer), observe_before_identity(&specs, &writer, ctx)) };
     let (me, early) = poll_alongside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = plan_setup(&specs, early, &writer, &me, ctx);
+    let looks = plan_setup(&mut specs, early, &writer, &me, ctx);
     let setup_plan = poll_alongside(&mut tried, Box::pin(looks)).await?;
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &setup_plan, ctx);
@@ -271,7 +270,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         storing.settle()?;
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, ctx).await?);
     }
-    let rows = rows(&args, input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
+    let rows = rows(&args, &specs.input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
     let lines: Vec<String> = rows.iter().map(Row::line).collect();
     setup_plan.warn(ctx);
     let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
@@ -283,7 +282,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
             }
             // The plan may be stale after the prompt; observe again, and apply only what was accepted.
             let early = observe_before_identity(&specs, &writer, ctx).await?;
-            let again = Box::pin(plan_setup(&specs, early, &writer, &me, ctx)).await?;
+            let again = Box::pin(plan_setup(&mut specs, early, &writer, &me, ctx)).await?;
             if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "the workspace changed while the plan was shown; nothing was written";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("see the new plan", "dbtrigger setup"));
@@ -293,6 +292,7 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         Some(_) | None => setup_plan,
     };
     let SetupPlan { plan, scope, key, readers, prerequisites, warnings, .. } = setup_plan;
+    let input = &specs.input;
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
     let mut applied = provision.apply(plan).await;
     if readers.is_none() {
@@ -312,9 +312,9 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let (mut applied, job) = report_workflow(applied, &writer, &me, ctx, &warnings, goes_on);
     let is_fine = applied.is_well() || (applied.finish == Finish::Shown && !refused);
     let job = job.filter(|_| is_fine && applied.failure.is_none());
-    let check = match &job {
-        Some(job) => {
-            let check = Check::of(job, &input.spec.tasks, &prerequisites, &me);
+    let check = match job.as_ref().zip(prerequisites.as_ref()) {
+        Some((job, prerequisites)) => {
+            let check = Check::of(job, &input.spec.tasks, prerequisites, &me);
             check.due(&state(&applied.plan), &writer).await
         }
         None => None,

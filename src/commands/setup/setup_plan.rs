@@ -2,17 +2,18 @@
 
 use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Compared, Findings, Input, LookedUp, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, planned,
+    Findings, Input, LookedUp, NotebookRequirements, Prerequisites, UsualKeys, WorkflowPlan, look_up, plan_workflow,
+    planned,
 };
 use crate::commands::deploy_notebook::plan_notebook;
 use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
-use crate::commands::shared::default_path::default_path;
 use crate::commands::shared::near_scopes::NearScopes;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{JobsAhead, Readers};
 use crate::engine::{Plan, Planned, Step};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::http::Reader;
 use crate::spec::{NotebookSpec, SecretSpec};
 
@@ -31,7 +32,8 @@ pub(super) struct SetupPlan {
     pub(super) key: KeyName,
     /// Who can read the scope, if it exists.
     pub(super) readers: Option<Readers>,
-    pub(super) prerequisites: Prerequisites,
+    /// `None`: refused.
+    pub(super) prerequisites: Option<Prerequisites>,
     pub(super) warnings: Vec<String>,
     near: NearScopes,
 }
@@ -39,9 +41,8 @@ pub(super) struct SetupPlan {
 /// Lookups that do not depend on the caller's identity and thus the notebook's path: the dbt job, all jobs of the
 /// workspace, and the secret in its default location.
 pub(super) struct Early {
-    looked_up: Result<LookedUp, Failure>,
+    looked_up: LookedUp,
     jobs: JobsAhead,
-    names: (ScopeName, KeyName),
     secret_plan: Result<SecretPlan, Failure>,
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn observe_before_identity(
         JobsAhead::read(reader, None),
         plan_secret(reader, secret, (&scope, &key), &input.consents)
     );
-    Ok(Early { looked_up, jobs, names: (scope, key), secret_plan })
+    Ok(Early { looked_up: looked_up?, jobs, secret_plan })
 }
 
 impl SetupPlan {
@@ -78,55 +79,41 @@ impl SetupPlan {
     }
 }
 
-/// Plans everything. The notebook determines where the key is. An existing workflow keeps its notebook unless
-/// `--notebook` names another.
+/// Plans everything. The notebook determines where the key is.
 pub(super) async fn plan_setup(
-    specs: &Specs,
-    mut early: Early,
+    specs: &mut Specs,
+    Early { looked_up, jobs, secret_plan }: Early,
     reader: &Reader,
     me: &Me,
     ctx: &CommandContext,
 ) -> Result<SetupPlan, Failure> {
     let Specs { secret, notebook, input } = specs;
-    let mut path = match &notebook.path {
-        Some(path) => path.clone(),
-        None => default_path(me, notebook.settings.account_id)?,
+    let consents = input.consents.clone();
+    let mut notebook_plan = None;
+    let observe = async |requirements: &NotebookRequirements<'_>, path: &NotebookPath| {
+        let prerequisites = plan_notebook(reader, notebook, path, &consents).await.map(|plan| {
+            let (step, _) = notebook_plan.insert(plan);
+            planned(requirements, step)
+        });
+        (prerequisites, UsualKeys::unknown())
     };
-    loop {
-        let Early { looked_up, jobs, names, mut secret_plan } = early;
-        let finds = async {
-            match &looked_up {
-                Ok(looked_up) => find(reader, input, looked_up, jobs, me).await,
-                Err(failure) => Err(failure.clone()),
-            }
-        };
-        let (of_notebook, found) = tokio::join!(plan_notebook(reader, notebook, &path, &input.consents), finds);
-        let of_notebook = of_notebook?;
-        let Some(Planned::Notebook(step)) = of_notebook.first() else {
-            return Err(Failure::new(Code::Bug, "the plan of the notebook has no notebook"));
-        };
-        let (prerequisites, fit) = planned(&input.requirements(), step);
-        let Prerequisites { scope, key, .. } = &prerequisites;
-        let mut findings = Findings::default();
-        let named = findings.need("secret", &format!("{scope}/{key}"), prerequisites.secret());
-        let (scope, key) = named.unwrap_or_else(|| names.clone());
-        if names != (scope.clone(), key.clone()) {
-            secret_plan = plan_secret(reader, secret, (&scope, &key), &input.consents).await;
-        }
-        let (looked_up, SecretPlan { mut steps, near }) = (looked_up?, secret_plan?);
-        let mut compared = Compared::new(input, looked_up, found?, &path)?;
-        if let Some(current) = compared.current_notebook(input, true) {
-            path = current;
-            early = observe_before_identity(specs, reader, ctx).await?;
-            continue;
-        }
-        compared.findings.extend(findings);
-        compared.findings.need("notebook", path.as_str(), fit);
-        let checked = compared.check(reader, input, (Some(&prerequisites), UsualKeys::unknown()), me, ctx).await?;
-        let WorkflowPlan { steps: of_workflow, findings: Findings { warnings, refusals } } = checked;
-        steps.extend(of_notebook.into_iter().chain(of_workflow));
-        let plan = Plan::new(steps, refusals, &me.user_name);
-        let readers = plan.secret().and_then(|step| Some(step.have.as_ref()?.readers.clone()));
-        return Ok(SetupPlan { plan, scope, key, readers, prerequisites, warnings, near });
+    let plans = plan_workflow(reader, input, (looked_up, jobs), me, ctx, observe);
+    let WorkflowPlan { steps: of_workflow, findings, prerequisites } = Box::pin(plans).await?;
+    let usual = secret.names()?;
+    let named = prerequisites.as_ref().and_then(|prerequisites| prerequisites.secret().ok());
+    let (scope, key) = named.unwrap_or_else(|| usual.clone());
+    let SecretPlan { mut steps, near } = if usual == (scope.clone(), key.clone()) {
+        secret_plan?
+    } else {
+        plan_secret(reader, secret, (&scope, &key), &consents).await?
+    };
+    if let Some((step, grants)) = notebook_plan {
+        steps.push(Planned::Notebook(step));
+        steps.extend(grants);
     }
+    steps.extend(of_workflow);
+    let Findings { warnings, refusals } = findings;
+    let plan = Plan::new(steps, refusals, &me.user_name);
+    let readers = plan.secret().and_then(|step| Some(step.have.as_ref()?.readers.clone()));
+    Ok(SetupPlan { plan, scope, key, readers, prerequisites, warnings, near })
 }

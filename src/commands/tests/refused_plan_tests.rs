@@ -95,6 +95,7 @@ const NO_NOTEBOOK: (&str, &str) = ("notebook", NOTEBOOK);
 const KEY: (&str, &str) = ("secret", "dbt-cloud/api-key");
 const WORKFLOW: (&str, &str) = ("workflow", "dbt: Nightly build (222222)");
 const TASK: (&str, &str) = ("task", "dbt_222222 in job ");
+const EVERYBODY_CHANGES: (&str, &str) = ("workflow grant", "CAN_MANAGE on \"dbt: Nightly build (222222)\" for users");
 const EVERYBODY_READS: (&str, &str) = ("grant", "READ on dbt-cloud for users");
 
 const ROWS: &[Row] = &[
@@ -107,11 +108,14 @@ const ROWS: &[Row] = &[
     (READY, Create, AS_SERVICE, &[("run-as identity", SERVICE)]),
     (READY, Create, &["--unpaused"], &[WORKFLOW]),
     (READY, Create, &["--timezone", "Europe/Berlin"], &[WORKFLOW]),
+    (READY, Create, &["--grant", "users:CAN_MANAGE"], &[EVERYBODY_CHANGES]),
+    (READY, Create, &["--unpaused", "--grant", "users:CAN_MANAGE"], &[WORKFLOW, EVERYBODY_CHANGES]),
+    (&[Secret(&[])], Create, &["--grant", "users:CAN_MANAGE"], &[NO_NOTEBOOK, EVERYBODY_CHANGES]),
     (
-        READY,
+        &[Notebook(&["--allow-job", "222225"])],
         Create,
-        &["--grant", "users:CAN_MANAGE"],
-        &[("workflow grant", "CAN_MANAGE on \"dbt: Nightly build (222222)\" for users")],
+        &["--override", "git_branch=main"],
+        &[NO_NOTEBOOK, ("override", "git_branch"), KEY],
     ),
     (READY, Create, &["--compute", "cluster:none"], &[("cluster", "none")]),
     (READY, Create, &["--compute", "cluster:0103-120000-jobrun03"], &[("cluster", "0103-120000-jobrun03")]),

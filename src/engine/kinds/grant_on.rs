@@ -172,24 +172,16 @@ impl<O: Grantable> Kind for GrantOn<O> {
     }
 
     async fn observe(reader: &Reader, want: &GrantOn<O>) -> Result<Option<GrantOnHave>, HttpError> {
-        let Some(id) = want.object.id(reader).await? else { return Ok(None) };
-        match reader.read(O::permissions(id)).await {
-            Ok(Rows { rows, unreadable }) => {
-                let of = |name: &str| -> Vec<Holding> {
-                    rows.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
-                };
-                let own = of(&want.principal);
-                if unreadable > 0 && direct(&own).is_empty() {
-                    return Err(access::unread(reader, "permissions/get"));
-                }
-                let everybody = if O::HAS_FOLDER { of(EVERYBODY) } else { Vec::new() };
-                let holders = rows.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect();
-                Ok(Some(GrantOnHave::Held { id, own, everybody, holders }))
-            }
-            Err(error) if has_no_acls(&error) => Ok(Some(GrantOnHave::NoAcls)),
-            // Just created, or deleted meanwhile.
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error),
+        match want.object.id(reader).await? {
+            Some(id) => held(reader, want, id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn reobserve(reader: &Reader, step: &Step<GrantOn<O>>) -> Result<Option<GrantOnHave>, HttpError> {
+        match step.present() {
+            Some(GrantOnHave::Held { id, own: _, everybody: _, holders: _ }) => held(reader, &step.want, *id).await,
+            Some(GrantOnHave::NoAcls) | None => GrantOn::observe(reader, &step.want).await,
         }
     }
 
@@ -285,6 +277,28 @@ impl<O: Grantable> Kind for GrantOn<O> {
             return failure.advise(format!("reading and granting access requires CAN_MANAGE on {managed}"));
         }
         failure
+    }
+}
+
+/// Reads the access list of the object with this ID.
+async fn held<O: Grantable>(reader: &Reader, want: &GrantOn<O>, id: u64) -> Result<Option<GrantOnHave>, HttpError> {
+    match reader.read(O::permissions(id)).await {
+        Ok(Rows { rows, unreadable }) => {
+            let of = |name: &str| -> Vec<Holding> {
+                rows.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
+            };
+            let own = of(&want.principal);
+            if unreadable > 0 && direct(&own).is_empty() {
+                return Err(access::unread(reader, "permissions/get"));
+            }
+            let everybody = if O::HAS_FOLDER { of(EVERYBODY) } else { Vec::new() };
+            let holders = rows.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect();
+            Ok(Some(GrantOnHave::Held { id, own, everybody, holders }))
+        }
+        Err(error) if has_no_acls(&error) => Ok(Some(GrantOnHave::NoAcls)),
+        // Just created, or deleted meanwhile.
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
