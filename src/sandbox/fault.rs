@@ -5,9 +5,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use http::Response;
-
 /// When a fault strikes, relative to the effect of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -17,9 +14,9 @@ pub enum Phase {
     After,
 }
 
-/// A broken connection.
-#[derive(Debug)]
-pub enum BrokenConnection {
+/// How a connection breaks, before or within the true response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
     /// The host name does not resolve. In memory only: no accepted connection can show it.
     NoName,
     /// Connection refused. In memory only.
@@ -32,53 +29,40 @@ pub enum BrokenConnection {
     Reset,
     /// FIN before any byte of a response.
     Close,
-    /// The head of this response, then RST.
-    ResetAfterHead(Response<Bytes>),
-    /// The head and half of the body of this response, then RST.
-    ResetInBody(Response<Bytes>),
-    /// The head of this response, then silence on an open connection.
-    Silence(Response<Bytes>),
+    /// No byte ever arrives; the connection stays open.
+    Hang,
+    /// The head, then RST.
+    ResetAfterHead,
+    /// The head and half of the body, then RST.
+    ResetInBody,
+    /// The head, then silence on an open connection.
+    Silence,
     /// The head and half of the body, then FIN.
-    Truncated(Response<Bytes>),
-    /// This response, one byte per second.
-    Drip(Response<Bytes>),
-    /// This whole response; the connection looks alive and is reset when it is used again.
-    Stale(Response<Bytes>),
+    Truncated,
+    /// The response, one byte per second.
+    Drip,
+    /// The whole response; the connection looks alive and is reset when it is used again: a stale keep-alive.
+    Stale,
     /// Status 200 and an endless body: 1 GiB announced and streamed on sockets, more than any client's cap in memory.
     Huge,
-    /// The calling process is killed; with `Some`, after the head and half of the body of this response.
-    Kill(Option<Response<Bytes>>),
+    /// The caller is killed before any byte is sent.
+    Kill,
+    /// The effect happens, the head and half of the body are sent, then the caller is killed.
+    KillDuring,
+}
+
+impl Cut {
+    /// Returns its word in fault rules and in the log.
+    pub fn name(self) -> &'static str {
+        WORDS.iter().find(|(_, class)| *class == FaultKind::Cut(self)).map_or("", |(word, _)| word)
+    }
 }
 
 /// How a call fails: the fault catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The host name does not resolve.
-    NoName,
-    /// The connection is refused.
-    Refused,
-    /// The connection is never made.
-    Blackhole,
-    /// The TLS handshake fails.
-    Tls,
-    /// RST before the response.
-    Reset,
-    /// FIN before the response.
-    Close,
-    /// No byte ever arrives.
-    Hang,
-    /// RST after the head.
-    ResetAfterHead,
-    /// RST in the middle of the body.
-    ResetInBody,
-    /// The head, then silence.
-    Silence,
-    /// FIN in the middle of the body.
-    Truncated,
-    /// The response, one byte per second.
-    Drip,
-    /// A whole response on a connection that is dead when it is used again: a stale keep-alive.
-    Stale,
+    /// The connection breaks.
+    Cut(Cut),
     /// This HTTP status with the service's usual error body (502 and 504: an HTML page, 503: empty).
     Status(u16),
     /// 429 with `Retry-After` in seconds.
@@ -95,8 +79,6 @@ pub enum FaultKind {
     Empty,
     /// 200 with a body that is not UTF-8.
     BadUtf8,
-    /// 200 with an endless body.
-    Huge,
     /// 200 with 100,000 nested arrays.
     Deep,
     /// 200 with a valid envelope but no content.
@@ -109,46 +91,42 @@ pub enum FaultKind {
     WrongType,
     /// 200 with `Content-Encoding: gzip`, small on the wire, 64 MiB uncompressed.
     GzipBomb,
-    /// The caller is killed before any byte is sent.
-    Kill,
-    /// The effect happens, half of the response is sent, then the caller is killed.
-    KillDuring,
 }
 
 /// Classes written as one word.
 const WORDS: &[(&str, FaultKind)] = &[
-    ("no-name", FaultKind::NoName),
-    ("refused", FaultKind::Refused),
-    ("blackhole", FaultKind::Blackhole),
-    ("tls", FaultKind::Tls),
-    ("reset", FaultKind::Reset),
-    ("close", FaultKind::Close),
-    ("hang", FaultKind::Hang),
-    ("reset-after-head", FaultKind::ResetAfterHead),
-    ("reset-in-body", FaultKind::ResetInBody),
-    ("silence", FaultKind::Silence),
-    ("truncated", FaultKind::Truncated),
-    ("drip", FaultKind::Drip),
-    ("stale", FaultKind::Stale),
+    ("no-name", FaultKind::Cut(Cut::NoName)),
+    ("refused", FaultKind::Cut(Cut::Refused)),
+    ("blackhole", FaultKind::Cut(Cut::Blackhole)),
+    ("tls", FaultKind::Cut(Cut::Tls)),
+    ("reset", FaultKind::Cut(Cut::Reset)),
+    ("close", FaultKind::Cut(Cut::Close)),
+    ("hang", FaultKind::Cut(Cut::Hang)),
+    ("reset-after-head", FaultKind::Cut(Cut::ResetAfterHead)),
+    ("reset-in-body", FaultKind::Cut(Cut::ResetInBody)),
+    ("silence", FaultKind::Cut(Cut::Silence)),
+    ("truncated", FaultKind::Cut(Cut::Truncated)),
+    ("drip", FaultKind::Cut(Cut::Drip)),
+    ("stale", FaultKind::Cut(Cut::Stale)),
     ("retry-after-huge", FaultKind::RetryAfterHuge),
     ("login", FaultKind::Login),
     ("empty", FaultKind::Empty),
     ("bad-utf8", FaultKind::BadUtf8),
-    ("huge", FaultKind::Huge),
+    ("huge", FaultKind::Cut(Cut::Huge)),
     ("deep", FaultKind::Deep),
     ("missing-field", FaultKind::MissingField),
     ("unknown-status", FaultKind::UnknownStatus),
     ("null-data", FaultKind::NullData),
     ("wrong-type", FaultKind::WrongType),
     ("gzip-bomb", FaultKind::GzipBomb),
-    ("kill", FaultKind::Kill),
-    ("kill-during", FaultKind::KillDuring),
+    ("kill", FaultKind::Cut(Cut::Kill)),
+    ("kill-during", FaultKind::Cut(Cut::KillDuring)),
 ];
 
 impl FaultKind {
     /// Whether an accepted connection can show this class. The others need a transport in memory.
     pub fn on_sockets(&self) -> bool {
-        !matches!(self, FaultKind::NoName | FaultKind::Refused | FaultKind::Blackhole | FaultKind::Tls)
+        !matches!(self, FaultKind::Cut(Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls))
     }
 
     /// Whether this class can strike in `phase`: a request that never reaches the service has no effect, and a class
@@ -162,7 +140,7 @@ impl FaultKind {
 
     /// Whether part or all of the true response is sent, so the effect must have happened.
     fn sends_true_response(&self) -> bool {
-        matches!(self, FaultKind::KillDuring | FaultKind::Stale)
+        matches!(self, FaultKind::Cut(Cut::KillDuring | Cut::Stale))
     }
 
     fn parse(text: &str) -> Result<FaultKind, String> {
@@ -390,7 +368,7 @@ mod tests {
         let mut faults = Faults::default();
         faults.add(rule);
         assert_eq!(faults.next_fault("dbt:runs/get"), None);
-        assert_eq!(faults.next_fault("dbt:jobs/run"), Some((FaultKind::Reset, Phase::Before)));
+        assert_eq!(faults.next_fault("dbt:jobs/run"), Some((FaultKind::Cut(Cut::Reset), Phase::Before)));
         assert_eq!(faults.next_fault("dbt:jobs/run"), None);
     }
 
@@ -411,8 +389,8 @@ mod tests {
         let mut faults = Faults::default();
         faults.add(FaultRule::parse("dbt:*=reset").expect("a rule"));
         faults.add(FaultRule::parse("dbt:runs/get=close,nth=2").expect("a rule"));
-        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Reset, Phase::Before)));
-        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Close, Phase::Before)));
+        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Cut(Cut::Reset), Phase::Before)));
+        assert_eq!(faults.next_fault("dbt:runs/get"), Some((FaultKind::Cut(Cut::Close), Phase::Before)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::world::is_form;
-use super::{BrokenConnection, Faulted, Reply, SimTime, World};
+use super::{Faulted, Reply, SimTime, World};
 
 /// Replaces a secret.
 const HIDDEN: &str = "[secret]";
@@ -137,8 +137,7 @@ impl Log {
         };
         let (status, cut) = match reply {
             Reply::Answer(answer) => (Some(answer.status().as_u16()), None),
-            Reply::Broken(cut) => (None, Some(name(cut))),
-            Reply::Hold => (None, Some("hang")),
+            Reply::Broken(cut, _) => (None, Some(cut.name())),
         };
         let line = LogLine {
             time,
@@ -310,34 +309,13 @@ fn shortened(text: String) -> String {
     if text.len() > LONGEST { format!("[{} bytes]", text.len()) } else { text }
 }
 
-/// Returns the fault kind of a broken connection, as rules and the log write it.
-fn name(cut: &BrokenConnection) -> &'static str {
-    match cut {
-        BrokenConnection::NoName => "no-name",
-        BrokenConnection::Refused => "refused",
-        BrokenConnection::Blackhole => "blackhole",
-        BrokenConnection::Tls => "tls",
-        BrokenConnection::Reset => "reset",
-        BrokenConnection::Close => "close",
-        BrokenConnection::ResetAfterHead(_) => "reset-after-head",
-        BrokenConnection::ResetInBody(_) => "reset-in-body",
-        BrokenConnection::Stale(_) => "stale",
-        BrokenConnection::Silence(_) => "silence",
-        BrokenConnection::Truncated(_) => "truncated",
-        BrokenConnection::Drip(_) => "drip",
-        BrokenConnection::Huge => "huge",
-        BrokenConnection::Kill(None) => "kill",
-        BrokenConnection::Kill(Some(_)) => "kill-during",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use http::{Request, Response};
 
     use super::Log;
-    use crate::sandbox::{Faulted, Reply, SimTime};
+    use crate::sandbox::{Cut, Faulted, Reply, SimTime};
 
     #[test]
     fn no_form_of_a_secret_reaches_the_log() {
@@ -437,7 +415,7 @@ mod tests {
         for (to, reply) in [
             (dbt, answer(false)),
             (dbt, answer(true)),
-            (dbt, Reply::Hold),
+            (dbt, Reply::Broken(Cut::Hang, Response::new(Bytes::new()))),
             ("http://localhost/api/2.2/jobs/create", answer(false)),
         ] {
             let request = Request::post(to).body(Bytes::from(r#"{"cause":"x"}"#)).expect("works");

@@ -16,7 +16,7 @@ mod tls;
 mod world;
 
 pub use environment::Variables;
-pub use fault::{BrokenConnection, FaultKind, FaultRule, Phase};
+pub use fault::{Cut, FaultKind, FaultRule, Phase};
 pub use log::LogLine;
 pub use options::{OnMessage, Options, StartError};
 pub use server::{Background, Handle, Sandbox, start};
@@ -39,8 +39,7 @@ impl SimTime {
 pub enum Reply {
     /// A complete response.
     Answer(http::Response<bytes::Bytes>),
-    /// The connection fails; whether the request had its effect depends on the fault rule's phase.
-    Broken(BrokenConnection),
-    /// No response; the connection stays open.
-    Hold,
+    /// The connection breaks before or within this response; whether the request had its effect depends on the fault
+    /// rule's phase.
+    Broken(Cut, http::Response<bytes::Bytes>),
 }

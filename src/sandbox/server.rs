@@ -22,7 +22,7 @@ use super::log::{Log, LogLine};
 use super::notebook::{self, PythonSearch};
 use super::options::{FASTEST, OnMessage, Options, StartError};
 use super::tls::Tls;
-use super::{FaultKind, FaultRule, Reply, SimTime, World, peer, stream};
+use super::{Cut, FaultKind, FaultRule, Reply, SimTime, World, peer, stream};
 
 pub(super) struct Shared {
     origin: String,
@@ -242,7 +242,7 @@ fn refuse(rule: &FaultRule) -> Result<(), StartError> {
     if !World::operations().any(|operation| rule.matches(operation)) {
         return refused("there is no such operation; the log (--log) names the operation of each request");
     }
-    let kills = matches!(rule.class(), FaultKind::Kill | FaultKind::KillDuring);
+    let kills = matches!(rule.class(), FaultKind::Cut(Cut::Kill | Cut::KillDuring));
     if kills && !peer::CAN_FIND {
         return refused("the calling process can only be found on Linux");
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::server::Handle;
-use super::{BrokenConnection, Reply, SimTime, peer};
+use super::{Cut, Reply, SimTime, peer};
 
 /// Request limit in bytes. Above what both services accept (10 MB per notebook), so the world itself refuses larger
 /// ones.
@@ -34,18 +34,12 @@ const REQUEST_LIMIT: usize = 64 * 1024 * 1024;
 /// Announced length of an endless body, in bytes. It is streamed from one small block.
 const HUGE: usize = 1 << 30;
 
-/// What to do with a connection that hyper returned.
-enum Unanswered {
-    Broken(BrokenConnection, SimTime),
-    Hold,
-}
-
-/// Tells hyper that there is no response. The reason is in the [`Slot`].
+/// Tells hyper that there is no response. What breaks the connection is in the [`Slot`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is spoilt on purpose")]
 struct NoAnswer;
 
-type Slot = Arc<Mutex<Option<Unanswered>>>;
+type Slot = Arc<Mutex<Option<(Cut, Response<Bytes>)>>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;
 
 /// A byte stream, plain or TLS.
@@ -95,12 +89,11 @@ async fn speak(stream: impl Stream, peer: SocketAddr, handle: Handle) {
     let mut connection = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
     let _ = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let mut stream = connection.into_parts().io.into_inner();
-    let unanswered = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let broken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     // A client that disconnects is not a failure of the sandbox.
-    let _ = match unanswered {
+    let _ = match broken {
         None => stream.shutdown().await,
-        Some(Unanswered::Hold) => hold(stream).await,
-        Some(Unanswered::Broken(broken, now)) => break_connection(stream, broken, now, local, peer, &handle).await,
+        Some((cut, answer)) => break_connection(stream, cut, answer, local, peer, &handle).await,
     };
 }
 
@@ -124,16 +117,13 @@ async fn answer(
     wait(handle.0.latency / 2).await;
     let (reply, now) = handle.answer(&Request::from_parts(head, body), port);
     wait(handle.0.latency / 2).await;
-    let unanswered = match reply {
-        Reply::Answer(mut answer) => {
-            date(&mut answer, now);
-            return Ok(answer.map(Full::new));
+    match reply {
+        Reply::Answer(answer) => Ok(dated(answer, now).map(Full::new)),
+        Reply::Broken(cut, answer) => {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((cut, dated(answer, now)));
+            Err(NoAnswer)
         }
-        Reply::Broken(broken) => Unanswered::Broken(broken, now),
-        Reply::Hold => Unanswered::Hold,
-    };
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(unanswered);
-    Err(NoAnswer)
+    }
 }
 
 async fn wait(time: Duration) {
@@ -142,48 +132,46 @@ async fn wait(time: Duration) {
     }
 }
 
-fn date(answer: &mut Response<Bytes>, now: SimTime) {
+fn dated(mut answer: Response<Bytes>, now: SimTime) -> Response<Bytes> {
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
     let text = jiff::Timestamp::from_millisecond(now.0).and_then(|now| printer.timestamp_to_rfc9110_string(&now));
     if let Some(value) = text.ok().and_then(|text| HeaderValue::try_from(text).ok()) {
         answer.headers_mut().entry(DATE).or_insert(value);
     }
+    answer
 }
 
 async fn break_connection(
     mut stream: impl Stream,
-    broken: BrokenConnection,
-    now: SimTime,
+    cut: Cut,
+    answer: Response<Bytes>,
     local: SocketAddr,
     peer: SocketAddr,
     handle: &Handle,
 ) -> io::Result<()> {
-    match broken {
+    match cut {
         // Except for `Reset`, these are refused at start. A reset without a response comes closest.
-        BrokenConnection::NoName
-        | BrokenConnection::Refused
-        | BrokenConnection::Blackhole
-        | BrokenConnection::Tls
-        | BrokenConnection::Reset => reset(stream),
-        BrokenConnection::Close => stream.shutdown().await,
-        BrokenConnection::ResetAfterHead(answer) => {
-            send(&mut stream, answer, now, |_| 0).await?;
+        Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls | Cut::Reset => reset(stream),
+        Cut::Close => stream.shutdown().await,
+        Cut::Hang => hold(stream).await,
+        Cut::ResetAfterHead => {
+            send(&mut stream, answer, |_| 0).await?;
             reset(stream)
         }
-        BrokenConnection::ResetInBody(answer) => {
-            send(&mut stream, answer, now, half).await?;
+        Cut::ResetInBody => {
+            send(&mut stream, answer, half).await?;
             reset(stream)
         }
-        BrokenConnection::Silence(answer) => {
-            send(&mut stream, answer, now, |_| 0).await?;
+        Cut::Silence => {
+            send(&mut stream, answer, |_| 0).await?;
             hold(stream).await
         }
-        BrokenConnection::Truncated(answer) => {
-            send(&mut stream, answer, now, half).await?;
+        Cut::Truncated => {
+            send(&mut stream, answer, half).await?;
             stream.shutdown().await
         }
-        BrokenConnection::Drip(answer) => {
-            let (head, body) = wire(answer, now, 0);
+        Cut::Drip => {
+            let (head, body) = wire(answer, 0);
             for byte in head.bytes().chain(body) {
                 stream.write_all(&[byte]).await?;
                 stream.flush().await?;
@@ -191,18 +179,18 @@ async fn break_connection(
             }
             stream.shutdown().await
         }
-        BrokenConnection::Stale(answer) => {
-            let (head, body) = wire(answer, now, 0);
+        Cut::Stale => {
+            let (head, body) = wire(answer, 0);
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
             stream.flush().await?;
             // A client that sends another request gets a reset; one that disconnects sees nothing unusual.
             if stream.read(&mut [0; 1]).await? == 0 { Ok(()) } else { reset(stream) }
         }
-        BrokenConnection::Huge => huge(&mut stream, now).await,
-        BrokenConnection::Kill(answer) => {
-            if let Some(answer) = answer {
-                send(&mut stream, answer, now, half).await?;
+        Cut::Huge => huge(&mut stream, answer).await,
+        Cut::Kill | Cut::KillDuring => {
+            if cut == Cut::KillDuring {
+                send(&mut stream, answer, half).await?;
             }
             match peer::kill(local, peer) {
                 Ok(()) => hold(stream).await,
@@ -235,22 +223,16 @@ async fn hold(mut stream: impl Stream) -> io::Result<()> {
 
 /// Writes the head and the first `part(length)` bytes of the body. The head announces at least one byte, because an
 /// empty response would otherwise be complete.
-async fn send(
-    stream: &mut impl Stream,
-    answer: Response<Bytes>,
-    now: SimTime,
-    part: fn(usize) -> usize,
-) -> io::Result<()> {
-    let (head, body) = wire(answer, now, 1);
+async fn send(stream: &mut impl Stream, answer: Response<Bytes>, part: fn(usize) -> usize) -> io::Result<()> {
+    let (head, body) = wire(answer, 1);
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&body[..part(body.len())]).await?;
     stream.flush().await
 }
 
-async fn huge(stream: &mut impl Stream, now: SimTime) -> io::Result<()> {
-    let mut answer = Response::new(Bytes::new());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let (head, _) = wire(answer, now, HUGE);
+async fn huge(stream: &mut impl Stream, mut answer: Response<Bytes>) -> io::Result<()> {
+    *answer.status_mut() = StatusCode::OK;
+    let (head, _) = wire(answer, HUGE);
     stream.write_all(head.as_bytes()).await?;
     // Valid JSON so far, so only a length limit stops a parser.
     let opening = b"{\"data\":\"";
@@ -266,8 +248,7 @@ async fn huge(stream: &mut impl Stream, now: SimTime) -> io::Result<()> {
 }
 
 /// Returns the head as text, with a content length of at least `announced`, and the body.
-fn wire(mut answer: Response<Bytes>, now: SimTime, announced: usize) -> (String, Bytes) {
-    date(&mut answer, now);
+fn wire(answer: Response<Bytes>, announced: usize) -> (String, Bytes) {
     let (head, body) = answer.into_parts();
     let mut text =
         format!("HTTP/1.1 {} {}\r\n", head.status.as_str(), head.status.canonical_reason().unwrap_or_default());

@@ -342,11 +342,11 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
     use super::memory::MemoryTransport;
     use super::scene::{DATABRICKS_TOKEN, START};
     use crate::runs::Key;
-    use crate::sandbox::{FaultKind, FaultRule, Phase, Reply};
+    use crate::sandbox::{Cut, FaultKind, FaultRule, Phase, Reply};
 
     let key = Key::parse("nightly").unwrap();
     for class in
-        FaultKind::catalogue().into_iter().filter(|class| !matches!(class, FaultKind::Kill | FaultKind::KillDuring))
+        FaultKind::catalogue().into_iter().filter(|class| !matches!(class, FaultKind::Cut(Cut::Kill | Cut::KillDuring)))
     {
         for (word, phase) in [("before", Phase::Before), ("after", Phase::After)] {
             if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {

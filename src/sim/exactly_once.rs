@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::scene::{ReportedOutcome, Scene, SimHost, key_of, on_paused_time, world};
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
-use crate::sandbox::{FaultKind, Phase};
+use crate::sandbox::{Cut, FaultKind, Phase};
 
 /// The expected outcome of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn phases(class: &FaultKind) -> Vec<(&'static str, Phase)> {
 }
 
 fn kills(class: &FaultKind) -> bool {
-    matches!(class, FaultKind::Kill | FaultKind::KillDuring)
+    matches!(class, FaultKind::Cut(Cut::Kill | Cut::KillDuring))
 }
 
 /// The outcome of a fault of this class at the trigger.
@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
             }
         }
         // Look-ups never work again: nothing may be sent a second time.
-        let answers = matches!(class, FaultKind::UnknownStatus | FaultKind::Stale);
+        let answers = matches!(class, FaultKind::UnknownStatus | FaultKind::Cut(Cut::Stale));
         if !kills(&class) && !answers {
             for phase in ["before", "after"] {
                 let faults = vec![

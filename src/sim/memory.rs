@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::service::Service;
 use crate::http::{BodyReader, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
-use crate::sandbox::{BrokenConnection, Reply, SimTime, World};
+use crate::sandbox::{Cut, Reply, SimTime, World};
 
 /// Time that each request takes, so that time passes.
 const LATENCY: Duration = Duration::from_millis(40);
@@ -81,26 +81,21 @@ pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Res
             reader.push(&body)?;
             Ok(Response::from_parts(head, reader.done()))
         }
-        Reply::Hold => pending().await,
-        Reply::Broken(connection) => match connection {
-            BrokenConnection::NoName => not_sent(NetKind::Name),
-            BrokenConnection::Refused => not_sent(NetKind::Connect),
-            BrokenConnection::Blackhole => {
+        Reply::Broken(cut, answer) => match cut {
+            Cut::NoName => not_sent(NetKind::Name),
+            Cut::Refused => not_sent(NetKind::Connect),
+            Cut::Blackhole => {
                 sleep(CONNECT_LIMIT).await;
                 not_sent(NetKind::ConnectTimeout)
             }
-            BrokenConnection::Tls => not_sent(NetKind::Tls),
-            BrokenConnection::Reset
-            | BrokenConnection::Close
-            | BrokenConnection::ResetAfterHead(_)
-            | BrokenConnection::ResetInBody(_)
-            | BrokenConnection::Truncated(_) => broken(),
+            Cut::Tls => not_sent(NetKind::Tls),
+            Cut::Reset | Cut::Close | Cut::ResetAfterHead | Cut::ResetInBody | Cut::Truncated => broken(),
             // Connections are not reused here; `table` shows this on sockets.
-            BrokenConnection::Stale(answer) => Ok(answer),
+            Cut::Stale => Ok(answer),
             // The caller's time limit ends it.
-            BrokenConnection::Silence(_) | BrokenConnection::Drip(_) => pending().await,
-            BrokenConnection::Huge => Err(WireError::TooLarge),
-            BrokenConnection::Kill(_) => {
+            Cut::Hang | Cut::Silence | Cut::Drip => pending().await,
+            Cut::Huge => Err(WireError::TooLarge),
+            Cut::Kill | Cut::KillDuring => {
                 killed.notify_one();
                 pending().await
             }

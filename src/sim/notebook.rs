@@ -15,7 +15,7 @@ use super::service::Service;
 use crate::dbt::Field;
 use crate::notebook::{Settings, render};
 use crate::origin::Origin;
-use crate::sandbox::{BrokenConnection, FaultRule, Reply, Seed, SimTime, World};
+use crate::sandbox::{Cut, FaultRule, Reply, Seed, SimTime, World};
 
 const TOKEN: &str = "dbtc_0123456789abcdefABCDEF+/=x";
 const HOST: &str = "https://sandbox.invalid";
@@ -87,8 +87,9 @@ impl Side {
         }
         match self.service.answer(&mut self.world, SimTime(request["now"].as_i64().unwrap()), &built) {
             Reply::Answer(answer) => whole(&answer),
-            Reply::Hold => json!({"cut": "hang"}),
-            Reply::Broken(connection) => broken(&connection),
+            // The notebook does not reuse connections.
+            Reply::Broken(Cut::Stale, answer) => whole(&answer),
+            Reply::Broken(cut, answer) => json!({"cut": cut.name(), "head": whole(&answer)}),
         }
     }
 
@@ -119,30 +120,6 @@ fn whole(answer: &Response<Bytes>) -> Value {
         .map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))))
         .collect();
     json!({"status": answer.status().as_u16(), "headers": headers, "body_base64": STANDARD.encode(answer.body())})
-}
-
-fn broken(connection: &BrokenConnection) -> Value {
-    let (name, head) = match connection {
-        BrokenConnection::NoName => ("no-name", None),
-        BrokenConnection::Refused => ("refused", None),
-        BrokenConnection::Blackhole => ("blackhole", None),
-        BrokenConnection::Tls => ("tls", None),
-        BrokenConnection::Reset => ("reset", None),
-        BrokenConnection::Close => ("close", None),
-        BrokenConnection::ResetAfterHead(head) => ("reset-after-head", Some(head)),
-        BrokenConnection::ResetInBody(head) => ("reset-in-body", Some(head)),
-        BrokenConnection::Silence(head) => ("silence", Some(head)),
-        BrokenConnection::Truncated(head) => ("truncated", Some(head)),
-        BrokenConnection::Drip(head) => ("drip", Some(head)),
-        // The notebook does not reuse connections.
-        BrokenConnection::Stale(answer) => return whole(answer),
-        BrokenConnection::Huge => ("huge", None),
-        BrokenConnection::Kill(_) => ("kill", None),
-    };
-    match head {
-        Some(head) => json!({"cut": name, "head": whole(head)}),
-        None => json!({"cut": name}),
-    }
 }
 
 fn source() -> String {

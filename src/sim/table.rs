@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::memory::MemoryTransport;
 use super::scene::on_paused_time;
 use crate::http::{Lane, Limits, NetKind, Roots, Sockets, Transport, WireError, refusing};
-use crate::sandbox::{Background, FaultKind, FaultRule, Options, Phase, Seed, SimTime, World};
+use crate::sandbox::{Background, Cut, FaultKind, FaultRule, Options, Phase, Seed, SimTime, World};
 
 const START: SimTime = SimTime(1_793_588_645_000);
 
@@ -114,14 +114,14 @@ async fn without_a_connection(class: &FaultKind) -> Arrived {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
     let origin = match class {
         // A label of 64 characters is invalid, so resolving it fails without a network.
-        FaultKind::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
-        FaultKind::Refused => format!("http://{address}"),
-        FaultKind::Tls => {
+        FaultKind::Cut(Cut::NoName) => format!("http://{}.invalid:1", "a".repeat(64)),
+        FaultKind::Cut(Cut::Refused) => format!("http://{address}"),
+        FaultKind::Cut(Cut::Tls) => {
             let plain = Background::start(Options::new(seed())).unwrap();
             let origin = plain.origin().replace("http://", "https://");
             return send(&sockets_to(&origin), &origin, DUE).await;
         }
-        FaultKind::Blackhole => {
+        FaultKind::Cut(Cut::Blackhole) => {
             // A listener that does not accept and whose queue is full: further connection attempts get no response.
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -145,7 +145,7 @@ fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
     let mut rows = Vec::new();
     for class in FaultKind::catalogue() {
         // The sandbox never kills its own process, which is the caller's here.
-        if matches!(class, FaultKind::Kill | FaultKind::KillDuring) {
+        if matches!(class, FaultKind::Cut(Cut::Kill | Cut::KillDuring)) {
             continue;
         }
         for (phase, name) in [(Phase::Before, "before"), (Phase::After, "after")] {

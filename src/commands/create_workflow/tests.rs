@@ -10,7 +10,7 @@ use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
 use crate::http::{Fault, HttpError, Service, ServiceError, meaning};
-use crate::sandbox::{FaultKind, FaultRule, NotebookEnd, NotebookOutcome, Phase, Reply, SimTime};
+use crate::sandbox::{Cut, FaultKind, FaultRule, NotebookEnd, NotebookOutcome, Phase, Reply, SimTime};
 
 mod check;
 mod people;
@@ -53,7 +53,7 @@ pub(super) fn ask(ctx: &Harness, path: &str, body: &Value) -> Value {
             assert!(answer.status().is_success(), "{answer:?}");
             serde_json::from_slice(answer.body()).unwrap()
         }
-        other @ (Reply::Broken(_) | Reply::Hold) => panic!("{other:?}"),
+        other @ Reply::Broken(..) => panic!("{other:?}"),
     }
 }
 
@@ -126,7 +126,7 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             let ctx = base.copy();
             ctx.world(|world| world.add_fault(FaultRule::parse(&rule).unwrap()));
             let first = ctx.run(super::run, &JOB).await;
-            let (kills, lies) = (matches!(class, FaultKind::Kill | FaultKind::KillDuring), class.denies_effect());
+            let (kills, lies) = (matches!(class, FaultKind::Cut(Cut::Kill | Cut::KillDuring)), class.denies_effect());
             assert_eq!(first.is_none(), kills, "{rule}");
             // A refusal is final, and a Retry-After of a week is not awaited; but 429 is not a refusal.
             let refuses = lies && matches!(class, FaultKind::Status(status) if status != 429);

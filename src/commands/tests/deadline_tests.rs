@@ -7,7 +7,7 @@ use crate::commands::tests::harness::{Harness, InjectedFault, Outcome, id};
 use crate::commands::{
     cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch, workflows,
 };
-use crate::sandbox::{FaultKind, FaultRule, NotebookOutcome, Phase};
+use crate::sandbox::{Cut, FaultKind, FaultRule, NotebookOutcome, Phase};
 use crate::sim::say;
 
 /// Workspace ID of the sandbox.
@@ -200,7 +200,7 @@ async fn cancel_ends_at_its_time_under_every_fault() {
     let age = first.world.age();
     for class in FaultKind::catalogue() {
         // These end the program.
-        if matches!(class, FaultKind::Kill | FaultKind::KillDuring) {
+        if matches!(class, FaultKind::Cut(Cut::Kill | Cut::KillDuring)) {
             continue;
         }
         for (of_workflow, operation) in [

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::{Background, Handle, start};
-use crate::sandbox::{FaultKind, FaultRule, Options, Seed, SimTime, StartError, World};
+use crate::sandbox::{Cut, FaultKind, FaultRule, Options, Seed, SimTime, StartError, World};
 
 const DBT: &str = "dbtc_sandbox-token";
 
@@ -95,18 +95,18 @@ enum Look {
 
 fn look_of(class: &FaultKind) -> Look {
     match class {
-        FaultKind::NoName | FaultKind::Refused | FaultKind::Blackhole | FaultKind::Tls => Look::NotOnSockets,
-        FaultKind::Kill | FaultKind::KillDuring => Look::Kills,
-        FaultKind::Reset => Look::Nothing(End::Reset),
-        FaultKind::Close => Look::Nothing(End::Fin),
-        FaultKind::Hang => Look::Nothing(End::Open),
-        FaultKind::ResetAfterHead => Look::Head(End::Reset),
-        FaultKind::ResetInBody => Look::Half(End::Reset),
-        FaultKind::Silence => Look::Head(End::Open),
-        FaultKind::Truncated => Look::Half(End::Fin),
-        FaultKind::Drip => Look::Drip,
-        FaultKind::Stale => Look::Stale,
-        FaultKind::Huge => Look::Flood,
+        FaultKind::Cut(Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls) => Look::NotOnSockets,
+        FaultKind::Cut(Cut::Kill | Cut::KillDuring) => Look::Kills,
+        FaultKind::Cut(Cut::Reset) => Look::Nothing(End::Reset),
+        FaultKind::Cut(Cut::Close) => Look::Nothing(End::Fin),
+        FaultKind::Cut(Cut::Hang) => Look::Nothing(End::Open),
+        FaultKind::Cut(Cut::ResetAfterHead) => Look::Head(End::Reset),
+        FaultKind::Cut(Cut::ResetInBody) => Look::Half(End::Reset),
+        FaultKind::Cut(Cut::Silence) => Look::Head(End::Open),
+        FaultKind::Cut(Cut::Truncated) => Look::Half(End::Fin),
+        FaultKind::Cut(Cut::Drip) => Look::Drip,
+        FaultKind::Cut(Cut::Stale) => Look::Stale,
+        FaultKind::Cut(Cut::Huge) => Look::Flood,
         FaultKind::Status(_)
         | FaultKind::RetryAfter(_)
         | FaultKind::RetryAfterDate(_)
@@ -231,7 +231,7 @@ async fn latency_is_added_to_each_request_and_the_clock_runs_at_its_speed() {
     let (begun, sim) = (Instant::now(), sandbox.now());
     let mut client = connect(&sandbox).await;
     client.write_all(get("/api/v2/accounts/51234/").as_bytes()).await.expect("a request");
-    whole(&mut client, "/api/v2/accounts/51234/", &FaultKind::Hang).await;
+    whole(&mut client, "/api/v2/accounts/51234/", &FaultKind::Cut(Cut::Hang)).await;
     let passed = begun.elapsed();
     assert!((100..110).contains(&passed.as_millis()), "{passed:?}");
     let passed = sandbox.now().0 - sim.0;

@@ -1,5 +1,7 @@
 //! Responses and errors in the wording and shape of the two services.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -9,22 +11,19 @@ pub(super) type HttpResponse = Response<Bytes>;
 /// The result of a handler.
 pub(super) type HandlerResult = Result<HttpResponse, ServiceError>;
 
-/// An error response.
+/// An error response: status and body.
 #[derive(Debug)]
-pub(super) enum ServiceError {
-    /// The usual form: a code and a message.
-    Databricks { status: u16, code: &'static str, message: String },
-    /// The envelope, with the reason of a 400 in `data`.
-    Dbt { status: u16, message: String, data: Box<Value> },
-    /// Errors of the web framework, outside the envelope (405, 429).
-    DbtDetail { status: u16, detail: String },
-    /// Not supported by the sandbox. The 501 makes a test that needs it fail.
-    Unsupported(String),
-}
+pub(super) struct ServiceError(u16, Value);
 
 impl ServiceError {
-    pub(super) fn databricks(status: u16, code: &'static str, message: impl Into<String>) -> ServiceError {
-        ServiceError::Databricks { status, code, message: message.into() }
+    /// The usual form: a code, for a few errors a number, and a message.
+    pub(super) fn databricks(status: u16, code: impl Into<Value>, message: impl Into<String>) -> ServiceError {
+        ServiceError(status, json!({ "error_code": code.into(), "message": message.into() }))
+    }
+
+    /// An error of the OAuth endpoints.
+    pub(super) fn oauth(status: u16, error: &str, description: &str) -> ServiceError {
+        ServiceError(status, json!({ "error": error, "error_description": description }))
     }
 
     /// 400 `INVALID_PARAMETER_VALUE`.
@@ -62,17 +61,20 @@ impl ServiceError {
         ServiceError::databricks(403, "PERMISSION_DENIED", message)
     }
 
-    pub(super) fn dbt(status: u16, message: impl Into<String>) -> ServiceError {
-        ServiceError::Dbt { status, message: message.into(), data: Box::new(Value::Null) }
+    /// The envelope, with null as data.
+    pub(super) fn dbt(status: u16, message: &str) -> ServiceError {
+        ServiceError(status, envelope(status, message, Value::Null))
     }
 
     /// 400 with `data` mapping the field to the reason.
     pub(super) fn dbt_field(field: &str, reason: impl Into<String>) -> ServiceError {
-        ServiceError::Dbt {
-            status: 400,
-            message: "The request was invalid. Please double check the provided data and try again.".to_owned(),
-            data: Box::new(json!({ field: reason.into() })),
-        }
+        let message = "The request was invalid. Please double check the provided data and try again.";
+        ServiceError(400, envelope(400, message, json!({ field: reason.into() })))
+    }
+
+    /// Errors of the web framework, outside the envelope (405, 429).
+    pub(super) fn dbt_detail(status: u16, detail: &str) -> ServiceError {
+        ServiceError(status, json!({ "detail": detail }))
     }
 
     /// 404, both for what does not exist and for what the token may not see.
@@ -83,21 +85,14 @@ impl ServiceError {
         )
     }
 
+    /// Not supported by the sandbox. The 501 makes a test that needs it fail.
+    pub(super) fn unsupported(what: impl Display) -> ServiceError {
+        let message = format!("The local sandbox does not support {what}; use a real workspace or account for it");
+        ServiceError::databricks(501, "NOT_IMPLEMENTED", message)
+    }
+
     pub(super) fn answer(self) -> HttpResponse {
-        match self {
-            ServiceError::Databricks { status, code, message } => {
-                json_answer(status, &json!({ "error_code": code, "message": message }))
-            }
-            ServiceError::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, *data)),
-            ServiceError::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
-            ServiceError::Unsupported(what) => json_answer(
-                501,
-                &json!({
-                    "error_code": "NOT_IMPLEMENTED",
-                    "message": format!("The local sandbox does not support {what}; use a real workspace or account for it"),
-                }),
-            ),
-        }
+        json_answer(self.0, &self.1)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answers::{HttpResponse, ServiceError, dbt_data, json_answer, plain};
 use super::routes::RouteEntry;
-use crate::sandbox::{BrokenConnection, FaultKind, Reply, SimTime};
+use crate::sandbox::{FaultKind, Reply, SimTime};
 
 /// The error page of a gateway whose backend does not respond.
 const GATEWAY_PAGE: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
@@ -23,22 +23,7 @@ pub(super) fn without_effect(entry: &RouteEntry) -> HttpResponse {
 /// Turns the true response into what the fault class makes of it.
 pub(super) fn apply_fault(class: &FaultKind, entry: &RouteEntry, now: SimTime, true_response: HttpResponse) -> Reply {
     let answer = match class {
-        FaultKind::NoName => return Reply::Broken(BrokenConnection::NoName),
-        FaultKind::Refused => return Reply::Broken(BrokenConnection::Refused),
-        FaultKind::Blackhole => return Reply::Broken(BrokenConnection::Blackhole),
-        FaultKind::Tls => return Reply::Broken(BrokenConnection::Tls),
-        FaultKind::Reset => return Reply::Broken(BrokenConnection::Reset),
-        FaultKind::Close => return Reply::Broken(BrokenConnection::Close),
-        FaultKind::Hang => return Reply::Hold,
-        FaultKind::ResetAfterHead => return Reply::Broken(BrokenConnection::ResetAfterHead(true_response)),
-        FaultKind::ResetInBody => return Reply::Broken(BrokenConnection::ResetInBody(true_response)),
-        FaultKind::Silence => return Reply::Broken(BrokenConnection::Silence(true_response)),
-        FaultKind::Truncated => return Reply::Broken(BrokenConnection::Truncated(true_response)),
-        FaultKind::Drip => return Reply::Broken(BrokenConnection::Drip(true_response)),
-        FaultKind::Stale => return Reply::Broken(BrokenConnection::Stale(true_response)),
-        FaultKind::Huge => return Reply::Broken(BrokenConnection::Huge),
-        FaultKind::Kill => return Reply::Broken(BrokenConnection::Kill(None)),
-        FaultKind::KillDuring => return Reply::Broken(BrokenConnection::Kill(Some(true_response))),
+        FaultKind::Cut(cut) => return Reply::Broken(*cut, true_response),
         FaultKind::Status(status) => usual_error(*status, entry),
         FaultKind::RetryAfter(seconds) => throttled(entry, &seconds.to_string()),
         FaultKind::RetryAfterDate(seconds) => throttled(entry, &http_date(now.plus(i64::from(*seconds) * 1000))),
@@ -77,11 +62,11 @@ fn usual_error(status: u16, entry: &RouteEntry) -> HttpResponse {
             401 => ServiceError::dbt(401, "Invalid token."),
             403 => ServiceError::dbt(403, "You do not have permission to perform this action."),
             404 => ServiceError::dbt_not_found(),
-            405 => ServiceError::DbtDetail {
-                status,
-                detail: format!("Method \"{}\" not allowed.", if entry.writes { "POST" } else { "GET" }),
-            },
-            429 => ServiceError::DbtDetail { status, detail: "Request was throttled.".to_owned() },
+            405 => {
+                let method = if entry.writes { "POST" } else { "GET" };
+                ServiceError::dbt_detail(status, &format!("Method \"{method}\" not allowed."))
+            }
+            429 => ServiceError::dbt_detail(status, "Request was throttled."),
             other => ServiceError::dbt(other, "A fault rule of the sandbox answers here."),
         }
         .answer();

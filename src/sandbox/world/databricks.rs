@@ -71,7 +71,7 @@ impl Call {
     pub(super) fn required_param(&self, name: &str) -> Result<&str, ServiceError> {
         match self.query_param(name) {
             Some(value) if !value.is_empty() => Ok(value),
-            Some(_) | None => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
+            Some(_) | None => Err(missing(name)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Call {
 
     /// Returns a required numeric query parameter.
     pub(super) fn required_number(&self, name: &str) -> Result<i64, ServiceError> {
-        self.number(name)?.ok_or_else(|| ServiceError::invalid(format!("Missing required field: {name}")))
+        self.number(name)?.ok_or_else(|| missing(name))
     }
 
     pub(super) fn query_flag(&self, name: &str) -> bool {
@@ -110,7 +110,7 @@ impl Fields {
     pub(super) fn required_text(&self, name: &str) -> Result<String, ServiceError> {
         match self.text(name)? {
             Some(text) if !text.is_empty() => Ok(text),
-            Some(_) | None => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
+            Some(_) | None => Err(missing(name)),
         }
     }
 
@@ -125,7 +125,7 @@ impl Fields {
     /// Returns an id; int64 fields may be numbers or strings.
     pub(super) fn id(&self, name: &str) -> Result<i64, ServiceError> {
         match self.0.get(name) {
-            None | Some(Value::Null) => Err(ServiceError::invalid(format!("Missing required field: {name}"))),
+            None | Some(Value::Null) => Err(missing(name)),
             Some(value) => value
                 .as_i64()
                 .or_else(|| value.as_str()?.parse().ok())
@@ -140,6 +140,10 @@ impl Fields {
             Some(other) => Err(wrong_type(name, "an object", other)),
         }
     }
+}
+
+fn missing(name: &str) -> ServiceError {
+    ServiceError::invalid(format!("Missing required field: {name}"))
 }
 
 fn wrong_type(name: &str, wanted: &str, got: &Value) -> ServiceError {

@@ -124,7 +124,7 @@ pub(super) fn create(world: &mut World, call: &Call) -> HandlerResult {
 pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let id = fields.id("job_id")?;
-    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    let old = world.permitted_job(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     let remove: Vec<String> = match fields.0.get("fields_to_remove") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -132,8 +132,8 @@ pub(super) fn update(world: &mut World, call: &Call) -> HandlerResult {
     };
     let new = fields.object("new_settings")?.unwrap_or_default();
     world.may_run_as(call, &new)?;
-    let old = world.databricks.jobs.get(&id).map(|job| job.settings.clone()).unwrap_or_default();
-    written(world, id, job_settings::merged(&old, new, &remove))
+    let settings = job_settings::merged(&old.settings, new, &remove);
+    written(world, id, settings)
 }
 
 pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
@@ -146,7 +146,7 @@ pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
         return Err(ServiceError::permission_denied(what));
     };
     let run_as = old.settings.get("run_as").cloned();
-    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.permitted_job(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     let Some(mut new) = fields.object("new_settings")? else {
         return Err(ServiceError::invalid("Missing required field: new_settings"));
     };
@@ -161,7 +161,7 @@ pub(super) fn reset(world: &mut World, call: &Call) -> HandlerResult {
 /// What happens to active runs is unverified; here they continue but can no longer be read.
 pub(super) fn delete(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.fields()?.id("job_id")?;
-    world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.permitted_job(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     world.databricks.jobs.remove(&id);
     world.databricks.grants.remove(&format!("jobs/{id}"));
     Ok(changed(world, id, &json!({})))
@@ -186,10 +186,7 @@ fn changed(world: &mut World, id: i64, body: &Value) -> HttpResponse {
 pub(super) fn get(world: &mut World, call: &Call) -> HandlerResult {
     let id = call.required_number("job_id")?;
     let state = world.state_for_read(&key_of(id));
-    world.check_job_permission(state, id, &call.caller, "CAN_VIEW")?;
-    let Some(job) = state.jobs.get(&id) else {
-        return Err(ServiceError::invalid(format!("Job {id} does not exist.")));
-    };
+    let job = world.permitted_job(state, id, &call.caller, "CAN_VIEW")?;
     let start = page_start(call)?;
     let mut settings = job_settings::shown(&job.settings);
     let more = paged(&mut settings, &["tasks", "job_clusters", "environments", "parameters"], start);
@@ -223,7 +220,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> HandlerResult {
         .jobs
         .iter()
         .filter(|(id, job)| {
-            world.check_job_permission(state, **id, &call.caller, "CAN_VIEW").is_ok()
+            world.permitted_job(state, **id, &call.caller, "CAN_VIEW").is_ok()
                 && name.as_ref().is_none_or(|name| job.name().to_lowercase() == *name)
         })
         .collect();

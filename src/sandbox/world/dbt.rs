@@ -76,7 +76,7 @@ impl Dbt {
         }
         if now < self.cooling_until {
             // Often without the envelope.
-            return Err(ServiceError::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
+            return Err(ServiceError::dbt_detail(429, "Request was throttled."));
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Call {
         match foreign {
             None => Ok(()),
             Some((name, _)) => {
-                Err(ServiceError::dbt(400, format!("Additional properties are not allowed ('{name}' was unexpected)")))
+                Err(ServiceError::dbt(400, &format!("Additional properties are not allowed ('{name}' was unexpected)")))
             }
         }
     }

@@ -37,7 +37,7 @@ const WRITTEN: &[Field] = &[
 fn body(call: &Call) -> Result<Map<String, Value>, ServiceError> {
     call.check_query(&[])?;
     if call.is_form() {
-        return Err(ServiceError::Unsupported("jobs of dbt written as forms".to_owned()));
+        return Err(ServiceError::unsupported("jobs of dbt written as forms"));
     }
     let body = call.object().map_err(|why| ServiceError::dbt_field("body", why))?;
     if body.get("account_id").is_some_and(|account| *account != json!(ACCOUNT)) {

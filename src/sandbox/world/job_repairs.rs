@@ -30,31 +30,19 @@ pub(super) fn keys(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, S
         .map_err(|_| ServiceError::malformed(format!("Could not parse request object: {name} is no array of strings")))
 }
 
-/// Adds all direct and indirect downstream tasks.
-pub(super) fn with_downstream(settings: &Map<String, Value>, chosen: &mut BTreeSet<String>) {
+/// Adds all direct and indirect downstream tasks, or upstream ones.
+pub(super) fn with_dependencies(settings: &Map<String, Value>, chosen: &mut BTreeSet<String>, upstream: bool) {
     loop {
-        let behind = tasks(settings)
-            .iter()
-            .filter(|task| texts(task.get("depends_on"), "task_key").iter().any(|need| chosen.contains(*need)));
-        let behind: Vec<String> = behind.filter_map(|task| task["task_key"].as_str().map(str::to_owned)).collect();
         let before = chosen.len();
-        chosen.extend(behind);
-        if chosen.len() == before {
-            return;
+        for task in tasks(settings) {
+            let key = task["task_key"].as_str().unwrap_or_default();
+            for need in texts(task.get("depends_on"), "task_key") {
+                let (from, to) = if upstream { (key, need) } else { (need, key) };
+                if chosen.contains(from) {
+                    chosen.insert(to.to_owned());
+                }
+            }
         }
-    }
-}
-
-/// Adds all direct and indirect upstream tasks.
-pub(super) fn with_upstream(settings: &Map<String, Value>, chosen: &mut BTreeSet<String>) {
-    loop {
-        let before = chosen.len();
-        let needed = tasks(settings)
-            .iter()
-            .filter(|task| task["task_key"].as_str().is_some_and(|key| chosen.contains(key)))
-            .flat_map(|task| texts(task.get("depends_on"), "task_key"));
-        let needed: Vec<String> = needed.map(str::to_owned).collect();
-        chosen.extend(needed);
         if chosen.len() == before {
             return;
         }
@@ -74,7 +62,7 @@ pub(super) fn repair(world: &mut World, call: &Call) -> HandlerResult {
     let index = world.run_index(|run| run.id == id, id)?;
     let now = call.now.0;
     let run = &world.job_runs[index];
-    world.check_job_permission(&world.databricks, run.job_id, &call.caller, "CAN_MANAGE_RUN")?;
+    let job = world.permitted_job(&world.databricks, run.job_id, &call.caller, "CAN_MANAGE_RUN")?.clone();
     ServiceError::ensure(run.is_over(now), format!("Run {id} cannot be repaired: it is not over."))?;
     let latest = run.repair_attempts.last().map_or(id, |attempt| attempt.id);
     let told = fields.0.get("latest_repair_id").is_some_and(|given| !given.is_null());
@@ -82,9 +70,6 @@ pub(super) fn repair(world: &mut World, call: &Call) -> HandlerResult {
         run.repair_attempts.len() < 2 || (told && fields.id("latest_repair_id")? == latest),
         "The latest repair ID needs to be provided in order to repair a run again.",
     )?;
-    let Some(job) = world.databricks.jobs.get(&run.job_id).cloned() else {
-        return Err(ServiceError::invalid(format!("Job {} does not exist.", run.job_id)));
-    };
     refuse_other_tasks(&job.settings)?;
     let chosen = chosen(run, &job.settings, &fields)?;
     let parameters = parameters_of(&job.settings, &fields)?;
@@ -127,7 +112,7 @@ fn chosen(run: &JobRun, settings: &Map<String, Value>, fields: &Fields) -> Resul
     };
     ServiceError::ensure(!chosen.is_empty(), "The run has no task to repair.")?;
     if fields.flag("rerun_dependent_tasks")? {
-        with_downstream(settings, &mut chosen);
+        with_dependencies(settings, &mut chosen, false);
     }
     Ok(known.into_iter().filter(|key| chosen.contains(*key)).map(str::to_owned).collect())
 }

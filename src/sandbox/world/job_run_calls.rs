@@ -9,7 +9,7 @@ use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 use super::databricks::Fields;
 use super::databricks_jobs::Job;
-use super::job_repairs::{keys, with_downstream, with_upstream};
+use super::job_repairs::{keys, with_dependencies};
 use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
 use super::job_settings::{settled, tasks, whole};
 
@@ -33,16 +33,13 @@ fn token_of(fields: &Fields) -> Result<Option<String>, ServiceError> {
 pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
     let fields = call.fields()?;
     let job_id = fields.id("job_id")?;
-    world.check_job_permission(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
+    let job = world.permitted_job(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?.clone();
     let token = token_of(&fields)?;
     // The same token returns the run it created, whatever else the request contains.
     let is_same = |run: &&JobRun| token.is_some() && run.job_id == job_id && run.token == token;
     if let Some(run) = world.job_runs.iter().find(is_same) {
         return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
     }
-    let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
-        return Err(ServiceError::invalid(format!("Job {job_id} does not exist.")));
-    };
     refuse_other_tasks(&job.settings)?;
     let only = only(&job.settings, &fields)?;
     let parameters = parameters_of(&job.settings, &fields)?;
@@ -83,7 +80,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> HandlerResult {
 pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), ServiceError> {
     let other = tasks(settings).iter().find(|task| task.get("notebook_task").is_none());
     other.map_or(Ok(()), |other| {
-        Err(ServiceError::Unsupported(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
+        Err(ServiceError::unsupported(format_args!("runs of tasks without a notebook, such as {}", other["task_key"])))
     })
 }
 
@@ -99,10 +96,10 @@ fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSe
         ServiceError::ensure(exists, format!("Task '{key}' does not exist in the job."))?;
         let (mut before, mut behind) = (BTreeSet::from([key.to_owned()]), BTreeSet::from([key.to_owned()]));
         if wish.starts_with('+') {
-            with_upstream(settings, &mut before);
+            with_dependencies(settings, &mut before, true);
         }
         if wish.ends_with('+') {
-            with_downstream(settings, &mut behind);
+            with_dependencies(settings, &mut behind, false);
         }
         all.extend(before);
         all.extend(behind);
@@ -204,7 +201,7 @@ pub(super) fn cancel_all(world: &mut World, call: &Call) -> HandlerResult {
         Some(_) | None => Some(fields.id("job_id")?),
     };
     if let Some(job) = job {
-        world.check_job_permission(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
+        world.permitted_job(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
     }
     let now = call.now.0;
     let chosen: Vec<usize> = (0..world.job_runs.len())

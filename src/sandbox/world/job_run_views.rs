@@ -218,7 +218,7 @@ impl World {
     pub(super) fn check_run_permission(&self, run: &JobRun, who: &str, level: &str) -> Result<(), ServiceError> {
         if !run.one_time {
             // Refused if the job has been deleted.
-            return self.check_job_permission(&self.databricks, run.job_id, who, level);
+            return self.permitted_job(&self.databricks, run.job_id, who, level).map(|_| ());
         }
         if run.creator == who || self.people.is_admin(who) {
             return Ok(());

@@ -211,31 +211,8 @@ impl World {
     /// Answers one request at the moment `now`. The clock never goes back: an earlier `now` counts as the latest one.
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
-        let path = request.uri().path();
-        if !routes::is_of_a_service(path) {
-            return Reply::Answer(routes::unknown(request));
-        }
-        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let caller = if routes::is_open(path) {
-            Ok(String::new())
-        } else if routes::is_dbt(path) {
-            let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
-            allowed.map(|()| String::new()).map_err(ServiceError::answer)
-        } else {
-            self.oauth
-                .caller(authorization, self.now.0)
-                .unwrap_or_else(|| self.people.authenticate(authorization))
-                .map_err(|refused| *refused)
-        };
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(refused) => return Reply::Answer(refused),
-        };
-        let Some((entry, path_params)) = routes::find(request.method(), path) else {
-            return Reply::Answer(routes::unknown(request));
-        };
-        let call = match Call::read(self.now, request, caller, path_params) {
-            Ok(call) => call,
+        let (entry, call) = match self.routed(request) {
+            Ok(found) => found,
             Err(refused) => return Reply::Answer(refused.answer()),
         };
         match self.faults.next_fault(entry.operation) {
@@ -249,6 +226,27 @@ impl World {
                 mark_faulted(apply_fault::apply_fault(&class, entry, self.now, true_response))
             }
         }
+    }
+
+    /// Authenticates a request and finds its route.
+    fn routed(&mut self, request: &Request<Bytes>) -> Result<(&'static routes::RouteEntry, Call), ServiceError> {
+        let path = request.uri().path();
+        if !routes::is_of_a_service(path) {
+            return Err(routes::unknown(request));
+        }
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let mut caller = String::new();
+        if routes::is_dbt(path) {
+            self.dbt.authenticate(authorization)?;
+            self.dbt.throttle(self.now.0)?;
+        } else if !routes::is_open(path) {
+            caller = match self.oauth.caller(authorization, self.now.0) {
+                Some(issued) => issued?,
+                None => self.people.authenticate(authorization)?,
+            };
+        }
+        let (entry, path_params) = routes::find(request.method(), path).ok_or_else(|| routes::unknown(request))?;
+        Ok((entry, Call::read(self.now, request, caller, path_params)?))
     }
 
     /// Updates runs to the moment `now`; [`World::answer`] does so itself.

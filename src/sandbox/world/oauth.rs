@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
 
 use super::World;
-use super::answers::{HandlerResult, HttpResponse, ServiceError, databricks_data, json_answer};
+use super::answers::{HandlerResult, ServiceError, databricks_data};
 use super::call::Call;
 
 /// Default token lifetime in seconds.
@@ -40,14 +40,13 @@ impl OAuth {
     }
 
     /// Returns the caller of a token issued here; an expired token is refused. `None` for other tokens.
-    pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, Box<HttpResponse>>> {
+    pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, ServiceError>> {
         let token = authorization?.strip_prefix("Bearer ")?;
         let issued = self.issued.iter().find(|issued| issued.token == token)?;
         if now < issued.expires {
             return Some(Ok(issued.to.clone()));
         }
-        let body = json!({ "error_code": "UNAUTHENTICATED", "message": "Token is expired." });
-        Some(Err(Box::new(json_answer(401, &body))))
+        Some(Err(ServiceError::databricks(401, "UNAUTHENTICATED", "Token is expired.")))
     }
 }
 
@@ -75,27 +74,24 @@ pub(super) fn metadata(world: &mut World, _: &Call) -> HandlerResult {
 #[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
 pub(super) fn discovery(world: &mut World, _: &Call) -> HandlerResult {
     let origin = &world.origin;
-    Ok(json_answer(
-        200,
-        &json!({
-            "issuer": format!("{origin}/oidc"),
-            "authorization_endpoint": format!("{origin}/oidc/v1/authorize"),
-            "token_endpoint": format!("{origin}/oidc/v1/token"),
-            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", EXCHANGE],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
-        }),
-    ))
+    Ok(databricks_data(&json!({
+        "issuer": format!("{origin}/oidc"),
+        "authorization_endpoint": format!("{origin}/oidc/v1/authorize"),
+        "token_endpoint": format!("{origin}/oidc/v1/token"),
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", EXCHANGE],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
+    })))
 }
 
 /// `POST /oidc/v1/token`.
 pub(super) fn token(world: &mut World, call: &Call) -> HandlerResult {
     if !call.is_form() {
-        return refused(400, "invalid_request", "The request body must be form-encoded.");
+        return Err(ServiceError::oauth(400, "invalid_request", "The request body must be form-encoded."));
     }
     let form = call.object().map_err(ServiceError::malformed)?;
     let field = |name: &str| form.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     if field("scope") != "all-apis" {
-        return refused(400, "invalid_scope", "The scope must be all-apis.");
+        return Err(ServiceError::oauth(400, "invalid_scope", "The scope must be all-apis."));
     }
     let to = match field("grant_type") {
         "client_credentials" => {
@@ -106,35 +102,29 @@ pub(super) fn token(world: &mut World, call: &Call) -> HandlerResult {
                 .and_then(|pair| pair.split_once(':'))
                 .and_then(|(id, secret)| world.oauth.clients.iter().find(|(known, its)| known == id && its == secret));
             let Some((id, _)) = known else {
-                return refused(401, "invalid_client", "Client authentication failed");
+                return Err(ServiceError::oauth(401, "invalid_client", "Client authentication failed"));
             };
             id.clone()
         }
         EXCHANGE => {
             if field("subject_token_type") != JWT {
-                return refused(400, "invalid_request", "The subject token type is not supported.");
+                return Err(ServiceError::oauth(400, "invalid_request", "The subject token type is not supported."));
             }
             let (client, subject) = (field("client_id"), field("subject_token"));
             let taken =
                 world.oauth.policies.iter().find(|(id, jwt)| jwt == subject && (client.is_empty() || client == id));
             let Some((id, _)) = taken else {
-                return refused(400, "invalid_grant", "No federation policy matches the token.");
+                return Err(ServiceError::oauth(400, "invalid_grant", "No federation policy matches the token."));
             };
             id.clone()
         }
-        _ => return refused(400, "unsupported_grant_type", "The grant type is not supported."),
+        _ => return Err(ServiceError::oauth(400, "unsupported_grant_type", "The grant type is not supported.")),
     };
     let token = format!("eyJ0sandbox.{:06}.{}", world.oauth.issued.len() + 1, world.ids.next_commit_sha());
     let seconds = world.oauth.token_lifetime_seconds;
     world.oauth.issued.push(IssuedToken { token: token.clone(), to, expires: world.now.0 + seconds * 1000 });
     let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": "all-apis" });
-    let mut answer = json_answer(200, &body);
+    let mut answer = databricks_data(&body);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
-}
-
-/// Returns an OAuth error, whose shape differs from the API's.
-#[expect(clippy::unnecessary_wraps, reason = "it is what its caller returns")]
-fn refused(status: u16, error: &str, description: &str) -> HandlerResult {
-    Ok(json_answer(status, &json!({ "error": error, "error_description": description })))
 }

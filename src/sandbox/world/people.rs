@@ -84,15 +84,15 @@ impl People {
 
     /// Authenticates a Databricks request. A wrong token gives 403 and a missing one 401, both
     /// with a numeric `error_code`.
-    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<HttpResponse>> {
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, ServiceError> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
-            let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
-            return Err(Box::new(json_answer(401, &body)));
+            let what = "Credential was not sent or was of an unsupported type for this API.";
+            return Err(ServiceError::databricks(401, 401, what));
         };
-        match self.0.iter().find(|person| person.token.as_deref() == Some(token)) {
-            Some(person) => Ok(person.name.clone()),
-            None => Err(Box::new(json_answer(403, &json!({ "error_code": 403, "message": "Invalid access token." })))),
-        }
+        let person = self.0.iter().find(|person| person.token.as_deref() == Some(token));
+        person
+            .map(|person| person.name.clone())
+            .ok_or_else(|| ServiceError::databricks(403, 403, "Invalid access token."))
     }
 }
 
@@ -186,7 +186,7 @@ fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Valu
     let wanted = match filter.map(|filter| (filter, quoted(filter, field).or_else(|| quoted(filter, "displayName")))) {
         None => None,
         Some((_, Some(name))) => Some(name),
-        Some((filter, None)) => return Err(ServiceError::Unsupported(format!("the filter {filter}"))),
+        Some((filter, None)) => return Err(ServiceError::unsupported(format_args!("the filter {filter}"))),
     };
     let found: Vec<Value> = rows
         .filter(|(name, _)| wanted.is_none_or(|wanted| name.eq_ignore_ascii_case(wanted)))

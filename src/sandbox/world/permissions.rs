@@ -57,23 +57,23 @@ impl World {
         reaching.filter_map(|grant| place(levels, grant.level)).max()
     }
 
-    /// Returns an error unless `who` has at least `level` on a job.
-    pub(super) fn check_job_permission(
+    /// Returns a job on which `who` has at least `level`.
+    pub(super) fn permitted_job<'a>(
         &self,
-        state: &WorkspaceState,
+        state: &'a WorkspaceState,
         job: i64,
         who: &str,
         level: &str,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<&'a Job, ServiceError> {
         let Some(found) = state.jobs.get(&job) else {
             return Err(ServiceError::invalid(format!("Job {job} does not exist.")));
         };
         if self.people.is_admin(who) || found.creator == who {
-            return Ok(());
+            return Ok(found);
         }
         let best = self.granted(state, &format!("jobs/{job}"), JOB_LEVELS, who);
         if best.is_some() && best >= place(JOB_LEVELS, level) {
-            return Ok(());
+            return Ok(found);
         }
         Err(ServiceError::permission_denied(format!("User {who} does not have {level} permission on job {job}.")))
     }
@@ -106,7 +106,7 @@ fn subject<'a>(world: &World, state: &'a WorkspaceState, call: &Call) -> Result<
     match kind {
         "jobs" => {
             let job = state.jobs.get(&id).ok_or_else(absent)?;
-            world.check_job_permission(state, id, &call.caller, "CAN_VIEW")?;
+            world.permitted_job(state, id, &call.caller, "CAN_VIEW")?;
             Ok(Subject::Job(id, job))
         }
         "notebooks" | "files" | "directories" => {
@@ -117,7 +117,7 @@ fn subject<'a>(world: &World, state: &'a WorkspaceState, call: &Call) -> Result<
             }
             Ok(Subject::Object(path.clone(), object))
         }
-        other => Err(ServiceError::Unsupported(format!("permissions of {other}"))),
+        other => Err(ServiceError::unsupported(format_args!("permissions of {other}"))),
     }
 }
 
@@ -211,7 +211,7 @@ pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Gr
 fn managed(world: &World, call: &Call) -> Result<(String, bool), ServiceError> {
     match subject(world, &world.databricks, call)? {
         Subject::Job(id, _) => {
-            world.check_job_permission(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+            world.permitted_job(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
             Ok((format!("jobs/{id}"), true))
         }
         Subject::Object(path, object) => {

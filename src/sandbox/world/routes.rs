@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 
 use super::World;
-use super::answers::{HandlerResult, HttpResponse, ServiceError};
+use super::answers::{HandlerResult, ServiceError};
 use super::call::Call;
 use super::{
     artifacts, clusters, databricks_jobs, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views,
@@ -202,23 +202,23 @@ fn decoded(segment: &str) -> String {
     pairs.next().map(|(key, _)| key.into_owned()).unwrap_or_default()
 }
 
-/// Returns the response to a request without a route: the service's own error for a wrong method, otherwise 501.
-pub(super) fn unknown(request: &Request<Bytes>) -> HttpResponse {
+/// Returns the error for a request without a route: the service's own error for a wrong method, otherwise 501.
+pub(super) fn unknown(request: &Request<Bytes>) -> ServiceError {
     let (method, path) = (request.method(), request.uri().path());
     if path.contains("/.well-known/") {
         // A host without the document answers 404, and SDKs continue without it.
-        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
+        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document");
     }
     let known = TABLE.iter().any(|entry| path_params(entry.path, path).is_some());
     if known && is_dbt(path) && !is_written_elsewhere(path) {
-        return ServiceError::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
+        return ServiceError::dbt_detail(405, &format!("Method \"{method}\" not allowed."));
     }
     if known && !is_dbt(path) {
         let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
         let what = format!("No API found for '{method} {short}'");
-        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", what).answer();
+        return ServiceError::databricks(404, "ENDPOINT_NOT_FOUND", what);
     }
-    ServiceError::Unsupported(format!("{method} {path}")).answer()
+    ServiceError::unsupported(format_args!("{method} {path}"))
 }
 
 /// Whether dbt's API has methods for this path that the sandbox lacks: it also creates and changes projects and

@@ -181,7 +181,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> HandlerResult {
         }
         (Some("AUTO"), _) => by_name_and_header(path, content)?,
         (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
-            return Err(ServiceError::Unsupported("import in formats other than SOURCE and AUTO".to_owned()));
+            return Err(ServiceError::unsupported("import in formats other than SOURCE and AUTO"));
         }
         (Some(other), _) => return Err(ServiceError::invalid(format!("Invalid format {other}"))),
     };
@@ -203,7 +203,7 @@ fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), 
         return Ok((path, Kind::File(content)));
     };
     if extension == "ipynb" {
-        return Err(ServiceError::Unsupported("Jupyter notebooks".to_owned()));
+        return Err(ServiceError::unsupported("Jupyter notebooks"));
     }
     let language = Language::ALL.into_iter().find(|language| extension.eq_ignore_ascii_case(language.extension()));
     match language.filter(|language| content.starts_with(language.header().as_bytes())) {
@@ -258,12 +258,12 @@ pub(super) fn export(world: &mut World, call: &Call) -> HandlerResult {
     match call.query_param("format") {
         None | Some("" | "SOURCE" | "AUTO") => {}
         Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW") => {
-            return Err(ServiceError::Unsupported("export in formats other than SOURCE and AUTO".to_owned()));
+            return Err(ServiceError::unsupported("export in formats other than SOURCE and AUTO"));
         }
         Some(other) => return Err(ServiceError::invalid(format!("Invalid format {other}"))),
     }
     let Some(bytes) = object.kind.exported() else {
-        return Err(ServiceError::Unsupported("export of folders".to_owned()));
+        return Err(ServiceError::unsupported("export of folders"));
     };
     Ok(handed_out(call, object, bytes))
 }

@@ -4,7 +4,7 @@ use http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use serde_json::{Value, json};
 
 use super::{Bench, DBT_TOKEN, TOKEN};
-use crate::sandbox::{BrokenConnection, FaultKind, FaultRule, Phase, Reply};
+use crate::sandbox::{Cut, FaultKind, FaultRule, Phase, Reply};
 
 const RUN: &str = "/api/v2/accounts/51234/jobs/222222/run/";
 
@@ -47,17 +47,15 @@ fn no_answer_spoilt_before_the_effect_claims_a_run() {
 #[test]
 fn every_class_becomes_the_cut_or_answer_that_it_names() {
     let after = |class: &str| struck(&format!("dbt:jobs/run={class},phase=after")).0;
-    assert!(matches!(struck("dbt:jobs/run=no-name").0, Reply::Broken(BrokenConnection::NoName)));
-    assert!(matches!(struck("dbt:jobs/run=tls").0, Reply::Broken(BrokenConnection::Tls)));
-    assert!(matches!(after("reset"), Reply::Broken(BrokenConnection::Reset)));
-    assert!(matches!(after("hang"), Reply::Hold));
-    assert!(matches!(after("huge"), Reply::Broken(BrokenConnection::Huge)));
-    assert!(matches!(after("kill"), Reply::Broken(BrokenConnection::Kill(None))));
+    assert!(matches!(struck("dbt:jobs/run=no-name").0, Reply::Broken(Cut::NoName, _)));
+    assert!(matches!(struck("dbt:jobs/run=tls").0, Reply::Broken(Cut::Tls, _)));
+    assert!(matches!(after("reset"), Reply::Broken(Cut::Reset, _)));
+    assert!(matches!(after("hang"), Reply::Broken(Cut::Hang, _)));
+    assert!(matches!(after("huge"), Reply::Broken(Cut::Huge, _)));
+    assert!(matches!(after("kill"), Reply::Broken(Cut::Kill, _)));
+    assert!(matches!(after("kill-during"), Reply::Broken(Cut::KillDuring, answer) if answer.status() == 200));
     assert!(
-        matches!(after("kill-during"), Reply::Broken(BrokenConnection::Kill(Some(answer))) if answer.status() == 200)
-    );
-    assert!(
-        matches!(after("truncated"), Reply::Broken(BrokenConnection::Truncated(answer)) if answer.body().starts_with(b"{\"status\""))
+        matches!(after("truncated"), Reply::Broken(Cut::Truncated, answer) if answer.body().starts_with(b"{\"status\""))
     );
 }
 
@@ -65,7 +63,7 @@ fn every_class_becomes_the_cut_or_answer_that_it_names() {
 fn statuses_carry_the_body_that_usually_goes_with_them() {
     let body_of = |rule: &str| match struck(rule).0 {
         Reply::Answer(answer) => answer,
-        other @ (Reply::Broken(_) | Reply::Hold) => panic!("{other:?}"),
+        other @ Reply::Broken(..) => panic!("{other:?}"),
     };
     assert!(body_of("dbt:jobs/run=status=502").body().starts_with(b"<html>"));
     assert!(body_of("dbt:jobs/run=status=503").body().is_empty());
@@ -108,10 +106,7 @@ fn a_call_with_a_wrong_token_is_not_counted() {
     let mut bench = Bench::new();
     bench.world.add_fault(FaultRule::parse("databricks:*=reset").expect("a rule"));
     bench.call_as("wrong", "GET", "/api/2.0/secrets/scopes/list", &Value::Null);
-    assert!(matches!(
-        bench.send("GET", "/api/2.0/secrets/scopes/list", TOKEN, ""),
-        Reply::Broken(BrokenConnection::Reset)
-    ));
+    assert!(matches!(bench.send("GET", "/api/2.0/secrets/scopes/list", TOKEN, ""), Reply::Broken(Cut::Reset, _)));
 }
 
 #[test]
