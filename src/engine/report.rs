@@ -7,7 +7,7 @@ use crate::document::{Data, document};
 use crate::failure::{Hint, Report, next_lines};
 
 /// What was found and what was done about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Provisioned {
     /// The workspace.
     pub(crate) workspace: String,
