@@ -221,28 +221,29 @@ async fn each_refusal_is_in_the_plan_and_nothing_of_a_refused_plan_is_written() 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_refused_for_several_reasons_says_them_all() {
     const SHARED: &str = "/Shared/run";
-    let cases: [(&[Before], Command, &[&str], &[&str]); 3] = [
+    type Case = (&'static [Before], Command, Vec<&'static str>, &'static [&'static str]);
+    let cases: [Case; 3] = [
         (
             &[Secret(&[]), Notebook(&[]), Workflow, Edit],
             Create,
-            &["--job", "222222", "--unpaused"],
+            vec!["--job", "222222", "--unpaused"],
             &["has no schedule", "edited by hand", "--force"],
         ),
         (
             HOSTED,
             Create,
-            &[&ADD[..], &["--compute", "job-cluster:small", "--depends-on", "dbt_222222=lode"]].concat(),
+            [&ADD[..], &["--compute", "job-cluster:small", "--depends-on", "dbt_222222=lode"]].concat(),
             &["no job cluster small", "no task lode"],
         ),
-        (&[ForeignNotebook(SHARED)], Deploy, &["--notebook", SHARED], &["--accept-shared-path", "--adopt"]),
+        (&[ForeignNotebook(SHARED)], Deploy, vec!["--notebook", SHARED], &["--accept-shared-path", "--adopt"]),
     ];
     for (before, command, line, words) in cases {
         let ctx = Harness::new();
         for before in before {
             before.happen(&ctx).await;
         }
-        let dry = command.run(&ctx, &[line, &["--dry-run"]].concat()).await;
-        let real = command.run(&ctx, line).await;
+        let dry = command.run(&ctx, &[&line[..], &["--dry-run"]].concat()).await;
+        let real = command.run(&ctx, &line).await;
         let (shown, failure) = (dry.data["refused"].to_string(), &real.failure);
         assert!(words.iter().all(|word| shown.contains(word) && failure.contains(word)), "{dry:?}\n{real:?}");
     }
