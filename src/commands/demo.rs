@@ -66,10 +66,7 @@ const STEPS: [Step; 7] = [
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args {} = args;
-    match walk(ctx).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    walk(ctx).await.unwrap_or_else(Ended::from)
 }
 
 async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -101,21 +98,15 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
             "$ dbtrigger {}",
             step.arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
         ));
-        let child = Child {
-            program,
-            arguments: step.arguments,
-            json: ctx.json,
-            variables: sandbox.environment(),
-            state: folder.path(),
-        };
-        let done = child.run(ctx, &mut heard).await?;
-        if done.exit != Some(step.exit) {
+        let variables = sandbox.environment();
+        let (exit, document) = run_child(program, step.arguments, variables, folder.path(), ctx, &mut heard).await?;
+        if exit != Some(step.exit) {
             return Ok(Ended {
                 report: Some(Box::new(Shown(shown))),
                 failure: Some(
                     Failure::new(
                         Code::Failed,
-                        format!("step {} of the demo ended with exit code {}", number + 1, done.exit.unwrap_or(-1)),
+                        format!("step {} of the demo ended with exit code {}", number + 1, exit.unwrap_or(-1)),
                     )
                     .cause(format!("expected {}", step.exit))
                     .advise("this is a bug: report it with the output above"),
@@ -125,7 +116,7 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
         if step.exit != 0 {
             events.progress(format!("(exit code {})", step.exit));
         }
-        shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
+        shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": document }));
     }
     events.progress("\nThat was the whole guide.");
     events.progress("next: set up your own workspace: dbtrigger setup");
@@ -133,72 +124,58 @@ async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     Ok(Ended::well(Box::new(Shown(shown))))
 }
 
-/// One child process of the program, against the sandbox.
-struct Child<'a> {
-    program: &'a Path,
-    arguments: &'a [&'a str],
-    json: bool,
+/// Runs the program with these arguments against the sandbox. Returns its exit code and, if requested, its JSON
+/// document. `state`: directory of the journal and the cache, so that a demo leaves nothing behind.
+async fn run_child(
+    program: &Path,
+    arguments: &[&str],
     variables: Vec<(&'static str, String)>,
-    /// Directory of the journal and the cache, so that a demo leaves nothing behind.
-    state: &'a Path,
-}
-
-struct Done {
-    exit: Option<i32>,
-    /// The JSON document, if requested.
-    document: Data,
-}
-
-impl Child<'_> {
-    async fn run(
-        self,
-        ctx: &CommandContext,
-        heard: &mut tokio::sync::mpsc::UnboundedReceiver<String>,
-    ) -> Result<Done, Failure> {
-        let Child { program, arguments, json, variables, state } = self;
-        let failed = |error: std::io::Error| {
-            Failure::new(Code::Failed, format!("cannot start {}", program.display()))
-                .cause(error.to_string())
-                .advise("start it with its full path")
-        };
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        if json {
-            command.args(["-o", "json"]);
-        }
-        // Keep the user's own credentials out.
-        for name in ctx.context.environment.names().filter(|name| is_credential(name)) {
-            command.env_remove(name);
-        }
-        command.envs(variables).env("XDG_STATE_HOME", state).env("XDG_CACHE_HOME", state);
-        let mut child = command.spawn().map_err(failed)?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let events = &ctx.events;
-        let mut printed = String::new();
-        {
-            let listen = async {
-                // Remarks of the sandbox, such as installing Python packages, appear between the lines.
-                while let Some(text) = heard.recv().await {
-                    events.remark(text);
-                }
-                std::future::pending::<()>().await;
-            };
-            let read = async {
-                tokio::join!(
-                    lines(out, events, (!json).then_some("  "), Some(&mut printed)),
-                    lines(err, events, Some("  "), None)
-                )
-            };
-            tokio::select! {
-                biased;
-                _ = read => {}
-                () = listen => {}
-            }
-        }
-        let status = tokio::time::timeout(Duration::from_mins(1), child.wait()).await;
-        let exit = status.ok().and_then(Result::ok).and_then(|status| status.code());
-        Ok(Done { exit, document: Data::printed(&printed) })
+    state: &Path,
+    ctx: &CommandContext,
+    heard: &mut tokio::sync::mpsc::UnboundedReceiver<String>,
+) -> Result<(Option<i32>, Data), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Code::Failed, format!("cannot start {}", program.display()))
+            .cause(error.to_string())
+            .advise("start it with its full path")
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    if ctx.json {
+        command.args(["-o", "json"]);
     }
+    // Keep the user's own credentials out.
+    for name in ctx.context.environment.names().filter(|name| is_credential(name)) {
+        command.env_remove(name);
+    }
+    command.envs(variables).env("XDG_STATE_HOME", state).env("XDG_CACHE_HOME", state);
+    let mut child = command.spawn().map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let events = &ctx.events;
+    let mut printed = String::new();
+    {
+        let listen = async {
+            // Remarks of the sandbox, such as installing Python packages, appear between the lines.
+            while let Some(text) = heard.recv().await {
+                events.remark(text);
+            }
+            std::future::pending::<()>().await;
+        };
+        let read = async {
+            tokio::join!(
+                lines(out, events, (!ctx.json).then_some("  "), Some(&mut printed)),
+                lines(err, events, Some("  "), None)
+            )
+        };
+        tokio::select! {
+            biased;
+            _ = read => {}
+            () = listen => {}
+        }
+    }
+    let status = tokio::time::timeout(Duration::from_mins(1), child.wait()).await;
+    let exit = status.ok().and_then(Result::ok).and_then(|status| status.code());
+    Ok((exit, Data::printed(&printed)))
 }
 
 /// Prints each line as it arrives, indented, or collects it.

@@ -101,10 +101,7 @@ fn parse_job(text: &str) -> Result<Setting<u64>, String> {
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match deploy(args, ctx).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    deploy(args, ctx).await.unwrap_or_else(Ended::from)
 }
 
 async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {

@@ -19,7 +19,7 @@ use crate::http::Reader;
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 use crate::spec::grants::{self, GrantTo};
-use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, SecretSpec, Setting};
+use crate::spec::{DEFAULT_KEY, DEFAULT_SCOPE, SecretSpec};
 use crate::text::quoted;
 
 /// Store the dbt API key in a secret scope
@@ -75,10 +75,7 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match provision(args, ctx).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    provision(args, ctx).await.unwrap_or_else(Ended::from)
 }
 
 async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -103,9 +100,9 @@ async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Rep
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
     let replacement = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
-    let spec = SecretSpec { scope: Setting::Set(scope.clone()), key: Setting::Set(key.clone()), replacement, grants };
+    let spec = SecretSpec { scope: scope.clone(), key: key.clone(), replacement, grants };
     let reader = writer.reader();
-    let looks = plan_secret(&reader, &spec, (&scope, &key), &consents);
+    let looks = plan_secret(&reader, &spec, &consents);
     // Needed only if the key must be stored; checked in parallel with the lookups that tell.
     let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), ctx)));
     let (me, SecretPlan { steps, near }) =
@@ -160,16 +157,16 @@ pub(super) struct SecretPlan {
     pub(super) near: NearScopes,
 }
 
-/// Plans the key under this name.
+/// Plans the scope, its key and the grants.
 pub(super) async fn plan_secret(
     reader: &Reader,
     spec: &SecretSpec,
-    (scope, key): (&ScopeName, &KeyName),
     consents: &Consents,
 ) -> Result<SecretPlan, Failure> {
+    let SecretSpec { scope, key, replacement, grants } = spec;
     let want =
-        SecretWant { scope: scope.clone(), key: key.clone(), compare: spec.replacement, intended_readers: Vec::new() };
-    let granting = spec.grants.iter().cloned().map(|GrantTo { principal, level }| {
+        SecretWant { scope: scope.clone(), key: key.clone(), compare: *replacement, intended_readers: Vec::new() };
+    let granting = grants.iter().cloned().map(|GrantTo { principal, level }| {
         Step::<Grant>::plan(reader, GrantWant { scope: scope.clone(), principal, permission: level }, consents)
     });
     let (scope, secret, grants, near) = tokio::try_join!(

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::plan::{
     Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, RaceOutcome, Refusal, Step, each, failed,
 };
+use crate::databricks::is_missing;
 use crate::durations::shown;
 use crate::failure::{Code, Failure, Hint};
 use crate::http::{HttpError, Reader, Writer};
@@ -255,6 +256,11 @@ async fn write<K: Kind>(
         }
         let error = match K::apply(writer, step, inputs).await {
             Ok(Applied::Written) => {
+                step.progress = Progress::Written;
+                return Ok(());
+            }
+            // Deleting something already gone is done.
+            Err(error) if step.action == Action::Remove && is_missing(&error) => {
                 step.progress = Progress::Written;
                 return Ok(());
             }

@@ -161,6 +161,21 @@ impl Action {
         Action::Keep(Some(Note::Kept(format!("kept: {why}"))))
     }
 
+    /// This action, unless something refuses it. Of several refusals, the first is the reason, and the others are told
+    /// with it.
+    pub(crate) fn unless_refused(self, refusals: Vec<Action>) -> Action {
+        refusals.into_iter().rfold(self, |rest, refusal| match (refusal, rest) {
+            (Action::Blocked { mut why, unless }, Action::Blocked { why: other, unless: consent }) => {
+                why.causes.extend([other.what].into_iter().chain(other.causes));
+                why.diff = why.diff.or(other.diff);
+                why.hints.extend(consent.map(|consent| Hint::Add(consent.flag())));
+                why.hints.extend(other.hints);
+                Action::Blocked { why, unless }
+            }
+            (refusal, _) => refusal,
+        })
+    }
+
     /// There is nothing to remove.
     pub(crate) fn absent() -> Action {
         Action::Keep(Some(Note::Kept("not there".to_owned())))
@@ -198,7 +213,7 @@ pub(crate) enum RaceOutcome {
 /// One kind of object: how it is found, compared and changed.
 pub(crate) trait Kind: Sized {
     /// What a create does if an object of this name has appeared since the plan.
-    const CREATION: Creation;
+    const CREATION: Creation = Creation::IsRefused;
 
     /// The wanted state. It must be serializable, which a secret is not.
     type Want: Serialize;
@@ -234,8 +249,11 @@ pub(crate) trait Kind: Sized {
     /// What it learns about the object goes into the step.
     async fn apply(writer: &Writer, step: &mut Step<Self>, inputs: &Inputs) -> Result<Applied, HttpError>;
 
-    /// The parts of the change that a read after `apply` does not show, one text per field.
-    fn differences(step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String>;
+    /// The parts of the change that a read after `apply` does not show, one text per field. By default, those of a
+    /// removal.
+    fn differences(_step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String> {
+        now.iter().map(|_| "it is still there".to_owned()).collect()
+    }
 
     /// Names of other people's things that the change has lost.
     fn collateral_losses(_step: &Step<Self>) -> Vec<String> {

@@ -6,7 +6,7 @@ use crate::failure::{Hint, Report, next_lines};
 use crate::line::Line;
 
 /// What was found and what was done about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Provisioned {
     /// The workspace.
     pub(crate) workspace: String,

@@ -6,7 +6,7 @@ use super::compute;
 use super::identity;
 use super::input::{AddTo, Input};
 use super::prerequisites::{Findings, UsualKeys, read_prerequisites};
-use super::run_now::check_and_run;
+use super::run_now::Then;
 use super::workflow_plan::{LookedUp, look_up};
 use crate::commands::CommandContext;
 use crate::commands::databricks_client;
@@ -17,22 +17,15 @@ use crate::document::Id;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, has_active_trigger, keys_there,
 };
-use crate::engine::{Action, Inputs, Plan, Planned, Step};
+use crate::engine::{Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Writer;
 use crate::spec::TaskSpec;
 
-/// What to do once the task exists.
-#[derive(Clone, Copy)]
-pub(super) struct Then {
-    pub(super) check: bool,
-    pub(super) run_now: bool,
-}
-
 pub(super) async fn add(
     workflow: &AddTo,
     input: &Input,
-    Then { check, run_now }: Then,
+    then: Then,
     dry_run: bool,
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -79,7 +72,7 @@ pub(super) async fn add(
     }
     let mut steps = Vec::new();
     if let Some((prerequisites, key)) = key {
-        let overrides = carried_overrides(&planned.want, job);
+        let overrides = carried_overrides(&planned.want, &job.settings);
         let runs = (&overrides, identity::other(None, job.run_as.as_deref(), &me));
         let checks = identity::check_runs(&writer, input, (prerequisites, key), runs, &me, ctx, &mut findings);
         let readers = Box::pin(checks).await;
@@ -92,18 +85,13 @@ pub(super) async fn add(
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
     let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
-    let (mut applied, there) = report_task(applied, &writer, &me, warnings, ctx, run_now);
-    if check && applied.finish == Finish::Shown {
+    let (mut applied, there) = report_task(applied, &writer, &me, warnings, ctx, then.run_now);
+    if then.check && applied.finish == Finish::Shown {
         applied.line(THEN_CHECKED);
     }
-    let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
-    match there.zip(prerequisites).filter(|_| goes_on) {
-        Some(((job, task), prerequisites)) => {
-            let check = check.then(|| Check::of(&job, &[task], &prerequisites, &me));
-            Ok(check_and_run(applied, check, &[], (workflow, run_now.into()), (&input.databricks, &writer), ctx).await)
-        }
-        None => Ok(applied.end()),
-    }
+    let made = there.zip(prerequisites);
+    let made = made.map(|((job, task), prerequisites)| (job.id, Check::of(&job, &[task], &prerequisites, &me)));
+    Ok(then.go_on(applied, made, (&input.databricks, &writer), ctx).await)
 }
 
 /// Adds the workflow and its task to the report. Returns both if the task exists.
@@ -116,14 +104,7 @@ fn report_task(
     run_now: bool,
 ) -> (Applied, Option<(Job, TaskSpec)>) {
     let Some(Planned::AddedTask(step)) = applied.plan.steps.last() else { return (applied, None) };
-    let result = match (&step.action, applied.finish) {
-        (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
-        (Action::Create, Finish::Changed | Finish::Unchanged) => Some("added"),
-        (Action::Update(_), Finish::Changed | Finish::Unchanged) => Some("updated"),
-        (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => {
-            Some("kept")
-        }
-    };
+    let result = applied.result(&step.action, "added");
     if let (Some(before), Some(after)) = (&step.have, &step.now) {
         let changed = changed_meanwhile(&step.want, before, after);
         if !changed.is_empty() {

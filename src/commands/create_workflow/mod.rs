@@ -23,6 +23,7 @@ pub(super) use self::job_arguments::{JobArguments, TargetWorkflow};
 use self::prerequisites::{Checked, read_prerequisites};
 pub(super) use self::prerequisites::{Findings, NotebookRequirements, Prerequisites, UsualKeys, planned};
 pub(super) use self::report::{next_starts, report_workflow, schedule_document};
+use self::run_now::Then;
 pub(super) use self::run_now::{RunNow, check_and_run};
 use self::workflow_plan::identity_of;
 pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, look_up, plan_workflow};
@@ -36,18 +37,15 @@ use crate::failure::{Ended, Failure, Report};
 use crate::http::Reader;
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match create(args, ctx).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    create(args, ctx).await.unwrap_or_else(Ended::from)
 }
 
 async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let (check, run_now, dry_run) = (args.check, args.run_now, args.dry_run);
+    let (then, dry_run) = (Then { check: args.check, run_now: args.run_now }, args.dry_run);
     let mut input = settle(args, ctx)?;
     input.find_jobs(ctx).await?;
     if let Some(workflow) = &input.add_to {
-        return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, ctx).await;
+        return add_to::add(workflow, &input, then, dry_run, ctx).await;
     }
     let writer = super::databricks_client(&input.databricks, ctx)?;
     writer.preconnect(3, !dry_run);
@@ -72,22 +70,17 @@ async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     }
     let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let applied = provision.apply(Plan::new(steps, refusals, &me.user_name)).await;
-    let (mut applied, job) = report_workflow(applied, &writer, &me, ctx, &warnings, run_now);
+    let (mut applied, job) = report_workflow(applied, &writer, &me, ctx, &warnings, then.run_now);
     if applied.finish == Finish::Shown {
-        for (requested, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
+        for (requested, line) in [(then.check, THEN_CHECKED), (then.run_now, THEN_RUN)] {
             if requested {
                 applied.line(line);
             }
         }
     }
-    let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
-    match job.zip(prerequisites).filter(|_| goes_on) {
-        Some((job, prerequisites)) => {
-            let check = check.then(|| Check::of(&job, &input.spec.tasks, &prerequisites, &me));
-            Ok(check_and_run(applied, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), ctx).await)
-        }
-        None => Ok(applied.end()),
-    }
+    let made = job.zip(prerequisites);
+    let made = made.map(|(job, prerequisites)| (job.id, Check::of(&job, &input.spec.tasks, &prerequisites, &me)));
+    Ok(then.go_on(applied, made, (&input.databricks, &writer), ctx).await)
 }
 
 /// What can be read before the caller and the name of the workflow are known.

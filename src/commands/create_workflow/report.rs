@@ -1,11 +1,10 @@
 //! Reports the workflow that exists or would be created: URL, schedule and next command.
 
 use crate::commands::CommandContext;
-use crate::commands::shared::provision::{Applied, Finish};
+use crate::commands::shared::provision::Applied;
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::document::{Data, Id, document};
-use crate::engine::Action;
 use crate::engine::kinds::{ID_TAG, JobSchedule, job_schedule, name_all, planned_schedule};
 use crate::failure::{Code, Failure};
 use crate::http::Writer;
@@ -25,19 +24,12 @@ pub(in crate::commands) fn report_workflow(
 ) -> (Applied, Option<Job>) {
     let workflow = applied.plan.workflow();
     let Some(step) = workflow else { return (applied, None) };
-    let (result, running) = match (&step.action, applied.finish) {
-        (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
-        (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
-        (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
-        (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => {
-            (Some("kept"), true)
-        }
-    };
+    let result = applied.result(&step.action, "created");
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
     let current_schedule = present.as_ref().and_then(|have| job_schedule(&have.job.settings));
     // If nothing was written, the schedule as it would be.
-    let job_schedule = if running { current_schedule } else { planned_schedule(&want, current_schedule) };
+    let job_schedule = if result.is_some() { current_schedule } else { planned_schedule(&want, current_schedule) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
@@ -77,7 +69,7 @@ pub(in crate::commands) fn report_workflow(
         );
     }
     match job {
-        Some(job) if running && !run_now => applied.next("run it", format!("dbtrigger run --workflow {job}")),
+        Some(job) if result.is_some() && !run_now => applied.next("run it", format!("dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
     (applied, present.map(|have| have.job))

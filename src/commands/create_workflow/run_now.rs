@@ -30,9 +30,27 @@ pub(in crate::commands) enum RunNow {
     Offered(Rc<dyn Prompter>),
 }
 
-impl From<bool> for RunNow {
-    fn from(run_now: bool) -> RunNow {
-        if run_now { RunNow::Now } else { RunNow::No }
+/// What `create-workflow` does once the workflow exists.
+#[derive(Clone, Copy)]
+pub(super) struct Then {
+    pub(super) check: bool,
+    pub(super) run_now: bool,
+}
+
+impl Then {
+    /// Checks and runs the workflow, if there is one: its ID and its check.
+    pub(super) async fn go_on(
+        self,
+        applied: Applied,
+        made: Option<(u64, Check)>,
+        access: (&Databricks, &Writer),
+        ctx: &CommandContext,
+    ) -> Ended<Box<dyn Report>> {
+        let Then { check, run_now } = self;
+        let goes_on = (check || run_now) && applied.is_well() && applied.failure.is_none();
+        let Some((job, made)) = made.filter(|_| goes_on) else { return applied.end() };
+        let run_now = if run_now { RunNow::Now } else { RunNow::No };
+        check_and_run(applied, Some(made).filter(|_| check), &[], (job, run_now), access, ctx).await
     }
 }
 

@@ -9,15 +9,13 @@ use super::shared::provision::{ConfirmationFlags, Provision, ask_to_apply, who};
 use super::shared::workflow_argument::WorkflowArgument;
 use super::{CommandContext, connect_dbt, databricks_client};
 use crate::credentials::{Databricks, InputErrors, databricks};
-use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::document::{Data, Id};
-use crate::engine::{Consent, Consents, Inputs, Provisioned, blocked};
+use crate::document::Id;
+use crate::engine::{Consent, Consents, Inputs, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Deadline, Writer};
 use crate::line::Line;
-use crate::questions::Prompter;
 
 /// How long to wait for a canceled run to end.
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
@@ -79,10 +77,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match Box::pin(remove(args, ctx)).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    Box::pin(remove(args, ctx)).await.unwrap_or_else(Ended::from)
 }
 
 async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -96,10 +91,14 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let refused = blocked(&found.plan).is_some();
     let goes_on = !dry_run && !refused && found.plan.writes();
     let prompter = ctx.prompts.prompter.clone().filter(|_| goes_on && !yes);
-    if let Some(prompter) = &prompter
-        && let Err(ended) = accept(&found, writer.origin(), &me, &**prompter, ctx).await
-    {
-        return Ok(ended);
+    if let Some(prompter) = &prompter {
+        let value = format!("{} (as {})", writer.origin(), me.user_name);
+        let above = [Line::Setting { label: "Workspace", value }];
+        let (lines, asked) = ((&above[..], found.lines()), ("yN", "nothing was removed"));
+        let access = (writer.origin(), &me);
+        if let Err(ended) = ask_to_apply(&found.plan, lines, access, asked, &**prompter, ctx).await {
+            return Ok(ended);
+        }
     }
     let cancelled = if goes_on { cancel(&found, &identity, &writer, ctx).await? } else { Vec::new() };
     if prompter.is_some() || !cancelled.is_empty() {
@@ -128,27 +127,6 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     applied.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
     applied.field("warnings", warnings);
     Ok(applied.end())
-}
-
-/// Shows the plan and asks whether to apply it.
-async fn accept(
-    found: &RemovalPlan,
-    workspace: &str,
-    me: &Me,
-    prompter: &dyn Prompter,
-    ctx: &CommandContext,
-) -> Result<(), Ended<Box<dyn Report>>> {
-    let shown = Provisioned {
-        workspace: workspace.to_owned(),
-        identity: me.user_name.clone(),
-        dry_run: true,
-        entries: found.plan.entries(),
-        lines: found.lines(),
-        hints: Vec::new(),
-        fields: Data::default(),
-    };
-    let lines = [Line::Setting { label: "Workspace", value: format!("{workspace} (as {})", me.user_name) }];
-    ask_to_apply(&lines, &shown, ("yN", "nothing was removed"), prompter, ctx).await.map(|_| ())
 }
 
 /// Resolves flags and variables; reports everything missing at once.

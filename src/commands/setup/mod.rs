@@ -10,7 +10,7 @@ use futures_util::future::maybe_done;
 
 use self::again::commands;
 use self::setup_plan::{SetupPlan, Specs, observe_before_identity, plan_setup};
-use self::shown::{Offered, Row, rows};
+use self::shown::{Row, accept, rows};
 use super::create_workflow::{
     Caller, Check, Input, JobArguments, RunNow, THEN_CHECKED, THEN_RUN, TargetWorkflow, WorkflowFlags, check_and_run,
     report_workflow,
@@ -30,7 +30,7 @@ use crate::secret::Secret;
 use crate::spec::grants::{self, GrantTo};
 use crate::spec::{
     NotebookSettings, NotebookSpec, SecretSpec, Setting, TaskSpec, WorkflowSettings, WorkflowSpec, parse_flags,
-    read_name, read_run_as, read_start,
+    read_name, read_run_as, read_start, secret_names,
 };
 
 /// Set up secret, notebook, and workflow
@@ -194,10 +194,7 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
-    match Box::pin(set_up(args, ctx)).await {
-        Ok(ended) => ended,
-        Err(failure) => failure.into(),
-    }
+    Box::pin(set_up(args, ctx)).await.unwrap_or_else(Ended::from)
 }
 
 /// Everything known before any request to Databricks.
@@ -217,17 +214,15 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let mut errors = InputErrors::default();
     args.confirmation.check(ctx, &mut errors);
     let mut storing = InputErrors::default();
-    let mut secret =
-        SecretSpec { scope: args.scope.clone().into(), key: args.key.clone().into(), replacement: None, grants };
-    let (scope, key) = secret.names()?;
+    let (scope, key) = secret_names(args.scope.clone(), args.key.clone())?;
     let unless_stored = (!args.rotate && !ctx.prompts.key_is_stored).then(|| (scope.to_string(), key.to_string()));
-    let key = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
+    let value = key_to_store(&args.source, true, unless_stored, ctx, &mut storing).await;
     let job = args.job.clone().into_iter().collect();
     let (asked, tasks) =
         JobArguments::read(job, args.job_filter.clone(), TargetWorkflow::Own, Vec::new(), ctx, &mut errors);
     let spec = args.workflow_spec(tasks, ctx, &mut errors);
-    secret.replacement = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
-    let caller = Caller::Setup { key: key.clone().map(|key| Box::new(Token::bare(key))) };
+    let replacement = value.as_ref().filter(|_| args.rotate).map(|value| Fingerprint::of(&value.value));
+    let caller = Caller::Setup { key: value.clone().map(|key| Box::new(Token::bare(key))) };
     let input = Input::resolve(spec, args.consents(), asked, (None, caller), ctx, &mut errors);
     // Only later lookups tell whether a key must be stored. Report it now if the command fails anyway or the key is
     // needed for certain.
@@ -239,7 +234,8 @@ async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "input is missing after it was resolved"));
     };
-    Ok(Settled { args, input, secret, key, storing })
+    let secret = SecretSpec { scope, key, replacement, grants };
+    Ok(Settled { args, input, secret, key: value, storing })
 }
 
 async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -277,8 +273,8 @@ async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
     let setup_plan = match &prompter {
         Some(prompter) if !dry_run && !refused && setup_plan.plan.writes() => {
-            let offered = Offered::of(&setup_plan, rows, run_now, writer.origin(), &me);
-            if let Err(ended) = offered.accept(&**prompter, ctx).await {
+            let access = (writer.origin(), &me);
+            if let Err(ended) = accept(&setup_plan, rows, run_now, access, &**prompter, ctx).await {
                 return Ok(ended);
             }
             // The plan may be stale after the prompt; observe again, and apply only what was accepted.

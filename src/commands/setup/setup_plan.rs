@@ -53,12 +53,8 @@ pub(super) async fn observe_before_identity(
     ctx: &CommandContext,
 ) -> Result<Early, Failure> {
     let Specs { secret, notebook: _, input } = specs;
-    let (scope, key) = secret.names()?;
-    let (looked_up, jobs, secret_plan) = tokio::join!(
-        look_up(input, ctx),
-        JobsAhead::read(reader, None),
-        plan_secret(reader, secret, (&scope, &key), &input.consents)
-    );
+    let (looked_up, jobs, secret_plan) =
+        tokio::join!(look_up(input, ctx), JobsAhead::read(reader, None), plan_secret(reader, secret, &input.consents));
     Ok(Early { looked_up: looked_up?, jobs, secret_plan })
 }
 
@@ -99,13 +95,13 @@ pub(super) async fn plan_setup(
     };
     let plans = plan_workflow(reader, input, (looked_up, jobs), me, ctx, observe);
     let WorkflowPlan { steps: of_workflow, findings, prerequisites } = Box::pin(plans).await?;
-    let usual = secret.names()?;
     let named = prerequisites.as_ref().and_then(|prerequisites| prerequisites.secret().ok());
-    let (scope, key) = named.unwrap_or_else(|| usual.clone());
-    let SecretPlan { mut steps, near } = if usual == (scope.clone(), key.clone()) {
+    let (scope, key) = named.unwrap_or_else(|| (secret.scope.clone(), secret.key.clone()));
+    let SecretPlan { mut steps, near } = if secret.scope == scope && secret.key == key {
         secret_plan?
     } else {
-        plan_secret(reader, secret, (&scope, &key), &consents).await?
+        let secret = SecretSpec { scope: scope.clone(), key: key.clone(), ..secret.clone() };
+        plan_secret(reader, &secret, &consents).await?
     };
     if let Some((step, grants)) = notebook_plan {
         steps.push(Planned::Notebook(step));

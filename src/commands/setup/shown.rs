@@ -8,8 +8,7 @@ use crate::commands::shared::provision::ask_to_apply;
 use crate::commands::{CommandContext, NOTHING_WRITTEN};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
-use crate::document::Data;
-use crate::engine::{Action, Provisioned};
+use crate::engine::Action;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::line::Line;
 use crate::questions::{PlanSetting, Prompter, Question};
@@ -73,52 +72,30 @@ pub(super) fn rows(
     rows
 }
 
-/// The plan as shown.
-pub(super) struct Offered {
-    plan: Provisioned,
+/// Shows the plan and asks whether to apply it or to edit a setting.
+pub(super) async fn accept(
+    setup_plan: &SetupPlan,
     rows: Vec<Row>,
-}
-
-impl Offered {
-    pub(super) fn of(setup_plan: &SetupPlan, rows: Vec<Row>, run_now: bool, workspace: &str, me: &Me) -> Offered {
-        let mut lines = vec![THEN_CHECKED.into()];
-        if run_now {
-            lines.push(THEN_RUN.into());
-        }
-        let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
-        let entries = setup_plan.plan.entries();
-        let plan = Provisioned {
-            workspace,
-            identity,
-            dry_run: true,
-            entries,
-            lines,
-            hints: Vec::new(),
-            fields: Data::default(),
-        };
-        Offered { plan, rows }
+    run_now: bool,
+    access: (&str, &Me),
+    prompter: &dyn Prompter,
+    ctx: &CommandContext,
+) -> Result<(), Ended<Box<dyn Report>>> {
+    let above: Vec<Line> = rows.iter().map(Row::line).collect();
+    let below = [THEN_CHECKED].into_iter().chain(run_now.then_some(THEN_RUN)).map(Line::from).collect();
+    let asked = ("yNe", NOTHING_WRITTEN);
+    let key = ask_to_apply(&setup_plan.plan, (&above, below), access, asked, prompter, ctx).await?;
+    if key != 'e' {
+        return Ok(());
     }
-
-    /// Shows the plan and asks whether to apply it or to edit a setting.
-    pub(super) async fn accept(
-        self,
-        prompter: &dyn Prompter,
-        ctx: &CommandContext,
-    ) -> Result<(), Ended<Box<dyn Report>>> {
-        let lines: Vec<Line> = self.rows.iter().map(Row::line).collect();
-        let key = ask_to_apply(&lines, &self.plan, ("yNe", NOTHING_WRITTEN), prompter, ctx).await?;
-        if key != 'e' {
-            return Ok(());
-        }
-        let mut editable: Vec<(String, (PlanSetting, String))> =
-            self.rows.into_iter().filter_map(|row| Some((row.line().to_string(), row.edit?))).collect();
-        let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
-        let chosen =
-            prompter.choose("Edit", &lines).await.map_err(|reason| unanswered_at(reason, Some(NOTHING_WRITTEN)))?;
-        let (_, (setting, now)) = editable.swap_remove(chosen);
-        // The setting is prompted for by the caller, which runs the command again with the answer.
-        let mut failure = Failure::new(Code::MissingInput, "the plan is being edited");
-        failure.open_questions.questions = vec![Question::Setting { setting, now }];
-        Err(failure.into())
-    }
+    let mut editable: Vec<(String, (PlanSetting, String))> =
+        rows.into_iter().filter_map(|row| Some((row.line().to_string(), row.edit?))).collect();
+    let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
+    let chosen =
+        prompter.choose("Edit", &lines).await.map_err(|reason| unanswered_at(reason, Some(NOTHING_WRITTEN)))?;
+    let (_, (setting, now)) = editable.swap_remove(chosen);
+    // The setting is prompted for by the caller, which runs the command again with the answer.
+    let mut failure = Failure::new(Code::MissingInput, "the plan is being edited");
+    failure.open_questions.questions = vec![Question::Setting { setting, now }];
+    Err(failure.into())
 }

@@ -78,16 +78,24 @@ impl ConfirmationFlags {
     }
 }
 
-/// Shows a plan below these lines and asks for one of `keys`. Ends the command on `n` or without an answer. `advice` is
-/// printed on a signal.
+/// Shows a plan between these lines and asks for one of `keys`. Ends the command on `n` or without an answer.
 pub(crate) async fn ask_to_apply(
-    lines: &[Line],
-    plan: &Provisioned,
+    plan: &Plan,
+    (above, below): (&[Line], Vec<Line>),
+    (workspace, me): (&str, &Me),
     (keys, state): (&str, &'static str),
     prompter: &dyn Prompter,
     ctx: &CommandContext,
 ) -> Result<char, Ended<Box<dyn Report>>> {
-    for line in lines.iter().cloned().chain(["".into()]).chain(plan.text()) {
+    let plan = Provisioned {
+        workspace: workspace.to_owned(),
+        identity: me.user_name.clone(),
+        dry_run: true,
+        entries: plan.entries(),
+        lines: below,
+        ..Provisioned::default()
+    };
+    for line in above.iter().cloned().chain(["".into()]).chain(plan.text()) {
         ctx.events.emit(Event::Asked(line));
     }
     ctx.interrupt_report.set_note(plan.json(), StateNote { cause: None, state, next: None });
@@ -172,7 +180,9 @@ impl Provision<'_> {
                 {
                     *known = entry;
                 }
-                ctx.interrupt_report.set_note(known_so_far(&workspace, &identity, &entries), half_done(&entries));
+                let (workspace, identity) = (workspace.clone(), identity.clone());
+                let known = Provisioned { workspace, identity, entries: entries.clone(), ..Provisioned::default() };
+                ctx.interrupt_report.set_note(known.json(), half_done(&entries));
             };
             match apply(writer, &mut plan, &inputs, &record_entry).await {
                 Ok(()) => (Finish::Changed, None),
@@ -187,21 +197,7 @@ impl Provision<'_> {
     }
 }
 
-/// The `data` if the command is interrupted while it applies the plan.
-fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
-    Provisioned {
-        workspace: workspace.to_owned(),
-        identity: identity.to_owned(),
-        dry_run: false,
-        entries: entries.to_vec(),
-        lines: Vec::new(),
-        hints: Vec::new(),
-        fields: Data::default(),
-    }
-    .json()
-}
-
-/// The note for such an interruption.
+/// The note if the command is interrupted while it applies the plan.
 fn half_done(entries: &[Entry]) -> StateNote {
     let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
         (Action::Create | Action::Update(_) | Action::Remove, Progress::Written | Progress::Done) => true,
@@ -236,6 +232,15 @@ impl Applied {
             Finish::Changed | Finish::Unchanged => true,
             Finish::Shown | Finish::Blocked | Finish::Failed => false,
         }
+    }
+
+    /// What became of an object, in one word; `None` if nothing was applied.
+    pub(crate) fn result(&self, action: &Action, created: &'static str) -> Option<&'static str> {
+        self.is_well().then_some(match action {
+            Action::Create => created,
+            Action::Update(_) => "updated",
+            Action::Keep(_) | Action::Remove | Action::Blocked { .. } => "kept",
+        })
     }
 
     /// Adds a line of text output.

@@ -219,6 +219,37 @@ async fn each_refusal_is_in_the_plan_and_nothing_of_a_refused_plan_is_written() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_is_refused_for_several_reasons_says_them_all() {
+    const SHARED: &str = "/Shared/run";
+    type Case = (&'static [Before], Command, Vec<&'static str>, &'static [&'static str]);
+    let cases: [Case; 3] = [
+        (
+            &[Secret(&[]), Notebook(&[]), Workflow, Edit],
+            Create,
+            vec!["--job", "222222", "--unpaused"],
+            &["has no schedule", "edited by hand", "--force"],
+        ),
+        (
+            HOSTED,
+            Create,
+            [&ADD[..], &["--compute", "job-cluster:small", "--depends-on", "dbt_222222=lode"]].concat(),
+            &["no job cluster small", "no task lode"],
+        ),
+        (&[ForeignNotebook(SHARED)], Deploy, vec!["--notebook", SHARED], &["--accept-shared-path", "--adopt"]),
+    ];
+    for (before, command, line, words) in cases {
+        let ctx = Harness::new();
+        for before in before {
+            before.happen(&ctx).await;
+        }
+        let dry = command.run(&ctx, &[&line[..], &["--dry-run"]].concat()).await;
+        let real = command.run(&ctx, &line).await;
+        let (shown, failure) = (dry.data["refused"].to_string(), &real.failure);
+        assert!(words.iter().all(|word| shown.contains(word) && failure.contains(word)), "{dry:?}\n{real:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edited_workflow_keeps_the_notebook_that_it_runs() {
     const TEAM: &str = "/Users/ana@example.com/team/run";
     let ctx = Harness::new();

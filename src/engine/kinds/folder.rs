@@ -6,9 +6,8 @@ use serde::Serialize;
 use crate::databricks::is_missing;
 use crate::databricks::workspace::{Listed, NotebookPath, delete, list};
 use crate::engine::apply::Inputs;
-use crate::engine::kinds::gone_is_done;
 use crate::engine::kinds::task::bare;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
 
 pub(crate) enum FolderRemoval {}
@@ -33,7 +32,6 @@ impl Kind for FolderRemoval {
     type Have = Vec<Listed>;
 
     const KIND: &'static str = "folder";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &FolderRemovalWant) -> String {
         want.path.to_string()
@@ -65,11 +63,7 @@ impl Kind for FolderRemoval {
     async fn apply(writer: &Writer, step: &mut Step<FolderRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         match writer.put_once(delete(&step.want.path)).await {
             Err(error) if error.code() == Some("DIRECTORY_NOT_EMPTY") => Ok(Applied::Found),
-            ended => gone_is_done(ended),
+            ended => ended.map(|()| Applied::Written),
         }
-    }
-
-    fn differences(_step: &Step<FolderRemoval>, now: Option<&Vec<Listed>>) -> Vec<String> {
-        now.iter().map(|_| "it is still there".to_owned()).collect()
     }
 }

@@ -43,15 +43,3 @@ pub(crate) use workflow::{
     WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger,
     job_schedule, name_all, other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
 };
-
-use crate::databricks::is_missing;
-use crate::engine::Applied;
-use crate::http::HttpError;
-
-/// Counts deleting something already gone as done.
-fn gone_is_done(ended: Result<(), HttpError>) -> Result<Applied, HttpError> {
-    match ended {
-        Err(error) if !is_missing(&error) => Err(error),
-        Ok(()) | Err(_) => Ok(Applied::Written),
-    }
-}

@@ -13,7 +13,7 @@ use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status,
 use crate::databricks::{is_missing, is_there_already};
 use crate::dbt::Field;
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::notebook::{Difference, Drift, Found, Reading, Settings, State, drift, normalise, read, render};
@@ -100,7 +100,6 @@ impl Kind for Notebook {
     type Have = NotebookHave;
 
     const KIND: &'static str = "notebook";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookWant) -> String {
         want.path.to_string()
@@ -121,32 +120,35 @@ impl Kind for Notebook {
 
     fn diff(want: &NotebookWant, have: Option<&NotebookHave>, consents: &Consents) -> Action {
         let path = &want.path;
+        let mut refusals = Vec::new();
         if path.is_shared() && !consents.has(Consent::AcceptSharedPath) {
-            return Refusal::new(format!(
+            let refusal = Refusal::new(format!(
                 "notebook {path} would be under /Shared, where every user of the workspace can edit it and so use the dbt key it reads"
             ))
-            .advise("drop --notebook to use your home folder, which only you and administrators can edit")
-            .unless(Consent::AcceptSharedPath);
+            .advise("drop --notebook to use your home folder, which only you and administrators can edit");
+            refusals.push(refusal.unless(Consent::AcceptSharedPath));
         }
         let text = match have {
-            None => return Action::Create,
+            None => return Action::Create.unless_refused(refusals),
             Some(NotebookHave::NoFolder { above, kind }) => {
                 let kind = in_words(kind);
                 return Refusal::new(format!("there is {kind} at {above}, so {path} cannot be created"))
                     .advise("choose another --notebook, or delete what is there")
-                    .always();
+                    .always()
+                    .unless_refused(refusals);
             }
             Some(NotebookHave::Other(kind)) => {
                 let kind = in_words(kind);
                 return Refusal::new(format!("there is {kind} at {path}, so no notebook can be created there"))
                     .advise("choose another --notebook, or delete what is there")
-                    .always();
+                    .always()
+                    .unless_refused(refusals);
             }
             Some(NotebookHave::Notebook { object_id: _, text }) => text,
         };
         let settings = want.settings.after(have);
         let wanted = render(&settings, VERSION);
-        match drift(text, &settings, VERSION) {
+        let action = match drift(text, &settings, VERSION) {
             Drift::Unchanged => Action::Keep(None),
             Drift::NotOurs if consents.has(Consent::Adopt) => Action::Update(vec![Change {
                 field: "text".to_owned(),
@@ -174,7 +176,8 @@ impl Kind for Notebook {
                     .diff(unified(&normalise(text), &normalise(&wanted)))
                     .unless(Consent::Force)
             }
-        }
+        };
+        action.unless_refused(refusals)
     }
 
     fn overwritten_diff(want: &NotebookWant, have: Option<&NotebookHave>) -> Option<String> {

@@ -182,11 +182,7 @@ fn to_send(want: &AddedTaskWant, settings: &Raw) -> Raw {
 }
 
 /// The names of the overrides that the task will carry, for a check against what the notebook allows.
-pub(crate) fn carried_overrides(want: &AddedTaskWant, job: &Job) -> BTreeSet<String> {
-    overrides(want, &job.settings)
-}
-
-fn overrides(want: &AddedTaskWant, settings: &Raw) -> BTreeSet<String> {
+pub(crate) fn carried_overrides(want: &AddedTaskWant, settings: &Raw) -> BTreeSet<String> {
     let there = there(want, settings);
     let (task, own) = there.task();
     task::override_names(&whole(want, settings, &key(want, task), task).chosen(task, own))
@@ -200,7 +196,7 @@ fn has_old_format(settings: &Raw) -> bool {
 
 /// Workflow parameters that would win over those that the task passes.
 fn clashes(want: &AddedTaskWant, settings: &Raw) -> Vec<String> {
-    let overridden = (!overrides(want, settings).is_empty()).then_some(OVERRIDES);
+    let overridden = (!carried_overrides(want, settings).is_empty()).then_some(OVERRIDES);
     let passed = [JOB_THAT_WINS, KEY_PARAMETER, ATTEMPT_PARAMETER].into_iter().chain(overridden);
     let named = parameters(settings);
     passed.filter(|name| named.contains(*name)).map(ToOwned::to_owned).collect()
@@ -273,71 +269,76 @@ impl Kind for AddedTask {
                 .advise("remove the mark from the copy's description, or delete the copy")
                 .always();
         }
+        let mut refusals = Vec::new();
         if let Some((cluster, keys)) = compute::missing_cluster(&want.compute, settings) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-            return Refusal::new(format!("the {name} has no job cluster {cluster}; its job clusters: {known}"))
-                .advise("name one of them, or use --compute serverless, cluster:ID, or new")
-                .always();
+            refusals.push(
+                Refusal::new(format!("the {name} has no job cluster {cluster}; its job clusters: {known}"))
+                    .advise("name one of them, or use --compute serverless, cluster:ID, or new")
+                    .always(),
+            );
         }
         let clashes = clashes(want, settings);
         if !clashes.is_empty() {
-            return Refusal::new(format!(
-                "the {name} has its own parameter {}, which would override the task's",
-                clashes.join(", ")
-            ))
-            .advise("rename the workflow's parameter in the workspace, or drop --add-to to create a separate workflow")
-            .always();
+            refusals.push(
+                Refusal::new(format!(
+                    "the {name} has its own parameter {}, which would override the task's",
+                    clashes.join(", ")
+                ))
+                .advise(
+                    "rename the workflow's parameter in the workspace, or drop --add-to to create a separate workflow",
+                )
+                .always(),
+            );
         }
-        if let Some(refusal) = needs::refused(want, job, &name) {
-            return refusal.always();
-        }
+        refusals.extend(needs::refused(want, job, &name).map(Refusal::always));
         let (task, own) = there.task();
         let key = key(want, task);
         let whole = whole(want, settings, &key, task);
         let changes = whole.changes(task, own);
         if changes.is_empty() {
-            return Action::Keep(None);
+            return Action::Keep(None).unless_refused(refusals);
         }
         if let Some(who) = managed_elsewhere(job) {
             let task = serde_json::json!(whole.written(task, own));
             return Refusal::new(format!("the {name} is managed by {who}"))
                 .diff(format!("{task:#}"))
                 .advise("add the task shown above to the job there; this command then finds it in place")
-                .always();
+                .always()
+                .unless_refused(refusals);
         }
         if whole.mark.has_no_room(task) {
-            return Refusal::new(format!(
-                "the description of task {key} of {name} is too long to add dbtrigger's mark"
-            ))
-            .advise("shorten it to 900 characters in the workspace")
-            .always();
+            refusals.push(
+                Refusal::new(format!("the description of task {key} of {name} is too long to add dbtrigger's mark"))
+                    .advise("shorten it to 900 characters in the workspace")
+                    .always(),
+            );
         }
         let refused = |what: String| Refusal::new(what).diff(task::lines(&changes));
-        match &there {
-            There::Nothing | There::Several(_) => {
-                let count = settings.list("tasks").len();
-                if count >= MOST_TASKS {
-                    return Refusal::new(format!("the {name} has {count} tasks, and Databricks allows {MOST_TASKS}"))
-                        .advise("drop --add-to to create a separate workflow")
-                        .always();
-                }
-                Action::Create
-            }
-            There::Foreign(task) if !can_be_adopted(want, settings, task) => {
+        let count = settings.list("tasks").len();
+        refusals.extend(match &there {
+            There::Nothing if count >= MOST_TASKS => Some(
+                Refusal::new(format!("the {name} has {count} tasks, and Databricks allows {MOST_TASKS}"))
+                    .advise("drop --add-to to create a separate workflow")
+                    .always(),
+            ),
+            There::Foreign(task) if !can_be_adopted(want, settings, task) => Some(
                 Refusal::new(format!("the {name} has a task {key} that dbtrigger did not create"))
                     .advise("give the new task another key with --task-key")
-                    .always()
-            }
-            There::Foreign(_) if !consents.has(Consent::Adopt) => {
+                    .always(),
+            ),
+            There::Foreign(_) if !consents.has(Consent::Adopt) => Some(
                 refused(format!("the {name} has a task {key} that dbtrigger did not add, and that runs its notebook"))
                     .advise("or give the new task another key with --task-key")
-                    .unless(Consent::Adopt)
-            }
+                    .unless(Consent::Adopt),
+            ),
             There::Ours(task) if whole.is_edited(task) && !consents.has(Consent::Force) => {
-                refused(format!("task {key} of {name} was edited by hand")).unless(Consent::Force)
+                Some(refused(format!("task {key} of {name} was edited by hand")).unless(Consent::Force))
             }
-            There::Foreign(_) | There::Ours(_) => Action::Update(changes),
-        }
+            There::Nothing | There::Several(_) | There::Foreign(_) | There::Ours(_) => None,
+        });
+        let write = if task.is_some() { Action::Update(changes) } else { Action::Create };
+        write.unless_refused(refusals)
     }
 
     fn is_as_planned(step: &Step<AddedTask>, now: Option<&Job>) -> bool {

@@ -284,7 +284,7 @@ fn flags_change_their_own_field_and_left_out_it_stays() {
     );
     let next = after(&other, &settings);
     assert_eq!(diff(&want(), &next, &none()), Action::Keep(None));
-    assert_eq!(overrides(&want(), &job(&next).settings), BTreeSet::from(["git_branch".to_owned()]));
+    assert_eq!(carried_overrides(&want(), &job(&next).settings), BTreeSet::from(["git_branch".to_owned()]));
     other.task.depends_on = Setting::Clear;
     assert_eq!(fields(&diff(&other, &next, &none())), ["task.depends_on"]);
 }

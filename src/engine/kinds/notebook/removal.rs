@@ -10,9 +10,9 @@ use crate::databricks::permissions::{Holding, notebook_permissions};
 use crate::databricks::raw::Raw;
 use crate::databricks::workspace::{NotebookPath, delete};
 use crate::engine::apply::Inputs;
+use crate::engine::kinds::access;
 use crate::engine::kinds::task::{bare, key_of};
-use crate::engine::kinds::{access, gone_is_done};
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Kind, Progress, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
@@ -104,7 +104,6 @@ impl Kind for NotebookRemoval {
     type Have = NotebookRemovalHave;
 
     const KIND: &'static str = "notebook";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookRemovalWant) -> String {
         want.path.to_string()
@@ -168,11 +167,7 @@ impl Kind for NotebookRemoval {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<NotebookRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
-        gone_is_done(writer.put_once(delete(&step.want.path)).await)
-    }
-
-    fn differences(_step: &Step<NotebookRemoval>, now: Option<&NotebookRemovalHave>) -> Vec<String> {
-        now.iter().map(|_| "it is still there".to_owned()).collect()
+        writer.put_once(delete(&step.want.path)).await.map(|()| Applied::Written)
     }
 
     fn explain(_want: &NotebookRemovalWant, error: &HttpError, failure: Failure) -> Failure {

@@ -10,8 +10,7 @@ use crate::databricks::is_missing;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{ADMINISTRATORS, Backend, KeyName, Permission, ScopeName, delete_scope, list, scopes};
 use crate::engine::apply::Inputs;
-use crate::engine::kinds::gone_is_done;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Kind, Progress, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -68,7 +67,6 @@ impl Kind for ScopeRemoval {
     type Have = ScopeRemovalHave;
 
     const KIND: &'static str = "secret scope";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &ScopeRemovalWant) -> String {
         want.scope.to_string()
@@ -130,11 +128,7 @@ impl Kind for ScopeRemoval {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<ScopeRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
-        gone_is_done(writer.put_once(delete_scope(&step.want.scope)).await)
-    }
-
-    fn differences(_step: &Step<ScopeRemoval>, now: Option<&ScopeRemovalHave>) -> Vec<String> {
-        now.iter().map(|_| "it is still there".to_owned()).collect()
+        writer.put_once(delete_scope(&step.want.scope)).await.map(|()| Applied::Written)
     }
 
     fn explain(want: &ScopeRemovalWant, error: &HttpError, failure: Failure) -> Failure {

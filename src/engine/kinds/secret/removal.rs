@@ -6,8 +6,7 @@ use crate::databricks::is_missing;
 use crate::databricks::secrets::{Backend, KeyName, ScopeName, delete, list, scopes};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::apply::Inputs;
-use crate::engine::kinds::gone_is_done;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -39,7 +38,6 @@ impl Kind for SecretRemoval {
     type Have = SecretRemovalHave;
 
     const KIND: &'static str = "secret";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &SecretRemovalWant) -> String {
         format!("{}/{}", want.scope, want.key)
@@ -82,11 +80,7 @@ impl Kind for SecretRemoval {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<SecretRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
-        gone_is_done(writer.put_once(delete(&step.want.scope, &step.want.key)).await)
-    }
-
-    fn differences(_step: &Step<SecretRemoval>, now: Option<&SecretRemovalHave>) -> Vec<String> {
-        now.iter().map(|_| "it is still there".to_owned()).collect()
+        writer.put_once(delete(&step.want.scope, &step.want.key)).await.map(|()| Applied::Written)
     }
 
     fn explain(want: &SecretRemovalWant, error: &HttpError, failure: Failure) -> Failure {

@@ -317,97 +317,103 @@ impl Kind for Workflow {
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
         let nothing = Raw::default();
         let there = have.map_or(&nothing, |have| &have.job.settings);
+        let mut refusals = Vec::new();
         if let Some((key, keys)) = compute::missing_cluster(&want.compute, there) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-            return Refusal::new(format!(
-                "workflow \"{}\" has no job cluster {key}; its job clusters: {known}",
-                want.name
-            ))
-            .advise("name one of them, or use --compute serverless, cluster:ID, or new")
-            .always();
+            refusals.push(
+                Refusal::new(format!("workflow \"{}\" has no job cluster {key}; its job clusters: {known}", want.name))
+                    .advise("name one of them, or use --compute serverless, cluster:ID, or new")
+                    .always(),
+            );
         }
         if let Some(flag) = job_schedule::flag_without_schedule(&want.settings, there) {
-            return Refusal::new(format!("workflow \"{}\" has no schedule, which {flag} needs", want.name))
-                .advise("add --schedule, such as --schedule '0 0 6 * * ?'")
-                .always();
+            refusals.push(
+                Refusal::new(format!("workflow \"{}\" has no schedule, which {flag} needs", want.name))
+                    .advise("add --schedule, such as --schedule '0 0 6 * * ?'")
+                    .always(),
+            );
         }
-        let Some(WorkflowHave { ours, namesakes, job, created_job: _ }) = have else { return Action::Create };
+        let Some(WorkflowHave { ours, namesakes, job, created_job: _ }) = have else {
+            return Action::Create.unless_refused(refusals);
+        };
         // The name in the workspace: our job is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
             return Refusal::new(format!("{} jobs have this workflow's tag: {}", ours.len(), name_all(ours)))
                 .advise("remove what is not needed with `dbtrigger remove --workflow ID`, or take the tag dbtrigger-id away from what was made as a copy")
-                .always();
+                .always()
+                .unless_refused(refusals);
+        }
+        if ours.is_empty() && namesakes.len() > 1 {
+            return Refusal::new(format!(
+                "{} jobs have this name, and dbtrigger created none of them: {}",
+                namesakes.len(),
+                name_all(namesakes)
+            ))
+            .advise("choose another name with --name")
+            .always()
+            .unless_refused(refusals);
         }
         let changes = changes(want, job);
         if changes.is_empty() {
-            return Action::Keep(None);
+            return Action::Keep(None).unless_refused(refusals);
         }
         let id = job.id;
         if let Some(who) = managed_elsewhere(job) {
             return Refusal::new(format!("job {id} \"{name}\" is managed by {who}"))
                 .advise("choose another name with --name, or change it there")
-                .always();
+                .always()
+                .unless_refused(refusals);
         }
         if let Some(start) = other_start(&job.settings).filter(|_| want.settings.schedule.value().is_some()) {
-            return Refusal::new(format!(
-                "job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule"
-            ))
-            .advise("drop --schedule, or remove the other trigger in the workspace")
-            .always();
+            refusals.push(
+                Refusal::new(format!("job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule"))
+                    .advise("drop --schedule, or remove the other trigger in the workspace")
+                    .always(),
+            );
         }
         if let Some((task, needs)) = tasks::left_waiting(want, &job.settings) {
-            return Refusal::new(format!(
-                "task {task} of job {id} \"{name}\" depends on task {needs}, which would be removed"
-            ))
-            .advise("change the dependency in the workspace, or create another workflow with --name")
-            .always();
+            refusals.push(
+                Refusal::new(format!(
+                    "task {task} of job {id} \"{name}\" depends on task {needs}, which would be removed"
+                ))
+                .advise("change the dependency in the workspace, or create another workflow with --name")
+                .always(),
+            );
         }
         if let Some(key) = tasks::taken_key(want, &job.settings) {
-            return Refusal::new(format!(
-                "job {id} \"{name}\" has a conflicting task {key} that dbtrigger did not create"
-            ))
-            .advise("give the task another key with --job KEY=JOB, or rename the other one in the workspace")
-            .always();
+            refusals.push(
+                Refusal::new(format!("job {id} \"{name}\" has a conflicting task {key} that dbtrigger did not create"))
+                    .advise("give the task another key with --job KEY=JOB, or rename the other one in the workspace")
+                    .always(),
+            );
         }
         let tags = settings::count_tags(want, &job.settings);
         if tags > MOST_TAGS {
-            return Refusal::new(format!(
-                "job {id} \"{name}\" would have {tags} tags, but Databricks allows {MOST_TAGS}"
-            ))
-            .advise("use fewer --tag, or remove tags in the workspace")
-            .always();
+            refusals.push(
+                Refusal::new(format!("job {id} \"{name}\" would have {tags} tags, but Databricks allows {MOST_TAGS}"))
+                    .advise("use fewer --tag, or remove tags in the workspace")
+                    .always(),
+            );
         }
         let lines = settings::lines(&changes);
-        if ours.is_empty() {
-            if namesakes.len() > 1 {
-                return Refusal::new(format!(
-                    "{} jobs have this name, and dbtrigger created none of them: {}",
-                    namesakes.len(),
-                    name_all(namesakes)
-                ))
-                .advise("choose another name with --name")
-                .always();
-            }
-            if !tasks::can_be_adopted(want, &job.settings) {
-                return Refusal::new(format!(
-                    "job {id} \"{name}\" was not created by dbtrigger and has more than one notebook task; they would be overwritten"
-                ))
-                .advise("choose another name with --name")
-                .always();
-            }
-            if !consents.has(Consent::Adopt) {
-                let marked = job.settings.object("tags").has(ID_TAG);
-                let whose = if marked { "is another dbtrigger workflow" } else { "was not created by dbtrigger" };
-                return Refusal::new(format!("the job {id} \"{name}\" {whose}"))
-                    .diff(lines)
-                    .advise("or choose another name with --name")
-                    .unless(Consent::Adopt);
-            }
-        } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
-            return Refusal::new(format!("job {id} \"{name}\" was edited by hand")).diff(lines).unless(Consent::Force);
+        if ours.is_empty() && !tasks::can_be_adopted(want, &job.settings) {
+            let what = format!(
+                "job {id} \"{name}\" was not created by dbtrigger and has more than one notebook task; they would be overwritten"
+            );
+            refusals.push(Refusal::new(what).advise("choose another name with --name").always());
+        } else if ours.is_empty() && !consents.has(Consent::Adopt) {
+            let marked = job.settings.object("tags").has(ID_TAG);
+            let whose = if marked { "is another dbtrigger workflow" } else { "was not created by dbtrigger" };
+            let refusal = Refusal::new(format!("the job {id} \"{name}\" {whose}"))
+                .diff(lines)
+                .advise("or choose another name with --name");
+            refusals.push(refusal.unless(Consent::Adopt));
+        } else if !ours.is_empty() && settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
+            let refusal = Refusal::new(format!("job {id} \"{name}\" was edited by hand")).diff(lines);
+            refusals.push(refusal.unless(Consent::Force));
         }
-        Action::Update(changes)
+        Action::Update(changes).unless_refused(refusals)
     }
 
     async fn reobserve(reader: &Reader, step: &Step<Workflow>) -> Result<Option<WorkflowHave>, HttpError> {

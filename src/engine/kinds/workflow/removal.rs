@@ -10,8 +10,8 @@ use crate::databricks::{WorkflowRun, is_missing, list_workflow_runs};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
-use crate::engine::kinds::{access, gone_is_done, unmanaged};
-use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::kinds::{access, unmanaged};
+use crate::engine::{Action, Applied, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, HttpError, Reader, Writer};
 
@@ -95,7 +95,6 @@ impl Kind for WorkflowRemoval {
     type Have = WorkflowRemovalHave;
 
     const KIND: &'static str = "workflow";
-    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &WorkflowRemovalWant) -> String {
         format!("{} \"{}\"", want.job, want.name)
@@ -142,11 +141,7 @@ impl Kind for WorkflowRemoval {
     }
 
     async fn apply(writer: &Writer, step: &mut Step<WorkflowRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
-        gone_is_done(writer.put_once(jobs::delete(step.want.job)).await)
-    }
-
-    fn differences(_step: &Step<WorkflowRemoval>, now: Option<&WorkflowRemovalHave>) -> Vec<String> {
-        now.iter().map(|_| "the job is still there".to_owned()).collect()
+        writer.put_once(jobs::delete(step.want.job)).await.map(|()| Applied::Written)
     }
 
     fn explain(_want: &WorkflowRemovalWant, error: &HttpError, failure: Failure) -> Failure {
