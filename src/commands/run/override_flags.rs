@@ -33,7 +33,9 @@ fn flag_of(field: &Field) -> Arg {
     match field.kind {
         Kind::Text => flag.value_parser(NonEmptyStringValueParser::new()),
         Kind::Texts => flag.value_parser(NonEmptyStringValueParser::new()).action(ArgAction::Append),
-        Kind::Number => flag.value_parser(value_parser!(u64).range(1..)),
+        Kind::Number => flag.value_parser(|text: &str| {
+            text.parse::<u64>().ok().filter(|number| *number > 0).ok_or("it is not a whole number, at least 1")
+        }),
         Kind::Seconds => flag.value_parser(|text: &str| durations::whole_seconds(text).map(|limit| limit.as_secs())),
         Kind::Flag => {
             flag.value_parser(value_parser!(bool)).num_args(0..=1).require_equals(true).default_missing_value("true")
