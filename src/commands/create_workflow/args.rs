@@ -1,15 +1,22 @@
-//! The arguments of `create-workflow`.
+//! The arguments of `create-workflow`, and how they become a spec.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::input::{Caller, Input};
+use super::job_arguments::{JobArguments, TargetWorkflow};
+use crate::commands::CommandContext;
 use crate::commands::shared::job_argument::JobFilterFlags;
+use crate::credentials::InputErrors;
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::durations;
+use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
-use crate::spec::Setting;
-use crate::spec::grants::GrantTo;
+use crate::spec::grants::{self, GrantTo};
+use crate::spec::{
+    Setting, TaskSettings, WorkflowSettings, WorkflowSpec, options, parse_flags, read_name, read_run_as, read_start,
+};
 
 /// How long a created job may be missing from lists after its response was lost.
 pub(super) const SETTLE: Duration = Duration::from_mins(1);
@@ -172,7 +179,7 @@ pub(super) struct IdentityFlags {
 }
 
 /// Refuses flags that apply to a whole workflow, and several jobs.
-pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
+fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.add_to.is_none() {
         return Ok(());
     }
@@ -208,4 +215,58 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
         ),
     )
     .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
+}
+
+/// Reads all flags of `create-workflow`.
+pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure> {
+    check_flags(&args)?;
+    let mut errors = InputErrors::default();
+    let input = read(args, ctx, &mut errors);
+    errors.settle()?;
+    input.ok_or_else(|| Failure::new(Code::Bug, "input is missing after it was resolved"))
+}
+
+fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<Input> {
+    let target = match args.task_key {
+        _ if args.add_to.is_none() => TargetWorkflow::Own,
+        task_key => TargetWorkflow::Existing { task_key },
+    };
+    let (asked, tasks) = JobArguments::read(args.job, args.job_filter, target, args.depends_on, ctx, errors);
+    let name = errors.optional(args.name.map(read_name).transpose());
+    let WorkflowFlags { notebook, schedule, timezone } = args.workflow;
+    let now = ctx.context.wall.now();
+    let (schedule, timezone) = read_start(schedule.as_deref(), timezone.as_deref(), now, errors);
+    let compute = parse_flags(args.compute.as_deref(), args.policy, args.cluster_json.as_ref());
+    let compute = errors.optional(compute.map(Some)).unwrap_or_default();
+    let overrides = errors.optional(options::overrides(args.overrides).map(Some)).unwrap_or_default();
+    let tags = errors.optional(options::tags(args.tag).map(Some)).unwrap_or_default();
+    let notify = errors.optional(options::addresses(args.notify).map(Some)).unwrap_or_default();
+    let IdentityFlags { run_as, grant_run_as, grant } = args.identity;
+    let run_as = errors.optional(run_as.map(|text| read_run_as(&text)).transpose());
+    let grants = errors.optional(grants::settle(grant).map(Some)).unwrap_or_default();
+    let spec = WorkflowSpec {
+        name,
+        account: None,
+        tasks,
+        notebook,
+        compute,
+        each_task: TaskSettings {
+            retries: args.retries.into(),
+            timeout: args.task_timeout.map(|limit| limit.as_secs()).into(),
+            overrides,
+        },
+        settings: WorkflowSettings {
+            schedule: if args.no_schedule { Setting::Clear } else { schedule },
+            timezone,
+            // clap allows only one of the two.
+            paused: (args.paused || args.unpaused).then_some(args.paused).into(),
+            notify,
+            tags,
+            run_as: run_as.into(),
+        },
+        grant_run_as,
+        grants,
+    };
+    let consents = Consents::default().with(Consent::Adopt, args.adopt).with(Consent::Force, args.force);
+    Input::resolve(spec, consents, asked, (args.add_to, Caller::CreateWorkflow), ctx, errors)
 }

@@ -1,19 +1,15 @@
-//! Reads the flags of `create-workflow`, and finds the services for a workflow; reports everything missing at once.
+//! Finds the services for a workflow; reports everything missing at once.
 
-use super::args::{Args, IdentityFlags, WorkflowFlags, check_flags};
-use super::job_arguments::{JobArguments, TargetWorkflow};
+use super::job_arguments::JobArguments;
 use super::prerequisites::NotebookRequirements;
 use crate::commands::CommandContext;
 use crate::commands::shared::workflow_argument::WorkflowArgument;
 use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, SignIn, Token};
 use crate::dbt::Link;
-use crate::engine::{Consent, Consents};
+use crate::engine::Consents;
 use crate::failure::{Code, Failure};
 use crate::questions::Question;
-use crate::spec::{
-    Setting, TaskSettings, WorkflowSettings, WorkflowSpec, grants, options, parse_flags, read_name, read_run_as,
-    read_start,
-};
+use crate::spec::WorkflowSpec;
 
 fn missing_notebook() -> MissingInput {
     let give = "pass --notebook PATH, or set DBT_CLOUD_ACCOUNT_ID (or pass --dbt-account ID)";
@@ -91,60 +87,6 @@ impl Input {
         }
         Ok(())
     }
-}
-
-/// Reads all flags of `create-workflow`.
-pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure> {
-    check_flags(&args)?;
-    let mut errors = InputErrors::default();
-    let input = read(args, ctx, &mut errors);
-    errors.settle()?;
-    input.ok_or_else(|| Failure::new(Code::Bug, "input is missing after it was resolved"))
-}
-
-fn read(args: Args, ctx: &CommandContext, errors: &mut InputErrors) -> Option<Input> {
-    let target = match args.task_key {
-        _ if args.add_to.is_none() => TargetWorkflow::Own,
-        task_key => TargetWorkflow::Existing { task_key },
-    };
-    let (asked, tasks) = JobArguments::read(args.job, args.job_filter, target, args.depends_on, ctx, errors);
-    let name = errors.optional(args.name.map(read_name).transpose());
-    let WorkflowFlags { notebook, schedule, timezone } = args.workflow;
-    let now = ctx.context.wall.now();
-    let (schedule, timezone) = read_start(schedule.as_deref(), timezone.as_deref(), now, errors);
-    let compute = parse_flags(args.compute.as_deref(), args.policy, args.cluster_json.as_ref());
-    let compute = errors.optional(compute.map(Some)).unwrap_or_default();
-    let overrides = errors.optional(options::overrides(args.overrides).map(Some)).unwrap_or_default();
-    let tags = errors.optional(options::tags(args.tag).map(Some)).unwrap_or_default();
-    let notify = errors.optional(options::addresses(args.notify).map(Some)).unwrap_or_default();
-    let IdentityFlags { run_as, grant_run_as, grant } = args.identity;
-    let run_as = errors.optional(run_as.map(|text| read_run_as(&text)).transpose());
-    let grants = errors.optional(grants::settle(grant).map(Some)).unwrap_or_default();
-    let spec = WorkflowSpec {
-        name,
-        account: None,
-        tasks,
-        notebook,
-        compute,
-        each_task: TaskSettings {
-            retries: args.retries.into(),
-            timeout: args.task_timeout.map(|limit| limit.as_secs()).into(),
-            overrides,
-        },
-        settings: WorkflowSettings {
-            schedule: if args.no_schedule { Setting::Clear } else { schedule },
-            timezone,
-            // clap allows only one of the two.
-            paused: (args.paused || args.unpaused).then_some(args.paused).into(),
-            notify,
-            tags,
-            run_as: run_as.into(),
-        },
-        grant_run_as,
-        grants,
-    };
-    let consents = Consents::default().with(Consent::Adopt, args.adopt).with(Consent::Force, args.force);
-    Input::resolve(spec, consents, asked, (args.add_to, Caller::CreateWorkflow), ctx, errors)
 }
 
 /// The ID of the dbt account, and account and token for looking up jobs, as far as needed or available.

@@ -15,9 +15,9 @@ mod workflow_plan;
 
 pub(crate) use self::args::Args;
 pub(super) use self::args::WorkflowFlags;
+use self::args::settle;
 pub(super) use self::args::{THEN_CHECKED, THEN_RUN};
 pub(super) use self::check::{Check, Used};
-use self::input::settle;
 pub(super) use self::input::{Caller, Input};
 pub(super) use self::job_arguments::{JobArguments, TargetWorkflow};
 use self::prerequisites::{Checked, read_prerequisites};

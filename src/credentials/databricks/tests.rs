@@ -92,12 +92,8 @@ impl Home {
 }
 
 fn token(identity: &Databricks) -> &str {
-    match &identity.auth_method {
-        AuthMethod::Token(token) => token.value.reveal(),
-        other @ (AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. }) => {
-            panic!("{other:?}")
-        }
-    }
+    let AuthMethod::Token(token) = &identity.auth_method else { panic!("{:?}", identity.auth_method) };
+    token.value.reveal()
 }
 
 fn is_at(found: &(String, &'static str, String), host: &str, way: &str, source: &str) {
@@ -304,14 +300,9 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     assert_eq!(home.refused().0, Code::InvalidInput, "it cannot be executed yet");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(home.found().2, "the `databricks` CLI login for profile login");
-    match home.find().unwrap().auth_method {
-        AuthMethod::Cli { program: found, profile } => {
-            assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
-        }
-        other @ (AuthMethod::Token(_) | AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. }) => {
-            panic!("{other:?}")
-        }
-    }
+    let found = home.find().unwrap().auth_method;
+    let AuthMethod::Cli { program: found, profile } = found else { panic!("{found:?}") };
+    assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
     for path in [".", "", "bin:."] {
         assert_eq!(super::super::cli::on_path(path), None, "{path:?}");
     }

@@ -26,6 +26,8 @@ pub(super) struct RouteEntry {
     method: &'static str,
     /// `{}` matches one segment, `{…}` at the end the rest.
     path: &'static str,
+    /// The path up to its first placeholder: tells most routes apart at once.
+    start: &'static [u8],
     pub(super) operation: &'static str,
     pub(super) writes: bool,
     pub(super) run: Handler,
@@ -43,7 +45,12 @@ const fn post(path: &'static str, operation: &'static str, run: Handler) -> Rout
 
 const fn entry(method: &'static str, path: &'static str, operation: &'static str, run: Handler) -> RouteEntry {
     let writes = !matches!(method.as_bytes(), b"GET");
-    RouteEntry { method, path, operation, writes, run }
+    let mut end = 0;
+    while end < path.len() && !matches!(path.as_bytes()[end], b'{' | b'x') {
+        end += 1;
+    }
+    let (start, _) = path.as_bytes().split_at(end);
+    RouteEntry { method, path, start, operation, writes, run }
 }
 
 /// `2.x` in a path matches 2.1 and 2.2, the versions of the Jobs API.
@@ -168,7 +175,7 @@ pub(super) fn is_open(path: &str) -> bool {
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static RouteEntry, Vec<String>)> {
     TABLE
         .iter()
-        .filter(|entry| entry.method == method.as_str())
+        .filter(|entry| entry.method == method.as_str() && path.as_bytes().starts_with(entry.start))
         .find_map(|entry| Some((entry, path_params(entry.path, path)?)))
 }
 
