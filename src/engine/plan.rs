@@ -590,6 +590,20 @@ impl Plan {
         self.steps.iter().find_map(Planned::workflow)
     }
 
+    pub(crate) fn added_task(&self) -> Option<&Step<AddedTask>> {
+        self.steps.iter().find_map(|planned| if let Planned::AddedTask(step) = planned { Some(&**step) } else { None })
+    }
+
+    pub(crate) fn grants(&self) -> impl Iterator<Item = &Step<Grant>> {
+        self.steps.iter().filter_map(|planned| if let Planned::Grant(step) = planned { Some(step) } else { None })
+    }
+
+    pub(crate) fn notebook_grants(&self) -> impl Iterator<Item = &Step<NotebookGrant>> {
+        self.steps
+            .iter()
+            .filter_map(|planned| if let Planned::NotebookGrant(step) = planned { Some(step) } else { None })
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.refusals.iter().cloned().chain(self.steps.iter().map(Planned::entry)).collect()
     }

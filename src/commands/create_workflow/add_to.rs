@@ -103,7 +103,7 @@ fn report_task(
     ctx: &CommandContext,
     run_now: bool,
 ) -> (Applied, Option<(Job, TaskSpec)>) {
-    let Some(Planned::AddedTask(step)) = applied.plan.steps.last() else { return (applied, None) };
+    let Some(step) = applied.plan.added_task() else { return (applied, None) };
     let result = applied.result(&step.action, "added");
     if let (Some(before), Some(after)) = (&step.have, &step.now) {
         let changed = changed_meanwhile(&step.want, before, after);

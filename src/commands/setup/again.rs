@@ -6,7 +6,7 @@ use crate::commands::init_secrets::names;
 use crate::credentials::Account;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{KeyName, ScopeName};
-use crate::engine::{Plan, Planned};
+use crate::engine::Plan;
 use crate::text::quoted;
 
 /// Shell commands. They include only the consents that a new workspace needs, so that a pipeline does not overwrite
@@ -22,14 +22,9 @@ pub(super) fn commands(
     let named = names(scope.as_str(), key);
     let grant = |principal: &str, level: &str| format!(" --grant {}", quoted(&format!("{principal}:{level}")));
     let path = plan.notebook().map(|step| quoted(step.want.path.as_str())).unwrap_or_default();
-    let (mut readers, mut runners) = (String::new(), String::new());
-    for step in &plan.steps {
-        if let Planned::Grant(step) = step {
-            readers += &grant(&step.want.principal, step.want.permission.name());
-        } else if let Planned::NotebookGrant(step) = step {
-            runners += &grant(&step.want.principal, step.want.level.name());
-        }
-    }
+    let readers: String = plan.grants().map(|step| grant(&step.want.principal, step.want.permission.name())).collect();
+    let runners: String =
+        plan.notebook_grants().map(|step| grant(&step.want.principal, step.want.level.name())).collect();
     let consent = |given: bool, flag: &'static str| if given { flag } else { "" };
     let scope_consent = consent(args.accept_shared_scope, " --accept-shared-scope");
     let path_consent = consent(args.accept_shared_path, " --accept-shared-path");
