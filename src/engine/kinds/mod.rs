@@ -14,6 +14,8 @@ mod grant;
 mod grant_on;
 mod notebook;
 mod one_time;
+#[cfg(test)]
+mod request_tests;
 mod scope;
 mod secret;
 mod task;

@@ -348,6 +348,7 @@ fn notebook_grant_cells() -> Vec<Cell> {
         (CanRun, held(&[("CAN_RUN", true)], &[]), "keep", "has it from the folder"),
         (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder"),
         (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "every user already has CAN_MANAGE there"),
+        (CanRun, held(&[], &["CAN_RUN"]), "keep", "every user already has CAN_RUN there"),
         (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
         (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, an unknown level"),
         (CanRun, Some(GrantOnHave::NoAcls), "keep", "no access control for notebooks"),

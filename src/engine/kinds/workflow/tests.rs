@@ -16,7 +16,7 @@ fn task(job: u64) -> TaskSpec {
     TaskSpec { key: format!("dbt_{job}"), job, depends_on: Setting::Keep }
 }
 
-fn want() -> WorkflowWant {
+pub(in crate::engine::kinds) fn want() -> WorkflowWant {
     WorkflowWant {
         name: "dbt: Nightly (222222)".to_owned(),
         named: false,
@@ -39,7 +39,7 @@ fn as_value(raw: &Raw) -> Value {
 }
 
 /// The settings of a newly created job.
-fn made(want: &WorkflowWant) -> Value {
+pub(in crate::engine::kinds) fn made(want: &WorkflowWant) -> Value {
     as_value(&whole(want, None))
 }
 
