@@ -140,7 +140,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
 }
 
 /// Words that other tools use for what one of our commands does.
-const SYNONYMS: [(&[&str], &[&str]); 13] = [
+const SYNONYMS: [(&[&str], &[&str]); 15] = [
     (&["retry", "rerun", "resume", "repair"], &["run --failed"]),
     (&["start", "trigger", "exec", "execute"], &["run"]),
     (&["stop", "abort", "kill"], &["cancel"]),
@@ -152,7 +152,9 @@ const SYNONYMS: [(&[&str], &[&str]); 13] = [
     (&["logout", "signout"], &["auth logout"]),
     (&["whoami"], &["auth status"]),
     (&["delete", "destroy", "rm", "uninstall"], &["remove"]),
-    (&["init", "install", "deploy", "apply", "configure"], &["setup"]),
+    (&["install", "apply", "configure"], &["setup"]),
+    (&["init"], &["setup", "init-secrets"]),
+    (&["deploy"], &["setup", "deploy-notebook"]),
     (&["check", "test", "validate", "diagnose"], &["doctor"]),
 ];
 
@@ -164,8 +166,9 @@ fn meant(error: &clap::Error, command: &clap::Command, root: &clap::Command) -> 
     };
     if let Some(typed) = typed(ContextKind::InvalidSubcommand) {
         let word = typed.to_ascii_lowercase();
-        let is_root = command.get_name() == root.get_name();
-        if let Some((_, names)) = SYNONYMS.iter().find(|(words, _)| is_root && words.contains(&word.as_str())) {
+        if command.get_name() == root.get_name()
+            && let Some((_, names)) = SYNONYMS.iter().find(|(words, _)| words.contains(&word.as_str()))
+        {
             return names.iter().map(|name| format!("\"{name}\"")).collect();
         }
         return nearest_names(typed, command.get_subcommands().map(clap::Command::get_name));
@@ -388,8 +391,8 @@ mod tests {
             ("login", "\"auth login\""),
             ("Delete", "\"remove\""),
             ("destroy", "\"remove\""),
-            ("init", "\"setup\""),
-            ("deploy", "\"setup\""),
+            ("init", "\"setup\" or \"init-secrets\""),
+            ("deploy", "\"setup\" or \"deploy-notebook\""),
         ] {
             let arguments = arguments(&format!("dbtrigger {typed} 222223"));
             let error = parse(&arguments).expect_err("misused");

@@ -122,7 +122,7 @@ impl Report for Explained {
             Some(Named::Code(code)) => page(code),
             Some(Named::Exit(_)) => {
                 let heads = self.exits().into_iter().map(|(exit, means)| format!("Exit code {exit}: {means}.").into());
-                let pages = self.codes().into_iter().flat_map(|code| std::iter::once("\n".into()).chain(page(code)));
+                let pages = self.codes().into_iter().flat_map(|code| std::iter::once("".into()).chain(page(code)));
                 heads.chain(pages).collect()
             }
             None => overview(&self.exits()),

@@ -184,7 +184,7 @@ pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
 
 /// Adds a refusal to the failure so far.
 fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Failure {
-    let Refusal { what, causes, diff: _, hints } = why;
+    let Refusal { what, causes, diff: _, hints, others } = why;
     let mut failure = match before {
         None => Failure::new(Code::Refused, what),
         Some(before) => before.cause(what),
@@ -196,7 +196,7 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
             failure.hints.push(hint);
         }
     }
-    failure
+    others.into_iter().fold(failure, |failure, other| refused(Some(failure), other, None))
 }
 
 /// Reads the object again directly before each attempt to write it, and leaves it alone if it has changed since the

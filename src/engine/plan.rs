@@ -105,11 +105,13 @@ pub(crate) struct Refusal {
     pub(crate) diff: Option<String>,
     /// What else the user can do besides consenting: "set the key in the vault vault.example".
     pub(crate) hints: Vec<Hint>,
+    /// Other reasons to refuse the same object.
+    pub(crate) others: Vec<Refusal>,
 }
 
 impl Refusal {
     pub(crate) fn new(what: impl Into<String>) -> Refusal {
-        Refusal { what: what.into(), causes: Vec::new(), diff: None, hints: Vec::new() }
+        Refusal { what: what.into(), causes: Vec::new(), diff: None, hints: Vec::new(), others: Vec::new() }
     }
 
     pub(crate) fn diff(mut self, diff: impl Into<String>) -> Refusal {
@@ -136,7 +138,7 @@ impl Refusal {
 /// The code is that of the plan: refused.
 impl From<Failure> for Refusal {
     fn from(Failure { code: _, what, causes, hints, open_questions: _ }: Failure) -> Refusal {
-        Refusal { what, causes, diff: None, hints }
+        Refusal { what, causes, diff: None, hints, others: Vec::new() }
     }
 }
 
@@ -161,15 +163,16 @@ impl Action {
         Action::Keep(Some(Note::Kept(format!("kept: {why}"))))
     }
 
-    /// This action, unless something refuses it. Of several refusals, the first is the reason, and the others are told
-    /// with it.
+    /// This action, unless something refuses it.
     pub(crate) fn unless_refused(self, refusals: Vec<Action>) -> Action {
         refusals.into_iter().rfold(self, |rest, refusal| match (refusal, rest) {
-            (Action::Blocked { mut why, unless }, Action::Blocked { why: other, unless: consent }) => {
-                why.causes.extend([other.what].into_iter().chain(other.causes));
-                why.diff = why.diff.or(other.diff);
-                why.hints.extend(consent.map(|consent| Hint::Add(consent.flag())));
-                why.hints.extend(other.hints);
+            (Action::Blocked { mut why, unless }, Action::Blocked { why: mut other, unless: consent }) => {
+                // What no consent helps against comes before the consents.
+                let (unless, late) = if consent.is_some() { (unless, consent) } else { (None, unless) };
+                other.hints.extend(late.map(|consent| Hint::Add(consent.flag())));
+                why.diff = why.diff.or(other.diff.take());
+                why.others.extend(std::mem::take(&mut other.others));
+                why.others.insert(0, other);
                 Action::Blocked { why, unless }
             }
             (refusal, _) => refusal,
@@ -213,7 +216,7 @@ pub(crate) enum RaceOutcome {
 /// One kind of object: how it is found, compared and changed.
 pub(crate) trait Kind: Sized {
     /// What a create does if an object of this name has appeared since the plan.
-    const CREATION: Creation = Creation::IsRefused;
+    const CREATION: Creation;
 
     /// The wanted state. It must be serializable, which a secret is not.
     type Want: Serialize;
@@ -528,7 +531,8 @@ impl Entry {
             }
             Action::Blocked { why, unless } => {
                 entry.set("action", "blocked");
-                entry.set("reason", &why.what);
+                let reasons = [why].into_iter().chain(&why.others).map(|why| why.what.as_str());
+                entry.set("reason", reasons.collect::<Vec<_>>().join("; "));
                 entry.set("unless", unless.map(Consent::flag));
             }
         }

@@ -1,6 +1,6 @@
 //! The report of every provisioning command.
 
-use super::plan::{Action, Change, Entry, Progress};
+use super::plan::{Action, Change, Entry, Progress, Refusal};
 use crate::document::{Data, document};
 use crate::failure::{Hint, Report, next_lines};
 use crate::line::Line;
@@ -57,8 +57,10 @@ impl Report for Provisioned {
             if let Action::Blocked { why, unless: _ } = action
                 && *dry_run
             {
-                text.push(Line::Item(6, why.what.clone()));
-                text.extend(why.causes.iter().map(|cause| Line::Item(6, format!("cause: {cause}"))));
+                for Refusal { what, causes, .. } in [why].into_iter().chain(&why.others) {
+                    text.push(Line::Item(6, what.clone()));
+                    text.extend(causes.iter().map(|cause| Line::Item(6, format!("cause: {cause}"))));
+                }
             }
             text.extend(diff.as_deref().map(|diff| diff.trim_end_matches('\n').into()));
         }
@@ -67,7 +69,11 @@ impl Report for Provisioned {
             let add = count(|action| matches!(action, Action::Create));
             let change = count(|action| matches!(action, Action::Update(_)));
             let remove = count(|action| matches!(action, Action::Remove));
-            let plan = match count(|action| matches!(action, Action::Blocked { .. })) {
+            let problems = |entry: &Entry| match &entry.action {
+                Action::Blocked { why, unless: _ } => 1 + why.others.len(),
+                Action::Keep(_) | Action::Create | Action::Update(_) | Action::Remove => 0,
+            };
+            let plan = match entries.iter().map(problems).sum() {
                 0 => format!("Plan: {add} to add, {change} to change, {remove} to remove."),
                 1 => "Plan cannot be applied: 1 problem".to_owned(),
                 several => format!("Plan cannot be applied: {several} problems"),

@@ -87,8 +87,8 @@ pub(crate) fn overrides(given: Vec<Setting<String>>) -> Result<Setting<Map<Strin
         let read = match kind {
             Kind::Text => json!(value),
             Kind::Number | Kind::Seconds => match value.parse::<u64>() {
-                Ok(number) => json!(number),
-                Err(_) => return Err(wrong("its value is not a whole number")),
+                Ok(number @ 1..) => json!(number),
+                Ok(0) | Err(_) => return Err(wrong("its value must be a whole number of at least 1")),
             },
             Kind::Flag => match value {
                 "true" => json!(true),
@@ -191,8 +191,9 @@ mod tests {
             (&["git_branch"][..], "no ="),
             (&["cause=x"], "no such override"),
             (&["git_branch= "], "is empty"),
-            (&["threads_override=many"], "not a whole number"),
-            (&["threads_override=-1"], "not a whole number"),
+            (&["threads_override=many"], "a whole number"),
+            (&["threads_override=-1"], "a whole number"),
+            (&["threads_override=0"], "at least 1"),
             (&["generate_docs_override=yes"], "true or false"),
             (&["git_branch={{job.parameters.x}}"], "substitute"),
             (&["git_branch=a", "git_branch=b"], "more than once"),

@@ -9,7 +9,7 @@ use crate::commands::CommandContext;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
 use crate::engine::kinds::{JobGrant, Workflow, WorkflowJob};
-use crate::engine::{Planned, Step};
+use crate::engine::{Action, Planned, Step};
 use crate::failure::{Code, Failure, Hint};
 use crate::http::{Reader, side_by_side};
 use crate::spec::grants::GrantTo;
@@ -66,16 +66,20 @@ pub(super) async fn check_runs(
     Ok(Vec::new())
 }
 
-/// Plans the grants on the workflow.
+/// Plans the grants on the workflow. The job of a refused one may not be ours, so only grants that are refused
+/// themselves are told.
 pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>) -> Result<Vec<Planned>, Failure> {
+    let is_refused = matches!(step.action, Action::Blocked { .. });
     let plan = async |GrantTo { principal, level }: &GrantTo<JobLevel>| {
         let object = WorkflowJob {
             workflow: step.want.name.clone(),
             identity: step.want.identity.clone(),
-            job: step.have.as_ref().map(|have| have.job.id),
+            job: step.have.as_ref().filter(|_| !is_refused).map(|have| have.job.id),
         };
         let want = JobGrant { object, principal: principal.clone(), level: *level };
         Step::<JobGrant>::plan(reader, want, &input.consents).await.map(Planned::JobGrant)
     };
-    side_by_side(&input.spec.grants, plan).await.into_iter().collect()
+    let mut grants = side_by_side(&input.spec.grants, plan).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    grants.retain(|grant| !is_refused || matches!(grant.entry().action, Action::Blocked { .. }));
+    Ok(grants)
 }

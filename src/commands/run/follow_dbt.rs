@@ -41,22 +41,27 @@ pub(crate) async fn read_run(
     wall: &Wall,
 ) -> Result<Run, Failure> {
     let until = (Instant::now() + MOMENT).min(deadline);
+    let mut not_found = None;
     loop {
         let looked = tokio::time::timeout_at(deadline, reader.read(get_run_with_trigger(account.id, run))).await;
         let error = match looked {
             Ok(Ok(seen)) if seen.id == run => return Ok(seen),
-            Ok(Ok(_)) | Err(_) => return Ok(Run::unseen(run)),
+            Ok(Ok(_)) => return Ok(Run::unseen(run)),
+            Err(_) => return not_found.map_or_else(|| Ok(Run::unseen(run)), Err),
             Ok(Err(error)) => error,
         };
-        let missing = error.means() == Meaning::NotFound;
-        if missing && Instant::now() + BETWEEN < until && may_be_new(reader, account, run, wall).await {
-            sleep(BETWEEN).await;
-            continue;
+        if !error.is_final() {
+            return Ok(Run::unseen(run));
         }
-        if error.is_final() {
-            return Err(of_dbt(&format!("cannot read dbt run {run}"), &error));
+        let failure = of_dbt(&format!("cannot read dbt run {run}"), &error);
+        let is_new = error.means() == Meaning::NotFound
+            && Instant::now() + BETWEEN < until
+            && tokio::time::timeout_at(until, may_be_new(reader, account, run, wall)).await.unwrap_or(false);
+        if !is_new {
+            return Err(failure);
         }
-        return Ok(Run::unseen(run));
+        not_found = Some(failure);
+        sleep(BETWEEN).await;
     }
 }
 
@@ -66,7 +71,7 @@ async fn may_be_new(reader: &Reader, account: &Account, run: u64, wall: &Wall) -
     let Ok(Page { rows, date, .. }) = newest else { return true };
     let now = date.unwrap_or_else(|| wall.now());
     let is_old = |created: Timestamp| Duration::try_from(now.duration_since(created)).is_ok_and(|age| age > NEW);
-    rows.first().is_none_or(|newest| newest.id < run || !newest.created().is_some_and(is_old))
+    rows.first().is_none_or(|newest| newest.id <= run || !newest.created().is_some_and(is_old))
 }
 
 impl DbtFollower<'_> {

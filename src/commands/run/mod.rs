@@ -126,7 +126,7 @@ struct RunOptions {
     /// Resume the job's last run if it failed
     ///
     /// It goes on from the point of failure. If another run already resumes it, that one is followed.
-    #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "OverrideFlags"], help_heading = "Run options")]
+    #[arg(long, conflicts_with_all = ["workflow", "idempotency_key"], help_heading = "Run options")]
     failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory
     ///

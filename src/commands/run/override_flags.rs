@@ -1,7 +1,7 @@
 //! The flags of `run` that override the job's settings, made from the table of dbt's fields.
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value};
 
 use crate::dbt::{FIELDS, Field, Kind, Overrides, Together, wrong_together};
@@ -24,7 +24,7 @@ fn flag(name: &'static str, flag: &'static str, value_name: &'static str, help: 
         .value_name(value_name)
         .help(help)
         .help_heading("Overrides")
-        .conflicts_with("workflow")
+        .conflicts_with_all(["workflow", "failed"])
         .hide_short_help(!COMMON.contains(&name))
 }
 
@@ -34,7 +34,7 @@ fn flag_of(field: &Field) -> Arg {
         Kind::Text => flag.value_parser(NonEmptyStringValueParser::new()),
         Kind::Texts => flag.value_parser(NonEmptyStringValueParser::new()).action(ArgAction::Append),
         Kind::Number => flag.value_parser(|text: &str| {
-            text.parse::<u64>().ok().filter(|number| *number > 0).ok_or("it is not a whole number, at least 1")
+            text.parse::<u64>().ok().filter(|number| *number > 0).ok_or("must be a whole number of at least 1")
         }),
         Kind::Seconds => flag.value_parser(|text: &str| durations::whole_seconds(text).map(|limit| limit.as_secs())),
         Kind::Flag => {
@@ -54,15 +54,9 @@ fn value_of(field: &Field, matches: &mut ArgMatches) -> Option<Value> {
 }
 
 impl clap::Args for OverrideFlags {
-    fn group_id() -> Option<clap::Id> {
-        Some("OverrideFlags".into())
-    }
-
     fn augment_args(command: Command) -> Command {
         let cause = flag("cause", "cause", "TEXT", "Reason for the run, shown in dbt");
-        let names = ["cause"].into_iter().chain(FIELDS.iter().map(|field| field.name));
-        let group = ArgGroup::new("OverrideFlags").multiple(true).args(names);
-        command.arg(cause).args(FIELDS.iter().map(flag_of)).group(group)
+        command.arg(cause).args(FIELDS.iter().map(flag_of))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -92,8 +92,10 @@ pub(crate) async fn answer(
 }
 
 async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(), Failure> {
-    let (mut databricks_host, mut credential, mut dbt_host, mut dbt_account, mut dbt_token) = Default::default();
-    let (mut token_to_store, mut choice, mut to_store, mut run, mut edited) = Default::default();
+    let (mut databricks_host, mut credential) = (false, false);
+    let (mut dbt_host, mut dbt_account, mut dbt_token) = (false, false, false);
+    let (mut token_to_store, mut to_store) = (None, None);
+    let (mut choice, mut run, mut edited) = (None, None, None);
     for question in questions {
         match question {
             Question::DatabricksHost => databricks_host = true,

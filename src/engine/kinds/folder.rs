@@ -7,7 +7,7 @@ use crate::databricks::is_missing;
 use crate::databricks::workspace::{Listed, NotebookPath, delete, list};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::task::bare;
-use crate::engine::{Action, Applied, Consents, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
 
 pub(crate) enum FolderRemoval {}
@@ -32,6 +32,7 @@ impl Kind for FolderRemoval {
     type Have = Vec<Listed>;
 
     const KIND: &'static str = "folder";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &FolderRemovalWant) -> String {
         want.path.to_string()

@@ -180,7 +180,16 @@ impl<O: Grantable> Kind for GrantOn<O> {
 
     async fn reobserve(reader: &Reader, step: &Step<GrantOn<O>>) -> Result<Option<GrantOnHave>, HttpError> {
         match step.present() {
-            Some(GrantOnHave::Held { id, own: _, everybody: _, holders: _ }) => held(reader, &step.want, *id).await,
+            Some(GrantOnHave::Held { id: known, own: _, everybody: _, holders: _ }) => {
+                // Another object may have taken its path meanwhile.
+                let object = step.want.object.id(reader);
+                match tokio::join!(object, held(reader, &step.want, *known)) {
+                    (Ok(Some(id)), seen) if id == *known => seen,
+                    (Ok(Some(id)), _) => held(reader, &step.want, id).await,
+                    (Ok(None), _) => Ok(None),
+                    (Err(error), _) => Err(error),
+                }
+            }
             Some(GrantOnHave::NoAcls) | None => GrantOn::observe(reader, &step.want).await,
         }
     }

@@ -13,7 +13,7 @@ use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status,
 use crate::databricks::{is_missing, is_there_already};
 use crate::dbt::Field;
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::notebook::{Difference, Drift, Found, Reading, Settings, State, drift, normalise, read, render};
@@ -100,6 +100,7 @@ impl Kind for Notebook {
     type Have = NotebookHave;
 
     const KIND: &'static str = "notebook";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookWant) -> String {
         want.path.to_string()

@@ -8,7 +8,7 @@ pub(crate) use self::removal::{ScopeRemoval, ScopeRemovalWant};
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Consent, Consents, Kind, Note, Refusal, Step};
+use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
@@ -24,6 +24,7 @@ impl Kind for Scope {
     type Have = ScopeInfo;
 
     const KIND: &'static str = "secret scope";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &ScopeWant) -> String {
         want.scope.to_string()

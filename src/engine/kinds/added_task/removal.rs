@@ -15,7 +15,7 @@ use crate::engine::kinds::task::{ExistingTask, existing_task, found, key_of, nee
 use crate::engine::kinds::unmanaged::fields;
 use crate::engine::kinds::workflow::managed_elsewhere;
 use crate::engine::kinds::{access, unmanaged};
-use crate::engine::{Action, Applied, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -79,6 +79,7 @@ impl Kind for TaskRemoval {
     type Have = TaskRemovalHave;
 
     const KIND: &'static str = "task";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &TaskRemovalWant) -> String {
         let TaskRemovalWant { workflow, workflow_name, keys, me: _ } = want;

@@ -12,7 +12,7 @@ use crate::databricks::workspace::{NotebookPath, delete};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::access;
 use crate::engine::kinds::task::{bare, key_of};
-use crate::engine::{Action, Applied, Consents, Kind, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
@@ -104,6 +104,7 @@ impl Kind for NotebookRemoval {
     type Have = NotebookRemovalHave;
 
     const KIND: &'static str = "notebook";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookRemovalWant) -> String {
         want.path.to_string()

@@ -10,7 +10,7 @@ use crate::databricks::is_missing;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{ADMINISTRATORS, Backend, KeyName, Permission, ScopeName, delete_scope, list, scopes};
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Consents, Kind, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -67,6 +67,7 @@ impl Kind for ScopeRemoval {
     type Have = ScopeRemovalHave;
 
     const KIND: &'static str = "secret scope";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &ScopeRemovalWant) -> String {
         want.scope.to_string()

@@ -6,7 +6,7 @@ use crate::databricks::is_missing;
 use crate::databricks::secrets::{Backend, KeyName, ScopeName, delete, list, scopes};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::apply::Inputs;
-use crate::engine::{Action, Applied, Consents, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -38,6 +38,7 @@ impl Kind for SecretRemoval {
     type Have = SecretRemovalHave;
 
     const KIND: &'static str = "secret";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &SecretRemovalWant) -> String {
         format!("{}/{}", want.scope, want.key)

@@ -11,7 +11,7 @@ use crate::engine::apply::Inputs;
 use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
 use crate::engine::kinds::{access, unmanaged};
-use crate::engine::{Action, Applied, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, HttpError, Reader, Writer};
 
@@ -95,6 +95,7 @@ impl Kind for WorkflowRemoval {
     type Have = WorkflowRemovalHave;
 
     const KIND: &'static str = "workflow";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &WorkflowRemovalWant) -> String {
         format!("{} \"{}\"", want.job, want.name)
