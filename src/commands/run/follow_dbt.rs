@@ -51,12 +51,12 @@ pub(crate) async fn read_run(
             Ok(Err(error)) => error,
         };
         if !error.is_final() {
-            return Ok(Run::unseen(run));
+            return not_found.map_or_else(|| Ok(Run::unseen(run)), Err);
         }
         let failure = of_dbt(&format!("cannot read dbt run {run}"), &error);
         let is_new = error.means() == Meaning::NotFound
-            && Instant::now() + BETWEEN < until
-            && tokio::time::timeout_at(until, may_be_new(reader, account, run, wall)).await.unwrap_or(false);
+            && tokio::time::timeout_at(until, may_be_new(reader, account, run, wall)).await.unwrap_or(false)
+            && Instant::now() + BETWEEN < until;
         if !is_new {
             return Err(failure);
         }

@@ -138,3 +138,15 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
     say(&format!("runs that are gone: {good} of {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_never_was_is_not_found_also_where_the_list_of_runs_hangs() {
+    for rule in
+        ["dbt:runs/list=hang,times=forever", "dbt:runs/list=status=500,times=forever", "dbt:runs/get=hang,nth=9"]
+    {
+        let world = Harness::new();
+        world.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(rule).unwrap()));
+        let watched = world.run(watch::run, &["99999", "--timeout", "3s"]).await.unwrap();
+        assert_eq!((watched.exit, watched.code), (6, Some(Code::NotFound)), "{rule}: {watched:?}");
+    }
+}
