@@ -252,11 +252,8 @@ pub(crate) trait Kind: Sized {
     /// What it learns about the object goes into the step.
     async fn apply(writer: &Writer, step: &mut Step<Self>, inputs: &Inputs) -> Result<Applied, HttpError>;
 
-    /// The parts of the change that a read after `apply` does not show, one text per field. By default, those of a
-    /// removal.
-    fn differences(_step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String> {
-        now.iter().map(|_| "it is still there".to_owned()).collect()
-    }
+    /// The parts of the change that a read after `apply` does not show, one text per field.
+    fn differences(step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String>;
 
     /// Names of other people's things that the change has lost.
     fn collateral_losses(_step: &Step<Self>) -> Vec<String> {

@@ -24,6 +24,8 @@ use crate::context::{Entropy, Wall};
 use crate::durations::shown;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
+#[cfg(test)]
+use crate::secret::Vault;
 
 /// Header that selects the workspace on a host that serves several.
 const WORKSPACE: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
@@ -397,6 +399,26 @@ impl Writer {
     ) -> Writer {
         let line = Line { profile, transport, pace, entropy, wall, events, write_was_lost: Cell::default() };
         Writer(Reader { line: Rc::new(line), deadline: None, is_patient: false })
+    }
+
+    /// A writer over a test's own transport.
+    #[cfg(test)]
+    pub(crate) fn over(
+        transport: Rc<dyn Transport>,
+        parse_error: fn(&Response<Bytes>) -> ServiceError,
+        wall: Wall,
+    ) -> Writer {
+        let profile = Profile {
+            service: "the service",
+            origin: "https://sandbox.invalid".to_owned(),
+            scheme: "Bearer",
+            credential: Credential::Fixed(Vault::default().admit("token-0123456789".to_owned()).unwrap()),
+            known_as: "a token".to_owned(),
+            user_agent: "test".to_owned(),
+            workspace: None,
+            parse_error,
+        };
+        Writer::new(profile, transport, Pace::default(), Entropy::seeded(1), wall, Events::new(|_| {}))
     }
 
     /// Returns a writer with this deadline instead of its own.

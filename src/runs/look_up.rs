@@ -274,10 +274,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::context::Entropy;
-    use crate::events::Events;
-    use crate::http::{Credential, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
-    use crate::secret::Vault;
+    use crate::http::{Lane, Limits, Pending, Transport, Writer};
 
     fn run(id: u64, cause: &str, retrying: Option<u64>) -> Run {
         serde_json::from_value(json!({"id": id, "retrying_run_id": retrying, "trigger": {"cause": cause}})).unwrap()
@@ -309,20 +306,9 @@ mod tests {
 
     async fn looked(since: Option<u64>, answer: fn(&str) -> Value) -> (LookupResult, Vec<String>) {
         let asked = Rc::new(RefCell::new(Vec::new()));
-        let profile = Profile {
-            service: "dbt",
-            origin: "https://sandbox.invalid".to_owned(),
-            scheme: "Token",
-            credential: Credential::Fixed(Vault::default().admit("token-0123456789".to_owned()).unwrap()),
-            known_as: "a token".to_owned(),
-            user_agent: "test".to_owned(),
-            workspace: None,
-            parse_error: dbt::parse_error,
-        };
         let wall = Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap());
         let transport = Rc::new(Canned { answer, asked: asked.clone() });
-        let (entropy, events) = (Entropy::seeded(1), Events::new(|_| {}));
-        let writer = Writer::new(profile, transport, Pace::default(), entropy, wall.clone(), events);
+        let writer = Writer::over(transport, dbt::parse_error, wall.clone());
         let look_up = LookUp { reader: &writer, wall: &wall, account: 1, job: Some(2), patient: false };
         let looked = look_up.runs(since.map(|id| RunLowerBound { id, at: None })).await;
         let asked = asked.borrow().clone();

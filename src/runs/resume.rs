@@ -85,7 +85,7 @@ pub(crate) async fn resume(
     }
     let obstacle = context.interruption.or(why_not_resumable(resumption, &patient)).await;
     if let Some(obstacle) = obstacle.map_err(|_| NotResumed::Interrupted)?? {
-        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline: deadline.at() };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
         let cannot = || NotResumed::Cannot(obstacle.to_string());
         // A newer run that is not listed yet may be the one that resumes it.
         if obstacle != NoRetry::NotLatest {
@@ -105,7 +105,7 @@ pub(crate) async fn resume(
         }
         sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
-        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline: deadline.at() };
+        let unclear_send = UnclearSend { context, from: Instant::now(), settle, deadline };
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // The response names the run itself, so it is unusable.

@@ -8,7 +8,7 @@ use super::RunContext;
 use super::look_up::LookupResult;
 use crate::dbt::Run;
 use crate::events::RunEvent;
-use crate::http::{HttpError, PATIENCE, cool_down};
+use crate::http::{Deadline, HttpError, PATIENCE, cool_down};
 
 /// Sends with an unclear outcome and no run found, before giving up.
 pub(super) const MOST_OPEN_SENDS: u32 = 5;
@@ -27,7 +27,7 @@ pub(super) struct UnclearSend<'a> {
     pub(super) from: Instant,
     /// How long a new run may take to appear in lists.
     pub(super) settle: Duration,
-    pub(super) deadline: Instant,
+    pub(super) deadline: &'a Deadline,
 }
 
 impl UnclearSend<'_> {
@@ -41,11 +41,12 @@ impl UnclearSend<'_> {
     ) -> Result<Option<Run>, Option<HttpError>> {
         let UnclearSend { context, from, settle, deadline } = self;
         let settled = *from + *settle;
-        let give_up = (*from + PATIENCE.max(*settle * 2)).min(*deadline);
+        // The deadline may be moved meanwhile.
+        let give_up = || (*from + PATIENCE.max(*settle * 2)).min(deadline.at());
         let (mut wait, mut failed) = (FIRST_WAIT, None);
         loop {
             let looking = Instant::now();
-            let looked = timeout_at(give_up, look()).await;
+            let looked = timeout_at(give_up(), look()).await;
             let mut asked = Duration::ZERO;
             if let Ok(looked) = looked {
                 if let Some(run) = found(&looked.runs) {
@@ -64,7 +65,7 @@ impl UnclearSend<'_> {
                 }
             }
             let now = Instant::now();
-            if now >= give_up {
+            if now >= give_up() {
                 return Err(failed);
             }
             let jitter = wait.mul_f64(0.9 + 0.2 * context.entropy.fraction());
@@ -73,7 +74,7 @@ impl UnclearSend<'_> {
             if asked.is_zero() && now < settled {
                 wake = wake.min(settled);
             }
-            sleep(wake.min(give_up).saturating_duration_since(now)).await;
+            sleep(wake.min(give_up()).saturating_duration_since(now)).await;
             wait = (wait * 17 / 10).min(LONGEST_WAIT);
         }
     }

@@ -426,8 +426,7 @@ impl<'a> Attempt<'a> {
     /// Looks for our run until the settle time is over.
     async fn find_own_run(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
         let TriggerRequest { settle, ref deadline, .. } = *self.request;
-        let unclear_send =
-            UnclearSend { context: self.context, from: self.settle_from, settle, deadline: deadline.at() };
+        let unclear_send = UnclearSend { context: self.context, from: self.settle_from, settle, deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = unclear_send.look_until_listed(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking: looking.map(Box::new) })

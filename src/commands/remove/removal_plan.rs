@@ -314,13 +314,14 @@ impl Planner<'_> {
 
 /// Refuses to remove a workflow of several dbt jobs for one of them.
 fn starts_others(want: &WorkflowRemovalWant, others: &[&ExistingTask]) -> Option<Refusal> {
+    if others.is_empty() {
+        return None;
+    }
     let name = WorkflowRemoval::name(want);
     let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();
     let refusal = Refusal::new(format!("the workflow {name} stays: it has other tasks too: {}", keys.join(", ")));
-    (!keys.is_empty()).then(|| {
-        refusal.advise(format!(
-            "to remove all of it, run `dbtrigger remove --workflow {}`; to drop one dbt job, run create-workflow with the others",
-            want.job
-        ))
-    })
+    Some(refusal.advise(format!(
+        "to remove all of it, run `dbtrigger remove --workflow {}`; to drop one dbt job, run create-workflow with the others",
+        want.job
+    )))
 }

@@ -129,10 +129,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::context::{Entropy, Wall};
-    use crate::events::Events;
-    use crate::http::{Credential, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
-    use crate::secret::Vault;
+    use crate::context::Wall;
+    use crate::http::{Lane, Limits, Pending, Transport, Writer};
 
     /// Serves these pages in order, then repeats the last one.
     struct Pages {
@@ -150,19 +148,9 @@ mod tests {
     }
 
     async fn listed(pages: &[Value], limit: u64) -> (Vec<u64>, Vec<String>) {
-        let profile = Profile {
-            service: "Databricks",
-            origin: "https://sandbox.invalid".to_owned(),
-            scheme: "Bearer",
-            credential: Credential::Fixed(Vault::default().admit("dapi-0123456789".to_owned()).unwrap()),
-            known_as: "a token".to_owned(),
-            user_agent: "test".to_owned(),
-            workspace: None,
-            parse_error: crate::databricks::parse_error,
-        };
         let transport = Rc::new(Pages { left: RefCell::new(pages.to_vec()), asked: RefCell::default() });
-        let (wall, events) = (Wall::of(|| Timestamp::UNIX_EPOCH), Events::new(|_| {}));
-        let writer = Writer::new(profile, transport.clone(), Pace::default(), Entropy::seeded(1), wall, events);
+        let wall = Wall::of(|| Timestamp::UNIX_EPOCH);
+        let writer = Writer::over(transport.clone(), crate::databricks::parse_error, wall);
         let runs = runs_of(&writer, 7, limit).await.unwrap();
         let asked = transport.asked.borrow().clone();
         (runs.iter().map(|run| run.run_id).collect(), asked)

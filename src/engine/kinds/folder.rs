@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::databricks::is_missing;
 use crate::databricks::workspace::{Listed, NotebookPath, delete, list};
 use crate::engine::apply::Inputs;
+use crate::engine::kinds::still_there;
 use crate::engine::kinds::task::bare;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
@@ -66,5 +67,9 @@ impl Kind for FolderRemoval {
             Err(error) if error.code() == Some("DIRECTORY_NOT_EMPTY") => Ok(Applied::Found),
             ended => ended.map(|()| Applied::Written),
         }
+    }
+
+    fn differences(_step: &Step<FolderRemoval>, now: Option<&Vec<Listed>>) -> Vec<String> {
+        still_there(now)
     }
 }

@@ -45,3 +45,8 @@ pub(crate) use workflow::{
     WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, has_active_trigger,
     job_schedule, name_all, other_start, override_names, planned_schedule, run_as_refused, will_have_active_trigger,
 };
+
+/// What a read after a removal still shows.
+fn still_there<T>(now: Option<&T>) -> Vec<String> {
+    now.iter().map(|_| "it is still there".to_owned()).collect()
+}

@@ -13,17 +13,15 @@ use super::grant::{Access, GrantHave};
 use super::tests::none;
 use super::workflow::tests::{made, want as workflow_want};
 use super::*;
-use crate::context::{Entropy, Wall};
+use crate::context::Wall;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::permissions::{JobLevel, NotebookLevel, Principal, job_permissions};
 use crate::databricks::secrets::Permission;
 use crate::databricks::workspace;
 use crate::engine::plan::failed;
 use crate::engine::{Action, Inputs, Kind, Plan, Planned, Progress, RaceOutcome, Removal, Step, apply as apply_plan};
-use crate::events::Events;
 use crate::failure::{Code, Failure, Hint};
-use crate::http::{Credential, Idempotent, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
-use crate::secret::Vault;
+use crate::http::{Idempotent, Lane, Limits, Pending, Transport, Writer};
 
 const SCOPES: &str = "GET /api/2.0/secrets/scopes/list";
 const KEYS: &str = "GET /api/2.0/secrets/list";
@@ -90,19 +88,9 @@ impl Transport for Script {
 }
 
 fn service<const N: usize>(answers: [(&'static str, Vec<Answer>); N]) -> (Writer, Rc<Script>) {
-    let profile = Profile {
-        service: "Databricks",
-        origin: "https://sandbox.invalid".to_owned(),
-        scheme: "Bearer",
-        credential: Credential::Fixed(Vault::default().admit("dapi-0123456789".to_owned()).unwrap()),
-        known_as: "a token".to_owned(),
-        user_agent: "test".to_owned(),
-        workspace: None,
-        parse_error: crate::databricks::parse_error,
-    };
     let script = Rc::new(Script { left: RefCell::new(answers.into()), asked: RefCell::default() });
-    let (wall, events) = (Wall::of(|| jiff::Timestamp::UNIX_EPOCH), Events::new(|_| {}));
-    let writer = Writer::new(profile, script.clone(), Pace::default(), Entropy::seeded(1), wall, events);
+    let wall = Wall::of(|| jiff::Timestamp::UNIX_EPOCH);
+    let writer = Writer::over(script.clone(), crate::databricks::parse_error, wall);
     (writer, script)
 }
 

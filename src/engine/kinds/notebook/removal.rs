@@ -10,8 +10,8 @@ use crate::databricks::permissions::{Holding, notebook_permissions};
 use crate::databricks::raw::Raw;
 use crate::databricks::workspace::{NotebookPath, delete};
 use crate::engine::apply::Inputs;
-use crate::engine::kinds::access;
 use crate::engine::kinds::task::{bare, key_of};
+use crate::engine::kinds::{access, still_there};
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
@@ -169,6 +169,10 @@ impl Kind for NotebookRemoval {
 
     async fn apply(writer: &Writer, step: &mut Step<NotebookRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         writer.put_once(delete(&step.want.path)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(_step: &Step<NotebookRemoval>, now: Option<&NotebookRemovalHave>) -> Vec<String> {
+        still_there(now)
     }
 
     fn explain(_want: &NotebookRemovalWant, error: &HttpError, failure: Failure) -> Failure {

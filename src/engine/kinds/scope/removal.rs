@@ -10,6 +10,7 @@ use crate::databricks::is_missing;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{ADMINISTRATORS, Backend, KeyName, Permission, ScopeName, delete_scope, list, scopes};
 use crate::engine::apply::Inputs;
+use crate::engine::kinds::still_there;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
@@ -130,6 +131,10 @@ impl Kind for ScopeRemoval {
 
     async fn apply(writer: &Writer, step: &mut Step<ScopeRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         writer.put_once(delete_scope(&step.want.scope)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(_step: &Step<ScopeRemoval>, now: Option<&ScopeRemovalHave>) -> Vec<String> {
+        still_there(now)
     }
 
     fn explain(want: &ScopeRemovalWant, error: &HttpError, failure: Failure) -> Failure {

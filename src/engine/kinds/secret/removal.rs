@@ -6,6 +6,7 @@ use crate::databricks::is_missing;
 use crate::databricks::secrets::{Backend, KeyName, ScopeName, delete, list, scopes};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::apply::Inputs;
+use crate::engine::kinds::still_there;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
@@ -82,6 +83,10 @@ impl Kind for SecretRemoval {
 
     async fn apply(writer: &Writer, step: &mut Step<SecretRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         writer.put_once(delete(&step.want.scope, &step.want.key)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(_step: &Step<SecretRemoval>, now: Option<&SecretRemovalHave>) -> Vec<String> {
+        still_there(now)
     }
 
     fn explain(want: &SecretRemovalWant, error: &HttpError, failure: Failure) -> Failure {

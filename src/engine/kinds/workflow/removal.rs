@@ -10,7 +10,7 @@ use crate::databricks::{WorkflowRun, is_missing, list_workflow_runs};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
-use crate::engine::kinds::{access, unmanaged};
+use crate::engine::kinds::{access, still_there, unmanaged};
 use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{BodyProblem, HttpError, Reader, Writer};
@@ -143,6 +143,10 @@ impl Kind for WorkflowRemoval {
 
     async fn apply(writer: &Writer, step: &mut Step<WorkflowRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         writer.put_once(jobs::delete(step.want.job)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(_step: &Step<WorkflowRemoval>, now: Option<&WorkflowRemovalHave>) -> Vec<String> {
+        still_there(now)
     }
 
     fn explain(_want: &WorkflowRemovalWant, error: &HttpError, failure: Failure) -> Failure {
